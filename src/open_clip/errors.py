@@ -1,0 +1,78 @@
+"""The errors a user can meet, each with the exit status it ends a program with.
+
+A message has three parts: what happened, where (file, row, key, flag), what to do next. Nothing here logs or exits.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class OpenClipError(Exception):
+    """Base of every error this project raises on purpose."""
+
+    exit_status = 1
+
+
+class ConfigError(OpenClipError, ValueError):
+    """A flag, a config file or an argument is wrong."""
+
+    exit_status = 2
+
+
+class MissingDependency(ConfigError, ImportError):
+    """An optional package is needed for what was asked and is not installed."""
+
+
+class ModelNotFound(ConfigError, RuntimeError):
+    """A model name or a weights tag is not known."""
+
+
+class DataError(OpenClipError, RuntimeError):
+    """Training or validation data is missing, unreadable or too dirty."""
+
+    exit_status = 3
+
+
+class CheckpointError(OpenClipError, RuntimeError):
+    """A weights or checkpoint file is missing, damaged, hostile or does not fit the model."""
+
+    exit_status = 4
+
+
+class NumericsError(OpenClipError, ArithmeticError):
+    """The loss or the weights are no longer finite."""
+
+    exit_status = 5
+
+
+class DeviceError(OpenClipError, RuntimeError):
+    """The device asked for is absent, too small or failed."""
+
+    exit_status = 6
+
+
+class Preempted(OpenClipError):
+    """The run stopped on request after saving; the same command with ``--resume latest`` goes on."""
+
+    exit_status = 75
+
+
+def suggest_nearest(name: str, known: Iterable[str], count: int = 3) -> str:
+    """Say which known names are nearest to a misspelt one.
+
+    Returns:
+        ``" Did you mean a, b or c?"`` with a leading space, or an empty string when nothing is near.
+    """
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    near = [by_lower[match] for match in difflib.get_close_matches(name.lower(), by_lower, n=count, cutoff=0.5)]
+    if not near:
+        return ""
+    listed = near[0] if len(near) == 1 else f"{', '.join(near[:-1])} or {near[-1]}"
+    return f" Did you mean {listed}?"
+
+
+def cut_list(items: Iterable[object], limit: int = 10) -> str:
+    """Join items with commas, the first ``limit`` of them, then how many more there are."""
+    listed = [str(item) for item in items]
+    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
+    return ", ".join(listed[:limit]) + more
