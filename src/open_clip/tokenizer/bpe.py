@@ -1,0 +1,206 @@
+"""CLIP's byte-pair tokenizer, with the ids of OpenAI CLIP.
+
+Does not know Hugging Face tokenizers, and which tokenizer a model wants is the factory's question.
+"""
+
+from array import array
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import regex
+import torch
+from torch import Tensor
+
+from open_clip.errors import ConfigError, DataError
+from open_clip.tokenizer.cleaning import CleanFn, get_clean_fn
+from open_clip.tokenizer.merges import MergeRanks, merge_symbols
+from open_clip.tokenizer.shorten import get_reduction_mask_fn
+from open_clip.tokenizer.vocabulary import bytes_to_unicode, default_bpe, read_merges
+
+DEFAULT_CONTEXT_LENGTH = 77
+
+_ID_BYTES = 8
+# Words seen before are kept as id bytes; above this many the memory starts afresh, so that a worker stays small.
+_MAX_WORDS = 1_000_000
+_MAX_WORD_CHARS = 48
+
+
+class _WordIds(dict[str, bytes]):
+    """Remembers the ids of words, as the bytes of int64, and asks `encode_word` for those it has not met."""
+
+    def __init__(self, encode_word: Callable[[str], bytes]) -> None:
+        super().__init__()
+        self._encode_word = encode_word
+
+    def __missing__(self, word: str) -> bytes:
+        ids = self._encode_word(word)
+        if len(word) <= _MAX_WORD_CHARS:
+            if len(self) >= _MAX_WORDS:
+                self.clear()
+            self[word] = ids
+        return ids
+
+
+class SimpleTokenizer:
+    """Tokenizes captions to the ids OpenAI CLIP was trained with.
+
+    Call it with one caption or many: `tokenizer(["a cat", "a dog"])` gives int64 [2, 77], each row start token, ids,
+    end token, zeros. A caption that is too long is cut and ends with the end token, unless `reduction_mask` names
+    another way to shorten it (`simple`, `random`, `shuffle`, `syntax`).
+
+    Source: `SimpleTokenizer` of open_clip_torch 3.3.0, attribute names included. One difference: special tokens are
+    matched literally, where 3.3.0 reads them as a regular expression, so `<|mask|>` works here.
+    """
+
+    def __init__(
+        self,
+        bpe_path: str | Path | None = None,
+        additional_special_tokens: list[str] | None = None,
+        context_length: int | None = DEFAULT_CONTEXT_LENGTH,
+        clean: str = "lower",
+        reduction_mask: str = "",
+    ) -> None:
+        special_tokens = ["<start_of_text>", "<end_of_text>", *(additional_special_tokens or [])]
+        merges = read_merges(bpe_path or default_bpe())
+        self.byte_encoder = bytes_to_unicode()
+        self.byte_decoder = {character: byte for byte, character in self.byte_encoder.items()}
+        symbols = list(self.byte_encoder.values())
+        pieces = [*symbols, *(symbol + "</w>" for symbol in symbols), *(left + right for left, right in merges)]
+        vocabulary = [*pieces, *special_tokens]
+        self.encoder: dict[str, int] = dict(zip(vocabulary, range(len(vocabulary)), strict=True))
+        self.decoder: dict[int, str] = {idx: piece for piece, idx in self.encoder.items()}
+        self.bpe_ranks: MergeRanks = dict(zip(merges, range(len(merges)), strict=True))
+        self.cache: dict[str, str] = {token: token for token in special_tokens}
+        self.pat = regex.compile(
+            "|".join(regex.escape(token) for token in special_tokens)
+            + r"|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+",
+            regex.IGNORECASE,
+        )
+        self.vocab_size = len(self.encoder)
+        self.all_special_ids = [self.encoder[token] for token in special_tokens]
+        self.sot_token_id, self.eot_token_id = self.all_special_ids[:2]
+        self.context_length = context_length
+        self.clean_fn: CleanFn = get_clean_fn(clean)
+        self.reduction_fn = get_reduction_mask_fn(reduction_mask) if reduction_mask else None
+        # Pre-tokens never cross a space, except a special token that holds one.
+        self._split_at = None if any(" " in token for token in special_tokens) else " "
+        self._word_ids = _WordIds(self._encode_word)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the memory of words behind when a loader sends the tokenizer to its workers."""
+        return {name: value for name, value in self.__dict__.items() if name != "_word_ids"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._word_ids = _WordIds(self._encode_word)
+
+    def bpe(self, token: str) -> str:
+        """Split one pre-token, given in byte symbols, into vocabulary pieces joined by spaces."""
+        if token in self.cache:
+            return self.cache[token]
+        return " ".join(merge_symbols([*token[:-1], token[-1] + "</w>"], self.bpe_ranks))
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of a caption without start token, end token or padding."""
+        return array("q", self._encode_bytes(text)).tolist()
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        """Return the text of some ids; it comes back as it was tokenized: lower-cased and space-separated.
+
+        Raises:
+            ConfigError: An id is not in the vocabulary.
+        """
+        try:
+            text = "".join([self.decoder[int(token)] for token in tokens])
+        except KeyError as error:
+            raise ConfigError(
+                f"Token id {error} is not in the vocabulary of {self.vocab_size} ids: decode this tokenizer's ids only."
+            ) from None
+        # A special token may be written in characters that are no byte symbol.
+        raw = b"".join([bytes([self.byte_decoder[c]]) if c in self.byte_decoder else c.encode() for c in text])
+        return raw.decode("utf-8", errors="replace").replace("</w>", " ")
+
+    def __call__(self, texts: str | Iterable[str], context_length: int | None = None) -> Tensor:
+        """Tokenize captions to int64 [n, context_length].
+
+        Args:
+            texts: One caption or several.
+            context_length: Length of a row; the tokenizer's own when None.
+
+        Raises:
+            ConfigError: No context length is set, or it is below 1.
+            DataError: A caption is not a string.
+        """
+        captions = [texts] if isinstance(texts, str) else list(texts)
+        length = context_length or self.context_length
+        if not length or length < 1:
+            raise ConfigError(f"Context length {length} cannot hold a caption: pass context_length=77, as CLIP has.")
+        try:
+            if self.reduction_fn is not None:
+                return self.reduction_fn(
+                    captions,
+                    context_length=length,
+                    sot_token_id=self.sot_token_id,
+                    eot_token_id=self.eot_token_id,
+                    encode_fn=self.encode,
+                )
+            rows = self._encode_rows(captions, length)
+        except (AttributeError, TypeError):
+            _refuse_non_strings(captions)
+            raise
+        return torch.from_numpy(np.frombuffer(rows, dtype=np.int64).reshape(len(captions), length))
+
+    def _encode_rows(self, captions: list[str], length: int) -> bytearray:
+        """Return the bytes of int64 [n, length]: joining and padding bytes beats filling a tensor id by id."""
+        start, end = (array("q", [idx]).tobytes() for idx in (self.sot_token_id, self.eot_token_id))
+        row_bytes = length * _ID_BYTES
+        rows = []
+        for caption in captions:
+            row = start + self._encode_bytes(caption) + end
+            if len(row) > row_bytes:
+                row = row[: row_bytes - _ID_BYTES] + end
+            rows.append(row.ljust(row_bytes, b"\0"))
+        return bytearray().join(rows)
+
+    def _encode_bytes(self, text: str) -> bytes:
+        text = self.clean_fn(text)
+        words = text.split(" ") if self._split_at else [text]
+        return b"".join(map(self._word_ids.__getitem__, words))
+
+    def _encode_word(self, word: str) -> bytes:
+        tokens = self.pat.findall(word)
+        if len(tokens) > 1:
+            return b"".join(map(self._word_ids.__getitem__, tokens))
+        ids = array("q")
+        for token in tokens:
+            symbols = "".join([self.byte_encoder[byte] for byte in token.encode("utf-8")])
+            ids.extend([self.encoder[piece] for piece in self.bpe(symbols).split(" ")])
+        return ids.tobytes()
+
+
+def _refuse_non_strings(captions: list[Any]) -> None:
+    for place, caption in enumerate(captions):
+        if not isinstance(caption, str):
+            raise DataError(
+                f"Caption {place} of {len(captions)} is {caption!r}, a {type(caption).__name__}, not a string:"
+                f" leave such rows out or turn them into text first."
+            ) from None
+
+
+@lru_cache
+def default_tokenizer() -> SimpleTokenizer:
+    """Return the tokenizer that `tokenize` and `decode` share, built at the first call."""
+    return SimpleTokenizer()
+
+
+def tokenize(texts: str | Iterable[str], context_length: int = DEFAULT_CONTEXT_LENGTH) -> Tensor:
+    """Tokenize captions with CLIP's vocabulary to int64 [n, context_length]."""
+    return default_tokenizer()(texts, context_length=context_length)
+
+
+def decode(output_ids: Tensor) -> str:
+    """Return the text of ids [L] on any device."""
+    return default_tokenizer().decode(output_ids.tolist())

@@ -1,0 +1,89 @@
+"""Prepare caption text before it is tokenized: repair, unescape, fold spaces, lower.
+
+Knows no vocabulary and no token ids.
+"""
+
+import html
+import string
+from collections.abc import Callable, Mapping
+
+from open_clip.errors import ConfigError, suggest_nearest
+
+CleanFn = Callable[[str], str]
+
+_DELETE_PUNCTUATION: Mapping[int, int | None] = str.maketrans("", "", string.punctuation)
+
+
+def basic_clean(text: str) -> str:
+    """Repair mojibake with ftfy, unescape HTML twice and strip the ends.
+
+    Source: `basic_clean` of OpenAI CLIP and open_clip_torch 3.3.0.
+    """
+    # ftfy costs more than the whole rest of tokenizing, and neither step can change printable ASCII without an entity.
+    if text.isascii() and text.isprintable() and "&" not in text:
+        return text.strip()
+    import ftfy
+
+    return html.unescape(html.unescape(ftfy.fix_text(text))).strip()
+
+
+def whitespace_clean(text: str) -> str:
+    """Replace every run of white space by one space and strip the ends."""
+    return " ".join(text.split())
+
+
+def canonicalize_text(
+    text: str,
+    *,
+    keep_punctuation_exact_string: str | None = None,
+    trans_punctuation: Mapping[int, int | None] = _DELETE_PUNCTUATION,
+) -> str:
+    """Lower the text, turn underscores into spaces and delete ASCII punctuation, as SigLIP prepares captions.
+
+    Args:
+        text: Any text.
+        keep_punctuation_exact_string: A string that survives wherever it occurs whole, such as `{}` in a template.
+        trans_punctuation: What to delete or replace, in the form `str.translate` takes.
+
+    Source: `canonicalize_text` of big_vision (`prompt_engineering.py`) and open_clip_torch 3.3.0.
+    """
+    text = text.replace("_", " ")
+    kept = keep_punctuation_exact_string
+    pieces = text.split(kept) if kept else [text]
+    return whitespace_clean((kept or "").join(piece.translate(trans_punctuation) for piece in pieces).lower())
+
+
+def clean_lower(text: str) -> str:
+    """Apply `basic_clean`, fold white space and lower: what CLIP was trained with."""
+    return whitespace_clean(basic_clean(text)).lower()
+
+
+def clean_whitespace(text: str) -> str:
+    """Apply `basic_clean` and fold white space, keeping capitals."""
+    return whitespace_clean(basic_clean(text))
+
+
+def clean_canonicalize(text: str) -> str:
+    """Apply `basic_clean` and `canonicalize_text`."""
+    return canonicalize_text(basic_clean(text))
+
+
+_CLEAN_FNS: dict[str, CleanFn] = {
+    "canonicalize": clean_canonicalize,
+    "lower": clean_lower,
+    "whitespace": clean_whitespace,
+}
+
+
+def get_clean_fn(type: str) -> CleanFn:
+    """Return the cleaning function of a mode: `lower`, `whitespace` or `canonicalize`.
+
+    Raises:
+        ConfigError: The mode is not known.
+    """
+    if type not in _CLEAN_FNS:
+        raise ConfigError(
+            f"Text cleaning mode {type!r} is not known.{suggest_nearest(type, _CLEAN_FNS)}"
+            f" Choose one of {', '.join(_CLEAN_FNS)}."
+        )
+    return _CLEAN_FNS[type]

@@ -1,0 +1,63 @@
+"""Turn pictures into tensors, to the pixel as open_clip_torch 3.3.0, with Pillow and torch alone.
+
+Holds no logic: `image` builds transforms from the settings in `config`; the other modules hold the steps.
+"""
+
+from open_clip.transform.augment import ColorJitter, Grayscale, shift_hue
+from open_clip.transform.compose import Compose, RandomTransform, SeededCompose
+from open_clip.transform.config import (
+    AugmentationCfg,
+    PreprocessCfg,
+    merge_preprocess_dict,
+    merge_preprocess_kwargs,
+)
+from open_clip.transform.geometry import CenterCrop, CenterCropOrPad, Resize, center_crop_or_pad
+from open_clip.transform.image import image_transform, image_transform_v2
+from open_clip.transform.pixels import (
+    ConvertMode,
+    Normalize,
+    ToTensor,
+    ToUint8Tensor,
+    normalization_of,
+    normalize_images,
+    to_uint8,
+)
+from open_clip.transform.random_geometry import RandomResizedCrop, ResizeKeepRatio
+
+# The names these steps have in open_clip_torch.
+MaybeConvertMode = ConvertMode
+MaybeToTensor = ToTensor
+color_jitter = ColorJitter
+gray_scale = Grayscale
+
+__all__ = [
+    "AugmentationCfg",
+    "CenterCrop",
+    "CenterCropOrPad",
+    "ColorJitter",
+    "Compose",
+    "ConvertMode",
+    "Grayscale",
+    "MaybeConvertMode",
+    "MaybeToTensor",
+    "Normalize",
+    "PreprocessCfg",
+    "RandomResizedCrop",
+    "RandomTransform",
+    "Resize",
+    "ResizeKeepRatio",
+    "SeededCompose",
+    "ToTensor",
+    "ToUint8Tensor",
+    "center_crop_or_pad",
+    "color_jitter",
+    "gray_scale",
+    "image_transform",
+    "image_transform_v2",
+    "merge_preprocess_dict",
+    "merge_preprocess_kwargs",
+    "normalization_of",
+    "normalize_images",
+    "shift_hue",
+    "to_uint8",
+]

@@ -1,0 +1,155 @@
+"""From Pillow pixels to tensors: uint8 or [0, 1] floats, normalised one by one or by the batch on a device.
+
+Changes no pixel positions.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from open_clip.errors import ConfigError
+from open_clip.transform.compose import Compose
+from open_clip.transform.geometry import require_picture
+
+Channels = tuple[float, ...]
+
+_WIDE_DTYPES = {"I": np.int32, "I;16": np.int16, "F": np.float32}
+
+
+def _to_channels_first(image: Any) -> Tensor:
+    """Return a picture or an array [H, W] or [H, W, C] as a tensor [C, H, W] that shares no memory with it."""
+    if isinstance(image, np.ndarray):
+        pixels = image
+    else:
+        pixels = np.asarray(require_picture(image), dtype=_WIDE_DTYPES.get(image.mode, np.uint8))
+        pixels = pixels * np.uint8(255) if image.mode == "1" else pixels
+    if pixels.ndim not in (2, 3):
+        raise TypeError(f"An array of pixels has 2 or 3 dimensions, not {pixels.ndim}: pass one picture at a time.")
+    pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
+    return torch.from_numpy(pixels.transpose(2, 0, 1).copy(order="C"))
+
+
+class ConvertMode:
+    """Turns a picture into another Pillow mode, RGB by default; arrays, tensors and pictures of the mode pass."""
+
+    def __init__(self, mode: str = "RGB") -> None:
+        self.mode = mode
+
+    def __call__(self, image: Any) -> Any:
+        """Convert one picture."""
+        if isinstance(image, (np.ndarray, Tensor)):
+            return image
+        return image if require_picture(image).mode == self.mode else image.convert(self.mode)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(mode={self.mode})"
+
+
+class ToTensor:
+    """Turns a picture or array into a float tensor [C, H, W] in [0, 1]; a tensor passes unchanged.
+
+    Pixels wider than 8 bits keep their type and scale, as in torchvision.
+    """
+
+    def __call__(self, image: Any) -> Tensor:
+        """Convert one picture."""
+        if isinstance(image, Tensor):
+            return image
+        pixels = _to_channels_first(image)
+        return pixels.to(torch.get_default_dtype()).div_(255) if pixels.dtype == torch.uint8 else pixels
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class ToUint8Tensor:
+    """Turns a picture or array into a uint8 tensor [C, H, W]; a tensor passes unchanged."""
+
+    def __call__(self, image: Any) -> Tensor:
+        """Convert one picture."""
+        return image if isinstance(image, Tensor) else _to_channels_first(image)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class Normalize:
+    """Subtracts the mean and divides by the standard deviation of each channel of a float tensor [..., C, H, W].
+
+    Raises:
+        ConfigError: A standard deviation is zero.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        self.mean: Channels = tuple(float(value) for value in mean)
+        self.std: Channels = tuple(float(value) for value in std)
+        if 0 in self.std:
+            raise ConfigError(f"std={self.std} holds a zero, which cannot divide a channel: check image_std.")
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Normalise one picture."""
+        if not isinstance(image, Tensor) or not image.is_floating_point():
+            raise TypeError(f"Normalize needs a float tensor, not {getattr(image, 'dtype', type(image).__name__)}.")
+        mean, std = (_constants(values, image.dtype, image.device) for values in (self.mean, self.std))
+        return image.sub(mean).div_(std)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(mean={self.mean}, std={self.std})"
+
+
+@lru_cache(maxsize=64)
+def _constants(values: Channels, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Keep [C, 1, 1] constants on the device: copying them there for each batch would wait for the device."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=dtype, device=device).view(-1, 1, 1)
+
+
+def normalize_images(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Turn uint8 images [B, C, H, W] into normalised float32 on the device they are on.
+
+    The result is that of `ToTensor` and `Normalize`, bit for bit. Float images pass unchanged: they are taken to be
+    normalised already.
+    """
+    if images.is_floating_point():
+        return images
+    # Divided by a tensor, not a number: some devices would multiply by the rounded reciprocal of a number.
+    scale, mean_, std_ = (
+        _constants(tuple(map(float, values)), torch.float32, images.device) for values in ((255.0,), mean, std)
+    )
+    return images.to(torch.float32).div_(scale).sub_(mean_).div_(std_)
+
+
+def _split_ending(transform: Compose) -> tuple[list[Callable[..., Any]], Normalize]:
+    *rest, normalize = getattr(transform, "transforms", None) or [None]
+    if not rest or not isinstance(rest[-1], ToTensor) or not isinstance(normalize, Normalize):
+        raise ConfigError(
+            "The image transform does not end in open_clip.transform's ToTensor and Normalize, so its pixels cannot be"
+            f" kept as uint8: use it as it is, or build one with image_transform. It is:\n{transform!r:.600}"
+        )
+    return rest[:-1], normalize
+
+
+def to_uint8(transform: Compose) -> Compose:
+    """Return the transform without its last two steps, giving uint8 [3, H, W] of the same pixels.
+
+    `normalize_images` does the rest for a whole batch, on the device, after a copy of a quarter of the bytes.
+
+    Raises:
+        ConfigError: The transform does not end in `ToTensor` and `Normalize`.
+    """
+    rest, _ = _split_ending(transform)
+    return Compose([*rest, ToUint8Tensor()])
+
+
+def normalization_of(transform: Compose) -> tuple[Channels, Channels]:
+    """Return mean and standard deviation of the transform's last step.
+
+    Raises:
+        ConfigError: The transform does not end in `ToTensor` and `Normalize`.
+    """
+    _, normalize = _split_ending(transform)
+    return normalize.mean, normalize.std
