@@ -1,0 +1,107 @@
+"""Mixed precision by apex (NVIDIA's, or Ascend's build of it), for runs that must repeat an old recipe.
+
+Uses apex's public names only: ``amp.initialize, scale_loss, master_params, state_dict, load_state_dict``. Nothing here
+runs unless ``apex_o1``, ``apex_o2`` or ``npu_amp`` is asked for.
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from open_clip.errors import MissingDependency
+from training.device.mixed import MixedPrecision
+from training.device.precision import Precision
+
+_logger = logging.getLogger(__name__)
+
+
+def import_amp() -> Any:
+    """Import ``apex.amp``.
+
+    Raises:
+        MissingDependency: apex is not installed, or something else of that name is.
+    """
+    try:
+        from apex import amp
+    except ImportError as error:
+        raise MissingDependency(
+            f"--precision apex_o1, apex_o2 and npu_amp need apex, which does not import here ({error}).\n"
+            "--precision amp does the same with torch alone. To repeat an old run exactly, build apex from source: "
+            "NVIDIA/apex for GPUs, Ascend/apex for NPUs (PyPI's `apex` is another project)."
+        ) from error
+    return amp
+
+
+class ApexPrecision(MixedPrecision):
+    """apex O1 (patched functions) or O2 (fp16 model, fp32 masters), with a fixed or a dynamic loss scale.
+
+    Under O2 the optimizer works on fp32 masters that apex makes from the model's weights. They are saved whole with the
+    state, so that a resumed run goes on with the bits it stopped with, and rebuilt from the model otherwise.
+    """
+
+    def __init__(self, precision: Precision, torch_device: torch.device, loss_scale: float | None) -> None:
+        super().__init__(precision, torch_device)
+        self._amp = import_amp()
+        self._loss_scale: float | str = "dynamic" if loss_scale is None else loss_scale
+        self._optimizer: Optimizer | None = None
+        self._masters: list[tuple[Tensor, Tensor]] = []
+
+    def prepare(self, model: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
+        """Hand model and optimizer to ``amp.initialize`` and note which master belongs to which weight."""
+        weights = _group_parameters(optimizer)
+        model, optimizer = self._amp.initialize(
+            model, optimizer, opt_level=self.precision.apex_level, loss_scale=self._loss_scale, verbosity=0
+        )
+        # apex swaps masters into the groups in place, so positions tell which is whose.
+        swapped = zip(weights, _group_parameters(optimizer), strict=True)
+        self._masters = [(weight, master) for weight, master in swapped if weight is not master]
+        self._optimizer = optimizer
+        return model, optimizer
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of the scaled loss; apex brings them to their true size as the context closes."""
+        with self._amp.scale_loss(loss, self._optimizer) as scaled:
+            scaled.backward()
+
+    def parameters_to_clip(self, model: nn.Module, optimizer: Optimizer) -> list[nn.Parameter]:
+        """List the fp32 masters: the model's own gradients are not what the optimizer uses."""
+        return list(self._amp.master_params(optimizer))
+
+    def scale(self) -> float | None:
+        """Return the present loss scale."""
+        scalers = self._amp.state_dict()
+        return float(scalers["loss_scaler0"]["loss_scale"]) if "loss_scaler0" in scalers else None
+
+    @torch.no_grad()
+    def refresh_masters(self) -> None:
+        """Copy the model's weights into the masters; else the next step would put the old weights back."""
+        for weight, master in self._masters:
+            master.copy_(weight)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return apex's scaler states and the fp32 masters."""
+        masters = [master.detach().cpu() for _, master in self._masters]
+        return {"apex": {name: dict(value) for name, value in self._amp.state_dict().items()}, "masters": masters}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore the scalers and the masters; masters the state does not fit are rebuilt from the model."""
+        if "apex" in state:
+            self._amp.load_state_dict(state["apex"])
+        else:
+            _logger.info("the checkpoint holds no apex state; starting with loss scale %s", self._loss_scale)
+        saved = state.get("masters", [])
+        if [tuple(value.shape) for value in saved] != [tuple(master.shape) for _, master in self._masters]:
+            self.refresh_masters()
+            return
+        for (_, master), value in zip(self._masters, saved, strict=True):
+            master.copy_(value)
+
+
+def _group_parameters(optimizer: Optimizer) -> list[Tensor]:
+    """List an optimizer's parameters in the order of its groups."""
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

@@ -1,0 +1,150 @@
+"""The questions the trainer asks of a device; one subclass answers them for each kind of hardware.
+
+Knows no hardware by name. Choosing a device is in ``select``, mixed precision in ``precision`` and ``mixed``.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class DeviceInfo:
+    """What a log or a report says about a device; plain values only."""
+
+    kind: str
+    name: str
+    count: int
+    memory_bytes: int | None
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+class Device(ABC):
+    """One kind of hardware, and the index that was asked for by name.
+
+    Building one touches no hardware: ask :meth:`missing` first, then :meth:`activate` once per process.
+    """
+
+    kind: str
+    collective_backend: str
+    pin_memory: bool = False
+    #: Which text shapes suit this device: ``packed`` (no padding), ``bucketed`` (a few lengths) or ``padded`` (one).
+    text_shapes: str = "padded"
+
+    def __init__(self, index: int | None = None) -> None:
+        self.index = index
+        self._current = index or 0
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(index={self.index})"
+
+    @abstractmethod
+    def missing(self) -> str | None:
+        """Say in one line why this device cannot be used here; None when it can."""
+
+    @abstractmethod
+    def count(self) -> int:
+        """Count the devices of this kind that are visible."""
+
+    @abstractmethod
+    def info(self, index: int | None = None) -> DeviceInfo:
+        """Describe one device: name, memory and the versions of its software."""
+
+    @abstractmethod
+    def supports_bf16(self) -> bool:
+        """Tell whether bfloat16 arithmetic works on the current device."""
+
+    @abstractmethod
+    def synchronize(self) -> None:
+        """Wait until all work given to the device is done."""
+
+    @abstractmethod
+    def peak_memory_bytes(self) -> int:
+        """Return the most memory in use at once since the last reset."""
+
+    @abstractmethod
+    def reset_peak_memory(self) -> None:
+        """Start the peak anew, where the device can."""
+
+    @abstractmethod
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Tell whether an error means that memory ran out."""
+
+    def torch_device(self, index: int | None = None) -> torch.device:
+        """Return the device as torch names it; ``None`` is the index asked for by name, else 0."""
+        return torch.device(self.kind, self._resolve(index))
+
+    def activate(self, index: int | None = None) -> torch.device:
+        """Make a device the current one of this process and set what must be set once.
+
+        Raises:
+            DeviceError: There is no device of this index.
+        """
+        self._current = self._resolve(index)
+        return self.torch_device(self._current)
+
+    def grad_scaler(self, loss_scale: float | None) -> torch.amp.GradScaler:
+        """Build the scaler of fp16 losses.
+
+        Args:
+            loss_scale: A fixed scale, or None for one that follows overflows.
+        """
+        scaler = torch.amp.GradScaler(self.kind, init_scale=2.0**16 if loss_scale is None else loss_scale)
+        if loss_scale is not None:
+            # Overflowing steps are still skipped; only the scale stays as it was asked for.
+            scaler.set_growth_factor(1.0)
+            scaler.set_backoff_factor(1.0)
+        return scaler
+
+    @abstractmethod
+    def rng_state(self) -> torch.Tensor | None:
+        """Return the state of the device's own random generator; None when it has none beside the host's."""
+
+    @abstractmethod
+    def set_rng_state(self, state: torch.Tensor | None) -> None:
+        """Put back what :meth:`rng_state` returned."""
+
+    def set_deterministic(self, on: bool) -> None:
+        """Ask for kernels that give the same bits every time, or stop asking."""
+        torch.use_deterministic_algorithms(on)
+
+    def hang_environment(self, timeout_s: float = 1800.0) -> dict[str, str]:
+        """Return environment variables to set before the process group starts, unless the user has set them.
+
+        Args:
+            timeout_s: Seconds a collective may wait; the libraries' own limits are kept under it.
+        """
+        return {}
+
+    def profiler_activities(self) -> list[Any]:
+        """List what torch's profiler should record here."""
+        return [torch.profiler.ProfilerActivity.CPU]
+
+    def optimizer_options(self, parameters: Iterable[torch.Tensor]) -> dict[str, bool]:
+        """Choose the implementation of torch's Adam family for these parameters: fused, foreach or plain."""
+        return {"fused": True} if self._can_fuse(parameters) else {}
+
+    def move(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Copy a tensor to the current device, without waiting when it comes from pinned memory."""
+        target = self.torch_device(self._current)
+        # Asking a tensor whether it is pinned costs a driver call; only host tensors can be.
+        return tensor.to(target, non_blocking=tensor.device != target and self.pin_memory and tensor.is_pinned())
+
+    def _can_fuse(self, parameters: Iterable[torch.Tensor]) -> bool:
+        """Tell whether one fused kernel may update all of these."""
+        return all(p.is_floating_point() and p.device.type == self.kind and not p.is_sparse for p in parameters)
+
+    def _resolve(self, index: int | None) -> int:
+        """Turn an optional index into a number: the one given, the one asked for by name, or 0."""
+        return index if index is not None else self.index or 0
+
+
+def out_of_memory_error(error: BaseException, *phrases: str) -> bool:
+    """Tell whether an error is torch's out-of-memory error or speaks one of these phrases."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    message = str(error).lower()
+    return isinstance(error, RuntimeError) and any(phrase in message for phrase in phrases)

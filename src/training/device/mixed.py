@@ -1,0 +1,162 @@
+"""Run forward, backward and the update in the precision asked for: autocast, the loss scale and what to clip.
+
+Which precision means what is in ``precision``; apex is in ``apex``. The order is optimizer, ``prepare``, then DDP.
+"""
+
+import logging
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from open_clip.errors import ConfigError
+from training.device.base import Device
+from training.device.precision import Precision
+
+#: What every scaler's state has. Some devices add keys of their own, which a checkpoint must not depend on.
+_SCALER_KEYS = ("scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker")
+_logger = logging.getLogger(__name__)
+
+
+class MixedPrecision:
+    """Full precision or autocast, without a loss scale; subclasses add one."""
+
+    def __init__(self, precision: Precision, torch_device: torch.device) -> None:
+        self.precision = precision
+        self._device = torch_device
+
+    def prepare(self, model: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
+        """Ready a bare model and its optimizer, before DDP wraps the model."""
+        return model, optimizer
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return a context for the forward pass and the loss."""
+        if self.precision.autocast_dtype is None:
+            return nullcontext()
+        return torch.autocast(self._device.type, dtype=self.precision.autocast_dtype)
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of a loss, scaled if need be."""
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    def unscale(self, optimizer: Optimizer) -> None:
+        """Bring gradients to their true size, before clipping; a second call in a step does nothing."""
+
+    def parameters_to_clip(self, model: nn.Module, optimizer: Optimizer) -> list[nn.Parameter]:
+        """List the parameters whose gradients the optimizer is going to use."""
+        return list(model.parameters())
+
+    def step(self, optimizer: Optimizer) -> None:
+        """Update the weights, or skip the update when scaled gradients overflowed."""
+        optimizer.step()
+
+    def scale(self) -> float | None:
+        """Return the present loss scale; None without one. Waits for the device."""
+        return None
+
+    def refresh_masters(self) -> None:
+        """Take over weights that were loaded into the model after :meth:`prepare`."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint needs to go on, in plain types and host tensors."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state, of this device or another; load the model and the optimizer first."""
+
+
+class ScaledPrecision(MixedPrecision):
+    """fp16 autocast with a gradient scaler.
+
+    Its state is the scaler's, with the keys that all devices share, so upstream's ``scaler`` entry loads here and ours
+    there.
+    """
+
+    def __init__(
+        self, precision: Precision, torch_device: torch.device, scaler: torch.amp.GradScaler, fixed: bool
+    ) -> None:
+        super().__init__(precision, torch_device)
+        self._scaler = scaler
+        self._is_fixed = fixed
+        self._is_unscaled = False
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of the scaled loss."""
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+
+    def unscale(self, optimizer: Optimizer) -> None:
+        """Divide the gradients by the scale, once a step."""
+        if not self._is_unscaled:
+            self._scaler.unscale_(optimizer)
+            self._is_unscaled = True
+
+    def step(self, optimizer: Optimizer) -> None:
+        """Update unless a gradient overflowed, then adjust the scale."""
+        self._scaler.step(optimizer)
+        self._scaler.update()
+        self._is_unscaled = False
+
+    def scale(self) -> float | None:
+        """Return the present loss scale."""
+        return float(self._scaler.get_scale())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the scaler's state, less what only one device knows."""
+        state = self._scaler.state_dict()
+        return {key: state[key] for key in _SCALER_KEYS}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take the scale and its age from a saved state; how it grows stays as this run asked."""
+        if "scale" not in state:
+            _logger.info("the checkpoint holds no loss scale; starting from %s", self.scale())
+            return
+        if self._is_fixed:
+            if float(state["scale"]) != self.scale():
+                _logger.info("keeping --loss-scale %s; the checkpoint had %s", self.scale(), state["scale"])
+            return
+        kept = {key: state[key] for key in ("scale", "_growth_tracker") if key in state}
+        self._scaler.load_state_dict({**self._scaler.state_dict(), **kept})
+
+
+def make_mixed_precision(
+    precision: Precision, device: Device, torch_device: torch.device, loss_scale: str | float | None = None
+) -> MixedPrecision:
+    """Build what runs a precision on a device.
+
+    Args:
+        precision: From ``resolve_precision``.
+        device: The device of the run.
+        torch_device: The same, as torch names it.
+        loss_scale: A number, ``dynamic``, or None for the default: dynamic, and 512 under apex O2.
+
+    Raises:
+        ConfigError: The loss scale is not a positive number.
+        MissingDependency: apex is asked for and not installed.
+    """
+    scale = _parse_loss_scale(loss_scale)
+    if precision.apex_level is not None:
+        from training.device.apex import ApexPrecision
+
+        fixed = 512.0 if loss_scale is None and precision.apex_level == "O2" else scale
+        return ApexPrecision(precision, torch_device, fixed)
+    if precision.scaled:
+        return ScaledPrecision(precision, torch_device, device.grad_scaler(scale), fixed=scale is not None)
+    if loss_scale is not None:
+        _logger.warning("--loss-scale %s is ignored: --precision %s scales no loss", loss_scale, precision.effective)
+    return MixedPrecision(precision, torch_device)
+
+
+def _parse_loss_scale(loss_scale: str | float | None) -> float | None:
+    """Return a fixed scale, or None for a dynamic one."""
+    if loss_scale is None or loss_scale == "dynamic":
+        return None
+    try:
+        scale = float(loss_scale)
+    except ValueError:
+        scale = 0.0
+    if not 0.0 < scale < float("inf"):
+        raise ConfigError(f"--loss-scale {loss_scale}: give a positive number such as 512, or `dynamic`.")
+    return scale

@@ -1,0 +1,167 @@
+"""Ascend NPUs, through the torch_npu plug-in, as a training device.
+
+Every name used here that torch_npu brings is listed in ``test/unit/training/device/torch_npu_names.txt`` with the place
+in the published wheel that defines it, and a test holds the list. torch_npu is never imported before
+:meth:`NpuDevice.missing` is asked, and never needed to read this file.
+"""
+
+import contextlib
+import importlib
+import importlib.util
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from open_clip.errors import DeviceError
+from training.device.base import Device, DeviceInfo, out_of_memory_error
+from training.device.startup import backend_fault, describe_fault, first_line
+
+
+class NpuDevice(Device):
+    """One NPU per process."""
+
+    kind = "npu"
+    # Object collectives and barriers on host tensors go over gloo; with hccl alone they would cross the device.
+    collective_backend = "cpu:gloo,npu:hccl"
+    pin_memory = True
+    # Every new shape may be compiled on line for seconds, so text keeps to a few lengths.
+    text_shapes = "bucketed"
+
+    def missing(self) -> str | None:
+        """Say why no NPU can be used: no plug-in, a plug-in without CANN under it, or no card visible."""
+        fault = _load_plugin()
+        if fault is not None:
+            return fault
+        if os.environ.get("ASCEND_RT_VISIBLE_DEVICES") == "":
+            return "ASCEND_RT_VISIBLE_DEVICES is empty, which hides every NPU; unset it or name one"
+        if not _npu().is_available():
+            return (
+                "no NPU answers (driver not loaded, card held by another container, or none visible); see npu-smi info"
+            )
+        return None
+
+    def count(self) -> int:
+        """Count the visible NPUs."""
+        return int(_npu().device_count())
+
+    def activate(self, index: int | None = None) -> torch.device:
+        """Make an NPU the current one, with prebuilt kernels, plain memory layouts and full fp32 precision.
+
+        Raises:
+            DeviceError: There is no NPU of this index.
+        """
+        wanted, npu = self._resolve(index), _npu()
+        if wanted >= self.count():
+            raise DeviceError(
+                f"npu:{wanted} was asked for but {self.count()} NPU(s) are visible (0 to {self.count() - 1}); "
+                "start fewer processes per machine or check ASCEND_RT_VISIBLE_DEVICES."
+            )
+        npu.set_device(wanted)
+        npu.set_compile_mode(jit_compile=False)
+        npu.config.allow_internal_format = False
+        # HF32 drops mantissa bits; convolutions have it on unless told otherwise.
+        npu.matmul.allow_hf32 = False
+        npu.conv.allow_hf32 = False
+        return super().activate(wanted)
+
+    def info(self, index: int | None = None) -> DeviceInfo:
+        """Describe one NPU, with the versions of torch_npu, CANN and the driver."""
+        npu, wanted = _npu(), self._resolve(index)
+        versions = {"torch_npu": str(importlib.import_module("torch_npu").__version__)}
+        for module in ("CANN", "DRIVER"):
+            # An image without the version files is common, and no reason to stop a run.
+            with contextlib.suppress(RuntimeError, OSError, ValueError):
+                versions[module.lower()] = str(npu.utils.get_cann_version(module))
+        _, total = npu.mem_get_info(wanted)
+        return DeviceInfo(self.kind, str(npu.get_device_name(wanted)), self.count(), int(total), versions)
+
+    def supports_bf16(self) -> bool:
+        """Tell whether the chip computes in bfloat16 (910B and later)."""
+        return bool(_npu().is_bf16_supported())
+
+    def synchronize(self) -> None:
+        """Wait for the NPU."""
+        _npu().synchronize(self._current)
+
+    def grad_scaler(self, loss_scale: float | None) -> torch.amp.GradScaler:
+        """Build torch_npu's scaler: it reads the overflow flag of chips without infinities and stays in fp32."""
+        scale = 2.0**16 if loss_scale is None else loss_scale
+        scaler: torch.amp.GradScaler = _npu().amp.GradScaler(init_scale=scale, dynamic=loss_scale is None)
+        return scaler
+
+    def rng_state(self) -> torch.Tensor | None:
+        """Return the NPU generator's state as a byte tensor on the host."""
+        state: torch.Tensor = _npu().get_rng_state(self._current)
+        return state
+
+    def set_rng_state(self, state: torch.Tensor | None) -> None:
+        """Put an NPU generator's state back."""
+        if state is not None:
+            _npu().set_rng_state(state.cpu(), self._current)
+
+    def set_deterministic(self, on: bool) -> None:
+        """Ask for kernels and collectives that repeat their bits; hccl reads its part when a group starts."""
+        if on:
+            os.environ.setdefault("HCCL_DETERMINISTIC", "true")
+        torch.use_deterministic_algorithms(on)
+
+    def peak_memory_bytes(self) -> int:
+        """Return the most bytes held by tensors at once."""
+        return int(_npu().max_memory_allocated(self._current))
+
+    def reset_peak_memory(self) -> None:
+        """Start the peak anew."""
+        _npu().reset_peak_memory_stats(self._current)
+
+    def hang_environment(self, timeout_s: float = 1800.0) -> dict[str, str]:
+        """Return hccl's limits: long enough to meet at the first step, and its own limit under torch's.
+
+        The default of 120 s to connect is short of what a first, compiling step takes on the slowest rank.
+        """
+        return {
+            "HCCL_CONNECT_TIMEOUT": str(int(min(max(300.0, timeout_s / 3), 7200.0))),
+            # Older CANN rounds this down to multiples of 68.
+            "HCCL_EXEC_TIMEOUT": str(max(68, int(timeout_s * 0.9) // 68 * 68)),
+            "TORCH_HCCL_ASYNC_ERROR_HANDLING": "1",
+        }
+
+    def profiler_activities(self) -> list[Any]:
+        """Record the host and the NPU (torch calls an out-of-tree device PrivateUse1)."""
+        return [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.PrivateUse1]
+
+    def optimizer_options(self, parameters: Iterable[torch.Tensor]) -> dict[str, bool]:
+        """Choose the fused kernel, else the grouped one on chips that have it, else the plain loop."""
+        if self._can_fuse(parameters):
+            return {"fused": True}
+        name = str(_npu().get_device_name(self._current))
+        # The ranges torch_npu itself opens to foreach. Source: torch_npu 2.14.0 utils/_optim.py
+        return {"foreach": "Ascend910B" < name < "Ascend910PremiumA" or name > "Ascend910_9"}
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Tell whether the NPU ran out of memory."""
+        return out_of_memory_error(error, "npu out of memory", "pin memory failed")
+
+
+def _npu() -> Any:
+    """Return the ``torch.npu`` module; ``missing`` has made sure of it."""
+    return torch.npu  # type: ignore[attr-defined]
+
+
+def _load_plugin() -> str | None:
+    """Load torch_npu if torch has not; return why it cannot be, in one line."""
+    if hasattr(torch, "npu"):
+        return None
+    fault = backend_fault("torch_npu")
+    if fault is not None:
+        return describe_fault("torch_npu", fault)
+    if importlib.util.find_spec("torch_npu") is None:
+        series = ".".join(torch.__version__.split("+")[0].split(".")[:2])
+        return f"torch_npu is not installed; the one for this torch is `pip install 'torch_npu=={series}.*'`, with CANN"
+    # Any error may come out: a missing CANN library, a wrong path, or the wheel's own refusal.
+    try:
+        importlib.import_module("torch_npu")
+    except Exception as error:
+        return describe_fault("torch_npu", first_line(error))
+    return None if hasattr(torch, "npu") else "torch_npu was imported but brought no torch.npu; reinstall it"

@@ -1,0 +1,77 @@
+"""What every device must answer; run on another one with OPENCLIP_TEST_DEVICE."""
+
+import pytest
+import torch
+
+from device_under_test import device_under_test
+
+DEVICE, TORCH_DEVICE = device_under_test()
+
+
+def test_info_is_plain_and_named():
+    info = DEVICE.info()
+    assert info.kind == DEVICE.kind
+    assert info.name
+    assert info.count == DEVICE.count() >= 1
+    assert info.memory_bytes > 2**20
+    assert all(isinstance(value, str) for value in info.versions.values())
+
+
+def test_move_brings_a_tensor_over_whole():
+    tensor = torch.arange(12, dtype=torch.uint8).reshape(3, 4)
+    moved = DEVICE.move(tensor.pin_memory() if DEVICE.pin_memory else tensor)
+    DEVICE.synchronize()
+    assert moved.device.type == DEVICE.kind
+    assert torch.equal(moved.cpu(), tensor)
+
+
+def test_move_leaves_a_tensor_that_is_there():
+    tensor = torch.ones(2, device=TORCH_DEVICE)
+    assert DEVICE.move(tensor) is tensor
+
+
+def test_memory_that_was_used_shows_in_the_peak():
+    DEVICE.reset_peak_memory()
+    tensor = torch.ones(2**21, device=TORCH_DEVICE)
+    assert DEVICE.peak_memory_bytes() >= tensor.numel() * 4
+
+
+def test_the_chosen_optimizer_options_work():
+    weight = torch.nn.Parameter(torch.ones(4, device=TORCH_DEVICE))
+    options = DEVICE.optimizer_options([weight])
+    weight.grad = torch.ones_like(weight)
+    torch.optim.AdamW([weight], lr=0.1, weight_decay=0.0, **options).step()
+    torch.testing.assert_close(weight.detach().cpu(), torch.full((4,), 0.9))
+
+
+def test_parameters_that_no_fused_kernel_takes_get_another_implementation():
+    integers = torch.zeros(2, dtype=torch.int64, device=TORCH_DEVICE)
+    assert "fused" not in DEVICE.optimizer_options([integers])
+
+
+def test_determinism_can_be_switched_on_and_off():
+    DEVICE.set_deterministic(True)
+    try:
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        DEVICE.set_deterministic(False)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("full")])
+def test_out_of_memory_is_recognised(error):
+    assert DEVICE.is_out_of_memory(error)
+
+
+def test_another_error_is_not_taken_for_out_of_memory():
+    assert not DEVICE.is_out_of_memory(RuntimeError("shape mismatch"))
+    assert not DEVICE.is_out_of_memory(ValueError("out of memory lane"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_autocast_computes_in_the_dtype_asked_for(dtype):
+    if dtype is torch.bfloat16 and not DEVICE.supports_bf16():
+        pytest.skip("this device has no bfloat16")
+    layer = torch.nn.Linear(4, 4).to(TORCH_DEVICE)
+    with torch.autocast(DEVICE.kind, dtype=dtype, enabled=dtype is not torch.float32):
+        assert layer(torch.ones(2, 4, device=TORCH_DEVICE)).dtype is dtype

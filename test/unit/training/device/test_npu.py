@@ -1,0 +1,59 @@
+"""What npu.py says of a machine without NPUs, and that it uses no name the published wheel lacks."""
+
+import ast
+import os
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from training.device import npu as npu_file
+from training.device.npu import NpuDevice
+
+NAMES_FILE = Path(__file__).with_name("torch_npu_names.txt")
+
+
+def listed_names():
+    rows = [line.split("\t") for line in NAMES_FILE.read_text().splitlines() if line and not line.startswith("#")]
+    return {name: (path, text) for name, path, text in rows}
+
+
+def used_names():
+    """Collect every attribute chain that starts at torch.npu or at the torch_npu package."""
+    found = set()
+    for node in ast.walk(ast.parse(Path(npu_file.__file__).read_text())):
+        chain, root = [], node
+        while isinstance(root, ast.Attribute):
+            chain.append(root.attr)
+            root = root.value
+        source = ast.unparse(root)
+        prefix = {"npu": "torch.npu", "_npu()": "torch.npu", "importlib.import_module('torch_npu')": "torch_npu"}
+        if chain and source in prefix:
+            found.add(".".join([prefix[source], *reversed(chain)]))
+    return {name for name in found if not any(other.startswith(name + ".") for other in found)}
+
+
+def test_every_torch_npu_name_in_use_is_on_the_list():
+    assert used_names() == set(listed_names())
+
+
+@pytest.mark.slow
+def test_the_list_agrees_with_the_published_wheel():
+    wheel = os.environ.get("TORCH_NPU_WHEEL")
+    if not wheel:
+        pytest.skip("set TORCH_NPU_WHEEL to a torch_npu wheel (`pip download --no-deps torch_npu==2.14.0`)")
+    with zipfile.ZipFile(wheel) as archive:
+        for name, (path, text) in listed_names().items():
+            assert text in archive.read(path).decode(), f"{path} does not define {name} as `{text}`"
+
+
+@pytest.mark.skipif(hasattr(torch, "npu"), reason="this machine has torch_npu or its simulator")
+def test_without_torch_npu_the_reason_names_what_to_install():
+    assert "pip install 'torch_npu==" in NpuDevice().missing()
+
+
+def test_the_library_gives_up_before_torch_does():
+    limits = NpuDevice().hang_environment(timeout_s=1800)
+    assert int(limits["HCCL_EXEC_TIMEOUT"]) < 1800
+    assert 120 <= int(limits["HCCL_CONNECT_TIMEOUT"]) <= 7200
