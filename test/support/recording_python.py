@@ -1,0 +1,136 @@
+"""A stand-in interpreter for the wrappers' ``PYTHON``: it records how the trainer would be started.
+
+Everything but the trainer's own command line is handed to the real interpreter, so the wrappers' helpers really run.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+REPO_ROOT = Path(__file__).resolve().parents[2]
+_LAUNCHER = """#!/usr/bin/env bash
+if [[ "$1 $2" == "-u -m" ]]; then
+    exec {python} {script} "$@"
+fi
+exec {python} "$@"
+"""
+
+
+@dataclass
+class Wrapper:
+    """One wrapper script with everything it needs to be started."""
+
+    script: Path
+    python: Path
+    record: Path
+    data: Path
+    output: Path
+
+    def command(self, *words: str, required: bool = True) -> list[str]:
+        """Give the command line; the two required parameters are added unless told otherwise."""
+        given = [f"--data_path={self.data}", "--pretrain_model=none"] if required else []
+        return ["bash", str(self.script), *given, f"--output_dir={self.output}", "--device=cpu", *words]
+
+    def environment(self, **extra: str) -> dict[str, str]:
+        """Give the environment: the stand-in interpreter, and what it shall do."""
+        return {**os.environ, "PYTHON": str(self.python), "STAND_IN_RECORD": str(self.record), **extra}
+
+    def run(self, *words: str, required: bool = True, **extra: str) -> subprocess.CompletedProcess[str]:
+        """Run the wrapper to its end."""
+        command = self.command(*words, required=required)
+        return subprocess.run(
+            command, env=self.environment(**extra), capture_output=True, text=True, timeout=60, cwd=self.data.parent
+        )
+
+    def recorded(self) -> dict[str, object]:
+        """Give what the trainer's command line and environment would have been."""
+        loaded: dict[str, object] = json.loads(self.record.read_text(encoding="utf-8"))
+        return loaded
+
+    def trainer_flags(self) -> list[str]:
+        """Give the words behind ``-m training.main``."""
+        words = self.recorded()["words"]
+        assert isinstance(words, list)
+        return words[words.index("training.main") + 1 :]
+
+
+def make_wrapper(script: str, folder: Path) -> Wrapper:
+    """Prepare a wrapper for a test: data folder with two (empty) tables, stand-in interpreter, output folder."""
+    data = folder / "flickr 30k"
+    data.mkdir(parents=True)
+    for name in ("flickr30k_train.csv", "flickr30k_test.csv"):
+        (data / name).write_text("img_key,caption_key\n", encoding="utf-8")
+    python = folder / "recording python"
+    python.write_text(_LAUNCHER.format(python=repr(sys.executable), script=repr(__file__)), encoding="utf-8")
+    python.chmod(0o755)
+    return Wrapper(REPO_ROOT / "test" / script, python, folder / "record.json", data, folder / "out put")
+
+
+def stand_in_trainer(words: list[str]) -> int:
+    """Behave as the trainer would: record, print, leave a run folder, end with the status asked for."""
+    kept = ("OPEN_CLIP_STATUS_FILE", "OMP_NUM_THREADS", "PYTHONPATH", "PYTHONSAFEPATH", "INF_NAN_MODE_ENABLE")
+    record = {"words": words, "cwd": os.getcwd(), "env": {name: os.environ.get(name) for name in kept}}
+    Path(os.environ["STAND_IN_RECORD"]).write_text(json.dumps(record), encoding="utf-8")
+    print("2026-01-01,00:00:00 | INFO | Train Epoch: 0", flush=True)
+    print("a warning\rstep 1\rstep 2", file=sys.stderr, flush=True)
+    if os.environ.get("STAND_IN_TERMINALS"):
+        print(f"terminals {sys.stdout.isatty()} {sys.stderr.isatty()}", flush=True)
+    if os.environ.get("STAND_IN_SLEEP"):
+        return _wait_for_signal()
+    status = int(os.environ.get("STAND_IN_STATUS", "0"))
+    if status and "torch.distributed.run" in words:
+        Path(os.environ["OPEN_CLIP_STATUS_FILE"]).write_text(f"{status}\n", encoding="utf-8")
+        return 1
+    if status == 0:
+        write_run(Path(words[words.index("--logs-dir") + 1]) / "run-1", batch=128, ranks=1)
+    return status
+
+
+def write_run(run_dir: Path, batch: int, ranks: int, metrics: dict[str, float] | None = None) -> None:
+    """Leave a finished run of 150 steps: 50 of 1 s, then 100 of 0.3 s."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    times = [1.0] * 50 + [0.3] * 100
+    records = [
+        {"kind": "train", "step": step + 1, "step_time_s": time_s, "loss": 2.0 - step / 100, "loss_avg": 2.0}
+        for step, time_s in enumerate(times)
+    ]
+    lines = [{"kind": "run", "world_size": ranks, "global_batch": batch}, *records]
+    (run_dir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    recalls = {"image_to_text_R@1": 0.25, "image_to_text_R@5": 0.777, "text_to_image_R@5": 0.5}
+    summary = {
+        "status": "finished",
+        "world_size": ranks,
+        "global_batch": batch,
+        "fps": batch / 0.3,
+        "fps_all_steps": batch * len(times) / sum(times),
+        "train_time_s": sum(times),
+        "e2e_time_s": 99.0,
+        "loss": 1.25,
+        "metrics": recalls if metrics is None else metrics,
+        "checkpoint": "/somewhere/epoch_20.pt",
+        "report": None,
+    }
+    (run_dir / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+
+
+def _wait_for_signal() -> int:
+    import signal
+
+    received: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, lambda got, _frame: received.append(got))
+    Path(os.environ["STAND_IN_SLEEP"]).touch()
+    deadline = time.monotonic() + 30
+    while not received and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.5)  # the checkpoint; a second signal would be counted
+    print(f"signals {received}", flush=True)
+    return 75
+
+
+if __name__ == "__main__":
+    sys.exit(stand_in_trainer(sys.argv[1:]))

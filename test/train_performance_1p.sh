@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Fine-tune CLIP on a Flickr30k folder in one process: a short run that measures speed. `--help` lists its parameters.
+set -euo pipefail
+
+JOB=finetune
+LAUNCH=1p
+DEFAULT_EPOCHS=2
+# shellcheck source=test/wrapper_lib.sh
+source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/wrapper_lib.sh"
+run_wrapper "$@"

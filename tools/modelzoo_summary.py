@@ -1,0 +1,179 @@
+"""Write the result files of Ascend ModelZoo from a finished run folder, and print its closing block.
+
+Reads ``summary.json`` and ``metrics.jsonl`` only: no log line is parsed. Names and keys follow ModelZoo's OpenCLIP
+wrappers and their CLIP and Chinese-CLIP siblings.
+"""
+
+import argparse
+import json
+import platform
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from open_clip.errors import DataError
+
+_ACCURACY = "image_to_text_R@5"
+_OTHER_RECALLS = (
+    "image_to_text_R@1",
+    "image_to_text_R@10",
+    "text_to_image_R@1",
+    "text_to_image_R@5",
+    "text_to_image_R@10",
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The figures of one finished run in ModelZoo's terms."""
+
+    ranks: int
+    batch: int
+    fps: int
+    training_time_s: float
+    e2e_time_s: int
+    loss: float
+    metrics: Mapping[str, float]
+    checkpoint: str | None
+    report: str | None
+
+    @property
+    def default_case_name(self) -> str:
+        """ModelZoo's name of this run."""
+        return case_name_of(self.batch, self.ranks)
+
+
+def case_name_of(batch: int, ranks: int) -> str:
+    """Name a run by the samples of one step and the processes; ModelZoo says ``acc`` for short runs too."""
+    return f"open_clip_bs{batch}_{ranks}p_acc"
+
+
+def result_files(output_dir: Path, case: str) -> tuple[Path, Path, Path]:
+    """Give the three files a finished run leaves: results, speed, losses."""
+    return (
+        output_dir / f"{case}.log",
+        output_dir / f"{case}_perf_report.log",
+        output_dir / f"train_{case}_loss.txt",
+    )
+
+
+def read_outcome(run_dir: Path, job: str, e2e_time_s: int | None = None) -> Outcome:
+    """Read a run folder.
+
+    Args:
+        run_dir: Folder that holds ``summary.json``.
+        job: ``finetune``: the speed is that of the last 100 steps; ``pretrain``: that of all steps.
+        e2e_time_s: Wall seconds of the whole script; the trainer's own figure when None.
+
+    Raises:
+        DataError: When the summary is missing, damaged or that of an unfinished run.
+    """
+    path = run_dir / "summary.json"
+    try:
+        summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if summary["status"] != "finished":
+            raise DataError(f"{run_dir} is a run that {summary['status']}, so it has no result yet.")
+        fps = summary["fps"] if job == "finetune" else summary["fps_all_steps"]
+        return Outcome(
+            ranks=summary["world_size"],
+            batch=summary["global_batch"],
+            fps=int(fps),
+            training_time_s=float(summary["train_time_s"]),
+            e2e_time_s=int(summary["e2e_time_s"]) if e2e_time_s is None else e2e_time_s,
+            loss=float(summary["loss"]),
+            metrics=summary.get("metrics") or {},
+            checkpoint=summary.get("checkpoint"),
+            report=summary.get("report"),
+        )
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; give a run folder, LOGS/NAME.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is no summary of a finished run: {error!r}.") from error
+
+
+def result_lines(outcome: Outcome, job: str, case: str) -> list[str]:
+    """Give ``key = value`` lines: the keys of all three ModelZoo wrappers; what was not measured is left out."""
+    values: dict[str, object] = {
+        "Network": "open_clip",
+        "RankSize": outcome.ranks,
+        "BatchSize": outcome.batch,
+        "DeviceType": platform.machine(),
+        "CaseName": case,
+    }
+    if job == "finetune" and _ACCURACY in outcome.metrics:
+        values["TrainAccuracy"] = f"{outcome.metrics[_ACCURACY]:.4f}"
+    if job == "pretrain":
+        values["TrainLoss"] = f"{outcome.loss:#.5g}"
+    values["ActualFPS"] = outcome.fps
+    values["TrainingTime"] = f"{outcome.training_time_s:.3f}"
+    values["ActualLoss"] = f"{outcome.loss:#.5g}"
+    values["E2ETrainingTime"] = outcome.e2e_time_s
+    for direction in ("text_to_image", "image_to_text"):
+        if f"{direction}_R@5" in outcome.metrics:
+            values[f"{direction}_acc_r5"] = f"{outcome.metrics[f'{direction}_R@5']:.4f}"
+    return [f"{key} = {value}" for key, value in values.items()]
+
+
+def loss_lines(run_dir: Path) -> Iterator[str]:
+    """Give each logged step's loss as ``last (average of the epoch)``, five significant digits."""
+    with (run_dir / "metrics.jsonl").open(encoding="utf-8") as lines:
+        for line in lines:
+            record = json.loads(line)
+            if record["kind"] == "train":
+                yield f"{record['loss']:#.5g} ({record['loss_avg']:#.5g})"
+
+
+def write_results(run_dir: Path, output_dir: Path, outcome: Outcome, job: str, case: str) -> None:
+    """Write the three result files; whole, or not at all."""
+    lines = result_lines(outcome, job, case)
+    speed = ("ActualFPS", "TrainingTime", "E2ETrainingTime")
+    contents = (lines, [line for line in lines if line.startswith(speed)], list(loss_lines(run_dir)))
+    for path, content in zip(result_files(output_dir, case), contents, strict=True):
+        partial = path.with_name(f"{path.name}.part")
+        partial.write_text("".join(f"{line}\n" for line in content), encoding="utf-8")
+        partial.replace(path)
+
+
+def closing_block(outcome: Outcome, job: str) -> list[str]:
+    """Give the lines a wrapper ends with: ModelZoo's four, then what a reader wants next."""
+    lines = [
+        "------------------ Final result ------------------",
+        f"Final Performance images/sec : {outcome.fps}",
+    ]
+    if job == "pretrain":
+        lines.append(f"Train loss : {outcome.loss:#.5g}")
+    elif _ACCURACY in outcome.metrics:
+        lines.append(f"Final Train Accuracy : {outcome.metrics[_ACCURACY]:.4f}")
+    lines.append(f"E2E Training Duration sec : {outcome.e2e_time_s}")
+    lines += [f"{name} : {outcome.metrics[name]:.4f}" for name in _OTHER_RECALLS if name in outcome.metrics]
+    if job == "finetune":
+        lines.append(f"Train loss : {outcome.loss:#.5g}")
+    lines += [
+        f"{title} : {path}" for title, path in (("Checkpoint", outcome.checkpoint), ("Report", outcome.report)) if path
+    ]
+    return lines
+
+
+def main(words: list[str] | None = None) -> int:
+    """Write the result files of one run folder."""
+    parser = argparse.ArgumentParser(description="Write ModelZoo's result files from a finished run folder.")
+    parser.add_argument("run_dir", type=Path, help="run folder, LOGS/NAME")
+    parser.add_argument("--output_dir", type=Path, help="where the files go (default: the run folder)")
+    parser.add_argument("--case_name", help="name in the files (default: open_clip_bs<batch>_<processes>p_acc)")
+    parser.add_argument("--job", choices=("finetune", "pretrain"), default="finetune")
+    options = parser.parse_args(words)
+    try:
+        outcome = read_outcome(options.run_dir, options.job)
+        case = options.case_name or outcome.default_case_name
+        write_results(options.run_dir, options.output_dir or options.run_dir, outcome, options.job, case)
+    except DataError as error:
+        print(f"[Error] {error}", file=sys.stderr)
+        return error.exit_status
+    print("\n".join(closing_block(outcome, options.job)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""Run the trainer for a wrapper: keep its log, pass signals and its exit status on, write ModelZoo's result files.
+
+Reads no training parameters: the wrappers in ``test/`` give it the finished command line.
+"""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+import modelzoo_summary
+from open_clip.errors import DataError
+from wrapper_streams import run_logged
+
+_STOPPED = 75
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run the command behind ``--`` and give its exit status."""
+    options = _parse(words)
+    output_dir: Path = options.output_dir
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        _remove_old_results(output_dir, options)
+        status = _train(options, output_dir)
+    except OSError as error:
+        print(f"[Error] {error.filename or output_dir}: {error.strerror}", file=sys.stderr)
+        return 2
+    if status == 0 and os.environ.get("NODE_RANK", "0") != "0":
+        return 0  # the first machine writes the results
+    if status == 0:
+        return _write_results(options, output_dir)
+    log_path = output_dir / "train_0.log"
+    if status == _STOPPED:
+        _print_how_to_go_on(output_dir / "logs", options)
+    else:
+        print(f"[Error] training ended with status {status}; its output is in {log_path}", file=sys.stderr)
+    return status
+
+
+def _parse(words: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Run the trainer and write ModelZoo's result files.")
+    parser.add_argument("--job", choices=("finetune", "pretrain"), required=True)
+    parser.add_argument("--output_dir", type=Path, required=True)
+    parser.add_argument("--case_name", default="", help="name in the result files; empty: from batch and processes")
+    parser.add_argument("--planned_batch", type=int, required=True, help="samples of one step by the parameters")
+    parser.add_argument("--planned_ranks", type=int, required=True, help="processes by the parameters")
+    parser.add_argument("--started", type=int, default=int(time.time()), help="unix time at which the script started")
+    parser.add_argument("--again", default="", help="command that repeats this run, for the message after a stop")
+    parser.add_argument("command", nargs="+", help="the trainer's command line, behind --")
+    return parser.parse_args(words)
+
+
+def _remove_old_results(output_dir: Path, options: argparse.Namespace) -> None:
+    """Take away the results of the run before, so that a failed run leaves none that look like its own."""
+    case = options.case_name or modelzoo_summary.case_name_of(options.planned_batch, options.planned_ranks)
+    for path in modelzoo_summary.result_files(output_dir, case):
+        path.unlink(missing_ok=True)
+
+
+def _train(options: argparse.Namespace, output_dir: Path) -> int:
+    # torchrun ends with status 1 whatever the trainer said, so the trainer leaves its status in a file.
+    status_path = output_dir.absolute() / f".exit_status_{os.getpid()}"
+    env = dict(os.environ, OPEN_CLIP_STATUS_FILE=str(status_path))
+    # A folder named `training` where the user stands must not be taken for the trainer.
+    env.setdefault("PYTHONSAFEPATH", "1")
+    try:
+        status = run_logged(options.command, output_dir / "train_0.log", env)
+        if status != 0 and status_path.is_file():
+            text = status_path.read_text(encoding="utf-8").strip()
+            status = int(text) if text.isdecimal() and int(text) > 0 else status
+    finally:
+        status_path.unlink(missing_ok=True)
+    return status
+
+
+def _write_results(options: argparse.Namespace, output_dir: Path) -> int:
+    summary = _newest(output_dir / "logs", "summary.json", options.started)
+    if summary is None:
+        print(f"[Error] training ended well but left no summary under {output_dir / 'logs'}", file=sys.stderr)
+        return 1
+    run_dir = summary.parent
+    try:
+        outcome = modelzoo_summary.read_outcome(run_dir, options.job, int(time.time()) - options.started)
+        case = options.case_name or outcome.default_case_name
+        modelzoo_summary.write_results(run_dir, output_dir, outcome, options.job, case)
+    except (DataError, OSError, ValueError, KeyError) as error:
+        print(f"[Error] the results could not be written: {error}", file=sys.stderr)
+        return 1
+    try:
+        print("\n".join(modelzoo_summary.closing_block(outcome, options.job)), flush=True)
+    except BrokenPipeError:  # the reader went away; the files are written
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return 0
+
+
+def _print_how_to_go_on(logs_dir: Path, options: argparse.Namespace) -> None:
+    metrics = _newest(logs_dir, "metrics.jsonl", options.started)
+    if metrics is None:
+        return
+    command = options.again.rstrip()
+    separator = "" if " -- " in f"{command} " else " --"
+    print(f"Go on with: {command}{separator} --name {metrics.parent.name} --resume latest", file=sys.stderr)
+
+
+def _newest(logs_dir: Path, name: str, since: int) -> Path | None:
+    """Find the newest file of a name among the run folders that was written since a time."""
+    found = [(path.stat().st_mtime, path) for path in logs_dir.glob(f"*/{name}")]
+    return max((item for item in found if item[0] >= since), default=(0.0, None))[1]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,200 @@
+"""Run one program with its output both on the screen and in a log file, signals passed on.
+
+A program whose output would be on a terminal still gets a terminal, so that its progress bar stays alive; the log file
+gets finished lines only, without the frames of the bar. Knows nothing of training.
+"""
+
+import contextlib
+import os
+import re
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import BinaryIO
+
+_ESCAPE = re.compile(rb"\x1b\[[0-9;?]*[ -/]*[@-~]")
+# `timeout` and process groups deliver one request to stop twice; a person needs longer for the second one.
+_SAME_REQUEST_S = 1.0
+_CHUNK_BYTES = 65536
+
+
+class LogFile:
+    """The log file of a run; a full disk ends the log, not the run."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: BinaryIO | None = path.open("wb", buffering=0)
+
+    def write_line(self, line: bytes) -> None:
+        """Append one line as a terminal would show it in the end."""
+        if self._file is None:
+            return
+        try:
+            self._file.write(_ESCAPE.sub(b"", line) + b"\n")
+        except OSError as error:
+            self._file = None
+            print(f"[Warning] {self._path}: {error.strerror}; the log ends here, training goes on.", file=sys.stderr)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
+
+class Channel:
+    """One output stream of the program: read from a terminal or pipe, shown on the screen, logged by lines."""
+
+    def __init__(self, screen_fd: int, log: LogFile) -> None:
+        self._screen_fd: int | None = screen_fd
+        self._log = log
+        self._line = b""
+        self.is_terminal = os.isatty(screen_fd)
+        self.read_fd, self.write_fd = os.openpty() if self.is_terminal else os.pipe()
+        if self.is_terminal:
+            _leave_newlines_alone(self.write_fd)
+            self.copy_window_size()
+
+    def copy_window_size(self) -> None:
+        """Give the program's terminal the width of the real one."""
+        import fcntl
+        import termios
+
+        if self.is_terminal and self._screen_fd is not None:
+            with contextlib.suppress(OSError):
+                size = fcntl.ioctl(self._screen_fd, termios.TIOCGWINSZ, b"\0" * 8)
+                fcntl.ioctl(self.read_fd, termios.TIOCSWINSZ, size)
+
+    def pump(self) -> bool:
+        """Pass on what can be read; False at the end of the stream."""
+        try:
+            data = os.read(self.read_fd, _CHUNK_BYTES)
+        except OSError:  # how a terminal without a writer ends
+            data = b""
+        self._show(data)
+        *lines, self._line = (self._line + data).split(b"\n")
+        for line in lines:
+            self._log.write_line(line.removesuffix(b"\r").rpartition(b"\r")[2])
+        # Of an unfinished line only the last frame can still be seen; a bar must not pile up for an epoch.
+        body = self._line.removesuffix(b"\r")
+        self._line = body.rpartition(b"\r")[2] + self._line[len(body) :]
+        return bool(data)
+
+    def finish(self) -> None:
+        """Log an unfinished last line and close."""
+        if self._line.strip():
+            self._log.write_line(self._line.rstrip(b"\r"))
+        os.close(self.read_fd)
+
+    def _show(self, data: bytes) -> None:
+        while data and self._screen_fd is not None:
+            try:
+                data = data[os.write(self._screen_fd, data) :]
+            except OSError:  # the reader went away; training goes on without an audience
+                self._screen_fd = None
+
+
+def run_logged(command: Sequence[str], log_path: Path, env: Mapping[str, str]) -> int:
+    """Run a program to its end.
+
+    Args:
+        command: The words of the command line.
+        log_path: File that gets stdout and stderr; replaced.
+        env: The program's environment.
+
+    Returns:
+        Its exit status; 128 + N when signal N ended it.
+    """
+    log = LogFile(log_path)
+    sys.stdout.flush()
+    channels = [Channel(1, log), Channel(2, log)]
+    with _signals_passed_on(channels) as requests:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=channels[0].write_fd,
+            stderr=channels[1].write_fd,
+            env=dict(env),
+            # Its own session: Ctrl-C reaches this program only, which passes it on once.
+            start_new_session=True,
+        )
+        for channel in channels:
+            os.close(channel.write_fd)
+        requests.attach(process)
+        _pump_all(process, channels)
+        status = process.wait()
+    for channel in channels:
+        channel.finish()
+    log.close()
+    return status if status >= 0 else 128 - status
+
+
+class _Requests:
+    """Requests to stop: passed to the program, or kept until there is one."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._kept: int | None = None
+        self._last_s = float("-inf")
+
+    def attach(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        if self._kept is not None:
+            process.send_signal(self._kept)
+
+    def handle(self, number: int, _frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if now - self._last_s < _SAME_REQUEST_S:
+            return
+        self._last_s = now
+        # torchrun passes on INT and TERM only, and dies of USR1.
+        passed = signal.SIGINT if number == signal.SIGINT else signal.SIGTERM
+        if self._process is None:
+            self._kept = passed
+        else:
+            self._process.send_signal(passed)
+
+
+@contextlib.contextmanager
+def _signals_passed_on(channels: Sequence[Channel]) -> Iterator[_Requests]:
+    def follow_window(_number: int, _frame: FrameType | None) -> None:
+        for channel in channels:
+            channel.copy_window_size()
+
+    requests = _Requests()
+    handlers = {number: requests.handle for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup asks to outlive the terminal
+        handlers[signal.SIGHUP] = requests.handle
+    handlers[signal.SIGWINCH] = follow_window
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield requests
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _pump_all(process: subprocess.Popen[bytes], channels: Sequence[Channel]) -> None:
+    with selectors.DefaultSelector() as selector:
+        for channel in channels:
+            selector.register(channel.read_fd, selectors.EVENT_READ, channel)
+        while selector.get_map():
+            ready = selector.select(timeout=0.2)
+            # A grandchild that outlives the program may hold its output open for ever.
+            if not ready and process.poll() is not None:
+                return
+            for key, _ in ready:
+                if not key.data.pump():
+                    selector.unregister(key.fd)
+
+
+def _leave_newlines_alone(fd: int) -> None:
+    import termios
+
+    settings = termios.tcgetattr(fd)
+    settings[1] &= ~termios.OPOST
+    termios.tcsetattr(fd, termios.TCSANOW, settings)
