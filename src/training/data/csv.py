@@ -1,0 +1,149 @@
+"""Pairs from a separated text file: one row a pair, columns by name.
+
+It checks captions and looks up every picture, and opens none. Quotes and lines are the business of `records.py`.
+"""
+
+import logging
+import os
+from typing import Final
+
+from open_clip.errors import DataError, cut_list, suggest_nearest
+from training.data.decode import PICTURE_SUFFIXES, PictureFinder
+from training.data.encoding import open_text, read_lines, why_not_text
+from training.data.quarantine import printable
+from training.data.records import Record, RecordReader
+from training.data.table import PairTable, TableBuilder
+
+_LOGGER = logging.getLogger(__name__)
+MAX_CAPTION_CHARS: Final = 100_000
+_USUAL_SEPARATORS: Final = ("\t", ",", "|", ";")
+
+
+def read_csv_pairs(
+    path: str | os.PathLike[str], separator: str = "\t", img_key: str = "filepath", caption_key: str = "title"
+) -> PairTable:
+    """Read a file with a header and one picture-caption pair a row.
+
+    Rows that cannot be used (no caption, no such picture, broken text, too many fields) are left out and stand in the
+    table's ``faults``. A relative picture path is taken from the current directory, then from the file's own folder.
+
+    Args:
+        path: the file; UTF-8, or UTF-16 or UTF-32 with a byte order mark.
+        separator: what stands between fields, one or more characters.
+        img_key: name of the column of picture paths.
+        caption_key: name of the column of captions.
+
+    Raises:
+        ConfigError: the separator is not usable.
+        DataError: the file is missing, empty or not text, a column is missing, or no row is usable.
+
+    Source: defaults and the meaning of relative paths as CsvDataset of open_clip_torch 3.3.0.
+    """
+    path = os.fspath(path)
+    builder = TableBuilder(path)
+    finder = PictureFinder(os.path.dirname(os.path.abspath(path)))
+    with open_text(path) as handle:
+        records = RecordReader(read_lines(handle), separator)
+        header = next(records, None)
+        img_column, caption_column, num_columns = _find_columns(path, header, records.separator, img_key, caption_key)
+
+        def is_row(fields: list[str]) -> bool:
+            return len(fields) == num_columns and _looks_like_picture(fields[img_column])
+
+        records.is_row = is_row
+        for record in records:
+            _add(builder, finder, record, img_column, caption_column, num_columns)
+    if records.stray_quote_rows:
+        _LOGGER.warning(
+            "%s: %d rows hold a quote that is never closed; it was read as a character. Rows: %s",
+            path,
+            len(records.stray_quote_rows),
+            cut_list(records.stray_quote_rows),
+        )
+    return finish_table(builder)
+
+
+def finish_table(builder: TableBuilder) -> PairTable:
+    """Return the table of a source that has been read to its end.
+
+    Raises:
+        DataError: not one row is usable.
+    """
+    table = builder.finish()
+    if len(table):
+        return table
+    if not table.faults:
+        raise DataError(f"{table.source} has no row below its header. Check that the whole file was written.")
+    examples = "\n  ".join(str(fault) for fault in table.faults[:3])
+    raise DataError(
+        f"None of the {len(table.faults)} rows of {table.source} is usable. The first:\n  {examples}\n"
+        "Check the picture paths, the column names and the separator."
+    )
+
+
+def why_not_caption(caption: str) -> str | None:
+    """Say in a few words why a caption cannot be trained on; None when it can. The word "nan" is a word."""
+    if not caption.strip():
+        return "caption is empty"
+    if len(caption) > MAX_CAPTION_CHARS:
+        return f"caption of {len(caption):,} characters is over the limit of {MAX_CAPTION_CHARS:,}"
+    reason = why_not_text(caption)
+    return f"caption {reason}" if reason else None
+
+
+def _add(
+    builder: TableBuilder, finder: PictureFinder, record: Record, img_column: int, caption_column: int, num_columns: int
+) -> None:
+    fields = record.fields
+    picture = fields[img_column] if img_column < len(fields) else ""
+    shown = printable(picture[:300])
+    problem = record.problem
+    if problem is None and len(fields) > num_columns and any(field.strip() for field in fields[num_columns:]):
+        problem = f"{len(fields)} fields where the header has {num_columns}; put quotes around text with separators"
+    if problem is None and len(fields) <= caption_column:
+        problem = "no caption field"
+    if problem is None:
+        problem = why_not_caption(fields[caption_column])
+    if problem is None and (reason := why_not_text(picture)):
+        problem = f"picture path {reason}"
+    if problem is not None:
+        builder.refuse(record.row, shown, problem)
+        return
+    found, problem = finder.find(picture)
+    if problem is not None:
+        builder.refuse(record.row, shown, problem)
+    else:
+        builder.add(record.row, found, fields[caption_column])
+
+
+def _looks_like_picture(text: str) -> bool:
+    return os.path.splitext(text.strip())[1].lower() in PICTURE_SUFFIXES
+
+
+def _find_columns(
+    path: str, header: Record | None, separator: str, img_key: str, caption_key: str
+) -> tuple[int, int, int]:
+    """Return the positions of the picture and caption columns and the number of columns."""
+    if header is None:
+        raise DataError(f"{path} is empty. It needs a header line and one row for each picture-caption pair.")
+    names = header.fields
+    stripped = [name.strip() for name in names]
+    positions = []
+    for key, flag in ((img_key, "--csv-img-key"), (caption_key, "--csv-caption-key")):
+        if key in names:
+            positions.append(names.index(key))
+        elif key.strip() in stripped:
+            positions.append(stripped.index(key.strip()))
+        else:
+            raise DataError(_no_column(path, [printable(name[:80]) for name in names], separator, key, flag))
+    return positions[0], positions[1], len(names)
+
+
+def _no_column(path: str, names: list[str], separator: str, key: str, flag: str) -> str:
+    message = f"{path} has no column {key!r}. Columns found: {cut_list(repr(name) for name in names)}."
+    others = [other for other in _USUAL_SEPARATORS if other != separator and any(other in name for name in names)]
+    if len(names) == 1 and others:
+        return f"{message} The separator is {separator!r}; the file seems to use {others[0]!r}: pass --csv-separator."
+    if any(_looks_like_picture(name) for name in names):
+        return f"{message} The first line looks like a row: add a header line that names the columns."
+    return f"{message}{suggest_nearest(key, names)} Pass the column's name with {flag}."

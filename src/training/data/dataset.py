@@ -1,0 +1,189 @@
+"""One pair at a time: read the picture, transform it, and put pairs together into a batch.
+
+It touches no device, keeps no state between samples and decides no order.
+"""
+
+import contextlib
+import inspect
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, default_collate
+
+from open_clip.errors import DataError
+from training.data.batch import Batch
+from training.data.decode import DEFAULT_MAX_PIXELS, open_image
+from training.data.order import sample_seed
+from training.data.quarantine import Fault, printable
+from training.data.table import PairTable
+
+_MAX_BAD_IN_A_ROW: Final = 100
+
+Request = tuple[int, int]
+Transform = Callable[..., Any]
+Tokenizer = Callable[[list[str]], Tensor]
+
+
+class Sample(NamedTuple):
+    """One pair on its way into a batch; ``image`` is None where the picture cannot be used."""
+
+    image: Any
+    position: int
+    seed: int
+    faults: tuple[Fault, ...]
+
+
+class Starved(NamedTuple):
+    """Stands in for a batch that could not be filled, with the message of the error that the main process raises."""
+
+    message: str
+
+
+class PairDataset(Dataset[Sample]):
+    """The pairs of a table as tensors.
+
+    Randomness of a sample depends on (seed, epoch, index) alone: no rank, worker count or restart changes it.
+
+    Args:
+        table: picture paths and captions.
+        transform: from a picture to a tensor; called with ``generator=`` when it takes one, otherwise with the global
+            CPU generators seeded for this sample and put back afterwards.
+        tokenizer: from a list of captions to token ids, int64 [B, L].
+        seed: seed of the run.
+        is_train: replace a picture that cannot be read by the next sound one; otherwise the row is left out.
+        max_pixels: limit on width x height of a picture.
+    """
+
+    def __init__(
+        self,
+        table: PairTable,
+        transform: Transform,
+        tokenizer: Tokenizer,
+        seed: int = 0,
+        is_train: bool = True,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+    ) -> None:
+        self.table = table
+        self.transform = transform
+        self.tokenizer = tokenizer
+        self.seed = seed
+        self.is_train = is_train
+        self.max_pixels = max_pixels
+        self._takes_generator = _takes_generator(transform)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, request: Request) -> Sample:
+        """Read the pair that ``(epoch, index)`` asks for."""
+        epoch, index = request
+        seed = sample_seed(self.seed, epoch, index)
+        faults: list[Fault] = []
+        bad_images: set[int] = set()
+        for step in range(len(self.table)):
+            candidate = (index + step) % len(self.table)
+            if self.table.image_id(candidate) in bad_images:
+                continue
+            image = self._read(candidate, seed, faults)
+            if image is not None or not self.is_train:
+                return Sample(image, candidate, seed, tuple(faults))
+            bad_images.add(self.table.image_id(candidate))
+            if len(bad_images) == _MAX_BAD_IN_A_ROW:
+                break
+        return Sample(None, index, seed, tuple(faults))
+
+    def collate(self, samples: Sequence[Sample]) -> Batch | Starved:
+        """Put samples into a batch, in their order; in evaluation without the rows that could not be read."""
+        faults = tuple(fault for sample in samples for fault in sample.faults)
+        sound = [sample for sample in samples if sample.image is not None]
+        if self.is_train and len(sound) < len(samples):
+            first = next(sample for sample in samples if sample.image is None)
+            return Starved(_starved_message(first))
+        if not sound:
+            return Batch(torch.empty(0), torch.empty(0, dtype=torch.int64), keys=(), faults=faults)
+        texts = self._tokenize(sound)
+        return Batch(
+            images=default_collate([sample.image for sample in sound]),
+            texts=texts,
+            keys=tuple(self.table.key(sample.position) for sample in sound),
+            text_lengths=_text_lengths(texts, self.tokenizer),
+            image_ids=torch.tensor([self.table.image_id(sample.position) for sample in sound]),
+            faults=faults,
+            indices=torch.tensor([sample.position for sample in sound]),
+        )
+
+    def _read(self, index: int, seed: int, faults: list[Fault]) -> Any:
+        """Return the transformed picture of a row, or None after noting what is wrong with it."""
+        try:
+            image = open_image(self.table.image_path(index), self.max_pixels)
+        except DataError as error:
+            faults.append(self.table.fault(index, str(error)))
+            return None
+        try:
+            if self._takes_generator:
+                return self.transform(image, generator=torch.Generator().manual_seed(seed))
+            with _seeded(seed):
+                return self.transform(image)
+        # A picture that the transform cannot take is one bad row; a transform that takes none starves the batch.
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200]
+            faults.append(self.table.fault(index, printable(f"transform failed: {reason} ({type(error).__name__})")))
+            return None
+
+    def _tokenize(self, samples: Sequence[Sample]) -> Tensor:
+        captions = [self.table.caption(sample.position) for sample in samples]
+        if getattr(self.tokenizer, "reduction_fn", None) is None:
+            return self.tokenizer(captions)
+        # Tokenizers that drop tokens at random draw from the global generators: one seed a caption, as for crops.
+        rows = []
+        for sample, caption in zip(samples, captions, strict=True):
+            with _seeded(sample.seed):
+                rows.append(self.tokenizer([caption]))
+        return torch.cat(rows)
+
+
+def _takes_generator(transform: Transform) -> bool:
+    try:
+        return "generator" in inspect.signature(transform).parameters
+    except (TypeError, ValueError):
+        return False
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed the global CPU generators of python, numpy and torch for a while; no device's generator is touched."""
+    python_state, numpy_state, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    random.seed(seed)
+    np.random.seed(seed & 0xFFFFFFFF)
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
+        torch.set_rng_state(torch_state)
+
+
+def _text_lengths(texts: Tensor, tokenizer: object) -> Tensor | None:
+    """Return tokens up to and with the first end-of-text token of each row, int64 [B]; None when that token is unknown.
+
+    A row without the token counts in full.
+    """
+    end = getattr(tokenizer, "eot_token_id", None)
+    if not isinstance(end, int) or texts.dim() != 2:
+        return None
+    is_end = texts == end
+    lengths = is_end.int().argmax(dim=1) + 1
+    return torch.where(is_end.any(dim=1), lengths, torch.full_like(lengths, texts.shape[1]))
+
+
+def _starved_message(sample: Sample) -> str:
+    examples = "\n  ".join(str(fault) for fault in sample.faults[:3])
+    return (
+        f"{len(sample.faults)} pictures one after the other cannot be used, so no sound row is left to take their "
+        f"place. The first:\n  {examples}\nCheck that the picture folder is complete and still mounted."
+    )

@@ -1,0 +1,115 @@
+"""Picture files: where they lie, and reading one safely.
+
+It leaves the mode (palette, grey, CMYK, alpha) and the EXIF rotation alone: the transform converts, as upstream does.
+"""
+
+import os
+import stat
+from typing import Final
+
+from PIL import Image, UnidentifiedImageError
+
+from open_clip.errors import DataError
+from training.data.quarantine import printable
+
+PICTURE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+DEFAULT_MAX_PIXELS: Final = 25_000_000
+# Formats outside this list include some that start other programs (EPS) or read other files.
+_FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+_MAX_FILE_BYTES: Final = 256 * 1024 * 1024
+
+
+class PictureError(DataError):
+    """One picture cannot be used; the text is the reason, in one line."""
+
+
+def why_not_a_file(path: str) -> str | None:
+    """Say in a few words why a path is not a regular file that could be opened; None when it is one."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return "picture not found"
+    except (OSError, ValueError) as error:
+        return f"picture cannot be reached: {_one_line(error)}"
+    return None if stat.S_ISREG(mode) else f"not a picture file but {_kind(mode)}"
+
+
+class PictureFinder:
+    """Finds the pictures a list names and checks each path once.
+
+    Relative paths are taken from the current directory, as upstream does, then from the list's own folder.
+    """
+
+    def __init__(self, list_dir: str) -> None:
+        self._list_dir = list_dir
+        self._known: dict[str, tuple[str, str | None]] = {}
+
+    def find(self, path: str) -> tuple[str, str | None]:
+        """Return the path to open and None, or the path as given and the reason it cannot be used."""
+        found = self._known.get(path)
+        if found is None:
+            found = self._known[path] = self._look_up(path)
+        return found
+
+    def _look_up(self, path: str) -> tuple[str, str | None]:
+        reason = why_not_a_file(path) if path.strip() else "no picture path"
+        if reason is None or not path.strip() or os.path.isabs(path):
+            return path, reason
+        beside = os.path.join(self._list_dir, path)
+        beside_reason = why_not_a_file(beside)
+        if beside_reason is None:
+            return beside, None
+        return path, f"{reason} (looked in {printable(os.getcwd())} and {printable(self._list_dir)})"
+
+
+def open_image(path: str, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
+    """Read the first frame of a picture file, whole or not at all.
+
+    Args:
+        path: JPEG, PNG, WebP, BMP, GIF or TIFF file; anything but a regular file is refused unopened.
+        max_pixels: limit on width x height, checked in the header before anything is decoded.
+
+    Raises:
+        PictureError: the file is missing, not a picture, too large, torn or broken.
+    """
+    try:
+        # Without O_NONBLOCK a fifo that came in place of the picture would hold the worker for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise PictureError("picture not found") from None
+    except (OSError, ValueError) as error:
+        raise PictureError(f"picture cannot be opened: {_one_line(error)}") from None
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise PictureError(f"not a picture file but {_kind(status.st_mode)}")
+        if status.st_size == 0:
+            raise PictureError("picture file is empty")
+        if status.st_size > _MAX_FILE_BYTES:
+            raise PictureError(f"picture file of {status.st_size:,} bytes is over the limit of {_MAX_FILE_BYTES:,}")
+        try:
+            image = Image.open(file, formats=_FORMATS)
+            num_pixels = image.width * image.height
+            if num_pixels <= max_pixels:
+                image.load()
+                return image
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+            raise PictureError(f"picture is far over the limit of {max_pixels:,} pixels") from None
+        except UnidentifiedImageError:
+            raise PictureError("not a picture in a format that is read (JPEG, PNG, WebP, BMP, GIF, TIFF)") from None
+        # Broken files make Pillow's readers raise nearly anything; each becomes one named reason.
+        except Exception as error:
+            raise PictureError(f"picture is torn or broken: {_one_line(error)}") from None
+    raise PictureError(
+        f"picture of {image.width} x {image.height} = {num_pixels:,} pixels is over the limit of {max_pixels:,}"
+    )
+
+
+def _one_line(error: BaseException) -> str:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return printable(f"{' '.join(text.split())[:200]} ({type(error).__name__})")
+
+
+def _kind(mode: int) -> str:
+    names = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a fifo"), (stat.S_ISSOCK, "a socket"))
+    return next((name for test, name in names if test(mode)), "a device")

@@ -1,0 +1,234 @@
+"""Batches for one rank, epoch by epoch, from worker processes that never touch a device.
+
+The order is that of `order.py`; a loader only takes its rank's slices and can start at any batch of any epoch.
+"""
+
+import signal
+from collections.abc import Iterator
+from typing import Any, Final
+
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from open_clip.errors import DataError
+from training.data.batch import Batch
+from training.data.dataset import PairDataset, Request, Starved
+from training.data.order import epoch_order, rank_batch, rank_slice
+
+_PREFETCH: Final = 2
+_MAIN_ONLY_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+
+
+class TrainLoader:
+    """Full batches of one rank.
+
+    Attributes:
+        num_batches: batches an epoch; samples beyond the last full global batch are left out, other ones each epoch.
+        num_samples: rows of the data set.
+    """
+
+    def __init__(self, requests: "_TrainRequests", batches: "_Workers", num_samples: int) -> None:
+        self.num_batches = len(requests)
+        self.num_samples = num_samples
+        self._requests = requests
+        self._batches = batches
+
+    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch from ``start_batch`` on, reading nothing that comes before it.
+
+        The iterator may be left early; only one may be in use at a time.
+
+        Raises:
+            DataError: too many pictures cannot be read, or a worker process died.
+        """
+        self._requests.seek(epoch, start_batch)
+        return iter(self._batches)
+
+    def close(self) -> None:
+        """Stop the workers; a later epoch starts new ones."""
+        self._batches.close()
+
+
+class EvalLoader:
+    """All samples of one rank's contiguous share, in order, the last batch partial.
+
+    Rows that cannot be read are left out and stand in ``faults`` of a batch; no batch is empty.
+
+    Attributes:
+        num_samples: rows of the whole data set.
+        num_batches: batches of this rank at most.
+    """
+
+    def __init__(self, requests: "_EvalRequests", batches: "_Workers", num_samples: int) -> None:
+        self.num_samples = num_samples
+        self.num_batches = len(requests)
+        self._batches = batches
+
+    def __iter__(self) -> Iterator[Batch]:
+        held: Batch | None = None
+        loose: tuple[Any, ...] = ()
+        for batch in self._batches:
+            loose += batch.faults
+            if len(batch.texts) == 0:
+                continue
+            if held is not None:
+                yield held
+            held, loose = batch._replace(faults=loose), ()
+        if held is not None:
+            yield held._replace(faults=held.faults + loose)
+        elif loose:
+            raise DataError(f"None of the {len(loose)} pictures to evaluate can be used. The first:\n  {loose[0]}")
+
+    def close(self) -> None:
+        """Stop the workers; a later pass starts new ones."""
+        self._batches.close()
+
+
+def make_train_loader(
+    dataset: PairDataset,
+    *,
+    batch_size: int,
+    rank: int = 0,
+    world_size: int = 1,
+    seed: int = 0,
+    workers: int = 0,
+    pin_memory: bool = False,
+) -> TrainLoader:
+    """Make the loader of one rank's training batches.
+
+    Args:
+        dataset: the pairs, made with ``is_train=True``.
+        batch_size: samples a batch of this rank.
+        rank: position of this process.
+        world_size: number of processes.
+        seed: seed of the run; the same on all ranks.
+        workers: worker processes of this rank; 0 reads in the main process.
+        pin_memory: put pictures and texts into pinned memory.
+
+    Raises:
+        DataError: there are fewer samples than one global batch holds.
+    """
+    global_batch = batch_size * world_size
+    if len(dataset) < global_batch:
+        raise DataError(
+            f"{dataset.table.source} has {len(dataset)} usable rows, fewer than one global batch of {global_batch} "
+            f"({batch_size} x {world_size} ranks). Use a smaller --batch-size or more data."
+        )
+    requests = _TrainRequests(len(dataset), seed, batch_size, rank, world_size)
+    return TrainLoader(requests, _Workers(dataset, requests, workers, pin_memory), len(dataset))
+
+
+def make_eval_loader(
+    dataset: PairDataset,
+    *,
+    batch_size: int,
+    rank: int = 0,
+    world_size: int = 1,
+    workers: int = 0,
+    pin_memory: bool = False,
+) -> EvalLoader:
+    """Make the loader of one rank's share of an evaluation set; arguments as in `make_train_loader`."""
+    start, stop = rank_slice(len(dataset), rank, world_size)
+    requests = _EvalRequests(start, stop, batch_size)
+    return EvalLoader(requests, _Workers(dataset, requests, workers, pin_memory), len(dataset))
+
+
+class _TrainRequests(Sampler[list[Request]]):
+    """What the workers are asked for in one epoch, from any batch on."""
+
+    def __init__(self, num_samples: int, seed: int, batch_size: int, rank: int, world_size: int) -> None:
+        self._num_samples = num_samples
+        self._seed = seed
+        self._global_batch = batch_size * world_size
+        self._rank = rank
+        self._world_size = world_size
+        self._epoch = 0
+        self._start_batch = 0
+
+    def __len__(self) -> int:
+        return self._num_samples // self._global_batch
+
+    def seek(self, epoch: int, start_batch: int) -> None:
+        if not 0 <= start_batch <= len(self):
+            raise ValueError(f"start_batch {start_batch} lies outside an epoch of {len(self)} batches")
+        self._epoch, self._start_batch = epoch, start_batch
+
+    def __iter__(self) -> Iterator[list[Request]]:
+        epoch = self._epoch
+        order = epoch_order(self._num_samples, self._seed, epoch)
+        for batch_index in range(self._start_batch, len(self)):
+            part = rank_batch(order, batch_index, self._global_batch, self._rank, self._world_size)
+            yield [(epoch, index) for index in part.tolist()]
+
+
+class _EvalRequests(Sampler[list[Request]]):
+    """The samples from start to stop in batches."""
+
+    def __init__(self, start: int, stop: int, batch_size: int) -> None:
+        self._start = start
+        self._stop = stop
+        self._batch_size = batch_size
+
+    def __len__(self) -> int:
+        return -(-(self._stop - self._start) // self._batch_size)
+
+    def __iter__(self) -> Iterator[list[Request]]:
+        for first in range(self._start, self._stop, self._batch_size):
+            yield [(0, index) for index in range(first, min(first + self._batch_size, self._stop))]
+
+
+class _Workers:
+    """Torch's data loader with workers that outlive an epoch, private random state and readable failures."""
+
+    def __init__(self, dataset: PairDataset, requests: Sampler[list[Request]], workers: int, pin_memory: bool) -> None:
+        self._dataset = dataset
+        self._requests = requests
+        self._workers = workers
+        self._pin_memory = pin_memory
+        self._loader: DataLoader[Any] | None = None
+
+    def __iter__(self) -> Iterator[Batch]:
+        if self._loader is None:
+            self._loader = self._make()
+        try:
+            for batch in self._loader:
+                if isinstance(batch, Starved):
+                    raise DataError(batch.message)
+                # Pinning in older torch turns tuples into lists.
+                yield batch._replace(keys=tuple(batch.keys), faults=tuple(batch.faults))
+        except RuntimeError as error:
+            if isinstance(error, DataError) or "DataLoader worker" not in str(error).split("\n", 1)[0]:
+                raise
+            self.close()
+            raise DataError(_worker_died(error)) from error
+
+    def close(self) -> None:
+        self._loader = None
+
+    def _make(self) -> DataLoader[Any]:
+        return DataLoader(
+            self._dataset,
+            batch_sampler=self._requests,
+            num_workers=self._workers,
+            collate_fn=self._dataset.collate,
+            pin_memory=self._pin_memory,
+            worker_init_fn=_leave_signals_to_main,
+            # Starting an epoch draws a number: from a generator of its own, or a resumed run would differ.
+            generator=torch.Generator(),
+            persistent_workers=self._workers > 0,
+            prefetch_factor=_PREFETCH if self._workers > 0 else None,
+        )
+
+
+def _leave_signals_to_main(worker_id: int) -> None:
+    """Ignore what asks the run to stop: the main process needs its workers until it has saved, then ends them."""
+    for number in _MAIN_ONLY_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _worker_died(error: BaseException) -> str:
+    return (
+        f"A data worker process died: {str(error).splitlines()[0]}\n"
+        "It was killed from outside or ran out of memory, or /dev/shm is full. "
+        "Use fewer --workers (0 reads in the main process) or give the container more shared memory."
+    )

@@ -1,0 +1,117 @@
+"""Bad rows: how one is described, listed in the run folder and held against a budget.
+
+Nothing here finds a fault; the readers and the decoder do.
+"""
+
+import json
+import logging
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from open_clip.errors import DataError
+
+_LOGGER = logging.getLogger(__name__)
+_NUM_SHOWN = 3
+
+
+class Fault(NamedTuple):
+    """One row that cannot be used: the file that lists it, its row there, its picture and a one-line reason."""
+
+    source: str
+    row: int
+    path: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.row} {self.path}: {self.reason}"
+
+
+def printable(text: str) -> str:
+    """Return text without lone surrogates or control characters, so that any log and any console can hold it."""
+    clean = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in clean)
+
+
+class Quarantine:
+    """The bad rows of one run: each listed once in a file, all of them counted against a budget.
+
+    Args:
+        path: ``bad_samples.jsonl`` of the run folder, or None to count without a file.
+        num_samples: rows of the data set, refused ones included.
+        budget: share of the rows that may be bad.
+    """
+
+    def __init__(self, path: str | Path | None, num_samples: int, budget: float = 0.01) -> None:
+        self.path = Path(path) if path is not None else None
+        self.num_samples = num_samples
+        self.budget = budget
+        self._seen: set[tuple[str, int]] = set()
+        self._shown: list[str] = []
+        self._listed = self._read_listed()
+
+    @property
+    def count(self) -> int:
+        """Number of different bad rows met by this run."""
+        return len(self._seen)
+
+    def record(self, faults: Iterable[Fault]) -> int:
+        """List and count the rows that are new.
+
+        Returns:
+            How many of them were new.
+
+        Raises:
+            DataError: more rows than the budget allows are bad.
+        """
+        new = []
+        for fault in faults:
+            if (fault.source, fault.row) not in self._seen:
+                self._seen.add((fault.source, fault.row))
+                new.append(fault)
+        if not new:
+            return 0
+        self._append([fault for fault in new if (fault.source, fault.row) not in self._listed])
+        self._shown.extend(str(fault) for fault in new[: _NUM_SHOWN - len(self._shown)])
+        if self.count > self.budget * self.num_samples:
+            raise DataError(self._over_budget())
+        return len(new)
+
+    def _over_budget(self) -> str:
+        more = self.count - len(self._shown)
+        examples = "\n  ".join(self._shown) + (f"\n  and {more} more" if more > 0 else "")
+        listed = f" All of them: {self.path}." if self.path is not None else ""
+        return (
+            f"{self.count} of {self.num_samples} rows are bad, more than the {self.budget:.2%} allowed:\n  {examples}\n"
+            f"Mend the data, or allow more with --bad-sample-budget SHARE (now {self.budget:g}).{listed}"
+        )
+
+    def _append(self, faults: list[Fault]) -> None:
+        if self.path is None or not faults:
+            return
+        self._listed.update((fault.source, fault.row) for fault in faults)
+        lines = "".join(json.dumps(fault._asdict()) + "\n" for fault in faults)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # One appending write: ranks that share the file cannot cut each other's lines.
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
+            try:
+                os.write(descriptor, lines.encode("ascii"))
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            _LOGGER.warning("Cannot list %d bad rows in %s: %s", len(faults), self.path, error)
+
+    def _read_listed(self) -> set[tuple[str, int]]:
+        """Read which rows an earlier part of this run has listed; a line cut short by a kill is passed over."""
+        listed: set[tuple[str, int]] = set()
+        if self.path is None or not self.path.is_file():
+            return listed
+        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                entry = json.loads(line)
+                listed.add((str(entry["source"]), int(entry["row"])))
+            except (ValueError, KeyError, TypeError):
+                continue
+        return listed

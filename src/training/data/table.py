@@ -1,0 +1,152 @@
+"""Pairs of picture path and caption in a few flat arrays.
+
+Holds no pictures and no per-row Python objects: forked workers share the arrays without ever copying them. It reads no
+files; `csv.py` and `folder.py` fill it.
+"""
+
+from array import array
+from collections.abc import Sequence
+from os.path import basename
+
+import numpy as np
+import numpy.typing as npt
+
+from training.data.quarantine import Fault
+
+
+class TextColumn:
+    """Strings as one blob of UTF-8 bytes and their offsets.
+
+    Args:
+        blob: all strings, one after the other.
+        offsets: int64 [n + 1], where each string starts; the last is the length of the blob.
+    """
+
+    def __init__(self, blob: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> None:
+        self.blob = blob
+        self.offsets = offsets
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: int) -> str:
+        return self.blob[self.offsets[index] : self.offsets[index + 1]].tobytes().decode("utf-8")
+
+
+class PairTable:
+    """The usable rows of one source, with the rows that were refused beside them.
+
+    Args:
+        source: the file or folder that was read.
+        paths: one entry for each different picture.
+        captions: one entry for each row.
+        image_ids: int64 [n], position of each row's picture in ``paths``; rows of one picture share it.
+        rows: int64 [n], 1-based line of each row in the source.
+        faults: rows refused while reading.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        paths: TextColumn,
+        captions: TextColumn,
+        image_ids: npt.NDArray[np.int64],
+        rows: npt.NDArray[np.int64],
+        faults: Sequence[Fault] = (),
+    ) -> None:
+        self.source = source
+        self.faults = tuple(faults)
+        self._paths = paths
+        self._captions = captions
+        self._image_ids = image_ids
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def num_images(self) -> int:
+        """Number of different pictures."""
+        return len(self._paths)
+
+    @property
+    def num_rows_read(self) -> int:
+        """Number of rows the source holds, refused ones included."""
+        return len(self) + len(self.faults)
+
+    def image_path(self, index: int) -> str:
+        """Return the path of a row's picture."""
+        return self._paths[int(self._image_ids[index])]
+
+    def caption(self, index: int) -> str:
+        """Return a row's caption as it was written."""
+        return self._captions[index]
+
+    def row(self, index: int) -> int:
+        """Return the 1-based line of a row in its source."""
+        return int(self._rows[index])
+
+    def image_id(self, index: int) -> int:
+        """Return the number of a row's picture."""
+        return int(self._image_ids[index])
+
+    def key(self, index: int) -> str:
+        """Return the identity of a row, ``file:row``."""
+        return f"{basename(self.source)}:{self.row(index)}"
+
+    def fault(self, index: int, reason: str) -> Fault:
+        """Describe why a row cannot be used."""
+        return Fault(self.source, self.row(index), self.image_path(index), reason)
+
+
+class _ColumnBuilder:
+    """A text column that grows."""
+
+    def __init__(self) -> None:
+        self._blob = bytearray()
+        self._offsets = array("q", [0])
+
+    def append(self, text: str) -> None:
+        self._blob += text.encode("utf-8")
+        self._offsets.append(len(self._blob))
+
+    def finish(self) -> TextColumn:
+        return TextColumn(np.frombuffer(bytes(self._blob), dtype=np.uint8), np.array(self._offsets, dtype=np.int64))
+
+
+class TableBuilder:
+    """Collects rows, good and refused, into a table."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.faults: list[Fault] = []
+        self._paths = _ColumnBuilder()
+        self._captions = _ColumnBuilder()
+        self._image_ids = array("q")
+        self._rows = array("q")
+        self._id_of_path: dict[str, int] = {}
+
+    def add(self, row: int, path: str, caption: str) -> None:
+        """Add a row whose picture exists and whose caption is sound."""
+        image_id = self._id_of_path.get(path)
+        if image_id is None:
+            image_id = self._id_of_path[path] = len(self._id_of_path)
+            self._paths.append(path)
+        self._captions.append(caption)
+        self._image_ids.append(image_id)
+        self._rows.append(row)
+
+    def refuse(self, row: int, path: str, reason: str) -> None:
+        """Note a row that cannot be used."""
+        self.faults.append(Fault(self.source, row, path, reason))
+
+    def finish(self) -> PairTable:
+        """Return the table."""
+        return PairTable(
+            self.source,
+            self._paths.finish(),
+            self._captions.finish(),
+            np.array(self._image_ids, dtype=np.int64),
+            np.array(self._rows, dtype=np.int64),
+            self.faults,
+        )
