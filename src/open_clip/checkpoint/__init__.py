@@ -1,0 +1,19 @@
+"""Reading, fitting, loading and writing weights. No logic here."""
+
+from open_clip.checkpoint.keys import convert_to_custom_text_state_dict, normalise_state_dict
+from open_clip.checkpoint.load import load_checkpoint, load_weights
+from open_clip.checkpoint.positions import resize_pos_embed, resize_text_pos_embed
+from open_clip.checkpoint.read import read_checkpoint, read_state_dict
+from open_clip.checkpoint.write import write_safetensors
+
+__all__ = [
+    "convert_to_custom_text_state_dict",
+    "load_checkpoint",
+    "load_weights",
+    "normalise_state_dict",
+    "read_checkpoint",
+    "read_state_dict",
+    "resize_pos_embed",
+    "resize_text_pos_embed",
+    "write_safetensors",
+]

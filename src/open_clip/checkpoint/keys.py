@@ -1,0 +1,77 @@
+"""The layouts weights come in, brought to one. Nothing is read from disk here.
+
+Source: open_clip.factory.load_state_dict and load_checkpoint (3.3.0).
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from open_clip.errors import CheckpointError
+
+_OPENAI_EXTRAS = ("input_resolution", "context_length", "vocab_size")
+# What DDP and torch.compile put before every name.
+_WRAPPER_PREFIXES = ("module.", "_orig_mod.")
+_TEXT_PARTS = ("text_projection", "positional_embedding", "token_embedding", "transformer", "ln_final")
+
+
+def drop_openai_extras(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Leave out the three sizes that OpenAI's archives keep among the weights."""
+    return {key: value for key, value in state_dict.items() if key not in _OPENAI_EXTRAS}
+
+
+def _strip_wrapper_prefixes(weights: dict[str, Any]) -> dict[str, Any]:
+    """Take ``module.`` and ``_orig_mod.`` off, as often as the first key has them."""
+    while weights:
+        first = next(iter(weights))
+        prefix = next((prefix for prefix in _WRAPPER_PREFIXES if first.startswith(prefix)), None)
+        if prefix is None:
+            break
+        weights = {key.removeprefix(prefix): value for key, value in weights.items()}
+    return weights
+
+
+def normalise_state_dict(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+    """Take the weights out of whatever a checkpoint file holds, as a flat dict of tensors with plain names.
+
+    Raises:
+        CheckpointError: what is there is not a dict of tensors.
+    """
+    weights = checkpoint.get("state_dict", checkpoint)
+    if not isinstance(weights, dict) or not weights:
+        raise CheckpointError("holds no weights: its state_dict is empty or not a dict.")
+    for key, value in weights.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise CheckpointError(
+                f"holds no plain weights: entry {key!r} is a {type(value).__name__}, not a tensor. "
+                "Expected a state dict or a training checkpoint with one under 'state_dict'."
+            )
+    return drop_openai_extras(_strip_wrapper_prefixes(weights))
+
+
+def convert_to_custom_text_state_dict(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Move text weights at the top level under ``text.``; weights that have no text projection pass through."""
+    if "text_projection" not in state_dict and "text_projection.weight" not in state_dict:
+        return state_dict
+    return {f"text.{key}" if key.startswith(_TEXT_PARTS) else key: value for key, value in state_dict.items()}
+
+
+def fit_to_model(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Adapt names and scalar shapes of older or sibling layouts to ``model``; shapes of weights are left alone."""
+    fitted = dict(state_dict)
+    if hasattr(model, "text") and not hasattr(model, "positional_embedding"):
+        fitted = convert_to_custom_text_state_dict(fitted)
+    expected = dict(model.named_parameters()) | dict(model.named_buffers())
+    for name in ("logit_scale", "logit_bias"):
+        target = expected.get(name)
+        if target is None:
+            continue
+        if name in fitted and fitted[name].numel() == target.numel():
+            fitted[name] = fitted[name].reshape(target.shape)
+        elif name == "logit_bias" and name not in fitted:
+            fitted[name] = torch.zeros_like(target, device="cpu")
+    position_ids = "text.transformer.embeddings.position_ids"
+    if position_ids in fitted and position_ids not in expected:
+        del fitted[position_ids]
+    return fitted

@@ -1,0 +1,71 @@
+"""Putting weights into a model, with a report of what does not fit. Reading the file is ``read.py``'s job."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from open_clip.checkpoint.keys import fit_to_model
+from open_clip.checkpoint.positions import resize_pos_embed, resize_text_pos_embed
+from open_clip.checkpoint.read import read_state_dict
+from open_clip.errors import CheckpointError, cut_list
+
+
+def load_checkpoint(
+    model: nn.Module,
+    checkpoint_path: str | Path,
+    strict: bool = True,
+    weights_only: bool = True,
+    device: str | torch.device = "cpu",
+) -> Any:
+    """Load a weights file of any supported layout into a model, resizing position tables to fit.
+
+    ``strict`` refuses missing and unexpected entries; entries of another shape are refused in any case.
+    ``weights_only`` and ``device`` are accepted for older callers: files are always read without running their code, on
+    the CPU, and copied to where the model is.
+
+    Returns:
+        The tuple (missing keys, unexpected keys) of ``nn.Module.load_state_dict``.
+
+    Raises:
+        CheckpointError: the file cannot be read or does not fit the model.
+    """
+    state_dict = read_state_dict(checkpoint_path)
+    try:
+        return load_weights(model, state_dict, strict=strict)
+    except CheckpointError as error:
+        raise CheckpointError(f"{checkpoint_path}: {error}") from error
+
+
+def load_weights(model: nn.Module, state_dict: dict[str, Tensor], strict: bool = True) -> Any:
+    """Load weights already read into a model; see ``load_checkpoint``."""
+    fitted = fit_to_model(state_dict, model)
+    resize_pos_embed(fitted, model)
+    resize_text_pos_embed(fitted, model)
+    problems = list_mismatches(model, fitted, strict)
+    if problems:
+        raise CheckpointError("the weights do not fit the model.\n" + "\n".join(problems))
+    return model.load_state_dict(fitted, strict=False)
+
+
+def list_mismatches(model: nn.Module, state_dict: dict[str, Tensor], strict: bool = True) -> list[str]:
+    """Say in at most four lines how weights differ from a model's: other shapes, missing and unexpected names."""
+    expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    shapes = [
+        f"{key} is {tuple(value.shape)} in the file and {expected[key]} in the model"
+        for key, value in state_dict.items()
+        if key in expected and tuple(value.shape) != expected[key]
+    ]
+    missing = [key for key in expected if key not in state_dict]
+    unexpected = [key for key in state_dict if key not in expected]
+    lines = []
+    if shapes:
+        lines.append(f"{len(shapes)} of another shape: {cut_list(shapes)}")
+    if strict and missing:
+        lines.append(f"{len(missing)} missing in the file: {cut_list(missing)}")
+    if strict and unexpected:
+        lines.append(f"{len(unexpected)} unknown to the model: {cut_list(unexpected)}")
+    if lines:
+        lines.append("Check that the model name matches the file (quickgelu variants share shapes, sizes do not).")
+    return lines

@@ -1,0 +1,173 @@
+"""The only reader of weight files. It never runs code from a file, checks what it reads, and loads no model.
+
+Every failure is a ``CheckpointError`` that names the file, says what is wrong with it and what to do.
+"""
+
+import json
+import pickle
+import re
+import struct
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from open_clip.checkpoint.archive import find_data_root, read_script_archive
+from open_clip.checkpoint.keys import normalise_state_dict
+from open_clip.errors import CheckpointError
+
+# torch before 2.6 runs code from a crafted file even with weights_only=True (CVE-2025-32434).
+_FIRST_SAFE_TORCH = (2, 6)
+# Scripts inside an archive are compressed, tensors are not: more growth than this is a bomb.
+_MAX_EXPANSION = 4
+_EXPANSION_SLACK_BYTES = 64 << 20
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a whole checkpoint file: weights alone, or a training checkpoint with its optimizer and counters.
+
+    Knows torch files (zip and the older plain pickle), OpenAI's TorchScript archives and safetensors, told apart by
+    what is in them. Tensors come on the CPU. Files are read by a restricted unpickler only: plain containers and
+    tensors pass, anything else is refused.
+
+    Raises:
+        CheckpointError: the file is missing, empty, cut short, damaged, of another kind, holds something else than a
+            dict, or holds objects that would run code; or this torch cannot read such files safely.
+    """
+    path = Path(path)
+    head = _read_head(path)
+    if head.startswith(b"PK\x03\x04"):
+        loaded = _read_zip(path)
+    elif _is_safetensors(path, head):
+        loaded = _read_safetensors(path)
+    elif head.startswith(b"\x80"):
+        loaded = _read_pickle(path)
+    else:
+        raise CheckpointError(f"{path}: {_name_unknown(path, head)}")
+    if not isinstance(loaded, dict):
+        raise CheckpointError(
+            f"{path}: holds a {type(loaded).__name__}, not a dict of weights or a training checkpoint."
+        )
+    return loaded
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """Read the weights of any supported file, whatever they are wrapped in, as one flat dict of tensors.
+
+    A training checkpoint is unwrapped, ``module.`` prefixes of DDP and OpenAI's three extra entries are taken off.
+
+    Raises:
+        CheckpointError: as ``read_checkpoint``, or what the file holds is not a dict of tensors.
+    """
+    try:
+        return normalise_state_dict(read_checkpoint(path))
+    except CheckpointError as error:
+        if str(error).startswith(str(path)):
+            raise
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def _read_head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: there is no such file. Check the path.") from None
+    except IsADirectoryError:
+        raise CheckpointError(f"{path}: is a folder; name one weights file in it.") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}.") from error
+    if not head:
+        raise CheckpointError(f"{path}: is empty; the write or the download was cut off. Fetch or write it again.")
+    return head
+
+
+def _is_safetensors(path: Path, head: bytes) -> bool:
+    if path.suffix == ".safetensors":
+        return True
+    return len(head) > 8 and head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] + 8 <= path.stat().st_size
+
+
+def _name_unknown(path: Path, head: bytes) -> str:
+    if head.startswith(b"version https://git-lfs"):
+        return "is a Git LFS pointer, not the weights themselves. Fetch them with `git lfs pull`."
+    if head.lstrip()[:1] == b"<":
+        return "is a web page, not weights: the download was answered by an error or login page. Download it again."
+    if path.suffix in (".npz", ".npy"):
+        return "numpy weights are not supported yet; convert them to safetensors."
+    return "is neither a torch file nor safetensors, or its first bytes are damaged. Fetch or write it again."
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path, device="cpu")
+    except (SafetensorError, json.JSONDecodeError, ValueError, OSError, KeyError) as error:
+        raise CheckpointError(
+            f"{path}: is not a whole safetensors file ({_first_line(error)}). Fetch or write it again."
+        ) from error
+
+
+def _read_zip(path: Path) -> Any:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_members(path, archive)
+            if archive_root := find_data_root(archive, member="constants.pkl"):
+                return read_script_archive(archive, archive_root)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    except MemoryError:
+        raise
+    except Exception as error:
+        # zipfile answers damage with half a dozen kinds of errors.
+        raise CheckpointError(
+            f"{path}: the file is cut short or damaged ({_first_line(error)}). Fetch or write it again."
+        ) from error
+    return _read_pickle(path)
+
+
+def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
+    """Compare every member with its checksum: torch itself does not, and a flipped bit would become a weight."""
+    expanded = sum(member.file_size for member in archive.infolist())
+    if expanded > _MAX_EXPANSION * path.stat().st_size + _EXPANSION_SLACK_BYTES:
+        raise CheckpointError(f"would expand to {expanded} bytes; no torch file does that, so it is refused.")
+    damaged = archive.testzip()
+    if damaged is not None:
+        raise CheckpointError(f"the content of {damaged} does not match its checksum. Fetch or write the file again.")
+
+
+def _read_pickle(path: Path) -> Any:
+    installed = torch.__version__
+    if tuple(int(part) for part in installed.split(".")[:2]) < _FIRST_SAFE_TORCH:
+        raise CheckpointError(
+            f"{path}: torch {installed} runs code hidden in such files even in its safe mode (CVE-2025-32434). "
+            "Install torch 2.6 or newer, or convert the file to safetensors elsewhere."
+        )
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except Exception as error:
+        # torch's own message advises to switch the safe mode off: it must not reach the user, chained or not.
+        raise CheckpointError(f"{path}: {_explain_pickle_failure(error)}") from None
+
+
+def _explain_pickle_failure(error: Exception) -> str:
+    refused = re.search(r"GLOBAL ([\w.]+)|`?([\w.]+)`? (?:was not an allowed|to be allowed)", str(error))
+    if refused is not None:
+        name = refused.group(1) or refused.group(2)
+        return (
+            f"refused: it holds a Python object ({name}) that is neither a tensor nor a plain container, and building "
+            "it could run code. Ask its author for the state dict alone, best as safetensors."
+        )
+    if isinstance(error, pickle.UnpicklingError) and "Unsupported" in str(error):
+        return "refused: it asks for more than tensors and plain containers, which could run code. Use safetensors."
+    return f"the file is cut short or damaged ({type(error).__name__}). Fetch or write it again."
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].rstrip(".")
