@@ -1,0 +1,53 @@
+"""Weight types by precision name, and casting a model's matrices. Autocast is the caller's business."""
+
+import torch
+from torch import Tensor, nn
+
+from open_clip.model.clip import CLIP
+from open_clip.transformer import Attention, MultiHeadAttention, TextTransformer, VisionTransformer
+
+_CAST_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+_PURE_DTYPES = {"pure_fp16": torch.float16, "pure_bf16": torch.bfloat16}
+
+
+def get_cast_dtype(precision: str) -> torch.dtype | None:
+    """Return the type that ``fp16`` and ``bf16`` cast a model's matrices to, None for other precisions."""
+    return _CAST_DTYPES.get(precision)
+
+
+def get_pure_dtype(precision: str) -> torch.dtype | None:
+    """Return the type that ``pure_fp16`` and ``pure_bf16`` cast a whole model to, None for other precisions."""
+    return _PURE_DTYPES.get(precision)
+
+
+def get_input_dtype(precision: str) -> torch.dtype | None:
+    """Return the type images must have before they enter the model; None means fp32 or whatever they are."""
+    return get_cast_dtype(precision) or get_pure_dtype(precision)
+
+
+def _own_matrices(module: nn.Module) -> list[Tensor | None]:
+    """List the parameters of ``module`` itself that go to half precision; norms and embeddings are not among them."""
+    if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
+        return [module.weight, module.bias]
+    if isinstance(module, MultiHeadAttention):
+        separate = [module.q_proj_weight, module.k_proj_weight, module.v_proj_weight]
+        return [module.in_proj_weight, *separate, module.in_proj_bias]
+    if isinstance(module, Attention):
+        return [module.in_proj_weight, module.in_proj_bias]
+    if isinstance(module, CLIP | TextTransformer):
+        # A projection with a bias is a linear layer, which is met on its own.
+        return [module.text_projection] if isinstance(module.text_projection, Tensor) else []
+    if isinstance(module, VisionTransformer):
+        return [module.proj]
+    return []
+
+
+def convert_weights_to_lp(model: nn.Module, dtype: torch.dtype = torch.float16) -> None:
+    """Cast the matrices of a model in place and leave norms, embeddings and gains in fp32."""
+    for module in model.modules():
+        for parameter in _own_matrices(module):
+            if parameter is not None:
+                parameter.data = parameter.data.to(dtype)
+
+
+convert_weights_to_fp16 = convert_weights_to_lp

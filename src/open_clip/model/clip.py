@@ -1,0 +1,113 @@
+"""CLIP with its text tower's parts at the top level, as OpenAI laid it out. No loading, no tokenising."""
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from open_clip.errors import ConfigError
+from open_clip.model.config import CLIPTextCfg, CLIPVisionCfg
+from open_clip.model.contrastive import DEFAULT_LOGIT_SCALE, ContrastiveModel, make_logit_bias, make_logit_scale
+from open_clip.model.towers import build_text_tower, build_vision_tower
+from open_clip.transformer import text_global_pool
+from open_clip.transformer.text import check_text_length, lock_text_layers, project_pooled
+
+
+class CLIP(ContrastiveModel):
+    """Image tower ``visual`` and a native text tower whose parts are this module's own.
+
+    Source: open_clip.model.CLIP (3.3.0): names, shapes and the order of the initial draws.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        vision_cfg: CLIPVisionCfg | dict[str, Any],
+        text_cfg: CLIPTextCfg | dict[str, Any],
+        quick_gelu: bool = False,
+        init_logit_scale: float = DEFAULT_LOGIT_SCALE,
+        init_logit_bias: float | None = None,
+        nonscalar_logit_scale: bool = False,
+        cast_dtype: torch.dtype | None = None,
+        output_dict: bool = False,
+    ) -> None:
+        super().__init__()
+        self.output_dict = output_dict
+        self.visual = build_vision_tower(embed_dim, vision_cfg, quick_gelu, cast_dtype)
+        text = build_text_tower(embed_dim, text_cfg, quick_gelu, cast_dtype)
+        if text.cls_emb is not None:
+            raise ConfigError("text_cfg has embed_cls, which needs the custom text layout; set custom_text to true.")
+        self.transformer = text.transformer
+        self.context_length = text.context_length
+        self.vocab_size = text.vocab_size
+        self.token_embedding = text.token_embedding
+        self.positional_embedding = text.positional_embedding
+        self.ln_final = text.ln_final
+        self.text_projection = text.text_projection
+        self.text_pool_type = text.pool_type
+        self.text_eos_id = text.eos_id
+        self.attn_mask: Tensor | None
+        self.register_buffer("attn_mask", text.attn_mask, persistent=False)
+        self.logit_scale = make_logit_scale(init_logit_scale, nonscalar_logit_scale)
+        self.logit_bias = make_logit_bias(init_logit_bias, nonscalar_logit_scale)
+
+    def lock_text_tower(self, unlocked_layers: int = 0, freeze_layer_norm: bool = True) -> None:
+        """Freeze the text parts but for their last groups; with ``freeze_layer_norm=False`` norms stay trainable."""
+        lock_text_layers(self, unlocked_layers, freeze_layer_norm)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Trade time for memory: recompute each block in the backward pass."""
+        self.visual.set_grad_checkpointing(enable)
+        self.transformer.grad_checkpointing = enable
+
+    def no_weight_decay(self) -> set[str]:
+        """Return the parameters that weight decay should leave alone."""
+        return {"positional_embedding"} | {f"visual.{name}" for name in self.visual.no_weight_decay()}
+
+    def _embed_text(self, text: Tensor) -> Tensor:
+        check_text_length(text.shape[1], self.positional_embedding.shape[0])
+        dtype = self.transformer.get_cast_dtype()
+        positions = self.positional_embedding[: text.shape[1]].to(dtype)
+        embedded: Tensor = self.token_embedding(text).to(dtype) + positions
+        return embedded
+
+    def _pool_text(self, x: Tensor, text: Tensor) -> Tensor:
+        pooled = text_global_pool(self.ln_final(x), text, self.text_pool_type, self.text_eos_id)
+        return project_pooled(pooled, self.text_projection)
+
+    def encode_text(self, text: Tensor, normalize: bool = False) -> Tensor:
+        """Encode token ids [T, L], L up to the context length, as [T, E].
+
+        The tower is causal and read at the end-of-text token, so positions after the longest text's last token may be
+        cut off without changing the result.
+
+        Raises:
+            ConfigError: the texts are longer than the context.
+        """
+        x = self.transformer(self._embed_text(text), is_causal=self.attn_mask is not None)
+        features = self._pool_text(x, text)
+        return F.normalize(features, dim=-1) if normalize else features
+
+    def text_intermediates(
+        self,
+        text: Tensor,
+        indices: int | list[int] | None = None,
+        stop_early: bool = False,
+        normalize_intermediates: bool = False,
+        intermediates_only: bool = False,
+        output_fmt: Literal["NLC"] = "NLC",
+        output_extra_tokens: bool = False,
+    ) -> dict[str, Any]:
+        """Encode texts and collect block outputs; this layout has no extra tokens to give."""
+        if output_fmt != "NLC":
+            raise ConfigError(f"text_output_fmt is {output_fmt!r}; texts have no other form than NLC.")
+        x, collected = self.transformer.forward_intermediates(
+            self._embed_text(text), None, indices, stop_early, self.attn_mask is not None
+        )
+        if normalize_intermediates:
+            collected = [self.ln_final(tokens) for tokens in collected]
+        output: dict[str, Any] = {"text_intermediates": collected}
+        if not intermediates_only:
+            output["text_features"] = self._pool_text(x, text)
+        return output

@@ -1,0 +1,167 @@
+"""What both CLIP classes share: the call contract, logits and intermediates. How text is encoded is theirs.
+
+Shapes: B images, T texts, E embedding width.
+"""
+
+import math
+from abc import abstractmethod
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from open_clip.errors import ConfigError
+from open_clip.transformer import VisionTransformer
+
+DEFAULT_LOGIT_SCALE = math.log(1 / 0.07)
+
+
+def make_logit_scale(init_logit_scale: float, nonscalar: bool) -> nn.Parameter:
+    """Make the learned scale, kept as a logarithm; shape [] or, when ``nonscalar``, [1]."""
+    return nn.Parameter(torch.ones([1] if nonscalar else []) * init_logit_scale)
+
+
+def make_logit_bias(init_logit_bias: float | None, nonscalar: bool) -> nn.Parameter | None:
+    """Make the learned bias, or None when the model has none."""
+    return None if init_logit_bias is None else nn.Parameter(torch.ones([1] if nonscalar else []) * init_logit_bias)
+
+
+class ContrastiveModel(nn.Module):
+    """Base of ``CLIP`` and ``CustomTextCLIP``: two towers, a scale and perhaps a bias."""
+
+    visual: VisionTransformer
+    logit_scale: nn.Parameter
+    logit_bias: nn.Parameter | None
+    output_dict: bool
+
+    def lock_image_tower(self, unlocked_groups: int = 0, freeze_bn_stats: bool = False) -> None:
+        """Freeze the image tower but for its last ``unlocked_groups`` groups of layers."""
+        self.visual.lock(unlocked_groups=unlocked_groups, freeze_bn_stats=freeze_bn_stats)
+
+    @abstractmethod
+    def lock_text_tower(self, unlocked_layers: int = 0, freeze_layer_norm: bool = True) -> None:
+        """Freeze the text tower but for its last ``unlocked_layers`` groups of layers."""
+
+    @abstractmethod
+    def encode_text(self, text: Tensor, normalize: bool = False) -> Tensor:
+        """Encode token ids [T, L] as [T, E], scaled to length one when ``normalize``."""
+
+    @abstractmethod
+    def text_intermediates(
+        self,
+        text: Tensor,
+        indices: int | list[int] | None = None,
+        stop_early: bool = False,
+        normalize_intermediates: bool = False,
+        intermediates_only: bool = False,
+        output_fmt: Literal["NLC"] = "NLC",
+        output_extra_tokens: bool = False,
+    ) -> dict[str, Any]:
+        """Encode texts and collect block outputs; arguments as ``TextTransformer.forward_intermediates``."""
+
+    def encode_image(self, image: Tensor, normalize: bool = False) -> Tensor:
+        """Encode images [B, 3, H, W] as [B, E], scaled to length one when ``normalize``."""
+        features: Tensor = self.visual(image)
+        return F.normalize(features, dim=-1) if normalize else features
+
+    def get_logits(self, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+        """Score images against texts: ([B, T], [T, B]), with scale and bias."""
+        image_features = self.encode_image(image, normalize=True)
+        text_features = self.encode_text(text, normalize=True)
+        return self._score(image_features, text_features)
+
+    def _score(self, image_features: Tensor, text_features: Tensor) -> tuple[Tensor, Tensor]:
+        image_logits = self.logit_scale.exp() * image_features @ text_features.T
+        if self.logit_bias is not None:
+            image_logits = image_logits + self.logit_bias
+        return image_logits, image_logits.T
+
+    def forward(
+        self, image: Tensor | None = None, text: Tensor | None = None
+    ) -> dict[str, Tensor | None] | tuple[Tensor | None, ...]:
+        """Encode what is given, normalised.
+
+        Returns:
+            (image features [B, E] or None, text features [T, E] or None, scale), plus the bias when the model has one;
+            with ``output_dict`` the same as a dict.
+        """
+        image_features = None if image is None else self.encode_image(image, normalize=True)
+        text_features = None if text is None else self.encode_text(text, normalize=True)
+        output: dict[str, Tensor | None] = {
+            "image_features": image_features,
+            "text_features": text_features,
+            "logit_scale": self.logit_scale.exp(),
+        }
+        if self.logit_bias is not None:
+            output["logit_bias"] = self.logit_bias
+        return output if self.output_dict else tuple(output.values())
+
+    def forward_intermediates(
+        self,
+        image: Tensor | None = None,
+        text: Tensor | None = None,
+        image_indices: int | list[int] | None = None,
+        text_indices: int | list[int] | None = None,
+        stop_early: bool = False,
+        normalize: bool = True,
+        normalize_intermediates: bool = False,
+        intermediates_only: bool = False,
+        image_output_fmt: Literal["NCHW", "NLC"] = "NCHW",
+        image_output_extra_tokens: bool = False,
+        text_output_fmt: Literal["NLC"] = "NLC",
+        text_output_extra_tokens: bool = False,
+        output_logits: bool = False,
+        output_logit_scale_bias: bool = False,
+    ) -> dict[str, Any]:
+        """Encode what is given and collect the outputs of some blocks.
+
+        The ``*_indices`` name the blocks: None = all, n = the last n, a list = those (negatives from the end);
+        ``stop_early`` skips the blocks after the last one collected. ``normalize`` scales the final features to length
+        one, ``normalize_intermediates`` passes what is collected through the towers' final norms and
+        ``intermediates_only`` leaves out features and logits.
+
+        Returns:
+            A dict with ``image_intermediates``, ``image_features``, ``text_intermediates``, ``text_features`` and what
+            was asked for besides.
+
+        Raises:
+            ConfigError: logits are asked for and an image or a text is missing, or a tower refuses its options.
+        """
+        output_logits = output_logits and not intermediates_only
+        if output_logits and (image is None or text is None):
+            raise ConfigError("forward_intermediates: output_logits=True needs both an image and a text.")
+        shared: dict[str, bool] = {
+            "stop_early": stop_early,
+            "normalize_intermediates": normalize_intermediates,
+            "intermediates_only": intermediates_only,
+        }
+        output: dict[str, Any] = {}
+        if image is not None:
+            output |= self.visual.forward_intermediates(
+                image,
+                image_indices,
+                output_fmt=image_output_fmt,
+                output_extra_tokens=image_output_extra_tokens,
+                **shared,
+            )
+        if text is not None:
+            output |= self.text_intermediates(
+                text,
+                indices=text_indices,
+                output_fmt=text_output_fmt,
+                output_extra_tokens=text_output_extra_tokens,
+                **shared,
+            )
+        for name in ("image_features", "text_features"):
+            if normalize and name in output:
+                output[name] = F.normalize(output[name], dim=-1)
+        if output_logits:
+            output["image_logits"], output["text_logits"] = self._score(
+                output["image_features"], output["text_features"]
+            )
+        if output_logit_scale_bias:
+            output["logit_scale"] = self.logit_scale.exp()
+            if self.logit_bias is not None:
+                output["logit_bias"] = self.logit_bias
+        return output

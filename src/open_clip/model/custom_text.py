@@ -1,0 +1,80 @@
+"""CLIP with a whole text tower under ``text``. No loading, no tokenising."""
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from open_clip.model.config import CLIPTextCfg, CLIPVisionCfg
+from open_clip.model.contrastive import DEFAULT_LOGIT_SCALE, ContrastiveModel, make_logit_bias, make_logit_scale
+from open_clip.model.towers import build_text_tower, build_vision_tower
+
+
+class CustomTextCLIP(ContrastiveModel):
+    """Image tower ``visual`` and text tower ``text``, each a module of its own.
+
+    Source: open_clip.model.CustomTextCLIP (3.3.0): names, shapes and the order of the initial draws.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        vision_cfg: CLIPVisionCfg | dict[str, Any],
+        text_cfg: CLIPTextCfg | dict[str, Any],
+        quick_gelu: bool = False,
+        init_logit_scale: float = DEFAULT_LOGIT_SCALE,
+        init_logit_bias: float | None = None,
+        nonscalar_logit_scale: bool = False,
+        cast_dtype: torch.dtype | None = None,
+        output_dict: bool = False,
+    ) -> None:
+        super().__init__()
+        self.output_dict = output_dict
+        self.visual = build_vision_tower(embed_dim, vision_cfg, quick_gelu, cast_dtype)
+        self.text = build_text_tower(embed_dim, text_cfg, quick_gelu, cast_dtype)
+        self.context_length = self.text.context_length
+        self.vocab_size = self.text.vocab_size
+        self.logit_scale = make_logit_scale(init_logit_scale, nonscalar_logit_scale)
+        self.logit_bias = make_logit_bias(init_logit_bias, nonscalar_logit_scale)
+
+    def lock_text_tower(self, unlocked_layers: int = 0, freeze_layer_norm: bool = True) -> None:
+        """Freeze the text tower but for its last groups; with ``freeze_layer_norm=False`` its norms stay trainable."""
+        self.text.lock(unlocked_layers, freeze_layer_norm)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Trade time for memory: recompute each block in the backward pass."""
+        self.visual.set_grad_checkpointing(enable)
+        self.text.set_grad_checkpointing(enable)
+
+    def no_weight_decay(self) -> set[str]:
+        """Return the parameters that weight decay should leave alone."""
+        visual = {f"visual.{name}" for name in self.visual.no_weight_decay()}
+        return visual | {f"text.{name}" for name in self.text.no_weight_decay()}
+
+    def encode_text(self, text: Tensor, normalize: bool = False) -> Tensor:
+        """Encode token ids [T, L], L up to the context length, as [T, E].
+
+        Cutting positions after the longest text's last token changes nothing where the tower is causal and read at the
+        end-of-text token; other towers need the full length.
+
+        Raises:
+            ConfigError: the texts are longer than the context.
+        """
+        features: Tensor = self.text(text)
+        return F.normalize(features, dim=-1) if normalize else features
+
+    def text_intermediates(
+        self,
+        text: Tensor,
+        indices: int | list[int] | None = None,
+        stop_early: bool = False,
+        normalize_intermediates: bool = False,
+        intermediates_only: bool = False,
+        output_fmt: Literal["NLC"] = "NLC",
+        output_extra_tokens: bool = False,
+    ) -> dict[str, Any]:
+        """Encode texts and collect block outputs; arguments as ``TextTransformer.forward_intermediates``."""
+        return self.text.forward_intermediates(
+            text, indices, stop_early, normalize_intermediates, intermediates_only, output_fmt, output_extra_tokens
+        )

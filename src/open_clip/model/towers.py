@@ -1,0 +1,122 @@
+"""Building towers from their configurations. What the towers compute is ``open_clip.transformer``'s job."""
+
+import functools
+from typing import Any
+
+import torch
+from torch import nn
+
+from open_clip.errors import ConfigError
+from open_clip.model.config import CLIPTextCfg, CLIPVisionCfg, make_cfg
+from open_clip.transformer import LayerNorm, LayerNormFp32, QuickGELU, TextTransformer, VisionTransformer
+from open_clip.transformer.types import ActLayer, NormLayer
+
+_BLOCK_FIELDS = (
+    "block_type",
+    "qk_norm",
+    "scaled_cosine_attn",
+    "scale_heads",
+    "scale_attn_inner",
+    "scale_attn",
+    "scale_fc",
+)
+
+
+def _block_options(cfg: CLIPVisionCfg | CLIPTextCfg) -> dict[str, Any]:
+    return {name: getattr(cfg, name) for name in _BLOCK_FIELDS}
+
+
+def _layer_kinds(
+    cfg: CLIPVisionCfg | CLIPTextCfg, quick_gelu: bool, cast_dtype: torch.dtype | None
+) -> tuple[ActLayer, NormLayer]:
+    act: ActLayer = QuickGELU if quick_gelu else nn.GELU
+    # Towers cast to half precision keep their norms in fp32, so these must accept the other type.
+    norm: NormLayer = LayerNormFp32 if cast_dtype in (torch.float16, torch.bfloat16) else LayerNorm
+    if cfg.norm_kwargs:
+        norm = functools.partial(norm, **cfg.norm_kwargs)
+    if cfg.act_kwargs:
+        act = functools.partial(act, **cfg.act_kwargs)
+    return act, norm
+
+
+def build_vision_tower(
+    embed_dim: int,
+    vision_cfg: CLIPVisionCfg | dict[str, Any],
+    quick_gelu: bool = False,
+    cast_dtype: torch.dtype | None = None,
+) -> VisionTransformer:
+    """Build the image tower a configuration asks for.
+
+    Raises:
+        ConfigError: it asks for a tower that this version does not have.
+    """
+    cfg = make_cfg(CLIPVisionCfg, vision_cfg)
+    if cfg.timm_model_name:
+        raise ConfigError(
+            f"vision_cfg asks for the timm tower {cfg.timm_model_name!r}; timm towers are not supported yet."
+        )
+    if not isinstance(cfg.layers, int):
+        raise ConfigError(f"vision_cfg asks for a ResNet (layers {cfg.layers}); ResNet towers are not supported yet.")
+    act_layer, norm_layer = _layer_kinds(cfg, quick_gelu, cast_dtype)
+    return VisionTransformer(
+        image_size=cfg.image_size,
+        patch_size=cfg.patch_size,
+        width=cfg.width,
+        layers=cfg.layers,
+        heads=cfg.width // cfg.head_width,
+        mlp_ratio=cfg.mlp_ratio,
+        ls_init_value=cfg.ls_init_value,
+        attentional_pool=cfg.attentional_pool,
+        attn_pooler_queries=cfg.attn_pooler_queries,
+        attn_pooler_heads=cfg.attn_pooler_heads,
+        output_dim=embed_dim,
+        patch_dropout=cfg.patch_dropout,
+        no_ln_pre=cfg.no_ln_pre,
+        pos_embed_type=cfg.pos_embed_type,
+        pool_type=cfg.pool_type,
+        final_ln_after_pool=cfg.final_ln_after_pool,
+        act_layer=act_layer,
+        norm_layer=norm_layer,
+        output_tokens=cfg.output_tokens,
+        **_block_options(cfg),
+    )
+
+
+def build_text_tower(
+    embed_dim: int,
+    text_cfg: CLIPTextCfg | dict[str, Any],
+    quick_gelu: bool = False,
+    cast_dtype: torch.dtype | None = None,
+) -> TextTransformer:
+    """Build the text tower a configuration asks for.
+
+    Raises:
+        ConfigError: it asks for a tower that this version does not have.
+    """
+    cfg = make_cfg(CLIPTextCfg, text_cfg)
+    if cfg.hf_model_name:
+        raise ConfigError(
+            f"text_cfg asks for the Hugging Face encoder {cfg.hf_model_name!r}; such towers are not supported yet."
+        )
+    act_layer, norm_layer = _layer_kinds(cfg, quick_gelu, cast_dtype)
+    return TextTransformer(
+        context_length=cfg.context_length,
+        vocab_size=cfg.vocab_size,
+        width=cfg.width,
+        heads=cfg.heads,
+        layers=cfg.layers,
+        mlp_ratio=cfg.mlp_ratio,
+        ls_init_value=cfg.ls_init_value,
+        output_dim=embed_dim,
+        embed_cls=cfg.embed_cls,
+        no_causal_mask=cfg.no_causal_mask,
+        pad_id=cfg.pad_id,
+        eos_id=cfg.eos_id,
+        pool_type=cfg.pool_type,
+        proj_type=cfg.proj_type,
+        proj_bias=cfg.proj_bias,
+        act_layer=act_layer,
+        norm_layer=norm_layer,
+        output_tokens=cfg.output_tokens,
+        **_block_options(cfg),
+    )

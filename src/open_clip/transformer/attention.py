@@ -1,0 +1,172 @@
+"""The two attention layers of the towers. Masks are made by the callers, residuals by the blocks.
+
+Shapes: B batch, L query positions, S key positions, D width, H heads, K head width.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from open_clip.errors import ConfigError
+from open_clip.transformer.norms import LayerNormFp32
+from open_clip.transformer.types import NormLayer
+
+
+def _check_heads(width: int, num_heads: int) -> None:
+    if num_heads < 1 or width % num_heads:
+        raise ConfigError(
+            f"attention: width {width} cannot be cut into {num_heads} heads; choose a divisor of the width."
+        )
+
+
+def _split_heads(x: Tensor, num_heads: int) -> Tensor:
+    """[B, L, D] -> [B, H, L, K]."""
+    return x.reshape(x.shape[0], x.shape[1], num_heads, -1).transpose(1, 2)
+
+
+def _prepare_mask(attn_mask: Tensor | None, batch_size: int, dtype: torch.dtype) -> Tensor | None:
+    """Bring a mask of nn.MultiheadAttention's forms to what broadcasts against [B, H, L, S]."""
+    if attn_mask is None:
+        return None
+    if attn_mask.dim() == 3:
+        attn_mask = attn_mask.reshape(batch_size, -1, *attn_mask.shape[1:])
+    if attn_mask.dtype == torch.bool:
+        return ~attn_mask
+    return attn_mask.to(dtype)
+
+
+class MultiHeadAttention(nn.Module):
+    """Attention with the parameter names and the initial draws of ``nn.MultiheadAttention``.
+
+    Query, key and value come from one product when they read the same tensor, and scaled_dot_product_attention may pick
+    its fastest kernel, which the float mask of the original rules out.
+
+    Source: torch.nn.MultiheadAttention with batch_first=True and need_weights=False.
+    """
+
+    def __init__(self, embed_dim: int, num_heads: int, kdim: int | None = None, vdim: int | None = None) -> None:
+        super().__init__()
+        _check_heads(embed_dim, num_heads)
+        self.embed_dim = embed_dim
+        self.num_heads = num_heads
+        kdim, vdim = kdim or embed_dim, vdim or embed_dim
+        self.in_proj_weight: nn.Parameter | None = None
+        self.q_proj_weight: nn.Parameter | None = None
+        self.k_proj_weight: nn.Parameter | None = None
+        self.v_proj_weight: nn.Parameter | None = None
+        if kdim == vdim == embed_dim:
+            self.in_proj_weight = nn.Parameter(torch.empty(3 * embed_dim, embed_dim))
+        else:
+            self.q_proj_weight = nn.Parameter(torch.empty(embed_dim, embed_dim))
+            self.k_proj_weight = nn.Parameter(torch.empty(embed_dim, kdim))
+            self.v_proj_weight = nn.Parameter(torch.empty(embed_dim, vdim))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * embed_dim))
+        # out_proj draws before the input projections do: the order fixes what a seed gives.
+        self.out_proj = nn.Linear(embed_dim, embed_dim)
+        for weight in (self.in_proj_weight, self.q_proj_weight, self.k_proj_weight, self.v_proj_weight):
+            if weight is not None:
+                nn.init.xavier_uniform_(weight)
+        nn.init.zeros_(self.out_proj.bias)
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor | None = None,
+        value: Tensor | None = None,
+        attn_mask: Tensor | None = None,
+        is_causal: bool = False,
+    ) -> Tensor:
+        """Attend from ``query`` [B, L, D] to ``key`` and ``value`` [B, S, *] (both the query when left out).
+
+        ``attn_mask``, [L, S] or [B*H, L, S], is added to the scores or, when bool, True where attention is forbidden.
+        With ``is_causal`` each position sees itself and what came before, and no mask is needed.
+
+        Returns:
+            [B, L, D].
+        """
+        q, k, v = (_split_heads(x, self.num_heads) for x in self._project(query, key, value))
+        mask = _prepare_mask(attn_mask, query.shape[0], q.dtype)
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_causal)
+        out: Tensor = self.out_proj(attended.transpose(1, 2).flatten(2))
+        return out
+
+    def _project(self, query: Tensor, key: Tensor | None, value: Tensor | None) -> tuple[Tensor, ...]:
+        if self.in_proj_weight is not None and key is None and value is None:
+            return F.linear(query, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
+        key = query if key is None else key
+        value = key if value is None else value
+        weights: tuple[Tensor | None, ...] = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
+        if self.in_proj_weight is not None:
+            weights = self.in_proj_weight.chunk(3)
+        biases = self.in_proj_bias.chunk(3)
+        projected = []
+        for x, weight, bias in zip((query, key, value), weights, biases, strict=True):
+            assert weight is not None
+            projected.append(F.linear(x, weight, bias))
+        return tuple(projected)
+
+
+class Attention(nn.Module):
+    """Self attention of the custom blocks: norms on q and k, cosine scores, gains per head, a norm before the output.
+
+    Source: open_clip.transformer.Attention (3.3.0).
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int = 8,
+        qkv_bias: bool = True,
+        qk_norm: bool = False,
+        scaled_cosine: bool = False,
+        scale_heads: bool = False,
+        inner_norm: bool = False,
+        logit_scale_max: float = math.log(1.0 / 0.01),
+        norm_layer: NormLayer = LayerNormFp32,
+        attn_drop: float = 0.0,
+        proj_drop: float = 0.0,
+    ) -> None:
+        super().__init__()
+        _check_heads(dim, num_heads)
+        if scaled_cosine and qk_norm:
+            raise ConfigError("attention: qk_norm and scaled_cosine_attn both normalise q and k; ask for one of them.")
+        self.num_heads = num_heads
+        self.scaled_cosine = scaled_cosine
+        self.scale_heads = scale_heads
+        self.logit_scale_max = logit_scale_max
+        self.attn_drop_prob = attn_drop
+        head_dim = dim // num_heads
+        self.in_proj_weight = nn.Parameter(torch.randn(dim * 3, dim) * dim**-0.5)
+        self.in_proj_bias = nn.Parameter(torch.zeros(dim * 3)) if qkv_bias else None
+        self.ln_q: nn.Module = norm_layer(head_dim) if qk_norm else nn.Identity()
+        self.ln_k: nn.Module = norm_layer(head_dim) if qk_norm else nn.Identity()
+        self.logit_scale = nn.Parameter(torch.log(10 * torch.ones(num_heads, 1, 1))) if scaled_cosine else None
+        self.head_scale = nn.Parameter(torch.ones(num_heads, 1, 1)) if scale_heads else None
+        self.ln_inner: nn.Module = norm_layer(dim) if inner_norm else nn.Identity()
+        self.out_proj = nn.Linear(dim, dim)
+        self.out_drop = nn.Dropout(proj_drop)
+
+    def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+        """Attend within ``x`` [B, L, D]; masks as in ``MultiHeadAttention.forward``."""
+        projected = F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
+        q, k, v = (_split_heads(part, self.num_heads) for part in projected)
+        scale = None
+        if self.logit_scale is not None:
+            gain = self.logit_scale.clamp(max=self.logit_scale_max).exp()
+            q = (F.normalize(q, dim=-1) * gain).to(v.dtype)
+            k = F.normalize(k, dim=-1).to(v.dtype)
+            scale = 1.0
+        else:
+            q, k = self.ln_q(q), self.ln_k(k)
+        mask = _prepare_mask(attn_mask, x.shape[0], q.dtype)
+        drop = self.attn_drop_prob if self.training else 0.0
+        attended = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, dropout_p=drop, is_causal=is_causal, scale=scale
+        )
+        if self.head_scale is not None:
+            attended = (attended * self.head_scale).to(v.dtype)
+        out: Tensor = self.out_proj(self.ln_inner(attended.transpose(1, 2).flatten(2)))
+        dropped: Tensor = self.out_drop(out)
+        return dropped

@@ -1,0 +1,58 @@
+"""What happens to patch tokens before the blocks: fixed position tables and patch dropout."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from open_clip.errors import ConfigError
+
+
+def sin_cos_2d(embed_dim: int, grid_size: int, has_class_token: bool = False) -> Tensor:
+    """Build the fixed position table of a square grid: columns first, then rows, each as sines then cosines.
+
+    Returns:
+        float32 [grid*grid (+ 1 zero row for the class token), embed_dim].
+
+    Raises:
+        ConfigError: the width is not a multiple of 4.
+
+    Source: open_clip.pos_embed.get_2d_sincos_pos_embed (3.3.0), after arXiv 2111.06377.
+    """
+    if embed_dim % 4:
+        raise ConfigError(f"pos_embed_type 'sin_cos_2d' needs a width that is a multiple of 4, not {embed_dim}.")
+    frequencies = 10000.0 ** -(np.arange(embed_dim // 4, dtype=np.float64) / (embed_dim / 4.0))
+    rows, columns = np.divmod(np.arange(grid_size * grid_size), grid_size)
+    parts = []
+    for coordinate in (columns, rows):
+        angles = np.outer(coordinate.astype(np.float64), frequencies)
+        parts += [np.sin(angles), np.cos(angles)]
+    table = np.concatenate(parts, axis=1)
+    if has_class_token:
+        table = np.concatenate([np.zeros((1, embed_dim)), table])
+    return torch.from_numpy(table).float()
+
+
+class PatchDropout(nn.Module):
+    """Keep a random part of the patch tokens while training; the order of what is kept is random too.
+
+    Source: arXiv 2212.00794.
+    """
+
+    def __init__(self, prob: float = 0.5, exclude_first_token: bool = True) -> None:
+        super().__init__()
+        if not 0.0 <= prob < 1.0:
+            raise ConfigError(f"patch dropout is {prob}; it must be at least 0 and below 1.")
+        self.prob = prob
+        self.exclude_first_token = exclude_first_token
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Drop tokens of ``x`` [B, L, D]; at least one stays, and the class token when ``exclude_first_token``."""
+        if not self.training or self.prob == 0.0:
+            return x
+        num_prefix = 1 if self.exclude_first_token else 0
+        prefix, patches = x[:, :num_prefix], x[:, num_prefix:]
+        batch_size, num_patches = patches.shape[:2]
+        num_kept = max(1, int(num_patches * (1 - self.prob)))
+        kept = torch.randn(batch_size, num_patches, device=x.device).topk(num_kept, dim=-1).indices
+        rows = torch.arange(batch_size, device=x.device).unsqueeze(-1)
+        return torch.cat((prefix, patches[rows, kept]), dim=1)

@@ -1,0 +1,241 @@
+"""The native text tower: a transformer over token ids. Tokenising is ``open_clip.tokenizer``'s job.
+
+Shapes: B batch, L tokens, D width, E output width.
+"""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from open_clip.errors import ConfigError
+from open_clip.transformer.freezing import LayerGroup, unfreeze_norms, unlock_last_groups
+from open_clip.transformer.norms import LayerNorm
+from open_clip.transformer.pooling import text_global_pool
+from open_clip.transformer.stack import Transformer
+from open_clip.transformer.types import ActLayer, NormLayer
+
+
+def causal_mask(num_positions: int) -> Tensor:
+    """Build the mask [L, L] that adds -inf to what comes later."""
+    return torch.full((num_positions, num_positions), float("-inf")).triu(1)
+
+
+def project_pooled(pooled: Tensor, projection: nn.Module | Tensor | None) -> Tensor:
+    """Project [..., D] with a matrix [D, E] or a linear layer; None leaves it alone."""
+    if projection is None:
+        return pooled
+    projected: Tensor = projection(pooled) if isinstance(projection, nn.Module) else pooled @ projection
+    return projected
+
+
+def check_text_length(num_tokens: int, num_positions: int) -> None:
+    """Refuse texts longer than the table of positions.
+
+    Raises:
+        ConfigError: they are longer.
+    """
+    if num_tokens > num_positions:
+        raise ConfigError(
+            f"the texts have {num_tokens} tokens, but the text tower has {num_positions} positions; "
+            "tokenise with the model's context_length."
+        )
+
+
+def text_layer_groups(tower: nn.Module) -> list[LayerGroup]:
+    """List a text tower's parts for freezing, embeddings first, projection last."""
+    blocks: list[nn.Module] = list(tower.transformer.resblocks)  # type: ignore[union-attr, arg-type]
+    embeddings: Any = [tower.token_embedding, tower.positional_embedding]
+    ends: Any = [[blocks[-1], tower.ln_final], [tower.text_projection]]
+    return [embeddings, *([block] for block in blocks[:-1]), *ends]
+
+
+def lock_text_layers(tower: nn.Module, unlocked_layers: int, freeze_layer_norm: bool) -> None:
+    """Freeze a native text tower but for its last groups; with ``freeze_layer_norm=False`` its norms stay trainable."""
+    unlock_last_groups(text_layer_groups(tower), unlocked_layers)
+    if not freeze_layer_norm:
+        unfreeze_norms(tower.transformer)  # type: ignore[arg-type]
+        tower.ln_final.requires_grad_(True)
+
+
+class TextTransformer(nn.Module):
+    """Text transformer; causal and read at the end-of-text token unless the options say otherwise.
+
+    A causal tower that is read at a token takes texts shorter than its context: what follows that token cannot change
+    the result.
+    """
+
+    def __init__(
+        self,
+        context_length: int = 77,
+        vocab_size: int = 49408,
+        width: int = 512,
+        heads: int = 8,
+        layers: int = 12,
+        mlp_ratio: float = 4.0,
+        ls_init_value: float | None = None,
+        output_dim: int | None = 512,
+        embed_cls: bool = False,
+        no_causal_mask: bool = False,
+        pad_id: int = 0,
+        eos_id: int = 2,
+        pool_type: str = "argmax",
+        proj_type: str = "linear",
+        proj_bias: bool = False,
+        act_layer: ActLayer = nn.GELU,
+        norm_layer: NormLayer = LayerNorm,
+        output_tokens: bool = False,
+        **block_options: Any,
+    ) -> None:
+        super().__init__()
+        if pool_type not in ("argmax", "eos", "last", "first", "none"):
+            raise ConfigError(f"text pool_type is {pool_type!r}; it can be argmax, eos, last, first or none.")
+        if proj_type not in ("linear", "none"):
+            raise ConfigError(f"text proj_type is {proj_type!r}; it can be linear or none.")
+        self.output_tokens = output_tokens
+        self.num_pos = context_length + 1 if embed_cls else context_length
+        self.context_length = context_length
+        self.vocab_size = vocab_size
+        self.width = width
+        self.output_dim = output_dim
+        self.heads = heads
+        self.pad_id = pad_id
+        self.eos_id = eos_id
+        self.pool_type = pool_type
+        self.token_embedding = nn.Embedding(vocab_size, width)
+        self.cls_emb = nn.Parameter(torch.empty(width)) if embed_cls else None
+        self.positional_embedding = nn.Parameter(torch.empty(self.num_pos, width))
+        self.transformer = Transformer(
+            width, layers, heads, mlp_ratio, ls_init_value, act_layer, norm_layer, **block_options
+        )
+        self.ln_final = norm_layer(width)
+        self.attn_mask: Tensor | None
+        self.register_buffer("attn_mask", None if no_causal_mask else causal_mask(self.num_pos), persistent=False)
+        self.text_projection: nn.Linear | nn.Parameter | None = None
+        if proj_type == "linear" and output_dim:
+            self.text_projection = (
+                nn.Linear(width, output_dim) if proj_bias else nn.Parameter(torch.empty(width, output_dim))
+            )
+        self.init_parameters()
+
+    def init_parameters(self) -> None:
+        """Draw the initial weights, in upstream's order.
+
+        Source: open_clip.transformer.TextTransformer.init_parameters (3.3.0).
+        """
+        nn.init.normal_(self.token_embedding.weight, std=0.02)
+        nn.init.normal_(self.positional_embedding, std=0.01)
+        if self.cls_emb is not None:
+            nn.init.normal_(self.cls_emb, std=0.01)
+        width = self.transformer.width
+        in_std, out_std, hidden_std = (
+            width**-0.5,
+            width**-0.5 * (2 * self.transformer.layers) ** -0.5,
+            (2 * width) ** -0.5,
+        )
+        for block in self.transformer.resblocks:
+            attn: Any = block.attn
+            mlp: Any = block.mlp
+            nn.init.normal_(attn.in_proj_weight, std=in_std)
+            nn.init.normal_(attn.out_proj.weight, std=out_std)
+            nn.init.normal_(mlp.c_fc.weight, std=hidden_std)
+            nn.init.normal_(mlp.c_proj.weight, std=out_std)
+        if isinstance(self.text_projection, nn.Linear):
+            nn.init.normal_(self.text_projection.weight, std=in_std)
+            nn.init.zeros_(self.text_projection.bias)
+        elif self.text_projection is not None:
+            nn.init.normal_(self.text_projection, std=in_std)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Trade time for memory: recompute each block in the backward pass."""
+        self.transformer.grad_checkpointing = enable
+
+    def lock(self, unlocked_layers: int = 0, freeze_layer_norm: bool = True) -> None:
+        """Freeze the tower but for its last groups: projection, last block with its norm, blocks, embeddings."""
+        self.requires_grad_(False)
+        lock_text_layers(self, unlocked_layers, freeze_layer_norm)
+
+    def no_weight_decay(self) -> set[str]:
+        """Return the parameters that weight decay should leave alone."""
+        names = {"positional_embedding"}
+        return names | {"cls_emb"} if self.cls_emb is not None else names
+
+    def _embed(self, text: Tensor) -> tuple[Tensor, Tensor | None, bool]:
+        """Return what enters the first block, the mask to add and whether plain causal attention is enough."""
+        dtype = self.transformer.get_cast_dtype()
+        x = self.token_embedding(text).to(dtype)
+        if self.cls_emb is not None:
+            x = torch.cat([x, self.cls_emb.to(dtype).expand(x.shape[0], 1, -1)], dim=1)
+        length = x.shape[1]
+        check_text_length(length, self.num_pos)
+        x = x + self.positional_embedding[:length].to(dtype)
+        if self.cls_emb is None:
+            return x, None, self.attn_mask is not None
+        return x, self._class_token_mask(text, length), False
+
+    def _class_token_mask(self, text: Tensor, length: int) -> Tensor:
+        """Forbid the appended class token to read padding, [B*H, L+1, L+1] bool, True where forbidden.
+
+        The row is shifted by one position, as in the weights trained with it: position j is judged by token j-1.
+        """
+        forbidden = torch.zeros(text.shape[0], length, length, dtype=torch.bool, device=text.device)
+        forbidden[:, -1, 1:] = text == self.pad_id
+        if self.attn_mask is not None:
+            forbidden |= torch.ones(length, length, dtype=torch.bool, device=text.device).triu(1)
+        return forbidden.repeat_interleave(self.heads, 0)
+
+    def _pool(self, x: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+        if self.cls_emb is not None:
+            return self.ln_final(x[:, -1]), x[:, :-1]
+        x = self.ln_final(x)
+        return text_global_pool(x, text, self.pool_type, self.eos_id), x
+
+    def forward(self, text: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Encode token ids [B, L] as [B, E], with ``output_tokens`` as a pair with the tokens [B, L, D]."""
+        x, mask, is_causal = self._embed(text)
+        pooled, tokens = self._pool(self.transformer(x, mask, is_causal), text)
+        pooled = project_pooled(pooled, self.text_projection)
+        return (pooled, tokens) if self.output_tokens else pooled
+
+    def forward_intermediates(
+        self,
+        text: Tensor,
+        indices: int | list[int] | None = None,
+        stop_early: bool = False,
+        normalize_intermediates: bool = False,
+        intermediates_only: bool = False,
+        output_fmt: Literal["NLC"] = "NLC",
+        output_extra_tokens: bool = False,
+    ) -> dict[str, Any]:
+        """Encode texts and collect the outputs of some blocks; arguments as in the image tower.
+
+        Raises:
+            ConfigError: a format other than 'NLC', or a block that does not exist.
+        """
+        if output_fmt != "NLC":
+            raise ConfigError(f"text_output_fmt is {output_fmt!r}; texts have no other form than NLC.")
+        x, mask, is_causal = self._embed(text)
+        last, collected = self.transformer.forward_intermediates(x, mask, indices, stop_early, is_causal)
+        if normalize_intermediates:
+            collected = [self.ln_final(tokens) for tokens in collected]
+        output: dict[str, Any] = {}
+        if self.cls_emb is not None:
+            if output_extra_tokens:
+                output["text_intermediates_suffix"] = [tokens[:, -1:] for tokens in collected]
+            collected = [tokens[:, :-1] for tokens in collected]
+        output["text_intermediates"] = collected
+        if not intermediates_only:
+            pooled, _ = self._pool(last, text)
+            output["text_features"] = project_pooled(pooled, self.text_projection)
+        return output
+
+    def prune_intermediate_layers(
+        self, indices: int | list[int] | None = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Drop the blocks after the last one named, and the norm and projection if asked; return the blocks named."""
+        taken = self.transformer.prune_intermediate_layers(indices)
+        if prune_norm:
+            self.ln_final = nn.Identity()
+        if prune_head:
+            self.text_projection = None
+        return taken
