@@ -1,0 +1,148 @@
+"""Building a model from its name: configuration, options, device, precision, weights. No transforms are made here."""
+
+import dataclasses
+import logging
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from open_clip.checkpoint import load_checkpoint
+from open_clip.errors import CheckpointError, ConfigError, suggest_nearest
+from open_clip.factory.names import get_model_config, parse_model_name, read_folder_config, refuse_hub, unknown_model
+from open_clip.factory.options import apply_options, check_supported, is_custom_text
+from open_clip.factory.weights import find_pretrained, find_weights_in_folder, load_tower
+from open_clip.model import CLIP, CustomTextCLIP, convert_weights_to_lp, get_cast_dtype, set_model_preprocess_cfg
+from open_clip.model.cast import get_pure_dtype
+from open_clip.transform import PreprocessCfg, merge_preprocess_dict
+
+_logger = logging.getLogger(__name__)
+
+_PRECISIONS = ("fp32", "amp", "amp_bf16", "amp_bfloat16", "fp16", "bf16", "pure_fp16", "pure_bf16")
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What a model name and a ``pretrained`` argument stand for."""
+
+    model_cfg: dict[str, Any]
+    preprocess_cfg: dict[str, Any]
+    weights_path: Path | None
+
+
+def _resolve(model_name: str, pretrained: str | Path | None, load_weights: bool) -> _Source:
+    scheme, rest = parse_model_name(model_name)
+    if scheme == "hf-hub":
+        raise refuse_hub(model_name)
+    if scheme == "local-dir":
+        if pretrained:
+            _logger.warning("%s brings its own weights; pretrained=%r is ignored.", model_name, pretrained)
+        config = read_folder_config(rest)
+        weights_path = find_weights_in_folder(rest) if load_weights else None
+        return _Source(config["model_cfg"], config.get("preprocess_cfg") or {}, weights_path)
+    model_cfg = get_model_config(rest)
+    if model_cfg is None:
+        raise unknown_model(model_name)
+    weights_path = find_pretrained(pretrained, model_name) if pretrained and load_weights else None
+    return _Source(model_cfg, {}, weights_path)
+
+
+def _build(model_cfg: dict[str, Any], custom_text: bool, precision: str) -> CLIP | CustomTextCLIP:
+    check_supported(model_cfg)
+    arguments = {key: value for key, value in model_cfg.items() if key not in ("custom_text", "output_dict")}
+    try:
+        return (CustomTextCLIP if custom_text else CLIP)(**arguments, cast_dtype=get_cast_dtype(precision))
+    except TypeError as error:
+        raise ConfigError(f"the model configuration does not fit: {error}.") from error
+
+
+def _move(model: CLIP | CustomTextCLIP, device: torch.device, precision: str) -> None:
+    model.to(device)
+    if (dtype := get_cast_dtype(precision)) is not None:
+        convert_weights_to_lp(model, dtype)
+    elif (dtype := get_pure_dtype(precision)) is not None:
+        model.to(dtype=dtype)
+
+
+def _check_arguments(precision: str, jit: bool) -> None:
+    if precision not in _PRECISIONS:
+        raise ConfigError(
+            f"precision {precision!r} is not known.{suggest_nearest(precision, _PRECISIONS)} "
+            f"It can be {', '.join(_PRECISIONS)}."
+        )
+    if jit:
+        warnings.warn("create_model: jit is ignored; TorchScript models are gone.", DeprecationWarning, stacklevel=3)
+
+
+def create_model(
+    model_name: str,
+    pretrained: str | Path | None = None,
+    load_weights: bool = True,
+    precision: str = "fp32",
+    device: str | torch.device = "cpu",
+    jit: bool = False,
+    force_quick_gelu: bool = False,
+    force_custom_text: bool = False,
+    force_patch_dropout: float | None = None,
+    force_image_size: int | tuple[int, int] | None = None,
+    force_preprocess_cfg: dict[str, Any] | None = None,
+    force_context_length: int | None = None,
+    pretrained_image: bool = False,
+    pretrained_text: bool = True,
+    pretrained_image_path: str | Path | None = None,
+    pretrained_text_path: str | Path | None = None,
+    cache_dir: str | None = None,
+    output_dict: bool | None = None,
+    require_pretrained: bool = False,
+    weights_only: bool = True,
+    **model_kwargs: Any,
+) -> CLIP | CustomTextCLIP:
+    """Build a model, put it on a device in a precision and load its weights.
+
+    ``model_name`` is one of ``list_models()`` (``/`` reads as ``-``) or ``local-dir:PATH``, ``pretrained`` the path of
+    a weights file, nothing = random weights, which ``require_pretrained`` makes an error.
+    The precisions fp32 and amp* keep fp32 weights, fp16 and bf16 cast the matrices, pure_* cast everything.
+    The ``force_*`` options and ``model_kwargs`` (top-level keys such as ``init_logit_bias``) replace parts of the
+    configuration. ``pretrained_image``, ``pretrained_text`` and ``cache_dir`` are for towers with base weights of their
+    own, which native ones are not. ``weights_only`` is accepted for older callers: no file's code is ever run.
+
+    Raises:
+        ModelNotFound: unknown model name or tag.
+        ConfigError: unknown option or unsupported configuration.
+        CheckpointError: the weights cannot be read, do not fit or are required and missing.
+    """
+    _check_arguments(precision, jit)
+    model_kwargs.pop("pretrained_hf", None)
+    source = _resolve(model_name, pretrained, load_weights)
+    if require_pretrained and source.weights_path is None:
+        raise CheckpointError(f"{model_name}: pretrained weights are required and none were named or found.")
+    model_cfg = apply_options(
+        source.model_cfg,
+        model_kwargs,
+        force_quick_gelu=force_quick_gelu,
+        force_patch_dropout=force_patch_dropout,
+        force_image_size=force_image_size,
+        force_context_length=force_context_length,
+    )
+    model = _build(model_cfg, is_custom_text(model_cfg, force_custom_text), precision)
+    _move(model, torch.device(device), precision)
+    if source.weights_path is not None:
+        load_checkpoint(model, source.weights_path)
+    if pretrained_image_path:
+        load_tower(model.visual, pretrained_image_path, "visual.")
+    if pretrained_text_path:
+        load_tower(model.text if isinstance(model, CustomTextCLIP) else model, pretrained_text_path, "text.")
+    model.output_dict = bool(output_dict or model_cfg.get("output_dict"))
+    _set_preprocess(model, source.preprocess_cfg, force_preprocess_cfg)
+    return model
+
+
+def _set_preprocess(
+    model: CLIP | CustomTextCLIP, preprocess_cfg: dict[str, Any], forced: dict[str, Any] | None
+) -> None:
+    merged = merge_preprocess_dict(dataclasses.asdict(PreprocessCfg()), preprocess_cfg)
+    merged = merge_preprocess_dict(merged, forced or {})
+    merged["size"] = model.visual.image_size
+    set_model_preprocess_cfg(model, merged)

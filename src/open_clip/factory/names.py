@@ -1,0 +1,125 @@
+"""Model names: what a name means, the registry of model configurations and its errors. Nothing is built here."""
+
+import json
+import re
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from open_clip.constants import HF_CONFIG_NAME
+from open_clip.errors import ConfigError, ModelNotFound, suggest_nearest
+
+LOCAL_DIR_SCHEME = "local-dir:"
+HUB_SCHEME = "hf-hub:"
+_CONFIG_FOLDER = Path(__file__).parent.parent / "model_configs"
+_REQUIRED_KEYS = ("embed_dim", "vision_cfg", "text_cfg")
+
+
+def parse_model_name(model_name: str) -> tuple[str | None, str]:
+    """Split a name into its scheme ('local-dir', 'hf-hub' or None) and the rest, with ``/`` as ``-`` for our own names.
+
+    Raises:
+        ConfigError: nothing follows the scheme.
+    """
+    for scheme in (LOCAL_DIR_SCHEME, HUB_SCHEME):
+        if model_name.startswith(scheme):
+            rest = model_name.removeprefix(scheme)
+            if not rest:
+                raise ConfigError(f"the model name {model_name!r} has nothing after {scheme!r}.")
+            return scheme.rstrip(":"), rest
+    return None, model_name.replace("/", "-")
+
+
+def _natural_key(name: str) -> list[tuple[bool, int, str]]:
+    parts = re.split(r"(\d+)", name.lower())
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts if part]
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as JSON: {error}.") from error
+
+
+def _read_configs(path: Path) -> dict[str, dict[str, Any]]:
+    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+    read = {file.stem: _read_json(file) for file in files}
+    return {
+        name: cfg for name, cfg in read.items() if isinstance(cfg, dict) and all(key in cfg for key in _REQUIRED_KEYS)
+    }
+
+
+@cache
+def _registry() -> dict[str, dict[str, Any]]:
+    """Return the registry itself, read from the package's folder at first use."""
+    return _read_configs(_CONFIG_FOLDER)
+
+
+def list_models() -> list[str]:
+    """List the model names, digits sorted as numbers and letters whatever their case."""
+    return sorted(_registry(), key=_natural_key)
+
+
+def add_model_config(path: str | Path) -> None:
+    """Add a model's JSON file, or every one in a folder, to the registry under its file name without the suffix.
+
+    Raises:
+        ConfigError: there is no such path, a file is not JSON, or none holds embed_dim, vision_cfg and text_cfg.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ConfigError(f"{path}: there is no such file or folder of model configurations.")
+    found = _read_configs(path)
+    if not found:
+        raise ConfigError(f"{path}: holds no model configuration; one needs {', '.join(_REQUIRED_KEYS)}.")
+    _registry().update(found)
+
+
+def read_folder_config(folder: str | Path) -> dict[str, Any]:
+    """Read ``open_clip_config.json`` of a model folder: ``model_cfg`` and perhaps ``preprocess_cfg``.
+
+    Raises:
+        FileNotFoundError: there is no such folder or no such file in it.
+        ConfigError: it is not JSON or has no ``model_cfg``.
+    """
+    path = Path(folder) / HF_CONFIG_NAME
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such file; a local-dir: model needs it beside its weights.")
+    config = _read_json(path)
+    if not isinstance(config, dict) or not isinstance(config.get("model_cfg"), dict):
+        raise ConfigError(f"{path}: has no 'model_cfg'.")
+    return config
+
+
+def refuse_hub(model_name: str) -> ConfigError:
+    """Make the error for names that need a download."""
+    return ConfigError(
+        f"{model_name}: models of the Hugging Face hub are not supported yet; "
+        "download the folder and use local-dir:PATH."
+    )
+
+
+def get_model_config(model_name: str) -> dict[str, Any] | None:
+    """Return a copy of a model's configuration, or None when the name is not known.
+
+    Raises:
+        ConfigError: a ``local-dir:`` folder has a broken configuration, or the name needs the hub.
+    """
+    scheme, rest = parse_model_name(model_name)
+    if scheme == "hf-hub":
+        raise refuse_hub(model_name)
+    if scheme == "local-dir":
+        cfg: dict[str, Any] = read_folder_config(rest)["model_cfg"]
+        return cfg
+    return deepcopy(_registry().get(rest))
+
+
+def unknown_model(model_name: str) -> ModelNotFound:
+    """Make the error for a name that is not in the registry."""
+    known = list_models()
+    return ModelNotFound(
+        f"no model is called {model_name!r}.{suggest_nearest(parse_model_name(model_name)[1], known)} "
+        f"open_clip.list_models() gives all {len(known)}; add_model_config(path) adds your own."
+    )

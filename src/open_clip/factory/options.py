@@ -1,0 +1,60 @@
+"""The ``force_*`` options and keyword arguments of ``create_model``, applied to a model configuration."""
+
+import inspect
+from copy import deepcopy
+from typing import Any
+
+from open_clip.errors import ConfigError, suggest_nearest
+from open_clip.model import CLIP
+
+_TOP_LEVEL_KEYS = tuple(name for name in inspect.signature(CLIP).parameters if name != "cast_dtype")
+
+
+def _to_size(image_size: Any) -> Any:
+    if isinstance(image_size, list | tuple) and len(image_size) == 1:
+        return image_size[0]
+    return tuple(image_size) if isinstance(image_size, list) else image_size
+
+
+def apply_options(
+    model_cfg: dict[str, Any],
+    model_kwargs: dict[str, Any],
+    *,
+    force_quick_gelu: bool = False,
+    force_patch_dropout: float | None = None,
+    force_image_size: int | tuple[int, int] | None = None,
+    force_context_length: int | None = None,
+) -> dict[str, Any]:
+    """Return a copy of a model configuration with the options and the top-level ``model_kwargs`` written into it.
+
+    Raises:
+        ConfigError: an argument is not one a model takes.
+    """
+    for key in model_kwargs:
+        if key not in _TOP_LEVEL_KEYS:
+            raise ConfigError(f"create_model: no model takes {key!r}.{suggest_nearest(key, _TOP_LEVEL_KEYS)}")
+    cfg = deepcopy(model_cfg)
+    if force_quick_gelu:
+        cfg["quick_gelu"] = True
+    if force_patch_dropout is not None:
+        cfg["vision_cfg"]["patch_dropout"] = force_patch_dropout
+    if force_image_size is not None:
+        cfg["vision_cfg"]["image_size"] = _to_size(force_image_size)
+    if force_context_length is not None:
+        cfg["text_cfg"]["context_length"] = force_context_length
+    return cfg | model_kwargs
+
+
+def is_custom_text(model_cfg: dict[str, Any], force_custom_text: bool = False) -> bool:
+    """Tell whether a configuration asks for the layout with a whole tower under ``text``."""
+    return bool(force_custom_text or model_cfg.get("custom_text") or "hf_model_name" in model_cfg["text_cfg"])
+
+
+def check_supported(model_cfg: dict[str, Any]) -> None:
+    """Refuse model families that this version does not build.
+
+    Raises:
+        ConfigError: the configuration is a CoCa's.
+    """
+    if "multimodal_cfg" in model_cfg:
+        raise ConfigError("the model configuration has a multimodal_cfg: CoCa models are not supported yet.")

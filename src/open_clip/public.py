@@ -1,0 +1,31 @@
+"""The names of ``open_clip`` itself, one a line, each from the room that owns it. To add a name, add its line."""
+
+from open_clip.constants import OPENAI_DATASET_MEAN as OPENAI_DATASET_MEAN
+from open_clip.constants import OPENAI_DATASET_STD as OPENAI_DATASET_STD
+from open_clip.factory import add_model_config as add_model_config
+from open_clip.factory import create_loss as create_loss
+from open_clip.factory import create_model as create_model
+from open_clip.factory import create_model_and_transforms as create_model_and_transforms
+from open_clip.factory import create_model_from_pretrained as create_model_from_pretrained
+from open_clip.factory import get_model_config as get_model_config
+from open_clip.factory import get_tokenizer as get_tokenizer
+from open_clip.factory import list_models as list_models
+from open_clip.factory import load_checkpoint as load_checkpoint
+from open_clip.loss import ClipLoss as ClipLoss
+from open_clip.loss import DistillClipLoss as DistillClipLoss
+from open_clip.model import CLIP as CLIP
+from open_clip.model import CLIPTextCfg as CLIPTextCfg
+from open_clip.model import CLIPVisionCfg as CLIPVisionCfg
+from open_clip.model import CustomTextCLIP as CustomTextCLIP
+from open_clip.model import convert_weights_to_fp16 as convert_weights_to_fp16
+from open_clip.model import convert_weights_to_lp as convert_weights_to_lp
+from open_clip.model import get_cast_dtype as get_cast_dtype
+from open_clip.model import get_input_dtype as get_input_dtype
+from open_clip.model import get_model_preprocess_cfg as get_model_preprocess_cfg
+from open_clip.model import get_model_tokenize_cfg as get_model_tokenize_cfg
+from open_clip.model import set_model_preprocess_cfg as set_model_preprocess_cfg
+from open_clip.tokenizer import SimpleTokenizer as SimpleTokenizer
+from open_clip.tokenizer import decode as decode
+from open_clip.tokenizer import tokenize as tokenize
+from open_clip.transform import AugmentationCfg as AugmentationCfg
+from open_clip.transform import image_transform as image_transform
