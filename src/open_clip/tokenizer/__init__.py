@@ -6,14 +6,9 @@ Importing this package builds no tokenizer; the first `tokenize` or `decode` doe
 
 from typing import Any
 
-from open_clip.tokenizer.bpe import (
-    DEFAULT_CONTEXT_LENGTH,
-    SimpleTokenizer,
-    decode,
-    default_tokenizer,
-    tokenize,
-)
+from open_clip.tokenizer.bpe import DEFAULT_CONTEXT_LENGTH, SimpleTokenizer
 from open_clip.tokenizer.cleaning import basic_clean, canonicalize_text, get_clean_fn, whitespace_clean
+from open_clip.tokenizer.default import decode, default_tokenizer, tokenize
 from open_clip.tokenizer.shorten import (
     get_reduction_mask_fn,
     random_mask_tokenize,

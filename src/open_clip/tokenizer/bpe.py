@@ -5,7 +5,6 @@ Does not know Hugging Face tokenizers, and which tokenizer a model wants is the 
 
 from array import array
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -188,19 +187,3 @@ def _refuse_non_strings(captions: list[Any]) -> None:
                 f"Caption {place} of {len(captions)} is {caption!r}, a {type(caption).__name__}, not a string:"
                 f" leave such rows out or turn them into text first."
             ) from None
-
-
-@lru_cache
-def default_tokenizer() -> SimpleTokenizer:
-    """Return the tokenizer that `tokenize` and `decode` share, built at the first call."""
-    return SimpleTokenizer()
-
-
-def tokenize(texts: str | Iterable[str], context_length: int = DEFAULT_CONTEXT_LENGTH) -> Tensor:
-    """Tokenize captions with CLIP's vocabulary to int64 [n, context_length]."""
-    return default_tokenizer()(texts, context_length=context_length)
-
-
-def decode(output_ids: Tensor) -> str:
-    """Return the text of ids [L] on any device."""
-    return default_tokenizer().decode(output_ids.tolist())
