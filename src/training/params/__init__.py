@@ -1,0 +1,32 @@
+"""The trainer's flags: one dataclass a group, one place that collects them."""
+
+from training.params.cli import default_optimizer_settings, make_parser, parse_args
+from training.params.data import DataParams
+from training.params.file import read_settings, write_settings
+from training.params.groups import RunParams
+from training.params.hardware import DistributedParams, HardwareParams
+from training.params.model import ImageParams, LockParams, ModelParams
+from training.params.optim import OptimParams, ScheduleParams
+from training.params.rules import check_rules
+from training.params.run import CheckpointParams, EvaluateParams, ReportParams
+
+__all__ = [
+    "CheckpointParams",
+    "DataParams",
+    "DistributedParams",
+    "EvaluateParams",
+    "HardwareParams",
+    "ImageParams",
+    "LockParams",
+    "ModelParams",
+    "OptimParams",
+    "ReportParams",
+    "RunParams",
+    "ScheduleParams",
+    "check_rules",
+    "default_optimizer_settings",
+    "make_parser",
+    "parse_args",
+    "read_settings",
+    "write_settings",
+]

@@ -1,0 +1,79 @@
+"""Read the trainer's command line; the flags themselves are declared in the group files."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+from open_clip.errors import ConfigError, suggest_nearest
+from training.params.file import coerce_settings, read_settings
+from training.params.flags import add_group
+from training.params.groups import RunParams
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Build the parser of all flags, one section a group."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.main",
+        description="Train, fine-tune or evaluate a CLIP model on NPU, CUDA or CPU.",
+    )
+    parser.add_argument("--config", help="YAML file of settings; flags on the command line win over it", metavar="FILE")
+    for group in fields(RunParams):
+        add_group(parser, group.type)  # type: ignore[arg-type]
+    return parser
+
+
+def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the trainer's flags.
+
+    Args:
+        args: The words of the command line; the program's own when None.
+
+    Returns:
+        One attribute a flag, spelt with underscores as upstream has them; optimizer defaults are filled in from the
+        model's name.
+
+    Raises:
+        ConfigError: For an unknown flag or config key, with the nearest known ones.
+        SystemExit: With status 2 for a value that does not fit its flag.
+    """
+    words = list(sys.argv[1:] if args is None else args)
+    parser = make_parser()
+    config_path = _find_config(words)
+    if config_path is not None:
+        parser.set_defaults(**coerce_settings(parser, read_settings(config_path), config_path))
+    namespace, unknown = parser.parse_known_args(words)
+    if unknown:
+        raise ConfigError(_unknown_flag_message(parser, unknown))
+    for name, value in default_optimizer_settings(namespace.model).items():
+        if getattr(namespace, name) is None:
+            setattr(namespace, name, value)
+    return namespace
+
+
+def default_optimizer_settings(model_name: str) -> dict[str, float]:
+    """Give the AdamW settings of the CLIP paper (arXiv 2103.00020, table 18) for a model's kind.
+
+    Source: open_clip 3.3.0, ``get_default_params``.
+    """
+    if "vit" in model_name.lower():
+        return {"lr": 5e-4, "beta1": 0.9, "beta2": 0.98, "eps": 1e-6}
+    return {"lr": 5e-4, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
+
+
+def _find_config(words: list[str]) -> str | None:
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--config")
+    found: Any = finder.parse_known_args(words)[0].config
+    return str(found) if found is not None else None
+
+
+def _unknown_flag_message(parser: argparse.ArgumentParser, unknown: list[str]) -> str:
+    word = unknown[0]
+    if not word.startswith("-"):
+        return f"{word!r} stands on the command line without a flag before it; quote values that hold spaces."
+    name = word.partition("=")[0]
+    known = [option for action in parser._actions for option in action.option_strings if option.startswith("--")]
+    hint = suggest_nearest(name, known) or " `--help` lists the flags."
+    return f"unknown flag {name}.{hint}"

@@ -1,0 +1,42 @@
+"""Flags that choose the training and validation data."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from training.params.flags import Flag, KeyValueAction, flag
+
+
+@dataclass(frozen=True)
+class DataParams:
+    """Data."""
+
+    train_data: str | None = flag(None, "training pairs: a .csv or .tsv file, or a folder (see --dataset-type)")
+    val_data: str | None = flag(None, "validation pairs, same forms; without --train-data the run only evaluates")
+    dataset_type: str = flag(
+        "auto",
+        "csv: a table of picture paths and captions; folder: a Flickr30k-form folder or pictures with NAME.txt files;"
+        " auto: by what --train-data is",
+        choices=("auto", "csv", "folder"),
+    )
+    csv_separator: str = flag("\t", "text between two columns of the table; `,` for a comma-separated file")
+    csv_img_key: str = flag("filepath", "name of the column that holds picture paths")
+    csv_caption_key: str = flag("title", "name of the column that holds captions")
+    batch_size: int = flag(64, "pairs a step for each process; the global batch is this times the number of processes")
+    workers: int = flag(4, "loader processes for each training process; 0 loads in the training process")
+    aug_cfg: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={
+            "flag": Flag(
+                help="changes to the training augmentation, for example scale='(0.5, 1.0)' color_jitter_prob=0.8",
+                nargs="*",
+                action=KeyValueAction,
+                metavar="KEY=VALUE",
+            )
+        },
+    )
+    bad_sample_budget: float = flag(
+        0.01, "share of training rows that may be unusable before the run stops with status 3; 0 stops at the first"
+    )
+    max_image_pixels: int = flag(
+        25_000_000, "largest picture that is decoded, in pixels; larger ones count as unusable"
+    )

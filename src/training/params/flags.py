@@ -1,0 +1,89 @@
+"""Turn a dataclass into a group of command line flags and back; knows no flag by name."""
+
+import argparse
+import ast
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, TypeVar
+
+Group = TypeVar("Group")
+
+
+@dataclass(frozen=True)
+class Flag:
+    """How one dataclass field appears on the command line."""
+
+    help: str
+    parse: Callable[[str], Any] = str
+    choices: Sequence[Any] | None = None
+    nargs: str | None = None
+    aliases: tuple[str, ...] = ()
+    action: type[argparse.Action] | None = None
+    metavar: str | None = None
+
+
+def flag(default: Any, help: str, **options: Any) -> Any:
+    """Declare a dataclass field that is also a flag.
+
+    Args:
+        default: A ``bool`` makes the flag a switch; ``None`` with no ``type`` makes it a string.
+        help: One sentence: unit, and one reason to change it.
+        options: Fields of :class:`Flag`; ``type`` is what turns a word into the value.
+    """
+    options["parse"] = options.pop("type", str if default is None else type(default))
+    return field(default=default, metadata={"flag": Flag(help=help, **options)})
+
+
+class KeyValueAction(argparse.Action):
+    """Collect ``key=value`` words into a dict; values are Python literals where they parse, else strings."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, _: Any = None
+    ) -> None:
+        """Store the parsed words under ``dest``."""
+        pairs: dict[str, Any] = {}
+        for word in values:
+            key, equals, text = word.partition("=")
+            if not equals or not key:
+                parser.error(f"argument {self.option_strings[0]}: {word!r} is not of the form key=value")
+            try:
+                pairs[key] = ast.literal_eval(text)
+            except (ValueError, SyntaxError):
+                pairs[key] = text
+        setattr(namespace, self.dest, pairs)
+
+
+def option_name(field_name: str) -> str:
+    """Spell a field name as a flag: ``batch_size`` is ``--batch-size``."""
+    return "--" + field_name.replace("_", "-")
+
+
+def add_group(parser: argparse.ArgumentParser, group: type) -> None:
+    """Add one dataclass's flags to the parser under a heading made of its docstring's first line."""
+    title, _, _ = (group.__doc__ or group.__name__).strip().partition("\n")
+    section = parser.add_argument_group(title.rstrip("."))
+    for item in fields(group):
+        spec: Flag = item.metadata["flag"]
+        default = item.default_factory() if item.default_factory is not MISSING else item.default
+        options: dict[str, Any] = {"dest": item.name, "default": default, "help": _help_text(spec, default)}
+        if isinstance(default, bool):
+            options["action"] = "store_true"
+        else:
+            options.update(type=spec.parse, choices=spec.choices, nargs=spec.nargs, metavar=spec.metavar)
+            if spec.action is not None:
+                options["action"] = spec.action
+        section.add_argument(option_name(item.name), *spec.aliases, **options)
+
+
+def read_group(group: type[Group], namespace: argparse.Namespace) -> Group:
+    """Build one group from a parsed namespace."""
+    names = [item.name for item in fields(group)]  # type: ignore[arg-type]
+    return group(**{name: getattr(namespace, name) for name in names})
+
+
+def _help_text(spec: Flag, default: Any) -> str:
+    text = spec.help.replace("%", "%%")
+    if default in (None, False, "", {}) or "default" in text:
+        return text
+    shown = {"\t": "TAB"}.get(default, default) if isinstance(default, str) else default
+    return f"{text} (default: {shown})"

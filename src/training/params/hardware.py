@@ -1,0 +1,56 @@
+"""Flags that choose device, precision and the process group."""
+
+from dataclasses import dataclass
+
+from training.params.flags import flag
+
+PRECISION_NAMES = (
+    "amp",
+    "amp_bf16",
+    "amp_bfloat16",
+    "bf16",
+    "fp16",
+    "pure_bf16",
+    "pure_fp16",
+    "fp32",
+    "apex_o1",
+    "apex_o2",
+    "npu_amp",
+)
+
+
+@dataclass(frozen=True)
+class HardwareParams:
+    """Device and precision."""
+
+    device: str = flag(
+        "auto", "auto, cpu, cuda or npu, with an index such as cuda:1 if wanted; auto takes the best one"
+    )
+    precision: str = flag(
+        "amp",
+        "amp: fp16 autocast with a loss scaler (fp32 on a CPU); amp_bf16: bfloat16 autocast; fp16, bf16: converted"
+        " weights; apex_o1, apex_o2 (npu_amp): NVIDIA's or Ascend's apex",
+        choices=PRECISION_NAMES,
+    )
+    loss_scale: str | None = flag(
+        None, "loss scale: a number for a static one, or `dynamic` (default: dynamic; apex_o2: 512)"
+    )
+    deterministic: bool = flag(
+        False, "ask the device for deterministic kernels: needed for exact resume off the CPU, slower"
+    )
+    seed: int = flag(0, "seed of the weights, of the sample order and of the crops")
+
+
+@dataclass(frozen=True)
+class DistributedParams:
+    """Processes."""
+
+    dist_url: str | None = flag(None, "where processes meet (default: env://, which torchrun sets)")
+    dist_backend: str | None = flag(None, "collective backend (default: the device's own)")
+    dist_timeout_s: float = flag(1800.0, "seconds a collective may wait for a slow process before the run ends")
+    local_loss: bool = flag(
+        False, "each process scores only its own rows against all: less memory, same gradients with --gather-with-grad"
+    )
+    gather_with_grad: bool = flag(False, "let gradients flow through gathered features; advised with --local-loss")
+    ddp_static_graph: bool = flag(False, "tell DDP that every step uses the same parameters: fewer checks")
+    no_set_device_rank: bool = flag(False, "use device 0 in every process (when the launcher shows each only one)")

@@ -1,0 +1,67 @@
+"""Checks that need more than one flag; run before anything is built."""
+
+import logging
+import math
+from argparse import Namespace
+
+from open_clip.errors import ConfigError
+
+_LOG = logging.getLogger(__name__)
+
+
+def check_rules(args: Namespace) -> None:
+    """Refuse flags that contradict each other and warn of those that have no effect.
+
+    Raises:
+        ConfigError: With the flags and what to change.
+    """
+    if not args.train_data and not args.val_data:
+        raise ConfigError("there is nothing to do: give --train-data FILE to train or --val-data FILE to evaluate.")
+    _check_ranges(args)
+    if args.lr_scheduler == "const-cooldown" and args.epochs_cooldown is None:
+        raise ConfigError("--lr-scheduler const-cooldown needs --epochs-cooldown N, the epochs of the final cooldown.")
+    if args.resume == "latest" and args.name is None:
+        raise ConfigError("--resume latest needs --name RUN: without it a new run folder is made and nothing is found.")
+    if args.resume == "latest" and args.logs_dir.lower() == "none":
+        raise ConfigError("--resume latest needs a run folder; --logs-dir None keeps none.")
+    for message in _flags_without_effect(args):
+        _LOG.warning(message)
+
+
+def _check_ranges(args: Namespace) -> None:
+    at_least_one = ("batch_size", "epochs", "accum_freq", "log_every_n_steps", "max_image_pixels")
+    at_least_zero = ("warmup", "workers", "save_frequency", "save_every_n_steps", "val_frequency", "wd", "gallery_size")
+    for names, least in ((at_least_one, 1), (at_least_zero, 0)):
+        for name in names:
+            if getattr(args, name) < least:
+                raise ConfigError(f"--{name.replace('_', '-')} is {getattr(args, name)}; it must be at least {least}.")
+    if not math.isfinite(args.lr) or args.lr < 0:
+        raise ConfigError(f"--lr is {args.lr}; it must be a finite number of at least 0.")
+    if args.grad_clip_norm is not None and args.grad_clip_norm <= 0:
+        raise ConfigError(
+            f"--grad-clip-norm is {args.grad_clip_norm}; it must be above 0. Leave it out for no clipping."
+        )
+    if not 0 <= args.bad_sample_budget <= 1:
+        raise ConfigError(f"--bad-sample-budget is {args.bad_sample_budget}; it is a share between 0 and 1.")
+    if args.loss_scale is not None and args.loss_scale != "dynamic":
+        try:
+            scale = float(args.loss_scale)
+        except ValueError:
+            scale = math.nan
+        if not (math.isfinite(scale) and scale > 0):
+            raise ConfigError(f"--loss-scale is {args.loss_scale!r}; give a number above 0 or `dynamic`.")
+
+
+def _flags_without_effect(args: Namespace) -> list[str]:
+    messages = []
+    if args.gather_with_grad is False and args.local_loss:
+        messages.append("--local-loss without --gather-with-grad leaves gradients of other processes' rows out.")
+    if args.lock_image_unlocked_groups and not args.lock_image:
+        messages.append("--lock-image-unlocked-groups has no effect without --lock-image.")
+    if args.lock_text_unlocked_layers and not args.lock_text:
+        messages.append("--lock-text-unlocked-layers has no effect without --lock-text.")
+    if args.epochs_cooldown is not None and args.lr_scheduler != "const-cooldown":
+        messages.append("--epochs-cooldown has no effect without --lr-scheduler const-cooldown.")
+    if args.loss_scale is not None and args.precision not in ("amp", "apex_o1", "apex_o2", "npu_amp"):
+        messages.append(f"--loss-scale has no effect with --precision {args.precision}.")
+    return messages

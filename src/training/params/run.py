@@ -1,0 +1,41 @@
+"""Flags of the run folder: checkpoints, evaluation and reports."""
+
+from dataclasses import dataclass
+
+from training.params.flags import flag
+
+
+@dataclass(frozen=True)
+class CheckpointParams:
+    """Run folder and checkpoints."""
+
+    logs_dir: str = flag("./logs/", "folder that holds the run folders; `None` writes nothing", aliases=("--logs",))
+    name: str | None = flag(None, "name of the run folder (default: date, model and main settings)")
+    resume: str | None = flag(None, "checkpoint to go on from, or `latest`: the newest good one of --name")
+    save_frequency: int = flag(1, "epochs between two checkpoints; 0 saves only the last")
+    save_every_n_steps: int = flag(0, "optimizer steps between two checkpoints inside an epoch; 0 saves none there")
+    save_most_recent: bool = flag(False, "also keep the newest epoch as epoch_latest.pt")
+    delete_previous_checkpoint: bool = flag(
+        False, "delete the epoch checkpoint before the newest, once that is written"
+    )
+
+
+@dataclass(frozen=True)
+class EvaluateParams:
+    """Evaluation."""
+
+    val_frequency: int = flag(1, "epochs between two evaluations; 0 evaluates never; the last epoch always is")
+    gallery_size: int = flag(12, "pictures, and as many captions, shown with their five best matches in the report")
+
+
+@dataclass(frozen=True)
+class ReportParams:
+    """Reports."""
+
+    log_every_n_steps: int = flag(100, "optimizer steps between two log lines")
+    log_format: str = flag(
+        "openclip", "field names of the log lines; modelzoo has Ascend ModelZoo's", choices=("openclip", "modelzoo")
+    )
+    log_local: bool = flag(False, "one log file for each machine, not only for the first")
+    report_to: str = flag("", "further reports: tensorboard")
+    debug: bool = flag(False, "log debugging messages too")

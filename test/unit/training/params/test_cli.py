@@ -1,0 +1,122 @@
+import argparse
+
+import pytest
+
+from open_clip.errors import ConfigError
+from training.params import RunParams, check_rules, make_parser, parse_args, write_settings
+
+
+def test_flags_keep_upstreams_names_and_prefix_abbreviations():
+    args = parse_args(["--train-data", "a.csv", "--batch", "8", "--warm", "3", "--model", "ViT-B-32"])
+    assert (args.train_data, args.batch_size, args.warmup) == ("a.csv", 8, 3)
+
+
+def test_optimizer_defaults_follow_the_model_name():
+    vit = parse_args(["--model", "ViT-B-32"])
+    resnet = parse_args(["--model", "RN50"])
+    assert (vit.lr, vit.beta1, vit.beta2, vit.eps) == (5e-4, 0.9, 0.98, 1e-6)
+    assert (resnet.lr, resnet.beta1, resnet.beta2, resnet.eps) == (5e-4, 0.9, 0.999, 1e-8)
+    assert parse_args(["--model", "ViT-B-32", "--lr", "1e-3"]).lr == 1e-3
+
+
+def test_unknown_flag_names_the_nearest_known_one():
+    with pytest.raises(ConfigError, match=r"unknown flag --trian-data\. Did you mean --train-data"):
+        parse_args(["--trian-data", "x"])
+
+
+def test_a_stray_word_is_named():
+    with pytest.raises(ConfigError, match="'words' stands on the command line without a flag"):
+        parse_args(["--name", "two", "words"])
+
+
+def test_logs_is_the_second_name_of_logs_dir():
+    assert parse_args(["--logs", "x"]).logs_dir == parse_args(["--logs-dir", "x"]).logs_dir == "x"
+
+
+def test_aug_cfg_reads_literals_and_strings():
+    args = parse_args(["--aug-cfg", "scale=(0.5, 1.0)", "use_timm=True", "interpolation=random"])
+    assert args.aug_cfg == {"scale": (0.5, 1.0), "use_timm": True, "interpolation": "random"}
+
+
+def test_config_file_sets_defaults_and_flags_win(tmp_path):
+    config = tmp_path / "run.yaml"
+    config.write_text("batch-size: 16\nlr: 1e-3\nlocal_loss: true\nforce_image_size: 96\nlogs: out\n")
+    args = parse_args(["--config", str(config), "--batch-size", "4"])
+    assert (args.batch_size, args.lr, args.local_loss, args.force_image_size) == (4, 1e-3, True, [96])
+    assert args.logs_dir == "out"
+
+
+@pytest.mark.parametrize(
+    "text,message",
+    [
+        ("batch_sice: 3", "unknown key 'batch_sice'. Did you mean batch_size"),
+        ("batch_size: many", "batch_size is 'many', which is not a int"),
+        ("precision: fp8", "precision is 'fp8'; choose from amp"),
+        ("local_loss: 3", "local_loss is 3; it must be true or false"),
+        ("- a", "holds a list; it must be a mapping"),
+        ("a: [", "not valid YAML"),
+        ("a: !!python/object/apply:os.system ['true']", "not valid YAML"),
+    ],
+)
+def test_bad_config_file_is_refused_with_key_and_file(tmp_path, text, message):
+    config = tmp_path / "run.yaml"
+    config.write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        parse_args(["--config", str(config)])
+    assert "run.yaml" in str(caught.value)
+
+
+def test_missing_config_file_is_named():
+    with pytest.raises(ConfigError, match="absent.yaml: No such file"):
+        parse_args(["--config", "absent.yaml"])
+
+
+def test_saved_settings_alone_repeat_the_flags(tmp_path):
+    words = ["--train-data", "a.csv", "--model", "ViT-B-32", "--aug-cfg", "scale=(0.5, 1.0)", "--csv-separator", ","]
+    args = parse_args(words)
+    write_settings(args, tmp_path / "config.yaml")
+    again = vars(parse_args(["--config", str(tmp_path / "config.yaml")]))
+    again["aug_cfg"] = {key: tuple(value) for key, value in again["aug_cfg"].items()}
+    assert {**again, "config": None} == vars(args)
+
+
+def test_every_flag_is_in_exactly_one_group_and_has_help():
+    parser = make_parser()
+    actions = [a for a in parser._actions if a.dest not in ("help", "config")]
+    params = RunParams.from_namespace(parser.parse_args([]))
+    assert sum(len(vars(group)) for group in vars(params).values()) == len(actions)
+    assert all(isinstance(a.help, str) and len(a.help) > 10 for a in actions)
+    assert max(len(vars(group)) for group in vars(params).values()) <= 15
+
+
+@pytest.mark.parametrize(
+    "words,message",
+    [
+        ([], "nothing to do"),
+        (["--batch-size", "0"], "--batch-size is 0; it must be at least 1"),
+        (["--lr", "nan"], "--lr is nan"),
+        (["--grad-clip-norm", "-1"], "--grad-clip-norm is -1.0"),
+        (["--bad-sample-budget", "2"], "--bad-sample-budget is 2.0"),
+        (["--lr-scheduler", "const-cooldown"], "needs --epochs-cooldown"),
+        (["--resume", "latest"], "--resume latest needs --name"),
+        (["--resume", "latest", "--name", "a", "--logs-dir", "None"], "keeps none"),
+        (["--loss-scale", "big"], "--loss-scale is 'big'"),
+    ],
+)
+def test_contradicting_flags_are_refused(words, message):
+    data = ["--train-data", "a.csv"] if words else []
+    with pytest.raises(ConfigError, match=message):
+        check_rules(parse_args([*data, *words]))
+
+
+def test_flags_without_effect_are_warned_of(caplog):
+    check_rules(parse_args(["--train-data", "a.csv", "--lock-image-unlocked-groups", "2", "--epochs-cooldown", "1"]))
+    assert "--lock-image-unlocked-groups has no effect" in caplog.text
+    assert "--epochs-cooldown has no effect" in caplog.text
+
+
+def test_wrong_value_exits_with_usage_status():
+    with pytest.raises(SystemExit) as caught:
+        parse_args(["--batch-size", "many"])
+    assert caught.value.code == 2
+    assert isinstance(parse_args([]), argparse.Namespace)
