@@ -1,0 +1,29 @@
+"""Processes that train together: who they are, how they meet, what they tell each other."""
+
+from training.distributed.collectives import (
+    any_process,
+    barrier,
+    broadcast_object,
+    gather_objects,
+    gather_rows,
+    reduce_flags,
+)
+from training.distributed.env import World, world_from_environment
+from training.distributed.setup import start_process_group, stop_process_group, unwrap_model, wrap_model
+from training.distributed.signals import StopRequest
+
+__all__ = [
+    "StopRequest",
+    "World",
+    "any_process",
+    "barrier",
+    "broadcast_object",
+    "gather_objects",
+    "gather_rows",
+    "reduce_flags",
+    "start_process_group",
+    "stop_process_group",
+    "unwrap_model",
+    "world_from_environment",
+    "wrap_model",
+]

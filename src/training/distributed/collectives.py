@@ -1,0 +1,68 @@
+"""The few collective operations the trainer needs; each does nothing in a single process."""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from training.distributed.env import World
+
+
+def broadcast_object(value: Any, world: World) -> Any:
+    """Give every process the master's value (any picklable one)."""
+    if not world.is_distributed:
+        return value
+    holder = [value]
+    dist.broadcast_object_list(holder, src=0)
+    return holder[0]
+
+
+def gather_objects(value: Any, world: World) -> list[Any]:
+    """Give every process the list of all processes' values, by rank."""
+    if not world.is_distributed:
+        return [value]
+    values: list[Any] = [None] * world.world_size
+    dist.all_gather_object(values, value)
+    return values
+
+
+def gather_rows(rows: torch.Tensor, world: World) -> torch.Tensor:
+    """Concatenate all processes' rows by rank; counts may differ.
+
+    Args:
+        rows: [N_rank, ...] on the device the process group works on.
+        world: Place of this process.
+
+    Returns:
+        [sum of N_rank, ...] on every process, without gradient.
+    """
+    if not world.is_distributed:
+        return rows
+    counts = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(world.world_size)]
+    dist.all_gather(counts, torch.tensor([rows.shape[0]], dtype=torch.int64, device=rows.device))
+    sizes = [int(count.item()) for count in counts]
+    padded = rows.new_zeros((max(sizes), *rows.shape[1:]))
+    padded[: rows.shape[0]] = rows
+    gathered = [torch.empty_like(padded) for _ in sizes]
+    dist.all_gather(gathered, padded)
+    return torch.cat([part[:size] for part, size in zip(gathered, sizes, strict=True)])
+
+
+def any_process(flag: bool, world: World, torch_device: torch.device) -> bool:
+    """Tell whether the flag is set on any process; all get the same answer. Waits for all of them."""
+    if not world.is_distributed:
+        return flag
+    return bool(reduce_flags(torch.tensor([float(flag)], device=torch_device), world).item())
+
+
+def reduce_flags(flags: torch.Tensor, world: World) -> torch.Tensor:
+    """Take the maximum of a small float tensor over all processes, in place on the device, without a host sync."""
+    if world.is_distributed:
+        dist.all_reduce(flags, op=dist.ReduceOp.MAX)
+    return flags
+
+
+def barrier(world: World) -> None:
+    """Wait until every process is here."""
+    if world.is_distributed:
+        dist.barrier()
