@@ -1,0 +1,16 @@
+"""Optimizer and learning-rate schedule."""
+
+from training.optim.build import build_optimizer, load_optimizer_state, set_learning_rate
+from training.optim.groups import parameter_groups
+from training.optim.schedule import build_schedule, constant_schedule, cooldown_schedule, cosine_schedule
+
+__all__ = [
+    "build_optimizer",
+    "build_schedule",
+    "constant_schedule",
+    "cooldown_schedule",
+    "cosine_schedule",
+    "load_optimizer_state",
+    "parameter_groups",
+    "set_learning_rate",
+]

@@ -1,0 +1,64 @@
+"""Learning rate as a pure function of the optimizer step.
+
+Source of the formulas: open_clip 3.3.0, ``scheduler.py``.
+"""
+
+import math
+from collections.abc import Callable
+
+from training.params.optim import ScheduleParams
+
+Schedule = Callable[[int], float]
+
+
+def cosine_schedule(base_lr: float, warmup: int, total_steps: int) -> Schedule:
+    """Rise linearly over ``warmup`` steps, then fall along half a cosine to 0 at ``total_steps``."""
+
+    def lr_at(step: int) -> float:
+        if step < warmup:
+            return _warmup_lr(base_lr, warmup, step)
+        progress = (step - warmup) / (total_steps - warmup)
+        return 0.5 * (1 + math.cos(math.pi * progress)) * base_lr
+
+    return lr_at
+
+
+def constant_schedule(base_lr: float, warmup: int) -> Schedule:
+    """Rise linearly over ``warmup`` steps, then stay."""
+    return lambda step: _warmup_lr(base_lr, warmup, step) if step < warmup else base_lr
+
+
+def cooldown_schedule(
+    base_lr: float, warmup: int, total_steps: int, cooldown_steps: int, power: float = 1.0, end_lr: float = 0.0
+) -> Schedule:
+    """Rise, stay, and fall to ``end_lr`` by a polynomial over the last ``cooldown_steps``."""
+    start = total_steps - cooldown_steps
+
+    def lr_at(step: int) -> float:
+        if step < warmup:
+            return _warmup_lr(base_lr, warmup, step)
+        if step < start:
+            return base_lr
+        decay: float = (1 - (step - start) / (total_steps - start)) ** power
+        return decay * (base_lr - end_lr) + end_lr
+
+    return lr_at
+
+
+def build_schedule(params: ScheduleParams, base_lr: float, steps_per_epoch: int) -> Schedule:
+    """Make the schedule the flags ask for; a function of the step alone, so resuming needs no state."""
+    total_steps = steps_per_epoch * params.epochs
+    if params.skip_scheduler:
+        return lambda step: base_lr
+    if params.lr_scheduler == "cosine":
+        return cosine_schedule(base_lr, params.warmup, total_steps)
+    if params.lr_scheduler == "const":
+        return constant_schedule(base_lr, params.warmup)
+    cooldown_steps = steps_per_epoch * (params.epochs_cooldown or 0)
+    return cooldown_schedule(
+        base_lr, params.warmup, total_steps, cooldown_steps, params.lr_cooldown_power, params.lr_cooldown_end
+    )
+
+
+def _warmup_lr(base_lr: float, warmup: int, step: int) -> float:
+    return base_lr * (step + 1) / warmup
