@@ -1,0 +1,205 @@
+"""The loop: epochs of steps, with saves, evaluations and stops in between.
+
+It knows tasks, loaders and the clock; what a checkpoint, an evaluation or a log line looks like is given to it.
+"""
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from open_clip.errors import NumericsError, Preempted
+from training.data import Batch, TrainLoader
+from training.distributed import World
+from training.loop.guard import StepGuard
+from training.loop.recorder import Recorder, StepRecord
+from training.loop.state import Progress, RunningMean
+from training.loop.step import Stepper, StepResult
+from training.optim.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long to train and how often to look up.
+
+    Attributes:
+        epochs: Passes over the data.
+        accum_freq: Batches of one optimizer step.
+        log_every_n_steps: Optimizer steps between two records.
+        save_every_n_steps: Optimizer steps between two saves inside an epoch; 0 for none.
+    """
+
+    epochs: int
+    accum_freq: int = 1
+    log_every_n_steps: int = 100
+    save_every_n_steps: int = 0
+
+
+@dataclass(frozen=True)
+class Actions:
+    """What the loop has done for it; every process calls each of them at the same point.
+
+    Attributes:
+        receive: Brings a batch to the device and accounts for its unusable rows.
+        save_step: Saves the state inside an epoch.
+        save_epoch: Saves the state at the end of an epoch, where that is due or, given True, in any case.
+        evaluate: Evaluates after so many completed epochs, when that is due.
+    """
+
+    receive: Callable[[Batch], Batch]
+    save_step: Callable[[], None]
+    save_epoch: Callable[[bool], None]
+    evaluate: Callable[[], None]
+
+
+class Trainer:
+    """Trains until the plan is done, a stop is asked for, or the numbers break."""
+
+    def __init__(
+        self,
+        stepper: Stepper,
+        loader: TrainLoader,
+        schedule: Schedule,
+        *,
+        plan: Plan,
+        progress: Progress,
+        actions: Actions,
+        recorder: Recorder,
+        guard: StepGuard,
+        world: World,
+        batch_size: int,
+    ) -> None:
+        self.stepper = stepper
+        self.loader = loader
+        self.schedule = schedule
+        self.plan = plan
+        self.progress = progress
+        self.actions = actions
+        self.recorder = recorder
+        self.guard = guard
+        self.world = world
+        self.global_batch = batch_size * world.world_size
+        self._clock = _Clock()
+
+    def train(self) -> None:
+        """Run the epochs that are left.
+
+        Raises:
+            Preempted: After a checkpoint, when a signal asked for a stop.
+            NumericsError: When the loss is no longer finite; nothing is saved.
+        """
+        while self.progress.epoch < self.plan.epochs:
+            stopping = self._train_epoch()
+            self.progress.start_next_epoch()
+            self.actions.save_epoch(stopping)
+            if stopping and self.progress.epoch < self.plan.epochs:
+                raise self._preempted()
+            self.actions.evaluate()
+
+    def _train_epoch(self) -> bool:
+        """Train to the end of the epoch; tell whether a stop was asked for in its last steps."""
+        progress, clock = self.progress, self._clock
+        self.recorder.start_epoch(progress, self.loader.num_batches)
+        clock.start()
+        for batches in self._batches_of_steps():
+            received = [self.actions.receive(batch) for batch in batches]
+            clock.data_arrived()
+            lr = self.schedule(progress.step)
+            result = self.stepper.step(received, lr)
+            progress.batch += len(batches)
+            progress.step += 1
+            progress.samples_seen += len(batches) * self.global_batch
+            # The flags of the step before: reading them here leaves the device a whole step of work in the queue.
+            stopping = self._read_flags()
+            self.guard.post(result.total)
+            is_last = progress.batch >= self.loader.num_batches
+            self.recorder.tick(len(batches), clock.step_done())
+            if progress.step % self.plan.log_every_n_steps == 0 or is_last:
+                self._record(result, lr, len(batches))
+            if (stopping or self._save_is_due()) and not is_last:
+                stopping = self._read_flags() or stopping
+                self.actions.save_step()
+                if stopping:
+                    raise self._preempted()
+        self.recorder.end_epoch()
+        return self._read_flags()
+
+    def _batches_of_steps(self) -> Iterator[list[Batch]]:
+        batches = iter(self.loader.epoch(self.progress.epoch, self.progress.batch))
+        # The last step of an epoch takes what is left: no batch is thrown away.
+        while group := list(itertools.islice(batches, self.plan.accum_freq)):
+            yield group
+
+    def _save_is_due(self) -> bool:
+        every = self.plan.save_every_n_steps
+        return every > 0 and self.progress.step % every == 0
+
+    def _read_flags(self) -> bool:
+        """Read the newest flags: end the run where the loss broke, tell whether a stop was asked for."""
+        nonfinite, stopped = self.guard.read()
+        if nonfinite:
+            raise NumericsError(
+                f"the loss is not finite near step {self.progress.step} (epoch {self.progress.epoch}). "
+                "Nothing was saved since. Go on from the last checkpoint (--resume latest) with a lower --lr, a longer "
+                "--warmup, --grad-clip-norm 1.0 or --precision fp32."
+            )
+        return stopped
+
+    def _preempted(self) -> Preempted:
+        return Preempted(f"stopped on request after step {self.progress.step}; a checkpoint is written")
+
+    def _record(self, result: StepResult, lr: float, num_batches: int) -> None:
+        progress = self.progress
+        rows = num_batches * self.global_batch
+        values = {name: float(value) for name, value in result.losses.items()}
+        values["loss"] = float(result.total)
+        for name, value in values.items():
+            progress.losses.setdefault(name, RunningMean()).update(value, rows)
+        data_time_s, step_time_s = self._clock.take_means()
+        self.recorder.step(
+            StepRecord(
+                epoch=progress.epoch,
+                batch=progress.batch,
+                num_batches=self.loader.num_batches,
+                num_samples=self.loader.num_batches * self.global_batch,
+                step=progress.step,
+                samples_seen=progress.samples_seen,
+                epoch_samples=progress.batch * self.global_batch,
+                lr=lr,
+                logit_scale=float(self.stepper.task.logit_scale()),
+                losses={name: (mean.last, mean.mean) for name, mean in progress.losses.items()},
+                data_time_s=data_time_s,
+                step_time_s=step_time_s,
+                samples_per_step=rows,
+                world_size=self.world.world_size,
+            )
+        )
+
+
+class _Clock:
+    """Wall seconds of steps and of their waits for data."""
+
+    def start(self) -> None:
+        """Begin with the wait for the first batch."""
+        self._mark = time.monotonic()
+        self._waits = self._steps = 0.0
+        self._count = 0
+
+    def data_arrived(self) -> None:
+        """Close the wait for data."""
+        self._waits += time.monotonic() - self._mark
+
+    def step_done(self) -> float:
+        """Close the step and give its wall seconds, the wait included."""
+        now = time.monotonic()
+        seconds, self._mark = now - self._mark, now
+        self._steps += seconds
+        self._count += 1
+        return seconds
+
+    def take_means(self) -> tuple[float, float]:
+        """Give the mean wait and the mean step since the last call, in seconds."""
+        means = self._waits / self._count, self._steps / self._count
+        self._waits = self._steps = 0.0
+        self._count = 0
+        return means
