@@ -1,0 +1,19 @@
+"""Checkpoints of a run: written whole or not at all, found again, put back."""
+
+from training.checkpoint.find import list_checkpoints
+from training.checkpoint.keeper import Keeper, Saved, read_newest
+from training.checkpoint.payload import Order, Trained, collect, restore
+from training.checkpoint.write import to_host, write_checkpoint
+
+__all__ = [
+    "Keeper",
+    "Order",
+    "Saved",
+    "Trained",
+    "collect",
+    "list_checkpoints",
+    "read_newest",
+    "restore",
+    "to_host",
+    "write_checkpoint",
+]

@@ -1,0 +1,44 @@
+"""Names and order of a run's checkpoint files.
+
+``epoch_N.pt`` is the state after N epochs, as upstream names it; ``epoch_N_step_S.pt`` is S optimizer steps into the
+run, inside the epoch after the Nth; ``epoch_latest.pt`` repeats the newest epoch.
+"""
+
+import re
+from pathlib import Path
+
+_NAME = re.compile(r"epoch_(\d+)(?:_step_(\d+))?\.pt")
+
+
+def epoch_path(folder: Path, epoch: int) -> Path:
+    """Name the checkpoint after ``epoch`` completed epochs."""
+    return folder / f"epoch_{epoch}.pt"
+
+
+def step_path(folder: Path, epoch: int, step: int) -> Path:
+    """Name the checkpoint inside an epoch."""
+    return folder / f"epoch_{epoch}_step_{step}.pt"
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """List a run's checkpoints, oldest state first.
+
+    ``epoch_latest.pt`` does not say its epoch: it stands after everything that was written before it.
+    """
+    found = []
+    for path in folder.glob("*.pt"):
+        match = _NAME.fullmatch(path.name)
+        if match:
+            found.append(((int(match[1]), int(match[2] or 0)), path))
+    ordered = [path for _, path in sorted(found)]
+    latest = folder / "epoch_latest.pt"
+    if latest.is_file():
+        written = latest.stat().st_mtime_ns
+        place = max((i + 1 for i, path in enumerate(ordered) if path.stat().st_mtime_ns <= written), default=0)
+        ordered.insert(place, latest)
+    return ordered
+
+
+def list_step_checkpoints(folder: Path) -> list[Path]:
+    """List the checkpoints inside epochs, oldest first."""
+    return [path for path in list_checkpoints(folder) if "_step_" in path.name]

@@ -1,0 +1,140 @@
+"""What a checkpoint holds and how it goes back into a run.
+
+The layout is upstream's (``epoch, name, state_dict, optimizer, scaler``), so either trainer reads the other's files;
+what upstream lacks for an exact continuation stands under ``training_state``.
+"""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from open_clip.checkpoint import load_weights, normalise_state_dict
+from open_clip.errors import CheckpointError, ConfigError, NumericsError, cut_list
+from training.device import Device, MixedPrecision, restore_rng, rng_snapshot
+from training.distributed import World, gather_objects, unwrap_model
+from training.optim import load_optimizer_state
+
+SCHEMA = 1
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The parts of a run that training changes."""
+
+    model: torch.nn.Module
+    optimizer: torch.optim.Optimizer
+    mixed: MixedPrecision
+    device: Device
+    world: World
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the order of the samples depends on; a continuation in mid-epoch needs the same."""
+
+    seed: int
+    global_batch: int
+    num_samples: int
+    accum_freq: int = 1
+
+
+def collect(trained: Trained, progress: dict[str, Any], order: Order, name: str) -> dict[str, Any]:
+    """Gather the state of all processes into one payload; every process must call it.
+
+    Args:
+        trained: The live objects.
+        progress: Plain numbers that say where the run is; ``epoch``, ``step`` and ``samples_seen`` among them.
+        order: What the sample order depends on.
+        name: Name of the run.
+
+    Raises:
+        NumericsError: When a weight is not finite; such a state is never saved.
+    """
+    model = unwrap_model(trained.model)
+    state = model.state_dict()
+    _refuse_nonfinite(state, NumericsError, "the weights to be saved are not finite")
+    payload = {
+        "epoch": progress["epoch"],
+        "name": name,
+        "state_dict": state,
+        "optimizer": trained.optimizer.state_dict(),
+        "global_step": progress["step"],
+        "samples_seen": progress["samples_seen"],
+        "training_state": {
+            "schema": SCHEMA,
+            "progress": progress,
+            "order": vars(order),
+            "rng": gather_objects(rng_snapshot(trained.device), trained.world),
+        },
+    }
+    scaler = trained.mixed.state_dict()
+    if scaler:
+        payload["scaler"] = scaler
+    return payload
+
+
+def restore(payload: dict[str, Any], path: Path, trained: Trained, order: Order) -> dict[str, Any] | None:
+    """Put a payload back.
+
+    Returns:
+        The saved progress; for upstream's files ``{"epoch": N}`` alone; None for a bare state dict, of which only the
+        weights are used.
+
+    Raises:
+        CheckpointError: When the file does not fit the model or holds non-finite weights.
+        ConfigError: When it was saved inside an epoch whose sample order cannot be continued with these flags.
+    """
+    is_run = "state_dict" in payload and "epoch" in payload
+    state = normalise_state_dict(payload)
+    _refuse_nonfinite(state, CheckpointError, f"{path} holds weights that are not finite")
+    try:
+        load_weights(unwrap_model(trained.model), state)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    if not is_run:
+        return None
+    training_state = payload.get("training_state") or {}
+    progress: dict[str, Any] = training_state.get("progress") or {"epoch": payload["epoch"]}
+    if progress.get("batch"):
+        _check_order(training_state["order"], order, path)
+    try:
+        if "optimizer" in payload:
+            load_optimizer_state(trained.optimizer, payload["optimizer"])
+        if "scaler" in payload:
+            trained.mixed.load_state_dict(payload["scaler"])
+    except (ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{path}: the optimizer or scaler state does not fit this run: {error}. "
+            "Resume with the model, precision and locked towers it was saved with, or use --pretrained for the weights."
+        ) from error
+    trained.mixed.refresh_masters()
+    snapshots = training_state.get("rng", [])
+    if trained.world.rank < len(snapshots):
+        restore_rng(snapshots[trained.world.rank], trained.device)
+    else:
+        _LOG.warning("%s holds no random state for process %d: dropout will differ", path, trained.world.rank)
+    return progress
+
+
+def _check_order(saved: dict[str, Any], order: Order, path: Path) -> None:
+    changed = [
+        f"{name} was {saved.get(name)} and is {value}"
+        for name, value in vars(order).items()
+        if saved.get(name) != value
+    ]
+    if changed:
+        raise ConfigError(
+            f"{path} was saved inside an epoch and these settings changed its order: {cut_list(changed)}. "
+            "Give the old values (any number of processes with the same global batch will do), or resume from an "
+            "epoch_N.pt file."
+        )
+
+
+def _refuse_nonfinite(state: dict[str, torch.Tensor], error: type[Exception], what: str) -> None:
+    bad = [name for name, value in state.items() if value.is_floating_point() and not torch.isfinite(value).all()]
+    if bad:
+        raise error(f"{what}: {cut_list(bad)}. Go on from an earlier checkpoint with a lower --lr or --grad-clip-norm.")
