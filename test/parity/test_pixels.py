@@ -2,12 +2,14 @@
 
 import random
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import open_clip.transform
 from open_clip.transform import image_transform, normalization_of, normalize_images, to_uint8
 from peer import needs_peer, run_peer
 from sample_pictures import write_pictures
@@ -100,3 +102,16 @@ def test_uint8_batches_normalised_later_equal_the_peers(name, files, answers):
             pixels = keep_bytes(image)
         assert pixels.dtype == torch.uint8
         assert np.array_equal(normalize_images(pixels[None], mean, std)[0].numpy(), theirs), file
+
+
+def test_timms_training_transform_equals_the_peers(files, tmp_path):
+    # timm lies beside the peer and not here, so both sides run in processes that find it there.
+    augmentation = {"use_timm": True, "re_prob": 0.5, "color_jitter": 0.4, "ratio": [0.7, 1.4], "scale": [0.5, 1.0]}
+    rgb_files = [str(file) for file in files if file.name.startswith("rgb_")]
+    request = {"files": rgb_files, "cases": [_case("timm", True, 32, seed=2, aug_cfg=augmentation)]}
+    theirs = run_peer("pixels", request, tmp_path)
+    ours = run_peer("pixels", request, tmp_path, instead_of_peer=Path(open_clip.transform.__file__).parents[2])
+    assert ours.pop("source") != theirs.pop("source")
+    assert ours.keys() == theirs.keys()
+    for name, pixels in theirs.items():
+        assert np.array_equal(ours[name], pixels), name

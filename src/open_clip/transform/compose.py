@@ -24,11 +24,11 @@ class RandomTransform:
         raise TypeError(f"{type(self).__name__} must say what it does to a picture")
 
 
-class Compose:
+class Compose(RandomTransform):
     """Applies the transforms of its list `transforms` in order.
 
     `compose(image)` draws from the global generators; `compose(image, generator)` only from the one given, so the
-    result depends on nothing else. Any callable may be put in the list.
+    result depends on nothing else. Any callable may be put in the list, another `Compose` too.
     """
 
     def __init__(self, transforms: Sequence[Callable[..., Any]]) -> None:
