@@ -107,4 +107,4 @@ def test_syntax_without_its_data_says_how_to_get_it(monkeypatch):
 
 def test_an_unknown_way_is_answered_with_the_nearest():
     with pytest.raises(ConfigError, match="Did you mean shuffle"):
-        get_reduction_mask_fn("shufle")
+        get_reduction_mask_fn("shuff")

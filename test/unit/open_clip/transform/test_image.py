@@ -130,7 +130,7 @@ def test_an_unknown_augmentation_setting_is_answered_with_the_nearest():
 
 
 @pytest.mark.parametrize(
-    "options, nearest", [({"resize_mode": "longst"}, "longest"), ({"interpolation": "bicubik"}, "bicubic")]
+    "options, nearest", [({"resize_mode": "longes"}, "longest"), ({"interpolation": "bicubik"}, "bicubic")]
 )
 def test_an_unknown_choice_is_answered_with_the_nearest(options, nearest):
     with pytest.raises(ConfigError, match=f"Did you mean {nearest}"):
