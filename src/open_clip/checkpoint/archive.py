@@ -50,11 +50,14 @@ def _keep_first(value: Any, *_: Any) -> Any:
 
 
 def _rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Tensor:
-    """Cut a tensor out of its storage; torch checks that size, stride and offset stay inside it."""
+    """Look at a storage as a tensor; torch checks that size, stride and offset stay inside it."""
     if not isinstance(storage, Tensor):
         raise CheckpointError("the archive builds a tensor from something that is not a storage. Fetch the file again.")
-    # The copy keeps a tensor from holding a whole storage that others share.
-    return torch.as_strided(storage, tuple(size), tuple(stride), int(offset)).clone()
+    tensor = torch.as_strided(storage, tuple(size), tuple(stride), int(offset))
+    if tensor.numel() > storage.numel():
+        # A few bytes seen again and again through a stride of 0 would fill the memory when they are copied.
+        raise CheckpointError("the archive holds a tensor larger than its storage. Fetch the file again.")
+    return tensor
 
 
 _ALLOWED: dict[tuple[str, str], Any] = {

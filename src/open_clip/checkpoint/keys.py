@@ -11,14 +11,17 @@ from torch import Tensor, nn
 from open_clip.errors import CheckpointError
 
 _OPENAI_EXTRAS = ("input_resolution", "context_length", "vocab_size")
+# A mask is built, not learned; only TorchScript archives hold it.
+_DERIVED = "attn_mask"
 # What DDP and torch.compile put before every name.
 _WRAPPER_PREFIXES = ("module.", "_orig_mod.")
 _TEXT_PARTS = ("text_projection", "positional_embedding", "token_embedding", "transformer", "ln_final")
 
 
 def drop_openai_extras(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Leave out the three sizes that OpenAI's archives keep among the weights."""
-    return {key: value for key, value in state_dict.items() if key not in _OPENAI_EXTRAS}
+    """Leave out the three sizes and the mask that OpenAI's archives keep among the weights."""
+    extras = (*_OPENAI_EXTRAS, _DERIVED, f"text.{_DERIVED}")
+    return {key: value for key, value in state_dict.items() if key not in extras}
 
 
 def _strip_wrapper_prefixes(weights: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from open_clip.errors import ConfigError
 from open_clip.loss.gather import gather_features
 
 
@@ -23,8 +24,11 @@ class ClipLoss(nn.Module):
         cache_labels: bool = False,
         rank: int = 0,
         world_size: int = 1,
+        use_horovod: bool = False,
     ) -> None:
         super().__init__()
+        if use_horovod:
+            raise ConfigError("use_horovod: Horovod is not supported; start the ranks with torchrun instead.")
         self.local_loss = local_loss
         self.gather_with_grad = gather_with_grad
         self.cache_labels = cache_labels

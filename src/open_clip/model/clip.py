@@ -99,11 +99,11 @@ class CLIP(ContrastiveModel):
         output_fmt: Literal["NLC"] = "NLC",
         output_extra_tokens: bool = False,
     ) -> dict[str, Any]:
-        """Encode texts and collect block outputs; this layout has no extra tokens to give."""
+        """Encode texts and collect block outputs; ``stop_early`` is ignored here, as upstream does."""
         if output_fmt != "NLC":
             raise ConfigError(f"text_output_fmt is {output_fmt!r}; texts have no other form than NLC.")
         x, collected = self.transformer.forward_intermediates(
-            self._embed_text(text), None, indices, stop_early, self.attn_mask is not None
+            self._embed_text(text), None, indices, is_causal=self.attn_mask is not None
         )
         if normalize_intermediates:
             collected = [self.ln_final(tokens) for tokens in collected]

@@ -72,10 +72,10 @@ class ContrastiveModel(nn.Module):
         return self._score(image_features, text_features)
 
     def _score(self, image_features: Tensor, text_features: Tensor) -> tuple[Tensor, Tensor]:
-        image_logits = self.logit_scale.exp() * image_features @ text_features.T
+        image_logits = self.logit_scale.exp() * image_features @ text_features.mT
         if self.logit_bias is not None:
             image_logits = image_logits + self.logit_bias
-        return image_logits, image_logits.T
+        return image_logits, image_logits.mT
 
     def forward(
         self, image: Tensor | None = None, text: Tensor | None = None

@@ -80,7 +80,8 @@ class MultiHeadAttention(nn.Module):
     ) -> Tensor:
         """Attend from ``query`` [B, L, D] to ``key`` and ``value`` [B, S, *] (both the query when left out).
 
-        ``attn_mask``, [L, S] or [B*H, L, S], is added to the scores or, when bool, True where attention is forbidden.
+        ``attn_mask``, [L, S], [B*H, L, S] or [B, 1, L, S], is added to the scores or, when bool, True where attention
+        is forbidden.
         With ``is_causal`` each position sees itself and what came before, and no mask is needed.
 
         Returns:
@@ -138,7 +139,7 @@ class Attention(nn.Module):
         self.logit_scale_max = logit_scale_max
         self.attn_drop_prob = attn_drop
         head_dim = dim // num_heads
-        self.in_proj_weight = nn.Parameter(torch.randn(dim * 3, dim) * dim**-0.5)
+        self.in_proj_weight = nn.Parameter(torch.randn(dim * 3, dim) * head_dim**-0.5)
         self.in_proj_bias = nn.Parameter(torch.zeros(dim * 3)) if qkv_bias else None
         self.ln_q: nn.Module = norm_layer(head_dim) if qk_norm else nn.Identity()
         self.ln_k: nn.Module = norm_layer(head_dim) if qk_norm else nn.Identity()

@@ -45,8 +45,10 @@ def check_text_length(num_tokens: int, num_positions: int) -> None:
 def text_layer_groups(tower: nn.Module) -> list[LayerGroup]:
     """List a text tower's parts for freezing, embeddings first, projection last."""
     blocks: list[nn.Module] = list(tower.transformer.resblocks)  # type: ignore[union-attr, arg-type]
-    embeddings: Any = [tower.token_embedding, tower.positional_embedding]
-    ends: Any = [[blocks[-1], tower.ln_final], [tower.text_projection]]
+    embeddings: Any = [tower.token_embedding, tower.positional_embedding, getattr(tower, "cls_emb", None)]
+    ends: list[Any] = [[blocks[-1], tower.ln_final]]
+    if tower.text_projection is not None:
+        ends.append([tower.text_projection])
     return [embeddings, *([block] for block in blocks[:-1]), *ends]
 
 
@@ -77,6 +79,8 @@ class TextTransformer(nn.Module):
         output_dim: int | None = 512,
         embed_cls: bool = False,
         no_causal_mask: bool = False,
+        use_pad_mask: bool = False,
+        correct_cls_mask: bool = False,
         pad_id: int = 0,
         eos_id: int = 2,
         pool_type: str = "argmax",
@@ -102,6 +106,9 @@ class TextTransformer(nn.Module):
         self.pad_id = pad_id
         self.eos_id = eos_id
         self.pool_type = pool_type
+        # A causal tower cannot read the padding behind its last token anyway.
+        self.use_pad_mask = use_pad_mask and no_causal_mask
+        self.correct_cls_mask = correct_cls_mask
         self.token_embedding = nn.Embedding(vocab_size, width)
         self.cls_emb = nn.Parameter(torch.empty(width)) if embed_cls else None
         self.positional_embedding = nn.Parameter(torch.empty(self.num_pos, width))
@@ -169,20 +176,25 @@ class TextTransformer(nn.Module):
         length = x.shape[1]
         check_text_length(length, self.num_pos)
         x = x + self.positional_embedding[:length].to(dtype)
-        if self.cls_emb is None:
+        if self.cls_emb is None and not self.use_pad_mask:
             return x, None, self.attn_mask is not None
-        return x, self._class_token_mask(text, length), False
+        return x, self._padding_mask(text, length), False
 
-    def _class_token_mask(self, text: Tensor, length: int) -> Tensor:
-        """Forbid the appended class token to read padding, [B*H, L+1, L+1] bool, True where forbidden.
+    def _padding_mask(self, text: Tensor, length: int) -> Tensor:
+        """Forbid every position to read padding, [B, 1, L, L] bool, True where forbidden.
 
-        The row is shifted by one position, as in the weights trained with it: position j is judged by token j-1.
+        With an appended class token the columns are shifted by one, so that position j is judged by token j-1: weights
+        were trained that way. ``correct_cls_mask`` puts them right.
         """
-        forbidden = torch.zeros(text.shape[0], length, length, dtype=torch.bool, device=text.device)
-        forbidden[:, -1, 1:] = text == self.pad_id
+        forbidden = text == self.pad_id
+        if self.cls_emb is not None:
+            readable = torch.zeros_like(forbidden[:, :1])
+            parts = [forbidden, readable] if self.correct_cls_mask else [readable, forbidden]
+            forbidden = torch.cat(parts, dim=1)
+        forbidden = forbidden[:, None, None, :].expand(-1, 1, length, -1)
         if self.attn_mask is not None:
-            forbidden |= torch.ones(length, length, dtype=torch.bool, device=text.device).triu(1)
-        return forbidden.repeat_interleave(self.heads, 0)
+            forbidden = forbidden | torch.ones(length, length, dtype=torch.bool, device=text.device).triu(1)
+        return forbidden
 
     def _pool(self, x: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
         if self.cls_emb is not None:

@@ -97,9 +97,12 @@ class VisionTransformer(nn.Module):
             raise ConfigError(f"attentional_pool is {kind!r}; it can be true, false, 'parallel' or 'cascade'.")
         self.attn_pool = AttentionalPooler(self.output_dim, width, n_head=num_heads, n_queries=num_queries)
         if self.attn_pool_type:
+            if width != self.output_dim:
+                raise ConfigError(
+                    f"attentional_pool {kind!r} needs embed_dim ({self.output_dim}) and width ({width}) equal."
+                )
             self.pool_type = "none"
-            context = width if self.attn_pool_type == "parallel" else self.output_dim
-            self.attn_pool_contrastive = AttentionalPooler(self.output_dim, context, n_head=num_heads, n_queries=1)
+            self.attn_pool_contrastive = AttentionalPooler(self.output_dim, width, n_head=num_heads, n_queries=1)
         return self.output_dim
 
     def lock(self, unlocked_groups: int = 0, freeze_bn_stats: bool = False) -> None:
@@ -187,6 +190,8 @@ class VisionTransformer(nn.Module):
         """
         if output_fmt not in ("NCHW", "NLC"):
             raise ConfigError(f"image_output_fmt is {output_fmt!r}; it can be NCHW or NLC.")
+        if output_fmt == "NCHW" and self.training and isinstance(self.patch_dropout, PatchDropout):
+            raise ConfigError("image_output_fmt NCHW needs all patches; call eval() first or ask for NLC.")
         height, width = x.shape[-2] // self.patch_size[0], x.shape[-1] // self.patch_size[1]
         last, collected = self.transformer.forward_intermediates(self.embed_patches(x), None, indices, stop_early)
         if normalize_intermediates:
