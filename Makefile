@@ -1,0 +1,111 @@
+# The commands of this project; `make help` lists them. make VENV=DIR PYTHON=FILE EXTRAS=npu choose the environment.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV ?= .venv
+PYTHON ?=
+EXTRAS ?=
+CONSTRAINTS ?= constraints/ci.txt
+PEER_DIR ?= .cache/peer
+PYTEST_FLAGS ?=
+BIN := $(VENV)/bin
+comma := ,
+export PYTHON CONSTRAINTS
+
+# The quickstart's recipe, here and nowhere else.
+DEVICE ?= auto
+QUICKSTART_SET := examples/flickr30k-emoji
+QUICKSTART_DIR := test/output/quickstart
+QUICKSTART_PARAMETERS := --pretrain_model=none --model=ViT-tiny-16-64 --batch_size=128 --epochs=5 --lr=1e-3 \
+	--warmup=50 --workers=2
+QUICKSTART_FLAGS :=
+
+.PHONY: help
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+.PHONY: setup
+setup: $(VENV)/.ready-run ## make the virtual environment and install what training needs
+
+INSTALLED_FROM := setup.py requirements.txt $(CONSTRAINTS) tools/setup_venv.sh
+$(VENV)/.ready-run: $(INSTALLED_FROM)
+	@tools/setup_venv.sh "$(VENV)" "$(EXTRAS)"
+	@touch $@
+$(VENV)/.ready-test: $(INSTALLED_FROM)
+	@tools/setup_venv.sh "$(VENV)" "test$(EXTRAS:%=$(comma)%)"
+	@touch $@ $(VENV)/.ready-run
+$(VENV)/.ready-dev: $(INSTALLED_FROM)
+	@tools/setup_venv.sh "$(VENV)" "dev$(EXTRAS:%=$(comma)%)"
+	@touch $@ $(VENV)/.ready-test $(VENV)/.ready-run
+
+.PHONY: quickstart
+quickstart: setup ## train on the small picture set that ships here, on the best device found
+	@mkdir -p $(QUICKSTART_DIR)/data
+	@ln -sfn "$(abspath $(QUICKSTART_SET))"/* $(QUICKSTART_DIR)/data/
+	@$(BIN)/python tools/flickr30k_handle.py --data_path $(QUICKSTART_DIR)/data
+	@PYTHON="$(abspath $(BIN)/python)" bash test/train_full_1p.sh --data_path=$(QUICKSTART_DIR)/data \
+		--output_dir=$(QUICKSTART_DIR) --device=$(DEVICE) $(QUICKSTART_PARAMETERS) -- $(QUICKSTART_FLAGS)
+
+.PHONY: format
+format: $(VENV)/.ready-dev ## lay out the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: lint
+lint: type ## check layout, style, imports, spelling and shell scripts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	PYTHONPATH=src $(BIN)/lint-imports --no-cache
+	$(BIN)/codespell $$(git ls-files ':!examples' ':!constraints' ':!*.json' ':!*.gz')
+	$(BIN)/shellcheck -x $$(git ls-files '*.sh' .ci/run)
+
+.PHONY: type
+type: $(VENV)/.ready-dev ## check types
+	$(BIN)/mypy
+	MYPYPATH=src:tools $(BIN)/mypy tools
+
+.PHONY: test
+test: npu-simulator ## the tests that need no other package and little time
+	$(BIN)/python -m pytest -m "not slow and not parity" $(PYTEST_FLAGS)
+
+.PHONY: test-all
+test-all: npu-simulator ## all tests but the comparison with the peer
+	$(BIN)/python -m pytest -m "not parity" $(PYTEST_FLAGS)
+
+.PHONY: faults
+faults: npu-simulator ## kills, full disks, broken and hostile files
+	$(BIN)/python -m pytest -m faults $(PYTEST_FLAGS)
+
+.PHONY: parity
+parity: $(VENV)/.ready-test $(PEER_DIR)/.ready ## compare with open_clip_torch 3.3.0, installed into a folder of its own
+	OPENCLIP_PEER_PATH="$(abspath $(PEER_DIR))" $(BIN)/python -m pytest -m parity $(PYTEST_FLAGS)
+
+$(PEER_DIR)/.ready: constraints/peer.txt | $(VENV)/.ready-test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+		--target "$(PEER_DIR)" --requirement constraints/peer.txt
+	@touch $@
+
+.PHONY: npu-simulator
+npu-simulator: $(VENV)/.ready-test ## build the simulated npu of the tests
+	$(BIN)/python test/support/npu_simulator/build.py
+
+.PHONY: docs
+docs: setup ## write the generated papers anew
+	$(BIN)/python tools/public_addresses.py --write
+
+.PHONY: bench
+bench: $(VENV)/.ready-test $(PEER_DIR)/.ready ## run each benchmark against the peer
+	@for script in benchmarks/*.py; do \
+		echo "== $$script"; OPENCLIP_PEER_PATH="$(abspath $(PEER_DIR))" $(BIN)/python "$$script"; \
+	done
+
+.PHONY: clean
+clean: ## remove what building, testing and checking left; keeps the environment and test/output
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info
+	find src test tools benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: distclean
+distclean: clean ## remove the environment and the peer too
+	rm -rf "$(VENV)" .cache

@@ -1,0 +1,43 @@
+import ast
+import re
+from pathlib import Path
+
+import open_clip
+
+ROOT = Path(__file__).resolve().parents[2]
+# Optional packages that CI does not install, so nothing pins them.
+UNPINNED = {"timm", "torchvision", "transformers", "sentencepiece", "lmdb"}
+
+
+def _names(lines: list[str]) -> set[str]:
+    found = (re.match(r"[A-Za-z][\w.-]*", line.strip()) for line in lines)
+    return {match[0].lower().replace("_", "-") for match in found if match}
+
+
+def _pinned() -> set[str]:
+    lines = (ROOT / "constraints" / "ci.txt").read_text(encoding="utf-8").splitlines()
+    assert all("==" in line for line in lines if not line.startswith("#"))
+    return _names(lines)
+
+
+def test_the_version_is_upstreams_level_with_a_local_label() -> None:
+    assert re.fullmatch(r"3\.3\.0\+portable\.\d+", open_clip.__version__)
+
+
+def test_every_core_requirement_is_pinned_for_ci() -> None:
+    assert _names((ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()) <= _pinned()
+
+
+def test_every_package_of_the_extras_is_pinned_or_known_as_optional() -> None:
+    tree = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))
+    wanted: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            if node.targets[0].id in ("TEST", "LINT"):
+                wanted |= _names([item.value for item in node.value.elts])  # type: ignore[attr-defined]
+            if node.targets[0].id == "EXTRAS":
+                lists = [value for value in node.value.values if isinstance(value, ast.List)]  # type: ignore[attr-defined]
+                wanted |= _names([item.value for part in lists for item in part.elts if isinstance(item, ast.Constant)])
+
+    assert len(wanted) > 15
+    assert wanted - _pinned() == UNPINNED
