@@ -1,0 +1,250 @@
+#!/usr/bin/env python3
+"""Turn a Flickr30k annotation file into flickr30k_train.csv and flickr30k_test.csv.
+
+It checks that the pictures are there and opens none of them. Run it in the data folder, or from anywhere with
+--data_path. It is one file on the standard library alone, longer than the other tools, because it has to work when it
+is copied by itself into the data folder of a machine that has nothing else.
+"""
+
+import argparse
+import csv
+import json
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+TEST_ROWS = 1000
+IMAGE_FOLDERS = ("flickr30k-images", "flickr30k_images/flickr30k_images", "flickr30k_images", "images", "Images")
+LISTS = {split: f"flickr30k_{split}_karpathy.txt" for split in ("train", "val", "test")}
+# One line of each text form, and what should stand before the caption: rows with something else there are repaired.
+TOKEN_LINE = (re.compile(r"(?P<picture>[^\t]+?)#\d+(?P<gap>\s)\s*(?P<caption>.*)"), "\t")
+PIPE_LINE = (re.compile(r"(?P<picture>[^|]+?)\s*\|\s*\d+\s*(?P<gap>\||\s)\s*(?P<caption>.*)"), "|")
+LIST_LINE = (re.compile(r"(?P<picture>.+?\.(?:jpe?g|png|webp))(?P<gap>,)(?P<caption>.*)", re.IGNORECASE), ",")
+
+
+class HandleError(Exception):
+    """What went wrong and what to do next, with the exit status: 2 for usage, 3 for data."""
+
+    def __init__(self, message: str, status: int = 3) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass
+class Row:
+    """One caption: the file and line it stands on, its picture, its text, its split where the annotation names one."""
+
+    source: str
+    line: int
+    picture: str
+    caption: str
+    split: str = ""
+    problem: str = ""
+    is_repaired: bool = False
+
+
+@dataclass
+class Rows:
+    """What an annotation gave: sound rows in file order and refused ones."""
+
+    good: list[Row] = field(default_factory=list)
+    refused: list[Row] = field(default_factory=list)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    try:
+        handle(parse_arguments(arguments))
+    except HandleError as error:
+        print(f"flickr30k_handle: {error}", file=sys.stderr)
+        return error.status
+    except OSError as error:
+        print(f"flickr30k_handle: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 3
+    return 0
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="flickr30k_handle.py", description="Split Flickr30k into train and test CSV.")
+    parser.add_argument("--data_path", "--data-path", default=".", help="data folder (default: the current one)")
+    parser.add_argument("--annotation", help="annotation file (default: the first known one in the data folder)")
+    parser.add_argument("--images", help="picture folder (default: flickr30k-images or a usual variant)")
+    parser.add_argument("--split", choices=("last", "karpathy"), default="last", help="last rows, or Karpathy's")
+    parser.add_argument("--test_rows", "--test-rows", type=int, help=f"rows of the last split (default {TEST_ROWS})")
+    parser.add_argument("--relative", action="store_true", help="write picture paths relative to the data folder")
+    return parser.parse_args(arguments)
+
+
+def handle(options: argparse.Namespace) -> None:
+    """Do the whole job and report it in counts."""
+    folder = Path(os.path.abspath(options.data_path))
+    if not folder.is_dir():
+        raise HandleError(f"{folder} is not a folder; pass --data_path FOLDER", status=2)
+    annotation = find_annotation(folder, options.annotation, options.split)
+    rows = check_rows(read_annotation(annotation))
+    images = find_images(folder, options.images, rows)
+    num_missing = refuse_missing(rows, images)
+    list_refused(folder / "flickr30k_refused.csv", rows)
+    print(f"read      {len(rows.good) + len(rows.refused):7} rows from {annotation.name}")
+    print(f"repaired  {sum(row.is_repaired for row in rows.good):7} rows")
+    print(f"refused   {len(rows.refused):7} rows, {num_missing} pictures missing in {images}")
+    if not rows.good:
+        raise HandleError(f"no row of {annotation.name} has a caption and a picture in {images}; see --images")
+    splits, about = split_rows(rows.good, options)
+    prefix = Path(os.path.relpath(images, folder)) if options.relative else images
+    for name, part in splits.items():
+        target = folder / f"flickr30k_{name}.csv"
+        write_csv(target, [("img_key", "caption_key"), *((str(prefix / row.picture), row.caption) for row in part)])
+        print(f"wrote     {len(part):7} rows, {count_pictures(part)} pictures to {target}")
+    print(f"split: {about}")
+    if "val" not in splits and (folder / "flickr30k_val.csv").exists():
+        print("note: flickr30k_val.csv is left from another split")
+
+
+def find_annotation(folder: Path, given: str | None, split: str) -> Path:
+    """Return the annotation to read; of the Karpathy lists, the one that stands for all three."""
+    if given:
+        for path in (folder / given, Path(given)):
+            if path.is_file():
+                return path
+        raise HandleError(f"annotation {given} is neither in {folder} nor a path from here", status=2)
+    with_split = ("dataset_flickr30k.json", LISTS["train"])
+    names = with_split if split == "karpathy" else ("results_20130124.token", "results.csv", *with_split)
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise HandleError(f"no annotation in {folder}; looked for {', '.join(names)}")
+
+
+def read_annotation(path: Path) -> Iterator[Row]:
+    """Yield the rows of any form, told apart by the file's name."""
+    if path.name in LISTS.values():
+        for split, name in LISTS.items():
+            part = path.parent / name
+            if not part.is_file():
+                raise HandleError(f"{part} is missing; the Karpathy lists come as three files")
+            yield from read_lines(part, LIST_LINE, skip="image,caption", split=split)
+    elif path.suffix == ".json":
+        yield from read_karpathy_json(path)
+    elif path.suffix == ".csv":
+        yield from read_lines(path, PIPE_LINE, skip="image_name|")
+    else:
+        yield from read_lines(path, TOKEN_LINE)
+
+
+def read_lines(path: Path, form: tuple[re.Pattern[str], str], skip: str = "", split: str = "") -> Iterator[Row]:
+    """Yield a row for each line that is not blank, quotes untouched; ``skip`` is the start of a header line."""
+    pattern, gap = form
+    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="\n") as file:
+        for number, line in enumerate(file, start=1):
+            text = line.rstrip("\r\n")
+            if not text.strip() or (number == 1 and skip and text.replace(" ", "").startswith(skip)):
+                continue
+            if match := pattern.fullmatch(text):
+                yield Row(path.name, number, match["picture"], match["caption"], split, "", match["gap"] != gap)
+            else:
+                yield Row(path.name, number, "", text, split, problem="not a row of this form")
+
+
+def read_karpathy_json(path: Path) -> Iterator[Row]:
+    """Yield the raw sentences of ``dataset_flickr30k.json``; the line is the running number of the sentence."""
+    try:
+        number = 0
+        for image in json.loads(path.read_text(encoding="utf-8-sig"))["images"]:
+            split = {"restval": "train"}.get(image["split"], image["split"])
+            for sentence in image["sentences"]:
+                number += 1
+                caption = sentence["raw"] if isinstance(sentence["raw"], str) else ""
+                yield Row(path.name, number, str(image["filename"]), caption, split)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise HandleError(f"{path} is not a Karpathy annotation: {type(error).__name__} {error}") from None
+
+
+def check_rows(found: Iterator[Row]) -> Rows:
+    """Part sound rows from those that cannot be used; a line break inside a caption becomes a space."""
+    rows = Rows()
+    for row in found:
+        if any(char in row.caption for char in "\r\n"):
+            row.caption, row.is_repaired = " ".join(row.caption.split()), True
+        row.caption = row.caption.strip()
+        text = row.picture + row.caption
+        checks = {
+            "caption is empty": not row.caption,
+            "holds a NUL character": "\0" in text,
+            "is not UTF-8": text.encode("utf-8", "replace").decode("utf-8") != text,
+            "picture name is a path": os.path.basename(row.picture) != row.picture,
+        }
+        row.problem = row.problem or next((problem for problem, is_met in checks.items() if is_met), "")
+        (rows.refused if row.problem else rows.good).append(row)
+    return rows
+
+
+def find_images(folder: Path, given: str | None, rows: Rows) -> Path:
+    """Return the folder that holds the pictures: the one given, or the usual one that knows one of them."""
+    if given:
+        for path in (folder / given, Path(os.path.abspath(given))):
+            if path.is_dir():
+                return path
+        raise HandleError(f"picture folder {given} does not exist", status=2)
+    there = [folder / name for name in IMAGE_FOLDERS if (folder / name).is_dir()]
+    if not there:
+        raise HandleError(f"no pictures in {folder}: looked for {', '.join(IMAGE_FOLDERS)}; or pass --images FOLDER")
+    return next((path for path in there if any((path / row.picture).is_file() for row in rows.good)), there[0])
+
+
+def refuse_missing(rows: Rows, images: Path) -> int:
+    """Refuse the rows whose picture is not there and return the number of missing pictures."""
+    with os.scandir(images) as entries:
+        names = {entry.name for entry in entries if entry.is_file()}
+    missing = [row for row in rows.good if row.picture not in names]
+    rows.good = [row for row in rows.good if row.picture in names]
+    rows.refused += [replace(row, problem="picture is missing") for row in missing]
+    return count_pictures(missing)
+
+
+def split_rows(rows: list[Row], options: argparse.Namespace) -> tuple[dict[str, list[Row]], str]:
+    """Return the parts by name and a sentence that says what the split is."""
+    if options.split == "karpathy":
+        parts = {name: [row for row in rows if row.split == name] for name in LISTS}
+        if sum(map(len, parts.values())) < len(rows) or not (parts["train"] and parts["test"]):
+            raise HandleError("not every row names a part of the Karpathy split; see --annotation", status=2)
+        return parts, "Karpathy, as the annotation has it"
+    count = TEST_ROWS if options.test_rows is None else options.test_rows
+    if options.test_rows is None and len(rows) < 2 * count:
+        raise HandleError(f"{len(rows)} rows are too few for the usual {count} test rows; choose with --test_rows N")
+    if not 0 < count < len(rows):
+        raise HandleError(f"{count} test rows cannot be taken from {len(rows)}; pass another --test_rows", status=2)
+    parts = {"train": rows[:-count], "test": rows[-count:]}
+    shared = {row.picture for row in parts["train"]} & {row.picture for row in parts["test"]}
+    about = f"the last {count} rows = {count_pictures(parts['test'])} pictures are the test set; not the Karpathy split"
+    return parts, about + (f"; {len(shared)} pictures have rows in both" if shared else "")
+
+
+def list_refused(target: Path, rows: Rows) -> None:
+    """Name every refused row in a file and say so; take away the list of an earlier run."""
+    if not rows.refused:
+        target.unlink(missing_ok=True)
+        return
+    listed = [(row.source, row.line, row.picture, row.problem, row.caption) for row in rows.refused]
+    write_csv(target, [("file", "line", "picture", "reason", "text"), *listed])
+    reasons = Counter(row.problem for row in rows.refused)
+    print(f"refused rows stand in {target}: {', '.join(f'{count} x {why}' for why, count in reasons.items())}")
+
+
+def count_pictures(rows: list[Row]) -> int:
+    return len({row.picture for row in rows})
+
+
+def write_csv(target: Path, rows: list[tuple[object, ...]]) -> None:
+    """Write a CSV file (RFC 4180 quoting) whole or not at all."""
+    draft = target.with_name(target.name + ".tmp")
+    with open(draft, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+    os.replace(draft, target)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
