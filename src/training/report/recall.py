@@ -1,0 +1,68 @@
+"""The two recall definitions: their metric names, their words and their chance levels. Measures nothing."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+RECALL_AT = (1, 5, 10)
+
+
+@dataclass(frozen=True)
+class RecallRow:
+    """One direction under one definition; ``key`` takes the number K."""
+
+    definition: str
+    direction: str
+    key: str
+    meaning: str
+
+    def values(self, metrics: Mapping[str, float]) -> list[float | None]:
+        """Look up R@1, R@5 and R@10; None where the metrics do not have it."""
+        return [metrics.get(self.key.format(k)) for k in RECALL_AT]
+
+
+ONE_TO_ONE = "one to one"
+ANY_CAPTION = "any caption"
+
+RECALL_ROWS = (
+    RecallRow(
+        ONE_TO_ONE,
+        "image_to_text",
+        "image_to_text_R@{}",
+        "Each row's picture must find that row's own caption; the picture's other captions count as wrong.",
+    ),
+    RecallRow(
+        ONE_TO_ONE,
+        "text_to_image",
+        "text_to_image_R@{}",
+        "Each caption must find its own picture among all rows; equal pictures do not push one another down.",
+    ),
+    RecallRow(
+        ANY_CAPTION,
+        "image_to_text",
+        "text_retrieval_recall@{}",
+        "Each unique picture must find any one of its captions.",
+    ),
+    RecallRow(
+        ANY_CAPTION,
+        "text_to_image",
+        "image_retrieval_recall@{}",
+        "Each caption must find its picture among the unique pictures.",
+    ),
+)
+
+
+def chance_levels(row: RecallRow, num_images: float, num_texts: float) -> list[float]:
+    """Work out what random scores would reach, R@1, R@5 and R@10.
+
+    Captions are taken to be spread evenly over the pictures. One to one, text to image: m rows show the same picture
+    and count as a block, so K places hold ceil(K / m) pictures.
+    """
+    images, texts = max(1, round(num_images)), max(1, round(num_texts))
+    captions_each = max(1, round(texts / images))
+    if row.direction == "text_to_image":
+        places = [math.ceil(k / captions_each) if row.definition == ONE_TO_ONE else k for k in RECALL_AT]
+        return [min(1.0, place / images) for place in places]
+    if row.definition == ONE_TO_ONE:
+        return [min(1.0, k / texts) for k in RECALL_AT]
+    return [1.0 - math.comb(texts - captions_each, k) / math.comb(texts, k) if k < texts else 1.0 for k in RECALL_AT]

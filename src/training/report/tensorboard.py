@@ -1,0 +1,72 @@
+"""Writes a run's figures for TensorBoard under upstream's tags. Keeps nothing: ``metrics.jsonl`` is the record."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from open_clip.errors import MissingDependency
+
+# Our record's field: upstream's tag.
+_TRAIN_TAGS = {
+    "data_time_s": "data_time",
+    "step_time_s": "batch_time",
+    "samples_per_s": "samples_per_second",
+    "samples_per_s_per_device": "samples_per_second_per_gpu",
+    "logit_scale": "scale",
+    "lr": "lr",
+}
+
+
+class TensorBoardWriter:
+    """Scalars ``train/*`` by optimizer step and ``val/*`` by completed epoch.
+
+    Source: open_clip 3.3.0 ``train_one_epoch`` and ``evaluate``.
+    """
+
+    def __init__(self, log_dir: str | Path, resumed_step: int | None = None) -> None:
+        """Open an event file.
+
+        Args:
+            log_dir: Folder for event files, usually ``tensorboard/`` of the run.
+            resumed_step: Last completed step of a resumed run; what was shown past it is hidden.
+
+        Raises:
+            MissingDependency: The tensorboard package is not installed.
+        """
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise MissingDependency(
+                f"--report-to tensorboard needs the tensorboard package ({error}); "
+                "install it with: pip install 'open_clip_torch[logging]', or leave the flag out"
+            ) from error
+        purge_step = None if resumed_step is None else resumed_step + 1
+        self._writer: Any = SummaryWriter(str(log_dir), purge_step=purge_step)
+
+    def __enter__(self) -> "TensorBoardWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def write_train(self, record: Mapping[str, Any]) -> None:
+        """Write the figures of a train record of ``metrics.jsonl``."""
+        figures = {tag: record.get(field) for field, tag in _TRAIN_TAGS.items()}
+        figures |= record.get("losses") or {}
+        figures["loss"] = record.get("loss")
+        for tag, value in figures.items():
+            if value is not None:
+                self._writer.add_scalar(f"train/{tag}", value, record["step"])
+
+    def write_eval(self, metrics: Mapping[str, float], epoch: int) -> None:
+        """Write the metrics of one evaluation."""
+        for name, value in metrics.items():
+            self._writer.add_scalar(f"val/{name}", value, epoch)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Write out what is still buffered."""
+        self._writer.close()

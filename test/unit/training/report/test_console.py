@@ -1,0 +1,105 @@
+import io
+import logging
+import re
+import sys
+
+import pytest
+
+from training.report.console import TrainLine, format_eval_line, format_train_line, setup_logging
+
+LINE = TrainLine(
+    epoch=1,
+    samples=1280,
+    samples_per_epoch=157_915,
+    percent=0.81,
+    data_time_s=0.0123,
+    step_time_s=0.25,
+    samples_per_s=512.0,
+    samples_per_s_per_device=256.0,
+    lr=5e-5,
+    logit_scale=14.2857,
+    losses={"contrastive_loss": (2.5, 3.25), "loss": (2.5, 3.25)},
+)
+
+
+@pytest.fixture(autouse=True)
+def _restore_logging():
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    yield
+    for handler in [one for one in root.handlers if one not in handlers]:
+        root.removeHandler(handler)
+        handler.close()
+    root.setLevel(level)
+    logging.captureWarnings(False)
+
+
+def test_the_openclip_line_is_upstreams():
+    assert format_train_line(LINE) == (
+        "Train Epoch: 1 [  1280/157915 (1%)] Data (t): 0.012 Batch (t): 0.250, 512.000/s, 256.000/s/gpu "
+        "LR: 0.000050 Logit Scale: 14.286 Contrastive_loss: 2.5000 (3.2500) Loss: 2.5000 (3.2500)"
+    )
+
+
+def test_the_modelzoo_line_can_be_cut_by_its_scripts():
+    line = format_train_line(LINE, "modelzoo")
+    assert line.split("Time: ")[1].split(",")[0] == "0.250"
+    assert "Data_time: 0.012 Time: 0.250, " in line
+    assert line.split(" Loss: ")[1] == "2.5000 (3.2500)"
+    assert line.count("Time") == 1
+
+
+def test_a_task_without_logit_scale_leaves_it_out():
+    assert "Logit Scale" not in format_train_line(TrainLine(**{**vars(LINE), "logit_scale": None}))
+
+
+def test_the_eval_line_has_four_decimals_and_tabs():
+    line = format_eval_line({"image_to_text_R@5": 0.7771, "image_to_text_R@10": 0.9, "num_samples": 1000}, epoch=2)
+    assert line == "Eval Epoch: 2 image_to_text_R@5: 0.7771\timage_to_text_R@10: 0.9000\tnum_samples: 1000.0000"
+
+
+def test_lines_carry_upstreams_prefix_in_file_and_on_stderr(tmp_path, monkeypatch):
+    stderr = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    setup_logging(tmp_path / "run" / "out.log")
+    logging.getLogger("training.anything").info("Start epoch 0")
+    text = (tmp_path / "run" / "out.log").read_text()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d,\d\d:\d\d:\d\d \| INFO \| Start epoch 0\n", text)
+    assert stderr.getvalue() == text
+
+
+def test_other_ranks_only_warn_and_say_who_they_are(tmp_path):
+    setup_logging(tmp_path / "out.log", rank=3)
+    logging.getLogger("training").info("not heard")
+    logging.getLogger("training").warning("heard")
+    assert (tmp_path / "out.log").read_text().endswith("| WARNING | rank 3: heard\n")
+    assert "not heard" not in (tmp_path / "out.log").read_text()
+
+
+def test_setting_up_twice_writes_each_line_once(tmp_path):
+    setup_logging(tmp_path / "out.log", "debug")
+    setup_logging(tmp_path / "out.log", "info")
+    logging.getLogger("training").info("once")
+    assert (tmp_path / "out.log").read_text().count("once") == 1
+
+
+def test_python_warnings_reach_the_log_file(tmp_path):
+    import warnings
+
+    setup_logging(tmp_path / "out.log")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        logging.captureWarnings(False)
+        logging.captureWarnings(True)
+        warnings.warn("an old name", stacklevel=1)
+    assert "an old name" in (tmp_path / "out.log").read_text()
+
+
+def test_a_full_disk_is_complained_of_once(monkeypatch):
+    stderr = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    setup_logging("/dev/full")
+    for _ in range(3):
+        logging.getLogger("training").info("a line")
+    assert stderr.getvalue().count("the run goes on") == 1
+    assert "Traceback" not in stderr.getvalue()
