@@ -55,3 +55,6 @@ def crop_to_uint8(image: Image.Image, generator: torch.Generator | None = None, 
     left, top = torch.randint(0, 17, (2,), generator=generator).tolist()
     cropped = np.array(image.crop((left, top, left + size, top + size)))
     return torch.from_numpy(cropped).permute(2, 0, 1).contiguous()
+
+
+PICTURES_OF_EMOJI = [picture for picture, _ in emoji_rows(20, captions=1)]

@@ -5,7 +5,7 @@ It leaves the mode (palette, grey, CMYK, alpha) and the EXIF rotation alone: the
 
 import os
 import stat
-from typing import Final
+from typing import BinaryIO, Final
 
 from PIL import Image, UnidentifiedImageError
 
@@ -72,34 +72,38 @@ def open_image(path: str, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
     Raises:
         PictureError: the file is missing, not a picture, too large, torn or broken.
     """
+    reason = why_not_a_file(path)
+    if reason is not None:
+        raise PictureError(reason)
     try:
-        # Without O_NONBLOCK a fifo that came in place of the picture would hold the worker for ever.
+        # The file may have been swapped since: without O_NONBLOCK a fifo would hold the worker for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise PictureError("picture not found") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise PictureError(f"picture cannot be opened: {_one_line(error)}") from None
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise PictureError(f"not a picture file but {_kind(status.st_mode)}")
-        if status.st_size == 0:
-            raise PictureError("picture file is empty")
-        if status.st_size > _MAX_FILE_BYTES:
-            raise PictureError(f"picture file of {status.st_size:,} bytes is over the limit of {_MAX_FILE_BYTES:,}")
-        try:
-            image = Image.open(file, formats=_FORMATS)
-            num_pixels = image.width * image.height
-            if num_pixels <= max_pixels:
-                image.load()
-                return image
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-            raise PictureError(f"picture is far over the limit of {max_pixels:,} pixels") from None
-        except UnidentifiedImageError:
-            raise PictureError("not a picture in a format that is read (JPEG, PNG, WebP, BMP, GIF, TIFF)") from None
-        # Broken files make Pillow's readers raise nearly anything; each becomes one named reason.
-        except Exception as error:
-            raise PictureError(f"picture is torn or broken: {_one_line(error)}") from None
+        return _decode(file, os.fstat(descriptor), max_pixels)
+
+
+def _decode(file: BinaryIO, status: os.stat_result, max_pixels: int) -> Image.Image:
+    if not stat.S_ISREG(status.st_mode):
+        raise PictureError(f"not a picture file but {_kind(status.st_mode)}")
+    if status.st_size == 0:
+        raise PictureError("picture file is empty")
+    if status.st_size > _MAX_FILE_BYTES:
+        raise PictureError(f"picture file of {status.st_size:,} bytes is over the limit of {_MAX_FILE_BYTES:,}")
+    try:
+        image = Image.open(file, formats=_FORMATS)
+        num_pixels = image.width * image.height
+        if num_pixels <= max_pixels:
+            image.load()
+            return image
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise PictureError(f"picture is far over the limit of {max_pixels:,} pixels") from None
+    except UnidentifiedImageError:
+        raise PictureError("not a picture in a format that is read (JPEG, PNG, WebP, BMP, GIF, TIFF)") from None
+    # Broken files make Pillow's readers raise nearly anything; each becomes one named reason.
+    except Exception as error:
+        raise PictureError(f"picture is torn or broken: {_one_line(error)}") from None
     raise PictureError(
         f"picture of {image.width} x {image.height} = {num_pixels:,} pixels is over the limit of {max_pixels:,}"
     )

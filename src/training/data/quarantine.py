@@ -49,6 +49,7 @@ class Quarantine:
         self.budget = budget
         self._seen: set[tuple[str, int]] = set()
         self._shown: list[str] = []
+        self._line_end = ""
         self._listed = self._read_listed()
 
     @property
@@ -91,7 +92,8 @@ class Quarantine:
         if self.path is None or not faults:
             return
         self._listed.update((fault.source, fault.row) for fault in faults)
-        lines = "".join(json.dumps(fault._asdict()) + "\n" for fault in faults)
+        lines = self._line_end + "".join(json.dumps(fault._asdict()) + "\n" for fault in faults)
+        self._line_end = ""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # One appending write: ranks that share the file cannot cut each other's lines.
@@ -108,7 +110,9 @@ class Quarantine:
         listed: set[tuple[str, int]] = set()
         if self.path is None or not self.path.is_file():
             return listed
-        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
+        text = self.path.read_text(encoding="utf-8", errors="replace")
+        self._line_end = "\n" if text and not text.endswith("\n") else ""
+        for line in text.splitlines():
             try:
                 entry = json.loads(line)
                 listed.add((str(entry["source"]), int(entry["row"])))

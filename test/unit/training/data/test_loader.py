@@ -7,9 +7,9 @@ import time
 import numpy as np
 import pytest
 import torch
-from picture_sets import WordTokenizer, crop_to_uint8, emoji_rows, write_pairs
 
 from open_clip.errors import DataError
+from picture_sets import WordTokenizer, crop_to_uint8, emoji_rows, write_pairs
 from training.data import Batch, PairDataset, make_eval_loader, make_train_loader, read_csv_pairs
 
 torch.set_num_threads(1)

@@ -1,0 +1,160 @@
+import csv as standard_csv
+import os
+
+import pytest
+
+from open_clip.errors import ConfigError, DataError
+from picture_sets import IMAGES_DIR, emoji_rows, write_pairs
+from training.data import read_csv_pairs
+
+ROWS = emoji_rows(4)
+PICTURES = [picture for picture, _ in emoji_rows(6, captions=1)]
+
+
+def pairs(table):
+    return [(table.image_path(index), table.caption(index)) for index in range(len(table))]
+
+
+def read(tmp_path, content, **options):
+    path = tmp_path / "pairs.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+    return read_csv_pairs(path, **options)
+
+
+def test_upstreams_default_form_is_read_row_by_row(tmp_path):
+    table = read_csv_pairs(write_pairs(tmp_path / "train.csv", ROWS))
+    assert pairs(table) == ROWS
+    assert [table.row(index) for index in range(3)] == [2, 3, 4]
+    assert table.key(0) == "train.csv:2"
+    assert table.num_images == 4
+    assert [table.image_id(index) for index in range(20)] == [row // 5 for row in range(20)]
+    assert table.faults == ()
+    assert table.num_rows_read == 20
+
+
+@pytest.mark.parametrize("separator", [",", "|", ";", " ", "::", "||", "\t"])
+def test_any_separator_is_taken_as_it_stands(tmp_path, separator):
+    table = read_csv_pairs(write_pairs(tmp_path / "a.csv", [(PICTURES[0], "cat")], separator), separator)
+    assert pairs(table) == [(PICTURES[0], "cat")]
+
+
+def test_a_tab_may_be_spelt_out(tmp_path):
+    assert len(read_csv_pairs(write_pairs(tmp_path / "a.csv", ROWS), "\\t")) == 20
+
+
+@pytest.mark.parametrize("separator", ["", '"', "\n", ",\r"])
+def test_a_separator_that_cannot_separate_is_a_usage_error(tmp_path, separator):
+    with pytest.raises(ConfigError, match="--csv-separator"):
+        read_csv_pairs(write_pairs(tmp_path / "a.csv", ROWS), separator)
+
+
+def test_modelzoo_columns_and_rfc_4180_quotes_are_read(tmp_path):
+    captions = ['A "big" dog', "two , three", 'six inch 6"', "line one\nline two", '"', ""]
+    path = tmp_path / "flickr30k_train.csv"
+    with open(path, "w", newline="") as file:
+        writer = standard_csv.writer(file)
+        writer.writerows([("img_key", "caption_key"), *((PICTURES[0], caption) for caption in captions)])
+    table = read_csv_pairs(path, ",", "img_key", "caption_key")
+    assert [caption for _, caption in pairs(table)] == captions[:-1]
+    assert [table.row(index) for index in range(5)] == [2, 3, 4, 5, 7]
+    assert [(fault.row, fault.reason) for fault in table.faults] == [(8, "caption is empty")]
+
+
+def test_columns_may_stand_anywhere_and_others_are_left_alone(tmp_path):
+    content = f"id\ttitle\tfilepath\tnote\n7\ta cat\t{PICTURES[0]}\tx\n8\ta dog\t{PICTURES[1]}\n"
+    assert pairs(read(tmp_path, content)) == [(PICTURES[0], "a cat"), (PICTURES[1], "a dog")]
+
+
+def test_column_names_may_be_padded_as_in_the_repack(tmp_path):
+    content = f"image_name| comment_number| comment\n{PICTURES[0]}| 0| A cat .\n"
+    table = read(tmp_path, content, separator="|", img_key="image_name", caption_key="comment")
+    assert table.caption(0).strip() == "A cat ."
+
+
+def test_a_relative_picture_is_taken_from_here_then_from_beside_the_list(tmp_path, monkeypatch):
+    monkeypatch.chdir(IMAGES_DIR)
+    name = os.path.basename(PICTURES[0])
+    beside = tmp_path / "beside.jpg"
+    beside.write_bytes(b"x")
+    table = read(tmp_path, f"filepath\ttitle\n{name}\ta\nbeside.jpg\tb\nnowhere.jpg\tc\n")
+    assert pairs(table) == [(name, "a"), (str(beside), "b")]
+    assert "picture not found (looked in " in table.faults[0].reason
+
+
+def test_the_word_nan_is_a_word_and_a_missing_caption_is_not(tmp_path):
+    content = f"filepath\ttitle\n{PICTURES[0]}\tnan\n{PICTURES[0]}\t\n{PICTURES[0]}\n{PICTURES[0]}\t  \n"
+    table = read(tmp_path, content)
+    assert [caption for _, caption in pairs(table)] == ["nan"]
+    assert [(fault.row, fault.reason) for fault in table.faults] == [
+        (3, "caption is empty"),
+        (4, "no caption field"),
+        (5, "caption is empty"),
+    ]
+
+
+def test_blank_lines_and_any_line_ending_keep_the_row_numbers(tmp_path):
+    content = f"filepath\ttitle\r\n\r\n{PICTURES[0]}\ta\r\n{PICTURES[1]}\tb\n\n{PICTURES[2]}\tc"
+    table = read(tmp_path, content)
+    assert [(table.caption(index), table.row(index)) for index in range(3)] == [("a", 3), ("b", 4), ("c", 6)]
+
+
+def test_surplus_fields_refuse_the_row_unless_they_are_empty(tmp_path):
+    content = f"filepath,title\n{PICTURES[0]},one, two\n{PICTURES[0]},three,,\n"
+    table = read(tmp_path, content, separator=",")
+    assert table.caption(0) == "three"
+    assert table.faults[0].row == 2
+    assert "3 fields where the header has 2" in table.faults[0].reason
+
+
+def test_a_missing_column_names_those_found_and_the_nearest(tmp_path):
+    with pytest.raises(DataError) as caught:
+        read(tmp_path, f"filepaths\ttitle\n{PICTURES[0]}\ta\n")
+    text = str(caught.value)
+    assert "no column 'filepath'" in text
+    assert "Columns found: 'filepaths', 'title'" in text
+    assert "Did you mean filepaths" in text
+    assert "--csv-img-key" in text
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (f"filepath,title\n{PICTURES[0]},a\n", "the file seems to use ','"),
+        (f"{PICTURES[0]}\ta cat\n", "looks like a row: add a header"),
+        ("filepath\ttitle\n", "no row below its header"),
+        ("filepath\ttitle", "no row below its header"),
+        ("", "is empty"),
+        ("\n\n", "is empty"),
+        ("filepath\ttitle\nno.jpg\ta\nno.jpg\tb\n", "None of the 2 rows"),
+    ],
+)
+def test_an_unusable_file_says_what_is_wrong(tmp_path, content, words):
+    with pytest.raises(DataError, match=words):
+        read(tmp_path, content)
+
+
+def test_a_missing_file_or_a_folder_is_a_data_error(tmp_path):
+    with pytest.raises(DataError, match="No such file"):
+        read_csv_pairs(tmp_path / "gone.csv")
+    with pytest.raises(DataError, match="it is a folder"):
+        read_csv_pairs(tmp_path)
+
+
+def test_each_missing_picture_is_looked_up_once_and_each_of_its_rows_is_named(tmp_path, monkeypatch):
+    looked = []
+    real = os.stat
+    monkeypatch.setattr(os, "stat", lambda path, **options: looked.append(str(path)) or real(path, **options))
+    table = read_csv_pairs(write_pairs(tmp_path / "a.csv", [*ROWS, *[("/gone.jpg", "x")] * 3]))
+    assert looked.count("/gone.jpg") == 1
+    assert looked.count(ROWS[0][0]) == 1
+    assert [fault.row for fault in table.faults] == [22, 23, 24]
+    assert {fault.reason for fault in table.faults} == {"picture not found"}
+
+
+def test_a_table_is_a_few_arrays_whatever_its_length(tmp_path):
+    import pickle
+
+    table = read_csv_pairs(write_pairs(tmp_path / "a.csv", emoji_rows(200)))
+    text = sum(len(caption) for _, caption in emoji_rows(200)) + 200 * len(PICTURES[0])
+    assert len(pickle.dumps(table)) < text + 1000 * 24 + 200 * 8 + 2000
+    assert pairs(pickle.loads(pickle.dumps(table))) == pairs(table)

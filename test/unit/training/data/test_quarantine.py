@@ -1,0 +1,71 @@
+import json
+
+import pytest
+
+from open_clip.errors import DataError
+from training.data import Fault, Quarantine
+from training.data.quarantine import printable
+
+
+def fault(row, reason="torn"):
+    return Fault("train.csv", row, f"/pictures/{row}.jpg", reason)
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_each_bad_row_is_listed_once(tmp_path):
+    path = tmp_path / "run" / "bad_samples.jsonl"
+    quarantine = Quarantine(path, num_samples=1000)
+    assert quarantine.record([fault(3), fault(4)]) == 2
+    assert quarantine.record([fault(4), fault(3)]) == 0
+    assert quarantine.count == 2
+    assert lines(path) == [
+        {"source": "train.csv", "row": 3, "path": "/pictures/3.jpg", "reason": "torn"},
+        {"source": "train.csv", "row": 4, "path": "/pictures/4.jpg", "reason": "torn"},
+    ]
+
+
+def test_over_budget_names_counts_examples_and_the_flag(tmp_path):
+    quarantine = Quarantine(tmp_path / "bad.jsonl", num_samples=400)
+    quarantine.record([fault(row) for row in range(4)])
+    with pytest.raises(DataError) as caught:
+        quarantine.record([fault(9)])
+    text = str(caught.value)
+    assert "5 of 400 rows are bad, more than the 1.00% allowed" in text
+    assert "train.csv:0 /pictures/0.jpg: torn" in text
+    assert "and 2 more" in text
+    assert "--bad-sample-budget" in text
+    assert len(text.splitlines()) <= 6
+    assert len(lines(tmp_path / "bad.jsonl")) == 5
+
+
+def test_a_budget_of_all_allows_all():
+    quarantine = Quarantine(None, num_samples=3, budget=1.0)
+    assert quarantine.record([fault(1), fault(2), fault(3)]) == 3
+
+
+def test_a_resumed_run_lists_no_row_twice_and_survives_a_torn_line(tmp_path):
+    path = tmp_path / "bad.jsonl"
+    Quarantine(path, 1000).record([fault(1)])
+    with open(path, "a") as file:
+        file.write('{"source": "train.c')
+    resumed = Quarantine(path, 1000)
+    assert resumed.count == 0
+    resumed.record([fault(1), fault(2)])
+    assert resumed.count == 2
+    assert path.read_text().count('"row": 1,') == 1
+    assert json.loads(path.read_text().splitlines()[-1])["row"] == 2
+
+
+def test_a_list_that_cannot_be_written_is_a_warning_not_the_end(tmp_path, caplog):
+    (tmp_path / "file").write_text("")
+    quarantine = Quarantine(tmp_path / "file" / "bad.jsonl", 1000)
+    assert quarantine.record([fault(1)]) == 1
+    assert "Cannot list 1 bad rows" in caplog.text
+
+
+def test_printable_leaves_text_alone_and_takes_the_sting_out_of_the_rest():
+    assert printable("caf\u00e9 \u732b.jpg") == "caf\u00e9 \u732b.jpg"
+    assert printable("a\nb\x1b[31m\udcff") == "a\\nb\\x1b[31m\\udcff"
