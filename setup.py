@@ -62,7 +62,7 @@ setup(
         "open_clip": ["*.gz", "**/*.gz", "**/*.json"],
         "training": ["**/*.css", "**/*.js", "**/*.html", "**/*.json"],
     },
-    python_requires=">=3.10",
+    python_requires=">=3.11",
     install_requires=read_requirements(),
     extras_require=EXTRAS,
     classifiers=[

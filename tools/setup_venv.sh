@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")")"
 venv=$1
 extras=$2
-oldest="3, 10"
+oldest="3, 11"
 
 fail() {
     printf '[Error] %s\n' "$1" >&2
@@ -19,7 +19,7 @@ fits() { # fits INTERPRETER
 
 find_python() {
     local candidate
-    for candidate in python3.12 python3.11 python3 python3.13 python3.10 python; do
+    for candidate in python3.12 python3.11 python3 python3.13 python; do
         if fits "$candidate"; then
             printf '%s\n' "$candidate"
             return 0

@@ -41,3 +41,15 @@ def test_every_package_of_the_extras_is_pinned_or_known_as_optional() -> None:
 
     assert len(wanted) > 15
     assert wanted - _pinned() == UNPINNED
+
+
+def test_the_oldest_python_is_the_same_wherever_it_is_stated() -> None:
+    stated = {
+        "setup.py": r'python_requires=">=3\.(\d+)"',
+        "pyproject.toml": r'python_version = "3\.(\d+)"',
+        "tools/setup_venv.sh": r'oldest="3, (\d+)"',
+    }
+    found = {name: re.search(pattern, (ROOT / name).read_text(encoding="utf-8")) for name, pattern in stated.items()}
+
+    assert {match[1] for match in found.values() if match} == {"11"}
+    assert all(found.values())
