@@ -16,13 +16,6 @@ from typing import Any
 from open_clip.errors import DataError
 
 _ACCURACY = "image_to_text_R@5"
-_OTHER_RECALLS = (
-    "image_to_text_R@1",
-    "image_to_text_R@10",
-    "text_to_image_R@1",
-    "text_to_image_R@5",
-    "text_to_image_R@10",
-)
 
 
 @dataclass(frozen=True)
@@ -36,8 +29,6 @@ class Outcome:
     e2e_time_s: int
     loss: float
     metrics: Mapping[str, float]
-    checkpoint: str | None
-    report: str | None
 
     @property
     def default_case_name(self) -> str:
@@ -76,6 +67,8 @@ def read_outcome(run_dir: Path, job: str, e2e_time_s: int | None = None) -> Outc
         if summary["status"] != "finished":
             raise DataError(f"{run_dir} is a run that {summary['status']}, so it has no result yet.")
         fps = summary["fps"] if job == "finetune" else summary["fps_all_steps"]
+        if fps is None:
+            raise DataError(f"{run_dir} is a run that trained no step, so it has no speed.")
         return Outcome(
             ranks=summary["world_size"],
             batch=summary["global_batch"],
@@ -84,8 +77,6 @@ def read_outcome(run_dir: Path, job: str, e2e_time_s: int | None = None) -> Outc
             e2e_time_s=int(summary["e2e_time_s"]) if e2e_time_s is None else e2e_time_s,
             loss=float(summary["loss"]),
             metrics=summary.get("metrics") or {},
-            checkpoint=summary.get("checkpoint"),
-            report=summary.get("report"),
         )
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; give a run folder, LOGS/NAME.") from error
@@ -137,7 +128,7 @@ def write_results(run_dir: Path, output_dir: Path, outcome: Outcome, job: str, c
 
 
 def closing_block(outcome: Outcome, job: str) -> list[str]:
-    """Give the lines a wrapper ends with: ModelZoo's four, then what a reader wants next."""
+    """Give the four lines a ModelZoo wrapper ends with."""
     lines = [
         "------------------ Final result ------------------",
         f"Final Performance images/sec : {outcome.fps}",
@@ -147,12 +138,6 @@ def closing_block(outcome: Outcome, job: str) -> list[str]:
     elif _ACCURACY in outcome.metrics:
         lines.append(f"Final Train Accuracy : {outcome.metrics[_ACCURACY]:.4f}")
     lines.append(f"E2E Training Duration sec : {outcome.e2e_time_s}")
-    lines += [f"{name} : {outcome.metrics[name]:.4f}" for name in _OTHER_RECALLS if name in outcome.metrics]
-    if job == "finetune":
-        lines.append(f"Train loss : {outcome.loss:#.5g}")
-    lines += [
-        f"{title} : {path}" for title, path in (("Checkpoint", outcome.checkpoint), ("Report", outcome.report)) if path
-    ]
     return lines
 
 

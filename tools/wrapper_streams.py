@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
@@ -166,7 +166,8 @@ def _signals_passed_on(channels: Sequence[Channel]) -> Iterator[_Requests]:
             channel.copy_window_size()
 
     requests = _Requests()
-    handlers = {number: requests.handle for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    stops = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    handlers: dict[int, Callable[[int, FrameType | None], None]] = dict.fromkeys(stops, requests.handle)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup asks to outlive the terminal
         handlers[signal.SIGHUP] = requests.handle
     handlers[signal.SIGWINCH] = follow_window

@@ -54,6 +54,13 @@ def test_a_run_that_did_not_finish_has_no_result(run_dir: Path) -> None:
         read_outcome(run_dir, "finetune")
 
 
+def test_a_run_without_a_step_has_no_speed(run_dir: Path) -> None:
+    _change(run_dir, fps=None, fps_all_steps=None, loss=None)
+
+    with pytest.raises(DataError, match="trained no step"):
+        read_outcome(run_dir, "finetune")
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"status": "finished"}'])
 def test_a_damaged_summary_is_named(run_dir: Path, text: str) -> None:
     (run_dir / "summary.json").write_text(text, encoding="utf-8")
