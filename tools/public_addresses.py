@@ -21,9 +21,11 @@ STATEMENT = "public_address_statement.md"
 _TITLES = ("类型", "开源代码地址", "文件名", "公网IP地址/公网URL地址/域名/邮箱地址", "用途说明")
 # What an address is for, by the longest matching beginning, scheme left out. An address without an entry stops --write.
 PURPOSES = {
+    "www.apache.org/": "许可证文本中的地址",
+    "creativecommons.org/": "许可证文本中的地址",
     "www.w3.org/": "XML 命名空间标识，不发起访问",
     "arxiv.org/": "注释中引用的论文",
-    "git-lfs": "Git LFS 指针文件的格式标识，不发起访问",
+    "git-lfs.github.com/": "Git LFS 指针文件的格式标识，不发起访问",
     "github.com/": "文档中引用的开源仓库",
     "gitee.com/ascend": "文档中引用的昇腾开源仓库",
     "keepachangelog.com/": "文档中引用的变更日志格式说明",
