@@ -43,7 +43,7 @@ $(VENV)/.ready-dev: $(INSTALLED_FROM)
 .PHONY: quickstart
 quickstart: setup ## train on the small picture set that ships here, on the best device found
 	@mkdir -p $(QUICKSTART_DIR)/data
-	@ln -sfn "$(abspath $(QUICKSTART_SET))"/* $(QUICKSTART_DIR)/data/
+	@ln -sfn "$(abspath $(QUICKSTART_SET))"/{flickr30k-images,results_20130124.token} $(QUICKSTART_DIR)/data/
 	@$(BIN)/python tools/flickr30k_handle.py --data_path $(QUICKSTART_DIR)/data
 	@PYTHON="$(abspath $(BIN)/python)" bash test/train_full_1p.sh --data_path=$(QUICKSTART_DIR)/data \
 		--output_dir=$(QUICKSTART_DIR) --device=$(DEVICE) $(QUICKSTART_PARAMETERS) -- $(QUICKSTART_FLAGS)
