@@ -36,6 +36,8 @@ PURPOSES = {
     "download.pytorch.org/": "文档中引用的 PyTorch 安装源",
     "www.hiascend.com/": "文档中引用的昇腾官网",
 }
+# Files that are not our own, with where they come from.
+_TAKEN_FROM = {"examples/flickr30k-emoji/LICENSE-Apache-2.0.txt": "www.apache.org/licenses/LICENSE-2.0.txt"}
 _URL = re.compile(r"\b(?:https?|ftp|s3|gs)://[^\s\"'`<>|\\^{}\[\]()（），。；]+")
 _EMAIL = re.compile(r"(?<![\w.+/-])[A-Za-z0-9][\w.+-]*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}\b")
 # Not behind a comparison, letter or dash: four-part versions (==13.0.3.0) look like addresses.
@@ -100,7 +102,9 @@ def write_table(uses: Iterable[Use]) -> str:
             raise KeyError(
                 f"{use.file} holds {use.address}; state what it is for in PURPOSES of tools/public_addresses.py"
             )
-        rows.append(_row(("自研代码引入", "不涉及", use.file, use.address, purpose)))
+        source = _TAKEN_FROM.get(use.file)
+        kind = "自研代码引入" if source is None else "开源代码引入"
+        rows.append(_row((kind, source or "不涉及", use.file, use.address, purpose)))
     return "\n".join(rows) + "\n"
 
 
