@@ -1,0 +1,150 @@
+"""A gallery of retrieval examples: pictures with their best captions, captions with their best pictures.
+
+Picks and ranks examples and makes thumbnails; the file is ``examples.py``'s, the page the report room's.
+"""
+
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from open_clip.errors import DataError
+from training.data.decode import PictureError, open_image
+from training.evaluate.examples import Example, Gallery, Match, Thumbnail
+from training.evaluate.retrieval import group_pictures
+
+THUMBNAIL_SIDE = 160
+_THUMBNAIL_QUALITY = 80
+# Questions ranked for each one shown, so that both right and wrong ones can be found.
+_CANDIDATES_EACH = 8
+# Right and wrong examples each get at least one place in so many.
+_LEAST_SHARE = 3
+
+
+class _Answers(NamedTuple):
+    query: int
+    matches: list[int]
+    scores: list[float]
+    right: list[bool]
+
+
+def build_gallery(
+    image_features: Tensor,
+    text_features: Tensor,
+    image_ids: Tensor | Sequence[int] | np.ndarray,
+    image_paths: Sequence[str],
+    captions: Sequence[str],
+    count: int = 12,
+    top: int = 5,
+) -> Gallery:
+    """Choose examples spread evenly over the set and answer each with its best candidates.
+
+    The choice depends on the features alone. Right and wrong examples come in about their natural proportion, but each
+    kind gets a third of the places when the set has enough of it: read shares from the metrics, not from here.
+
+    Args:
+        image_features: [N, C] normalised; the first row of each picture speaks for it.
+        text_features: [N, C] normalised.
+        image_ids: [N] equal for rows of the same picture.
+        image_paths: [N] files to make thumbnails of.
+        captions: [N] texts.
+        count: Examples in each direction.
+        top: Answers an example shows.
+
+    Raises:
+        DataError: The five lists disagree in length.
+    """
+    lengths = [len(one) for one in (image_features, text_features, image_ids, image_paths, captions)]
+    if len(set(lengths)) != 1:
+        raise DataError(f"a gallery needs one picture, text, id, path and caption a row, got {lengths} of each")
+    groups = group_pictures(image_ids)
+    owner_of_text, every_picture = groups.picture_of, np.arange(len(groups.first_row))
+    pictures = image_features.float()[torch.from_numpy(groups.first_row).to(image_features.device)]
+    texts = text_features.float()
+    by_picture = _mix(_answer(pictures, texts, every_picture, owner_of_text, count * _CANDIDATES_EACH, top), count)
+    by_caption = _mix(_answer(texts, pictures, owner_of_text, every_picture, count * _CANDIDATES_EACH, top), count)
+    keys = [str(index) for index in every_picture]
+    picture_examples = [
+        _example(one, keys, captions, [captions[row] for row in np.flatnonzero(owner_of_text == one.query).tolist()])
+        for one in by_picture
+    ]
+    caption_examples = [_example(one, captions, keys, [keys[int(owner_of_text[one.query])]]) for one in by_caption]
+    shown = _named_pictures(picture_examples, caption_examples)
+    thumbnails = {key: make_thumbnail(image_paths[int(groups.first_row[int(key)])]) for key in shown}
+    return Gallery(tuple(picture_examples), tuple(caption_examples), thumbnails, len(keys), len(texts))
+
+
+def make_thumbnail(path: str, side: int = THUMBNAIL_SIDE) -> Thumbnail:
+    """Shrink a picture to at most ``side`` pixels and hold it as a data URI; one that cannot be read has none."""
+    name = Path(path).name
+    try:
+        image = open_image(path).convert("RGB")
+    except PictureError:
+        return Thumbnail(name, None, side, side)
+    image.thumbnail((side, side))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=_THUMBNAIL_QUALITY, optimize=True)
+    uri = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return Thumbnail(name, uri, *image.size)
+
+
+def _answer(
+    queries: Tensor,
+    candidates: Tensor,
+    query_owner: np.ndarray,
+    candidate_owner: np.ndarray,
+    limit: int,
+    top: int,
+) -> list[_Answers]:
+    """Rank the candidates of at most ``limit`` questions spread evenly over all of them.
+
+    Owners are picture numbers: an answer is right when its owner is the question's.
+    """
+    asked = np.unique(np.linspace(0, len(queries) - 1, min(limit, len(queries))).round().astype(np.int64))
+    scores = queries[torch.from_numpy(asked).to(queries.device)] @ candidates.T
+    best = scores.topk(min(top, len(candidates)), dim=1)
+    matches, values = best.indices.cpu().numpy(), best.values.cpu()
+    right = candidate_owner[matches] == query_owner[asked][:, None]
+    return [
+        _Answers(int(query), matches[place].tolist(), values[place].tolist(), right[place].tolist())
+        for place, query in enumerate(asked)
+    ]
+
+
+def _mix(answers: list[_Answers], count: int) -> list[_Answers]:
+    """Keep ``count`` answered questions, evenly spread, with both right and wrong ones where there are some."""
+    right = [one for one in answers if one.right[0]]
+    wrong = [one for one in answers if not one.right[0]]
+    least = count // _LEAST_SHARE
+    num_wrong = min(max(round(count * len(wrong) / max(1, len(answers))), least), count - least)
+    num_wrong = max(min(num_wrong, len(wrong)), count - len(right))
+    kept = _spread(wrong, num_wrong) + _spread(right, count - min(num_wrong, len(wrong)))
+    return sorted(kept, key=lambda one: one.query)
+
+
+def _spread(items: list[_Answers], count: int) -> list[_Answers]:
+    if count >= len(items):
+        return items
+    return [items[int(place)] for place in np.linspace(0, len(items) - 1, count).round()] if count > 0 else []
+
+
+def _named_pictures(by_picture: list[Example], by_caption: list[Example]) -> list[str]:
+    """List the keys of all pictures that examples show, each once."""
+    keys = {example.query for example in by_picture}
+    for example in by_caption:
+        keys |= {*example.own, *(match.content for match in example.matches)}
+    return sorted(keys, key=int)
+
+
+def _example(answers: _Answers, queries: Sequence[str], candidates: Sequence[str], own: list[str]) -> Example:
+    """Put names in the place of indices."""
+    matches = tuple(
+        Match(candidates[match], round(score, 4), is_right)
+        for match, score, is_right in zip(answers.matches, answers.scores, answers.right, strict=True)
+    )
+    return Example(queries[answers.query], tuple(own), matches, answers.right[0])

@@ -1,0 +1,140 @@
+import base64
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn.functional import normalize
+
+from open_clip.errors import DataError
+from training.evaluate import build_gallery, load_gallery, save_gallery
+from training.evaluate.gallery import make_thumbnail
+
+NUM_PICTURES, CAPTIONS_EACH = 30, 3
+
+
+@pytest.fixture(scope="module")
+def picture_paths(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    paths = []
+    for index in range(NUM_PICTURES):
+        path = folder / f"{index}.jpg"
+        Image.new("RGB", (320, 200), (index * 8, 100, 50)).save(path)
+        paths.append(str(path))
+    return paths
+
+
+def partly_right(seed=0, share_right=0.5):
+    """Features of a model that knows a share of the pictures well and guesses the others."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.arange(NUM_PICTURES).repeat_interleave(CAPTIONS_EACH)
+    pictures = normalize(torch.randn(NUM_PICTURES, 32, generator=generator), dim=-1)
+    noise = normalize(torch.randn(len(ids), 32, generator=generator), dim=-1)
+    is_known = (torch.arange(NUM_PICTURES) < share_right * NUM_PICTURES)[ids][:, None]
+    return pictures[ids], normalize(torch.where(is_known, pictures[ids] + 0.1 * noise, noise), dim=-1), ids
+
+
+def gallery_of(paths, share_right=0.5, **options):
+    images, texts, ids = partly_right(share_right=share_right)
+    captions = [f"caption {row} of picture {picture}" for row, picture in enumerate(ids.tolist())]
+    return build_gallery(images, texts, ids, [paths[one] for one in ids.tolist()], captions, **options)
+
+
+def test_examples_are_answered_with_their_best_candidates(picture_paths):
+    gallery = gallery_of(picture_paths, count=6, top=5)
+    images, texts, ids = partly_right()
+    assert (len(gallery.pictures), len(gallery.captions)) == (6, 6)
+    for example in gallery.pictures:
+        picture = int(example.query)
+        scores = texts @ images[picture * CAPTIONS_EACH]
+        best = scores.topk(5)
+        assert [match.content.split()[1] for match in example.matches] == [str(one) for one in best.indices.tolist()]
+        assert [match.score for match in example.matches] == pytest.approx(best.values.tolist(), abs=1e-4)
+        assert [match.is_right for match in example.matches] == [int(ids[one]) == picture for one in best.indices]
+        assert len(example.own) == CAPTIONS_EACH
+        assert example.is_right == example.matches[0].is_right
+
+
+def test_captions_are_answered_with_unique_pictures(picture_paths):
+    for example in gallery_of(picture_paths).captions:
+        keys = [match.content for match in example.matches]
+        assert len(set(keys)) == 5
+        assert example.own == (example.query.split()[-1],)
+        assert [match.is_right for match in example.matches] == [key == example.own[0] for key in keys]
+
+
+@pytest.mark.parametrize("share_right", [0.2, 0.5, 0.8])
+def test_right_and_wrong_examples_are_mixed(picture_paths, share_right):
+    gallery = gallery_of(picture_paths, share_right, count=9)
+    for examples in (gallery.pictures, gallery.captions):
+        assert len(examples) == 9
+        assert 3 <= sum(example.is_right for example in examples) <= 6
+
+
+def test_a_perfect_model_shows_only_right_examples(picture_paths):
+    gallery = gallery_of(picture_paths, share_right=1.0, count=9)
+    assert [example.is_right for example in gallery.pictures] == [True] * 9
+
+
+def test_examples_are_spread_over_the_set(picture_paths):
+    queries = [int(example.query) for example in gallery_of(picture_paths, count=10).pictures]
+    assert queries == sorted(set(queries))
+    assert queries[0] < 6
+    assert queries[-1] > 23
+
+
+def test_the_same_features_give_the_same_gallery(picture_paths):
+    assert gallery_of(picture_paths) == gallery_of(picture_paths)
+
+
+def test_every_named_picture_has_one_thumbnail_of_at_most_160_pixels(picture_paths):
+    gallery = gallery_of(picture_paths, count=4)
+    named = {example.query for example in gallery.pictures}
+    for example in gallery.captions:
+        named |= {*example.own, *(match.content for match in example.matches)}
+    assert set(gallery.thumbnails) == named
+    for thumbnail in gallery.thumbnails.values():
+        prefix, _, payload = thumbnail.uri.partition(",")
+        assert prefix == "data:image/jpeg;base64"
+        with Image.open(io.BytesIO(base64.b64decode(payload))) as image:
+            assert image.size == (160, 100) == (thumbnail.width, thumbnail.height)
+
+
+def test_a_picture_that_is_gone_has_no_thumbnail_but_a_name(tmp_path):
+    assert make_thumbnail(str(tmp_path / "gone.jpg")).uri is None
+    assert make_thumbnail(str(tmp_path / "gone.jpg")).name == "gone.jpg"
+
+
+def test_a_set_smaller_than_the_gallery_is_shown_whole(picture_paths):
+    images = torch.eye(2, 4)
+    gallery = build_gallery(images, images, [0, 1], picture_paths[:2], ["a", "b"])
+    assert (len(gallery.pictures), len(gallery.captions)) == (2, 2)
+    assert len(gallery.pictures[0].matches) == 2
+
+
+def test_a_gallery_survives_its_file(picture_paths, tmp_path):
+    gallery = gallery_of(picture_paths, count=3)
+    save_gallery(gallery, tmp_path / "gallery.json")
+    assert load_gallery(tmp_path / "gallery.json") == gallery
+    assert [one.name for one in tmp_path.iterdir()] == ["gallery.json"]
+
+
+def test_strange_captions_survive_the_file(picture_paths, tmp_path):
+    images = torch.eye(2, 4)
+    captions = ["<script>alert(1)</script>", "\ud800 lone surrogate \x00"]
+    gallery = build_gallery(images, images, np.array([0, 1]), picture_paths[:2], captions)
+    save_gallery(gallery, tmp_path / "gallery.json")
+    assert load_gallery(tmp_path / "gallery.json") == gallery
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"pictures": 3}'])
+def test_a_damaged_file_is_named(tmp_path, content):
+    (tmp_path / "gallery.json").write_text(content)
+    with pytest.raises(DataError, match=r"gallery\.json is no gallery"):
+        load_gallery(tmp_path / "gallery.json")
+
+
+def test_lengths_that_disagree_are_refused(picture_paths):
+    with pytest.raises(DataError, match=r"\[2, 2, 2, 2, 1\]"):
+        build_gallery(torch.eye(2), torch.eye(2), [0, 1], picture_paths[:2], ["a"])
