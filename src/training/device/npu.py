@@ -88,7 +88,7 @@ class NpuDevice(Device):
     def grad_scaler(self, loss_scale: float | None) -> torch.amp.GradScaler:
         """Build torch_npu's scaler: it reads the overflow flag of chips without infinities and stays in fp32."""
         scale = 2.0**16 if loss_scale is None else loss_scale
-        scaler: torch.amp.GradScaler = _npu().amp.GradScaler(init_scale=scale, dynamic=loss_scale is None)
+        scaler: torch.amp.GradScaler = _scaler_class()(init_scale=scale, dynamic=loss_scale is None)
         return scaler
 
     def rng_state(self) -> torch.Tensor | None:
@@ -147,6 +147,21 @@ class NpuDevice(Device):
 def _npu() -> Any:
     """Return the ``torch.npu`` module; ``missing`` has made sure of it."""
     return torch.npu  # type: ignore[attr-defined]
+
+
+def _scaler_class() -> Any:
+    """Return torch_npu's scaler, made to work with torch's fused optimizers.
+
+    Those say that they scale by themselves, and torch_npu 2.14 believes it by passing itself to their ``step``, which
+    takes no such argument.
+    """
+
+    class Scaler(_npu().amp.GradScaler):  # type: ignore[misc]
+        def step(self, optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> Any:
+            optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+            return super().step(optimizer, *args, **kwargs)
+
+    return Scaler
 
 
 def _load_plugin() -> str | None:

@@ -1,0 +1,23 @@
+// The Python module `npusim_native`: the few calls that the torch_npu stand-in needs.
+#include "simulator.h"
+
+#include <torch/csrc/utils/pybind.h>
+
+PYBIND11_MODULE(npusim_native, m) {
+  using namespace npusim;
+  m.def("device_count", [] { return int(device_count()); });
+  m.def("current_device", [] { return int(current_device()); });
+  m.def("set_device", [](int index) { set_device(c10::DeviceIndex(index)); });
+  m.def("is_initialized", &is_initialized);
+  m.def("is_in_bad_fork", &is_in_bad_fork);
+  m.def("check_usable", &check_usable);
+  m.def("memory_allocated", [](int index) { return memory_stats(c10::DeviceIndex(index)).allocated; });
+  m.def("memory_peak", [](int index) { return memory_stats(c10::DeviceIndex(index)).peak; });
+  m.def("reset_peak", [](int index) { reset_peak(c10::DeviceIndex(index)); });
+  m.def("total_memory", &total_memory);
+  m.def("to_host", &to_host, "A CPU tensor over the memory of an npu tensor.");
+  m.def("note_sync", [](const std::string& what) { note_sync(what.c_str()); });
+  m.def("start_census", &start_census);
+  m.def("stop_census", &stop_census);
+  m.def("forbid_sync", &forbid_sync);
+}

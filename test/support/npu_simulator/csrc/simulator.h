@@ -1,0 +1,55 @@
+// What the parts of the simulated device share: its state, its memory and the two crossings between npu and CPU tensors.
+#pragma once
+
+#include <ATen/core/Generator.h>
+#include <ATen/core/Tensor.h>
+#include <c10/core/Allocator.h>
+#include <c10/core/Device.h>
+
+#include <cstdint>
+#include <map>
+#include <string>
+
+namespace npusim {
+
+constexpr c10::DeviceType kNpu = c10::DeviceType::PrivateUse1;
+
+// device.cpp: current device, number of devices, fork trap.
+c10::DeviceIndex device_count();
+c10::DeviceIndex current_device();
+void set_device(c10::DeviceIndex index);
+bool is_initialized();
+bool is_in_bad_fork();
+void check_usable(); // throws in a process forked from one that had used the device
+
+// memory.cpp: host memory that counts as device memory.
+struct MemoryStats {
+  int64_t allocated = 0;
+  int64_t peak = 0;
+};
+c10::Allocator* npu_allocator();
+c10::Allocator* pinned_allocator();
+bool is_pinned(const void* data);
+void count_memory(c10::DeviceIndex index, int64_t bytes);
+MemoryStats memory_stats(c10::DeviceIndex index);
+void reset_peak(c10::DeviceIndex index);
+int64_t total_memory();
+
+// random.cpp: one generator a device, each around a CPU generator that the CPU kernels accept.
+const at::Generator& default_generator(c10::DeviceIndex index);
+at::Generator new_generator(c10::DeviceIndex index);
+at::Generator host_generator(const at::Generator& generator);
+
+// crossing.cpp: zero-copy views between the two kinds of tensor.
+at::Tensor to_host(const at::Tensor& tensor); // a CPU tensor over the same memory; keeps the npu storage alive
+at::Tensor to_npu(const at::Tensor& tensor, c10::DeviceIndex index); // an npu tensor that owns a CPU result
+void check_dtype(c10::ScalarType dtype); // the float64 trap
+
+// traps.cpp: what tests can ask for.
+void count_op(const std::string& name);
+void note_sync(const char* what); // throws while synchronising is forbidden
+void start_census();
+std::map<std::string, int64_t> stop_census();
+void forbid_sync(bool on);
+
+} // namespace npusim
