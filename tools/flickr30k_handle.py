@@ -56,6 +56,7 @@ class Rows:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run the job and return the exit status."""
     try:
         handle(parse_arguments(arguments))
     except HandleError as error:
@@ -68,6 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(prog="flickr30k_handle.py", description="Split Flickr30k into train and test CSV.")
     parser.add_argument("--data_path", "--data-path", default=".", help="data folder (default: the current one)")
     parser.add_argument("--annotation", help="annotation file (default: the first known one in the data folder)")
@@ -129,10 +131,9 @@ def read_annotation(path: Path) -> Iterator[Row]:
             yield from read_lines(part, LIST_LINE, skip="image,caption", split=split)
     elif path.suffix == ".json":
         yield from read_karpathy_json(path)
-    elif path.suffix == ".csv":
-        yield from read_lines(path, PIPE_LINE, skip="image_name|")
     else:
-        yield from read_lines(path, TOKEN_LINE)
+        form, skip = (PIPE_LINE, "image_name|") if path.suffix == ".csv" else (TOKEN_LINE, "")
+        yield from read_lines(path, form, skip)
 
 
 def read_lines(path: Path, form: tuple[re.Pattern[str], str], skip: str = "", split: str = "") -> Iterator[Row]:
@@ -183,7 +184,7 @@ def check_rows(found: Iterator[Row]) -> Rows:
 
 
 def find_images(folder: Path, given: str | None, rows: Rows) -> Path:
-    """Return the folder that holds the pictures: the one given, or the usual one that knows one of them."""
+    """Return the folder given, or the usual one that holds a picture of the annotation."""
     if given:
         for path in (folder / given, Path(os.path.abspath(given))):
             if path.is_dir():
@@ -220,7 +221,7 @@ def split_rows(rows: list[Row], options: argparse.Namespace) -> tuple[dict[str, 
     parts = {"train": rows[:-count], "test": rows[-count:]}
     shared = {row.picture for row in parts["train"]} & {row.picture for row in parts["test"]}
     about = f"the last {count} rows = {count_pictures(parts['test'])} pictures are the test set; not the Karpathy split"
-    return parts, about + (f"; {len(shared)} pictures have rows in both" if shared else "")
+    return parts, about + f"; {len(shared)} pictures have rows in both" * bool(shared)
 
 
 def list_refused(target: Path, rows: Rows) -> None:
@@ -228,13 +229,14 @@ def list_refused(target: Path, rows: Rows) -> None:
     if not rows.refused:
         target.unlink(missing_ok=True)
         return
-    listed = [(row.source, row.line, row.picture, row.problem, row.caption) for row in rows.refused]
+    listed = ((row.source, row.line, row.picture, row.problem, row.caption) for row in rows.refused)
     write_csv(target, [("file", "line", "picture", "reason", "text"), *listed])
     reasons = Counter(row.problem for row in rows.refused)
     print(f"refused rows stand in {target}: {', '.join(f'{count} x {why}' for why, count in reasons.items())}")
 
 
 def count_pictures(rows: list[Row]) -> int:
+    """Count the different pictures of some rows."""
     return len({row.picture for row in rows})
 
 

@@ -46,11 +46,7 @@ def read_csv_pairs(
         records = RecordReader(read_lines(handle), separator)
         header = next(records, None)
         img_column, caption_column, num_columns = _find_columns(path, header, records.separator, img_key, caption_key)
-
-        def is_row(fields: list[str]) -> bool:
-            return len(fields) == num_columns and _looks_like_picture(fields[img_column])
-
-        records.is_row = is_row
+        records.is_row = lambda fields: len(fields) == num_columns and _looks_like_picture(fields[img_column])
         for record in records:
             _add(builder, finder, record, img_column, caption_column, num_columns)
     if records.stray_quote_rows:

@@ -149,6 +149,7 @@ class _TrainRequests(Sampler[list[Request]]):
         return self._num_samples // self._global_batch
 
     def seek(self, epoch: int, start_batch: int) -> None:
+        """Choose what the next iteration gives."""
         if not 0 <= start_batch <= len(self):
             raise ValueError(f"start_batch {start_batch} lies outside an epoch of {len(self)} batches")
         self._epoch, self._start_batch = epoch, start_batch
@@ -203,6 +204,7 @@ class _Workers:
             raise DataError(_worker_died(error)) from error
 
     def close(self) -> None:
+        """Let go of the worker processes; they end with the loader that holds them."""
         self._loader = None
 
     def _make(self) -> DataLoader[Any]:

@@ -4,7 +4,6 @@ It knows fields, not columns; `csv.py` gives them a meaning.
 """
 
 import csv
-import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
@@ -12,7 +11,6 @@ from typing import Final, NamedTuple
 from open_clip.errors import ConfigError
 from training.data.encoding import MAX_LINE_CHARS, Line
 
-_LOGGER = logging.getLogger(__name__)
 _MAX_QUOTED_LINES: Final = 100
 # Stands in for a separator of several characters, which the standard reader does not take.
 _STAND_IN: Final = "\x1f"

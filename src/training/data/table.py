@@ -107,10 +107,12 @@ class _ColumnBuilder:
         self._offsets = array("q", [0])
 
     def append(self, text: str) -> None:
+        """Add a string."""
         self._blob += text.encode("utf-8")
         self._offsets.append(len(self._blob))
 
     def finish(self) -> TextColumn:
+        """Return the column."""
         return TextColumn(np.frombuffer(bytes(self._blob), dtype=np.uint8), np.array(self._offsets, dtype=np.int64))
 
 
