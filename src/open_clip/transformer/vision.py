@@ -195,6 +195,8 @@ class VisionTransformer(nn.Module):
         height, width = x.shape[-2] // self.patch_size[0], x.shape[-1] // self.patch_size[1]
         last, collected = self.transformer.forward_intermediates(self.embed_patches(x), None, indices, stop_early)
         if normalize_intermediates:
+            if self.attn_pool is not None and self.output_dim != self.transformer.width:
+                raise ConfigError("normalize_intermediates: the norm of this tower fits its pooled vectors only.")
             collected = [self.ln_post(tokens) for tokens in collected]
         patches = [tokens[:, 1:] for tokens in collected]
         if output_fmt == "NCHW":

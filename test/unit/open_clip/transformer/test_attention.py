@@ -1,0 +1,68 @@
+import pytest
+import torch
+from torch import nn
+
+from open_clip.errors import ConfigError
+from open_clip.transformer import Attention, MultiHeadAttention
+
+
+def _pair(**widths):
+    torch.manual_seed(3)
+    ours = MultiHeadAttention(16, 4, **widths)
+    torch.manual_seed(3)
+    theirs = nn.MultiheadAttention(16, 4, batch_first=True, **widths)
+    return ours, theirs
+
+
+@pytest.mark.parametrize("widths", [{}, {"kdim": 12, "vdim": 12}])
+def test_names_shapes_and_first_draws_are_those_of_torch(widths):
+    ours, theirs = _pair(**widths)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(mine, other)
+
+
+def test_causal_attention_equals_torchs_with_a_float_mask():
+    ours, theirs = _pair()
+    x = torch.randn(2, 6, 16)
+    mask = torch.full((6, 6), float("-inf")).triu(1)
+    expected = theirs(x, x, x, need_weights=False, attn_mask=mask)[0]
+    torch.testing.assert_close(ours(x, is_causal=True), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(ours(x, attn_mask=mask), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(ours(x, attn_mask=mask.bool()), expected, atol=1e-6, rtol=0)
+
+
+def test_a_mask_per_head_and_sample_is_taken_as_torch_takes_it():
+    ours, theirs = _pair()
+    x = torch.randn(2, 6, 16)
+    mask = torch.randn(2 * 4, 6, 6)
+    expected = theirs(x, x, x, need_weights=False, attn_mask=mask)[0]
+    torch.testing.assert_close(ours(x, attn_mask=mask), expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("widths", [{}, {"kdim": 12, "vdim": 12}])
+def test_cross_attention_equals_torchs(widths):
+    ours, theirs = _pair(**widths)
+    query, context = torch.randn(2, 3, 16), torch.randn(2, 7, widths.get("kdim", 16))
+    expected = theirs(query, context, context, need_weights=False)[0]
+    torch.testing.assert_close(ours(query, context, context), expected, atol=1e-6, rtol=0)
+
+
+def test_heads_that_do_not_divide_the_width_are_refused():
+    with pytest.raises(ConfigError, match="width 16 cannot be cut into 3 heads"):
+        MultiHeadAttention(16, 3)
+
+
+def test_cosine_attention_does_not_see_the_length_of_queries_and_keys():
+    torch.manual_seed(0)
+    attention = Attention(16, 4, scaled_cosine=True, scale_heads=True, inner_norm=True)
+    x = torch.randn(2, 5, 16)
+    before = attention(x)
+    with torch.no_grad():
+        attention.in_proj_weight[:32] *= 7.0
+    torch.testing.assert_close(attention(x), before, atol=1e-5, rtol=1e-5)
+
+
+def test_two_ways_to_normalise_queries_are_refused():
+    with pytest.raises(ConfigError, match="ask for one of them"):
+        Attention(16, 4, qk_norm=True, scaled_cosine=True)

@@ -1,0 +1,51 @@
+import pytest
+import torch
+
+from open_clip.errors import ConfigError
+from open_clip.transformer import Transformer
+from open_clip.transformer.stack import take_indices
+
+
+def test_indices_mean_all_the_last_n_or_a_list():
+    assert take_indices(4, None) == [0, 1, 2, 3]
+    assert take_indices(4, 2) == [2, 3]
+    assert take_indices(4, [0, -1]) == [0, 3]
+
+
+@pytest.mark.parametrize("indices", [0, 5, [4], [-5]])
+def test_indices_outside_the_stack_are_refused(indices):
+    with pytest.raises(ConfigError, match="blocks"):
+        take_indices(4, indices)
+
+
+def test_recomputing_blocks_changes_no_gradient():
+    torch.manual_seed(0)
+    stack, x = Transformer(16, 3, 2), torch.randn(2, 5, 16)
+    stack(x, is_causal=True).sum().backward()
+    expected = [parameter.grad.clone() for parameter in stack.parameters()]
+    stack.zero_grad()
+    stack.grad_checkpointing = True
+    stack(x, is_causal=True).sum().backward()
+    for parameter, gradient in zip(stack.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
+
+
+def test_stopping_early_collects_the_same_and_runs_fewer_blocks():
+    torch.manual_seed(0)
+    stack, x = Transformer(16, 3, 2), torch.randn(2, 5, 16)
+    last, collected = stack.forward_intermediates(x, indices=[0, 1], stop_early=True)
+    full, also = stack.forward_intermediates(x, indices=[0, 1])
+    assert torch.equal(last, collected[1])
+    assert torch.equal(collected[0], also[0])
+    assert torch.equal(full, stack(x))
+
+
+def test_an_unknown_block_type_is_refused():
+    with pytest.raises(ConfigError, match="'default' or 'custom'"):
+        Transformer(16, 1, 2, block_type="fast")
+
+
+def test_pruning_drops_the_blocks_behind():
+    stack = Transformer(16, 4, 2)
+    assert stack.prune_intermediate_layers([1]) == [1]
+    assert len(stack.resblocks) == 2
