@@ -1,0 +1,155 @@
+import json
+import warnings
+
+import pytest
+import torch
+
+import open_clip
+from open_clip.checkpoint import write_safetensors
+from open_clip.errors import CheckpointError, ConfigError, ModelNotFound
+from tiny_models import tiny_clip, tiny_config, write_config
+
+NAME = "tiny-for-create"
+
+
+@pytest.fixture(autouse=True)
+def _tiny_model(tmp_path):
+    open_clip.add_model_config(write_config(tmp_path, NAME, tiny_config()))
+    open_clip.add_model_config(write_config(tmp_path, "tiny-coca", tiny_config(multimodal_cfg={})))
+
+
+@pytest.fixture
+def weights_file(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    write_safetensors(tiny_clip(seed=9).state_dict(), path)
+    return path
+
+
+def test_forced_options_reach_the_model():
+    model = open_clip.create_model(
+        NAME,
+        force_quick_gelu=True,
+        force_custom_text=True,
+        force_patch_dropout=0.25,
+        force_image_size=[48],
+        force_context_length=20,
+        output_dict=True,
+        init_logit_bias=-10,
+    )
+    assert isinstance(model, open_clip.CustomTextCLIP)
+    assert type(model.visual.transformer.resblocks[0].mlp.gelu).__name__ == "QuickGELU"
+    assert model.visual.patch_dropout.prob == 0.25
+    assert model.visual.image_size == (48, 48)
+    assert model.context_length == 20
+    assert model.output_dict
+    assert model.logit_bias.item() == -10
+
+
+@pytest.mark.parametrize(
+    "precision, matrix, norm",
+    [
+        ("fp32", torch.float32, torch.float32),
+        ("amp_bf16", torch.float32, torch.float32),
+        ("bf16", torch.bfloat16, torch.float32),
+        ("fp16", torch.float16, torch.float32),
+        ("pure_bf16", torch.bfloat16, torch.bfloat16),
+    ],
+)
+def test_precisions_give_matrices_and_norms_their_types(precision, matrix, norm):
+    model = open_clip.create_model(NAME, precision=precision)
+    assert model.visual.conv1.weight.dtype == matrix
+    assert model.text_projection.dtype == matrix
+    assert model.ln_final.weight.dtype == norm
+
+
+@pytest.mark.parametrize("precision", ["bf16", "pure_bf16"])
+def test_a_cast_model_runs_forward_and_backward(precision):
+    model = open_clip.create_model(NAME, precision=precision)
+    image = torch.randn(2, 3, 32, 32, dtype=open_clip.get_input_dtype(precision))
+    features, text_features, _ = model(image, torch.ones(2, 16, dtype=torch.long))
+    assert features.dtype == text_features.dtype == torch.bfloat16
+    features.float().sum().backward()
+    assert model.visual.conv1.weight.grad is not None
+
+
+def test_weights_of_a_file_are_loaded_and_may_be_left_out(weights_file):
+    loaded = open_clip.create_model(NAME, pretrained=weights_file)
+    assert torch.equal(loaded.visual.proj, tiny_clip(seed=9).visual.proj)
+    left_out = open_clip.create_model(NAME, pretrained=weights_file, load_weights=False)
+    assert not torch.equal(left_out.visual.proj, loaded.visual.proj)
+
+
+def test_one_tower_can_be_loaded_from_a_file_of_both(weights_file):
+    torch.manual_seed(1)
+    model = open_clip.create_model(NAME, pretrained_image_path=weights_file)
+    assert torch.equal(model.visual.proj, tiny_clip(seed=9).visual.proj)
+    assert not torch.equal(model.text_projection, tiny_clip(seed=9).text_projection)
+
+
+def test_a_tower_file_without_its_tower_is_refused(tmp_path):
+    path = tmp_path / "other.safetensors"
+    write_safetensors({"something": torch.zeros(1)}, path)
+    with pytest.raises(CheckpointError, match="nothing in it belongs to the tower 'visual'"):
+        open_clip.create_model(NAME, pretrained_image_path=path)
+
+
+def test_a_model_folder_brings_its_config_preprocessing_and_weights(tmp_path, weights_file):
+    config = {"model_cfg": tiny_config(), "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3}}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
+    weights_file.rename(tmp_path / "open_clip_model.safetensors")
+    model = open_clip.create_model(f"local-dir:{tmp_path}")
+    assert torch.equal(model.visual.proj, tiny_clip(seed=9).visual.proj)
+    assert list(model.visual.image_mean) == [0.5] * 3
+
+
+def test_a_folder_without_a_config_is_a_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match="open_clip_config.json"):
+        open_clip.create_model(f"local-dir:{tmp_path}")
+
+
+@pytest.mark.parametrize("pretrained, error", [("laion2b", ModelNotFound), ("no/such.pt", CheckpointError)])
+def test_weights_that_are_not_there_are_an_error(pretrained, error):
+    with pytest.raises(error, match="weights"):
+        open_clip.create_model(NAME, pretrained=pretrained)
+
+
+def test_random_weights_are_an_error_where_pretrained_ones_are_required():
+    with pytest.raises(CheckpointError, match="required"):
+        open_clip.create_model(NAME, require_pretrained=True)
+    with pytest.raises(RuntimeError, match="needs `pretrained`"):
+        open_clip.create_model_from_pretrained(NAME)
+
+
+@pytest.mark.parametrize(
+    "name, options, said",
+    [
+        (NAME, {"precision": "fp61"}, "Did you mean fp16"),
+        (NAME, {"init_logit_bais": 1}, "Did you mean init_logit_bias"),
+        ("tiny-coca", {}, "CoCa models are not supported yet"),
+        ("hf-hub:org/model", {}, "local-dir:PATH"),
+    ],
+)
+def test_what_cannot_be_built_is_refused_in_a_sentence(name, options, said):
+    with pytest.raises(ConfigError, match=said):
+        open_clip.create_model(name, **options)
+
+
+def test_older_keywords_are_taken():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        open_clip.create_model(NAME, jit=True, pretrained_hf=False)
+
+
+def test_transforms_come_with_the_settings_asked_for(weights_file):
+    model, train, val = open_clip.create_model_and_transforms(
+        NAME, image_mean=(0.1, 0.2, 0.3), image_resize_mode="squash", aug_cfg={"scale": (0.5, 1.0)}
+    )
+    assert model.visual.preprocess_cfg["size"] == (32, 32)
+    assert model.visual.preprocess_cfg["resize_mode"] == "squash"
+    assert model.visual.image_mean == (0.1, 0.2, 0.3)
+    assert tuple(train.transforms[0].scale) == (0.5, 1.0)
+    assert val.transforms[0].size in (32, (32, 32))
+    _, same = open_clip.create_model_from_pretrained(NAME, weights_file)
+    assert len(same.transforms) >= 4
+    alone = open_clip.create_model_from_pretrained(NAME, weights_file, return_transform=False)
+    assert isinstance(alone, open_clip.CLIP)

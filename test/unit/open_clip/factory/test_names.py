@@ -1,0 +1,53 @@
+import json
+
+import pytest
+
+import open_clip
+from open_clip.errors import ConfigError, ModelNotFound
+from open_clip.factory import parse_model_name
+from tiny_models import tiny_config, write_config
+
+
+def test_names_are_split_into_scheme_and_rest():
+    assert parse_model_name("ViT-B/32") == (None, "ViT-B-32")
+    assert parse_model_name("local-dir:/a/b") == ("local-dir", "/a/b")
+    assert parse_model_name("hf-hub:org/repo") == ("hf-hub", "org/repo")
+    with pytest.raises(ValueError, match="nothing after"):
+        parse_model_name("local-dir:")
+
+
+def test_models_are_listed_in_natural_order():
+    names = open_clip.list_models()
+    assert names.index("ViT-B-16") < names.index("ViT-B-32") < names.index("ViT-L-14")
+    assert "ViT-tiny-16-64" in names
+
+
+def test_a_config_is_a_copy():
+    config = open_clip.get_model_config("ViT-B-32")
+    config["vision_cfg"]["layers"] = 1
+    assert open_clip.get_model_config("ViT-B/32")["vision_cfg"]["layers"] == 12
+    assert open_clip.get_model_config("nothing-of-that-name") is None
+
+
+def test_configs_of_a_file_or_folder_join_the_list(tmp_path):
+    open_clip.add_model_config(write_config(tmp_path, "added-file", tiny_config()))
+    (tmp_path / "folder").mkdir()
+    write_config(tmp_path / "folder", "added-folder", tiny_config())
+    (tmp_path / "folder" / "other.json").write_text(json.dumps({"embed_dim": 1}))
+    open_clip.add_model_config(tmp_path / "folder")
+    assert {"added-file", "added-folder"} <= set(open_clip.list_models())
+    assert "other" not in open_clip.list_models()
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}"])
+def test_a_file_that_is_no_config_is_refused_by_name(tmp_path, content):
+    path = tmp_path / "broken.json"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=r"broken\.json"):
+        open_clip.add_model_config(path)
+
+
+def test_an_unknown_model_is_answered_with_the_nearest_names():
+    with pytest.raises(ModelNotFound, match="Did you mean ViT-B-32") as caught:
+        open_clip.create_model("ViT-B-33")
+    assert len(str(caught.value)) < 300
