@@ -101,7 +101,7 @@ def _print_how_to_go_on(logs_dir: Path, options: argparse.Namespace) -> None:
         return
     command = options.again.rstrip()
     separator = "" if " -- " in f"{command} " else " --"
-    print(f"Go on with: {command}{separator} --name {metrics.parent.name} --resume latest", file=sys.stderr)
+    print(f"Go on with the wrapper: {command}{separator} --name {metrics.parent.name} --resume latest", file=sys.stderr)
 
 
 def _newest(logs_dir: Path, name: str, since: int) -> Path | None:

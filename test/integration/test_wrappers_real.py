@@ -112,7 +112,7 @@ def test_a_stop_saves_and_the_printed_command_goes_on(script: str, data: Path, t
     _, said = process.communicate(timeout=120)
 
     assert process.returncode == 75, said
-    again = re.search(r"Go on with: (bash .*)", said)
+    again = re.search(r"Go on with the wrapper: (bash .*)", said)
     assert again is not None
     done = _run(["bash", "-c", again[1]])
     assert done.returncode == 0, done.stderr

@@ -157,7 +157,7 @@ def test_a_stopped_run_says_how_to_go_on(wrapper: Wrapper) -> None:
     done = wrapper.run(STAND_IN_STATUS="75")
 
     assert "--name my-run --resume latest" in done.stderr
-    assert "Go on with: bash " in done.stderr
+    assert "Go on with the wrapper: bash " in done.stderr
     assert str(wrapper.script) in done.stderr
 
 
