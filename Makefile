@@ -20,7 +20,8 @@ QUICKSTART_SET := examples/flickr30k-emoji
 QUICKSTART_DIR := test/output/quickstart
 QUICKSTART_PARAMETERS := --pretrain_model=none --model=ViT-tiny-16-64 --batch_size=128 --epochs=5 --lr=1e-3 \
 	--warmup=50 --workers=2
-QUICKSTART_FLAGS :=
+# A line every tenth step leaves room for the progress bar; the speed is measured over all of them.
+QUICKSTART_FLAGS := --log-every-n-steps 10
 
 .PHONY: help
 help: ## list the commands
