@@ -2,8 +2,8 @@
 
     export PYTHONPATH=$(python test/support/npu_simulator/build.py)
 
-The library is kept under ``.cache/npu-simulator/`` by torch version, Python, compiler and source; a change of any builds
-anew. Needs g++ 12 or newer and ninja. Two jobs at most, at low priority.
+The library is kept under ``.cache/npu-simulator/`` by torch version, Python, compiler and source; a change of any
+builds anew. Needs g++ 12 or newer and ninja. Two jobs at most, at low priority.
 """
 
 import fcntl
@@ -19,7 +19,14 @@ SOURCES = sorted((HERE / "csrc").glob("*.cpp"))
 SITE = HERE / "site"
 CACHE = HERE.parents[2] / ".cache" / "npu-simulator"
 MODULE = "npusim_native"
-FLAGS = ["-O1", "-g0", "-std=c++20", "-DAT_PER_OPERATOR_HEADERS", "-Wno-deprecated-declarations", "-Wno-stringop-overflow"]
+FLAGS = [
+    "-O1",
+    "-g0",
+    "-std=c++20",
+    "-DAT_PER_OPERATOR_HEADERS",
+    "-Wno-deprecated-declarations",
+    "-Wno-stringop-overflow",
+]
 
 
 def python_path() -> str:

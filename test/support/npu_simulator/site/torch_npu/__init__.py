@@ -1,7 +1,7 @@
 """A stand-in for Ascend's torch_npu on host memory: the device ``npu``, ``torch.npu`` and the backend ``hccl``.
 
-Found by ``import torch`` through its entry point, as the real one is. Written for the tests of this project; it has only
-what they reach.
+Found by ``import torch`` through its entry point, as the real one is. Written for the tests of this project; it has
+only what they reach.
 """
 
 import os

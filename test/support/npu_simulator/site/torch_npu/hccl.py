@@ -1,6 +1,7 @@
 """The collective backend ``hccl``: gloo on the host memory under npu tensors, so nothing is copied.
 
-Every call is finished when it returns. Its work holds the npu tensors themselves, because DDP's reducer reads them there.
+Every call is finished when it returns. Its work holds the npu tensors themselves, because DDP's reducer reads them
+there.
 """
 
 import npusim_native as _native
@@ -20,7 +21,9 @@ def _host(value):
     """Replace npu tensors by CPU tensors over the same memory, in nested lists too."""
     if isinstance(value, torch.Tensor):
         if value.device.type != "npu":
-            raise RuntimeError(f"hccl takes npu tensors, and got one on {value.device}; start cpu:gloo,npu:hccl for both")
+            raise RuntimeError(
+                f"hccl takes npu tensors, and got one on {value.device}; start cpu:gloo,npu:hccl for both"
+            )
         return _native.to_host(value)
     return [_host(item) for item in value]
 

@@ -1,7 +1,7 @@
 """A gradient scaler that behaves as torch_npu 2.14.0's does where that differs from torch's own.
 
-It has a static mode, whose state is the extra key ``dynamic``; it unscales with a float32 reciprocal; and it hands itself
-to the ``step`` of an optimizer that says it can scale by itself, which torch's fused optimizers say and cannot do.
+It has a static mode, whose state is the extra key ``dynamic``; it unscales with a float32 reciprocal; and it hands
+itself to the ``step`` of an optimizer that says it can scale by itself, which torch's fused ones say and cannot do.
 """
 
 import torch
@@ -12,7 +12,13 @@ class GradScaler(torch.amp.GradScaler):
     """Scale losses on the npu."""
 
     def __init__(
-        self, init_scale=2.0**16, growth_factor=2.0, backoff_factor=0.5, growth_interval=2000, dynamic=True, enabled=True
+        self,
+        init_scale=2.0**16,
+        growth_factor=2.0,
+        backoff_factor=0.5,
+        growth_interval=2000,
+        dynamic=True,
+        enabled=True,
     ):
         if enabled and growth_factor <= 1.0:
             raise ValueError("The growth factor must be > 1.0.")

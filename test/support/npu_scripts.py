@@ -1,0 +1,258 @@
+"""What runs inside a process that sees simulated NPUs (or real ones): ``python npu_scripts.py NAME``.
+
+Each function raises when something is wrong and prints one line of JSON when all is well.
+"""
+
+import json
+import os
+import sys
+import tempfile
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class TwoTowers(nn.Module):
+    """A CLIP in miniature: patch embedding, attention, causal text attention, contrastive loss."""
+
+    def __init__(self, dropout=0.0):
+        super().__init__()
+        self.patch = nn.Conv2d(3, 32, 8, 8, bias=False)
+        self.position = nn.Parameter(torch.randn(16, 32) * 0.02)
+        self.attention = nn.MultiheadAttention(32, 4, batch_first=True)
+        self.norm = nn.LayerNorm(32)
+        self.tokens = nn.Embedding(50, 32)
+        self.dropout = nn.Dropout(dropout)
+        self.scale = nn.Parameter(torch.tensor(2.65))
+
+    def forward(self, images, texts):
+        image = self.patch(images).flatten(2).transpose(1, 2) + self.position
+        hidden = self.norm(image)
+        image = self.dropout(image + self.attention(hidden, hidden, hidden, need_weights=False)[0]).mean(1)
+        text = self.tokens(texts)
+        heads = text.unflatten(-1, (4, 8)).transpose(1, 2)
+        text = text + F.scaled_dot_product_attention(heads, heads, heads, is_causal=True).transpose(1, 2).flatten(2)
+        text = text[torch.arange(len(text), device=text.device), texts.argmax(-1)]
+        return F.normalize(image, dim=-1), F.normalize(text, dim=-1), self.scale.exp()
+
+
+def contrastive_loss(image, text, scale):
+    """Return the symmetric cross-entropy of a batch."""
+    logits = scale * image @ text.t()
+    target = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.t(), target)) / 2
+
+
+def batches(count, rows=6, seed=1):
+    """Make the same host batches every time."""
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(count):
+        yield torch.rand(rows, 3, 32, 32, generator=generator), torch.randint(0, 50, (rows, 7), generator=generator)
+
+
+def train(kind, precision="fp32", steps=5):
+    """Train a few steps through the device room; return the losses.
+
+    The fixed loss scale lets no fp16 step overflow, so that every step counts.
+    """
+    from training.device import make_mixed_precision, resolve_precision, select_device
+
+    device = select_device(kind)
+    target = device.activate()
+    torch.manual_seed(0)
+    model = TwoTowers().to(target)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, **device.optimizer_options(model.parameters()))
+    mixed = make_mixed_precision(
+        resolve_precision(precision, device), device, target, 512 if precision == "amp" else None
+    )
+    model, optimizer = mixed.prepare(model, optimizer)
+    losses = []
+    for images, texts in batches(steps):
+        optimizer.zero_grad()
+        with mixed.autocast():
+            loss = contrastive_loss(*model(device.move(images), device.move(texts)))
+        mixed.backward(loss)
+        mixed.unscale(optimizer)
+        nn.utils.clip_grad_norm_(mixed.parameters_to_clip(model, optimizer), 1.0)
+        mixed.step(optimizer)
+        losses.append(loss.item())
+    return losses
+
+
+def losses():
+    """Compare fp32, bf16 and fp16 training on the npu with fp32 on the CPU."""
+    from training.device import select_device
+
+    names = ["fp32", "amp", *(["amp_bf16"] if select_device("npu").supports_bf16() else [])]
+    return {"cpu": train("cpu"), **{name: train("npu", name) for name in names}}
+
+
+def tensors():
+    """Exercise creation, views, indexing, random state, saving and the refusals of a device."""
+    from torch_npu.simulator import no_sync
+
+    start = torch.arange(12.0, device="npu").reshape(3, 4)
+    start[:, 1:3] += 100
+    start[[0, 1], [1, 2]] = 0
+    expected = torch.tensor([[0.0, 0, 102, 3], [4, 105, 0, 7], [8, 109, 110, 11]])
+    assert torch.equal(start.cpu(), expected)
+    grown = torch.empty(0, device="npu")
+    torch.add(start, 1, out=grown)
+    assert torch.equal(grown.cpu(), expected + 1)
+    pinned = expected.pin_memory()
+    assert pinned.is_pinned()
+    assert pinned[1:].is_pinned()
+    assert not expected.is_pinned()
+    with tempfile.TemporaryDirectory() as folder:
+        torch.save(start, f"{folder}/x.pt")
+        for where, kind in (("cpu", "cpu"), (None, "npu:0"), ("npu:1", "npu:1")):
+            loaded = torch.load(f"{folder}/x.pt", map_location=where, weights_only=True)
+            assert str(loaded.device) == kind
+            assert torch.equal(loaded.cpu(), expected)
+    state = torch.npu.get_rng_state()
+    first = torch.rand(4, device="npu")
+    torch.npu.set_rng_state(state)
+    assert torch.equal(first, torch.rand(4, device="npu"))
+    refused = {}
+    with no_sync():
+        refused["item"] = _refusal(lambda: start[0, 0].item())
+        refused["cpu"] = _refusal(start.cpu)
+    refused["mixed"] = _refusal(lambda: start + expected)
+    refused["two devices"] = _refusal(lambda: start + start.to("npu:1"))
+    refused["numpy"] = _refusal(start.numpy)
+    refused["ordinal"] = _refusal(lambda: torch.ones(1, device="npu:7"))
+    refused["float64"] = _refusal(start.double)
+    return refused
+
+
+def _refusal(call):
+    """Return the first line of what a call raises, or None."""
+    try:
+        call()
+    except (RuntimeError, TypeError) as error:
+        return str(error).splitlines()[0]
+    return None
+
+
+def loader():
+    """Read through a DataLoader with workers and pinned memory."""
+    data = torch.utils.data.TensorDataset(torch.arange(40.0))
+    torch.ones(1, device="npu")
+    seen = []
+    for (batch,) in torch.utils.data.DataLoader(data, batch_size=8, num_workers=2, pin_memory=True):
+        assert batch.is_pinned()
+        seen += batch.to("npu", non_blocking=True).tolist()
+    return seen == list(range(40))
+
+
+def _touch_device(connection):
+    connection.send(_refusal(lambda: torch.ones(1, device="npu")))
+
+
+def fork():
+    """Touch the device in a forked child of a process that has used it."""
+    from torch.multiprocessing import get_context
+
+    torch.ones(1, device="npu")
+    context = get_context("fork")
+    here, there = context.Pipe()
+    child = context.Process(target=_touch_device, args=(there,))
+    child.start()
+    answer = here.recv()
+    child.join()
+    return answer
+
+
+def census():
+    """Count the operators of one training step."""
+    from torch_npu.simulator import op_census
+
+    train("npu", "amp", steps=1)
+    with op_census() as counts:
+        train("npu", "amp", steps=1)
+    return counts
+
+
+def memory():
+    """Ask for more memory than the device has."""
+    from training.device import select_device
+
+    device = select_device("npu")
+    device.activate()
+    try:
+        torch.empty(2**30, device="npu")
+    except RuntimeError as error:
+        return device.is_out_of_memory(error)
+    return None
+
+
+def distributed():
+    """Train under DDP over hccl in amp; check collectives, autograd through all_gather, and equal weights."""
+    import torch.distributed as dist
+    from torch.distributed.nn.functional import all_gather as all_gather_with_gradient
+    from torch.nn.parallel import DistributedDataParallel
+
+    from training.device import make_mixed_precision, resolve_precision, select_device
+
+    rank = int(os.environ["RANK"])
+    device = select_device("npu")
+    target = device.activate(rank)
+    dist.init_process_group(device.collective_backend, device_id=target)
+    torch.manual_seed(rank)
+    model = TwoTowers().to(target)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, **device.optimizer_options(model.parameters()))
+    mixed = make_mixed_precision(resolve_precision("amp", device), device, target)
+    model, optimizer = mixed.prepare(model, optimizer)
+    model = DistributedDataParallel(model, device_ids=[rank], static_graph=True)
+    for images, texts in batches(4, seed=rank):
+        optimizer.zero_grad()
+        with mixed.autocast():
+            image, text, scale = model(device.move(images), device.move(texts))
+            image, text = (torch.cat(all_gather_with_gradient(features)) for features in (image, text))
+            loss = contrastive_loss(image, text, scale)
+        mixed.backward(loss)
+        mixed.unscale(optimizer)
+        nn.utils.clip_grad_norm_(mixed.parameters_to_clip(model, optimizer), 1.0)
+        mixed.step(optimizer)
+    weights = nn.utils.parameters_to_vector(model.parameters()).detach()
+    gathered = [torch.empty_like(weights) for _ in range(2)]
+    dist.all_gather(gathered, weights)
+    assert torch.equal(*gathered), "the ranks' weights differ"
+    _check_collectives(dist, rank, target)
+    dist.destroy_process_group()
+    return {"loss": loss.item(), "weights": float(weights.norm())}
+
+
+def _check_collectives(dist, rank, target):
+    value = torch.full((2,), float(rank + 1), device=target)
+    whole = torch.empty(4, device=target)
+    dist.all_gather_into_tensor(whole, value)
+    assert whole.tolist() == [1, 1, 2, 2]
+    part = torch.empty(2, device=target)
+    dist.reduce_scatter_tensor(part, whole)
+    assert part.tolist() == [2 * (rank + 1)] * 2
+    swapped = torch.empty(2, device=target)
+    dist.all_to_all_single(swapped, value)
+    assert swapped.tolist() == [1, 2]
+    dist.broadcast(value, src=1)
+    assert value.tolist() == [2, 2]
+    dist.reduce(value, dst=0)
+    if rank == 0:
+        assert value.tolist() == [4, 4]
+        dist.send(value, dst=1)
+    else:
+        dist.recv(value, src=0)
+        assert value.tolist() == [4, 4]
+    objects = [None, None]
+    dist.all_gather_object(objects, {"rank": rank})
+    assert objects == [{"rank": 0}, {"rank": 1}]
+    host = torch.ones(1)
+    dist.all_reduce(host)
+    assert host.item() == 2
+    dist.barrier()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    print(json.dumps(globals()[sys.argv[1]]()))
