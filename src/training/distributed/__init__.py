@@ -6,6 +6,7 @@ from training.distributed.collectives import (
     broadcast_object,
     gather_objects,
     gather_rows,
+    mean_over_processes,
     reduce_flags,
 )
 from training.distributed.env import World, world_from_environment
@@ -20,6 +21,7 @@ __all__ = [
     "broadcast_object",
     "gather_objects",
     "gather_rows",
+    "mean_over_processes",
     "reduce_flags",
     "start_process_group",
     "stop_process_group",

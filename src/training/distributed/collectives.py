@@ -62,6 +62,15 @@ def reduce_flags(flags: torch.Tensor, world: World) -> torch.Tensor:
     return flags
 
 
+def mean_over_processes(values: torch.Tensor, world: World) -> torch.Tensor:
+    """Average a small float tensor over all processes, in place on the device."""
+    if world.is_distributed:
+        # Sum and divide: not every backend has an average.
+        dist.all_reduce(values)
+        values /= world.world_size
+    return values
+
+
 def barrier(world: World) -> None:
     """Wait until every process is here."""
     if world.is_distributed:

@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import time
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -11,14 +12,19 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class StopRequest:
-    """Context in which the first signal asks for an orderly stop and the second ends the process at once.
+    """Context in which the first signal asks for an orderly stop and a later one ends the process at once.
+
+    Ctrl-C under torchrun reaches a process twice, from the terminal and from torchrun: what comes within ``echo_s``
+    seconds of the first signal is the same request.
 
     Attributes:
         signal_name: Name of the signal that asked, or None while none came.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, echo_s: float = 3.0) -> None:
         self.signal_name: str | None = None
+        self._echo_s = echo_s
+        self._asked_at = 0.0
         self._pid = os.getpid()
         self._previous: dict[signal.Signals, object] = {}
 
@@ -44,8 +50,10 @@ class StopRequest:
             # A forked loader worker inherited this handler: it has nothing to save.
             os._exit(128 + number)
         if self.signal_name is None:
-            self.signal_name = name
+            self.signal_name, self._asked_at = name, time.monotonic()
             _LOG.warning("%s: stopping after this step; a second signal ends the run at once.", name)
+            return
+        if time.monotonic() - self._asked_at < self._echo_s:
             return
         _LOG.warning("%s again: leaving without saving.", name)
         os._exit(128 + number)

@@ -14,10 +14,17 @@ def test_the_first_signal_only_asks_and_handlers_are_put_back():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_the_second_signal_ends_the_process():
+def test_an_echo_of_the_signal_is_the_same_request():
+    with StopRequest() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.signal_name == "SIGINT"
+
+
+def test_a_later_signal_ends_the_process():
     child = os.fork()
     if child == 0:
-        with StopRequest():
+        with StopRequest(echo_s=0.0):
             os.kill(os.getpid(), signal.SIGUSR1)
             os.kill(os.getpid(), signal.SIGUSR1)
             os._exit(0)
