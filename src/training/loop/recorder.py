@@ -1,7 +1,7 @@
 """What the loop tells about itself; the report room listens, so the loop knows no file format."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from training.loop.state import Progress
 
@@ -39,11 +39,11 @@ class StepRecord:
 class Recorder(Protocol):
     """Receives what happens in a run, on the master process."""
 
-    def start_epoch(self, progress: Progress, num_batches: int) -> None:
+    def start_epoch(self, progress: Progress) -> None:
         """Hear that an epoch begins or goes on."""
 
-    def tick(self, batches: int, step_time_s: float) -> None:
-        """Hear that a step was taken, at little cost; its loss may not be known yet."""
+    def tick(self, progress: Progress, lr: float, samples: int, step_time_s: float) -> None:
+        """Hear that a step of so many rows was taken, at little cost; its loss may not be known yet."""
 
     def step(self, record: StepRecord) -> None:
         """Hear the figures of a logged step."""
@@ -51,30 +51,18 @@ class Recorder(Protocol):
     def end_epoch(self) -> None:
         """Hear that the epoch's last step is done."""
 
-    def evaluation(self, epoch: int, step: int, metrics: dict[str, float], seconds: float) -> None:
-        """Hear the metrics after ``epoch`` completed epochs."""
-
-    def event(self, name: str, **detail: Any) -> None:
-        """Hear of something rare: a checkpoint, a resume, an unusable sample, a stop."""
-
 
 class SilentRecorder:
     """Recorder of every process but the master."""
 
-    def start_epoch(self, progress: Progress, num_batches: int) -> None:
+    def start_epoch(self, progress: Progress) -> None:
         """Ignore."""
 
-    def tick(self, batches: int, step_time_s: float) -> None:
+    def tick(self, progress: Progress, lr: float, samples: int, step_time_s: float) -> None:
         """Ignore."""
 
     def step(self, record: StepRecord) -> None:
         """Ignore."""
 
     def end_epoch(self) -> None:
-        """Ignore."""
-
-    def evaluation(self, epoch: int, step: int, metrics: dict[str, float], seconds: float) -> None:
-        """Ignore."""
-
-    def event(self, name: str, **detail: Any) -> None:
         """Ignore."""

@@ -8,9 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import torch
+
 from open_clip.errors import NumericsError, Preempted
 from training.data import Batch, TrainLoader
-from training.distributed import World
+from training.distributed import World, mean_over_processes
 from training.loop.guard import StepGuard
 from training.loop.recorder import Recorder, StepRecord
 from training.loop.state import Progress, RunningMean
@@ -99,7 +101,7 @@ class Trainer:
     def _train_epoch(self) -> bool:
         """Train to the end of the epoch; tell whether a stop was asked for in its last steps."""
         progress, clock = self.progress, self._clock
-        self.recorder.start_epoch(progress, self.loader.num_batches)
+        self.recorder.start_epoch(progress)
         clock.start()
         for batches in self._batches_of_steps():
             received = [self.actions.receive(batch) for batch in batches]
@@ -113,7 +115,7 @@ class Trainer:
             stopping = self._read_flags()
             self.guard.post(result.total)
             is_last = progress.batch >= self.loader.num_batches
-            self.recorder.tick(len(batches), clock.step_done())
+            self.recorder.tick(progress, lr, len(batches) * self.global_batch, clock.step_done())
             if progress.step % self.plan.log_every_n_steps == 0 or is_last:
                 self._record(result, lr, len(batches))
             if (stopping or self._save_is_due()) and not is_last:
@@ -151,9 +153,10 @@ class Trainer:
     def _record(self, result: StepResult, lr: float, num_batches: int) -> None:
         progress = self.progress
         rows = num_batches * self.global_batch
-        values = {name: float(value) for name, value in result.losses.items()}
-        values["loss"] = float(result.total)
-        for name, value in values.items():
+        # One read for all figures; under --local-loss each process knows only its rows' share of the loss.
+        on_device = torch.stack([*(value.float() for value in result.losses.values()), result.total])
+        values = mean_over_processes(on_device, self.world).tolist()
+        for name, value in zip([*result.losses, "loss"], values, strict=True):
             progress.losses.setdefault(name, RunningMean()).update(value, rows)
         data_time_s, step_time_s = self._clock.take_means()
         self.recorder.step(

@@ -1,0 +1,251 @@
+"""Tell everyone who listens what happens in a run: console, log file, metrics.jsonl, TensorBoard, report.
+
+Only the master process has a journal that speaks. What a line looks like is the report room's business.
+"""
+
+import contextlib
+import json
+import logging
+import platform
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import open_clip
+from training.build import Parts, Place, count_parameters
+from training.evaluate import Gallery, save_gallery
+from training.loop import Progress, Recorder, RunningMean, SilentRecorder, StepRecord
+from training.params import ReportParams, RunParams
+from training.report.console import TrainLine, format_eval_line, format_train_line, setup_logging
+from training.report.html import write_report
+from training.report.jsonl import MetricsWriter, read_metrics
+from training.report.progress import ProgressBar
+from training.report.summary import StepTimes, build_summary, format_summary
+from training.report.tensorboard import TensorBoardWriter
+from training.run_folder import RunFolder
+
+_LOG = logging.getLogger(__name__)
+
+
+class Journal:
+    """What the master process says of a run; on the others every method does nothing.
+
+    Attributes:
+        recorder: Hears the loop.
+        gallery: Examples of the newest evaluation, for the report.
+    """
+
+    def __init__(self, folder: RunFolder, report: ReportParams, *, is_master: bool) -> None:
+        self._loop = _LoopRecorder(self, report.log_format)
+        self.recorder: Recorder = self._loop if is_master else SilentRecorder()
+        self.gallery: Gallery | None = None
+        self.times = StepTimes(global_batch=0)
+        self._folder = folder
+        self._is_master = is_master
+        self._started = time.monotonic()
+        self._world_size = 1
+        self._device = ""
+        self._progress = Progress()
+        self._metrics: dict[str, float] | None = None
+        self._lines = MetricsWriter(folder.metrics) if is_master and folder.metrics is not None else None
+        self._wants_board = is_master and folder.tensorboard is not None and _wants_tensorboard(report)
+        self._board: TensorBoardWriter | None = None
+
+    def begin(
+        self, params: RunParams, place: Place, parts: Parts, progress: Progress, resumed_from: Path | None
+    ) -> None:
+        """Say what is about to run, and forget what a resumed run is going to say again."""
+        if not self._is_master:
+            return
+        global_batch = params.data.batch_size * place.world.world_size * params.optim.accum_freq
+        info = place.device.info()
+        self._world_size, self._device, self._progress = place.world.world_size, info.name, progress
+        self.times.global_batch = global_batch
+        if self._lines is not None and resumed_from is not None:
+            self._lines.truncate_after(progress.step)
+        if self._wants_board and self._folder.tensorboard is not None:
+            resumed_step = None if resumed_from is None else progress.step
+            self._board = TensorBoardWriter(self._folder.tensorboard, resumed_step)
+        loader = parts.train_loader
+        if loader is not None:
+            steps = -(-loader.num_batches // params.optim.accum_freq) * params.schedule.epochs
+            self._loop.bar = ProgressBar(steps, first_step=progress.step, epochs=params.schedule.epochs)
+        self.write(
+            "run",
+            schema=1,
+            device=vars(info),
+            world_size=place.world.world_size,
+            global_batch=global_batch,
+            precision=parts.mixed.precision.describe(),
+            versions={
+                "open_clip": open_clip.__version__,
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+            },
+            num_parameters=count_parameters(parts),
+            train=None if loader is None else {"num_samples": loader.num_samples, "num_batches": loader.num_batches},
+            resumed_from=None if resumed_from is None else str(resumed_from),
+        )
+        if resumed_from is not None:
+            self.event("resume", path=str(resumed_from))
+
+    def has_evaluation(self, epoch: int) -> bool:
+        """Tell whether the run's file already has the metrics after so many epochs."""
+        if self._folder.metrics is None:
+            return False
+        return any(line.get("epoch") == epoch for line in read_metrics(self._folder.metrics, "eval"))
+
+    def event(self, name: str, **detail: Any) -> None:
+        """Note something rare."""
+        if self._lines is not None:
+            self._lines.event(name, self._progress.step, **detail)
+
+    def evaluation(self, metrics: dict[str, float], seconds: float) -> None:
+        """Note the metrics after the completed epochs."""
+        if not self._is_master:
+            return
+        epoch = self._progress.epoch
+        self._metrics = {**metrics, "epoch": epoch}
+        _LOG.info("%s", format_eval_line(self._metrics, epoch))
+        self.write("eval", epoch=epoch, step=self._progress.step, metrics=self._metrics, eval_time_s=round(seconds, 3))
+        if self._board is not None:
+            self._board.write_eval(self._metrics, epoch)
+        if self._folder.checkpoints is not None:
+            self._folder.checkpoints.mkdir(parents=True, exist_ok=True)
+            with (self._folder.checkpoints / "results.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(self._metrics) + "\n")
+
+    def step(self, record: StepRecord, line: TrainLine) -> None:
+        """Note the figures of a logged step."""
+        fields = {
+            "epoch": record.epoch,
+            "step": record.step,
+            "epoch_step": record.batch,
+            "samples_seen": record.samples_seen,
+            "lr": record.lr,
+            "logit_scale": record.logit_scale,
+            "loss": record.losses["loss"][0],
+            "loss_avg": record.losses["loss"][1],
+            "losses": {name: last for name, (last, _) in record.losses.items() if name != "loss"},
+            "data_time_s": round(record.data_time_s, 6),
+            "step_time_s": round(record.step_time_s, 6),
+            "samples_per_s": line.samples_per_s,
+            "samples_per_s_per_device": line.samples_per_s_per_device,
+        }
+        self.write("train", **fields)
+        if self._board is not None:
+            self._board.write_train(fields)
+
+    def write(self, kind: str, **fields: Any) -> None:
+        """Append a line to metrics.jsonl."""
+        if self._lines is not None:
+            self._lines.write(kind, **fields)
+
+    def finish(self, status: str, checkpoint: Path | None) -> None:
+        """Write summary and report and print the figures that end a run."""
+        if not self._is_master:
+            return
+        root = self._folder.root
+        losses = self._loop.last_loss
+        self._loop.close()
+        summary = build_summary(
+            self.times,
+            epochs=self._progress.epoch,
+            e2e_time_s=time.monotonic() - self._started,
+            loss=None if losses is None else losses.mean,
+            last_loss=None if losses is None else losses.last,
+            metrics=self._metrics,
+            device=self._device,
+            world_size=self._world_size,
+            status=status,
+            checkpoint=None if checkpoint is None else str(checkpoint),
+            report=None if root is None else str(root / "report.html"),
+        )
+        self.write("summary", **summary)
+        if root is not None:
+            (root / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+            if self.gallery is not None:
+                save_gallery(self.gallery, root / "gallery.json")
+            write_report(root)
+        _LOG.info("\n%s", format_summary(summary))
+
+    def close(self) -> None:
+        """Close the bar and the files."""
+        self._loop.close()
+        if self._lines is not None:
+            self._lines.close()
+        if self._board is not None:
+            self._board.close()
+
+
+class _LoopRecorder:
+    """Turns what the loop tells into log lines, the progress bar and the journal's files."""
+
+    def __init__(self, journal: Journal, log_format: str) -> None:
+        self.journal = journal
+        self.log_format = log_format
+        self.last_loss: RunningMean | None = None
+        self.bar: ProgressBar | None = None
+
+    def start_epoch(self, progress: Progress) -> None:
+        """Log the start of an epoch."""
+        _LOG.info("Start epoch %d", progress.epoch)
+
+    def tick(self, progress: Progress, lr: float, samples: int, step_time_s: float) -> None:
+        """Count the step's time and move the bar."""
+        self.journal.times.add(step_time_s)
+        if self.bar is not None:
+            loss = None if self.last_loss is None else self.last_loss.last
+            self.bar.update(progress.step, epoch=progress.epoch, loss=loss, lr=lr, samples_per_s=samples / step_time_s)
+
+    def step(self, record: StepRecord) -> None:
+        """Log a step."""
+        rate = record.samples_per_step / record.step_time_s
+        last, mean = record.losses["loss"]
+        self.last_loss = RunningMean(last, mean, 1.0)
+        line = TrainLine(
+            epoch=record.epoch,
+            samples=record.epoch_samples,
+            samples_per_epoch=record.num_samples,
+            percent=100.0 * record.batch / record.num_batches,
+            data_time_s=record.data_time_s,
+            step_time_s=record.step_time_s,
+            samples_per_s=rate,
+            samples_per_s_per_device=rate / record.world_size,
+            lr=record.lr,
+            logit_scale=record.logit_scale,
+            losses=record.losses,
+        )
+        _LOG.info("%s", format_train_line(line, self.log_format))
+        self.journal.step(record, line)
+
+    def end_epoch(self) -> None:
+        """Nothing to do: one bar spans all epochs."""
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+
+@contextlib.contextmanager
+def open_journal(report: ReportParams, place: Place) -> Iterator[Journal]:
+    """Open logging and the journal of a process, and close them whatever happens."""
+    world, folder = place.world, place.folder
+    log_path = folder.log if world.is_master else None
+    if report.log_local and world.local_rank == 0 and not world.is_master and folder.root is not None:
+        log_path = folder.root / f"out-{world.rank}.log"
+    setup_logging(log_path, logging.DEBUG if report.debug else logging.INFO, rank=world.rank)
+    journal = Journal(folder, report, is_master=world.is_master)
+    try:
+        yield journal
+    finally:
+        journal.close()
+
+
+def _wants_tensorboard(report: ReportParams) -> bool:
+    return "tensorboard" in report.report_to or "all" in report.report_to.split(",")

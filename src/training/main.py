@@ -1,0 +1,72 @@
+"""Train, fine-tune or evaluate: ``python -m training.main --help``. Parses, runs, and maps errors to exit statuses."""
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from open_clip.errors import OpenClipError
+from training.device.startup import import_torch
+from training.params import check_rules, parse_args
+from training.report.console import setup_logging
+
+_LOG = logging.getLogger(__name__)
+_STATUS_FILE = "OPEN_CLIP_STATUS_FILE"
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the trainer.
+
+    Args:
+        args: Words of the command line; the program's own when None.
+
+    Returns:
+        The exit status: 0 done, 2 wrong flags, 3 data, 4 checkpoint, 5 numerics, 6 device, 75 stopped on request and
+        resumable.
+    """
+    setup_logging(None)
+    try:
+        namespace = parse_args(args)
+        check_rules(namespace)
+        import_torch()
+        from training.session import run_session
+
+        run_session(namespace)
+        status = 0
+    except OpenClipError as error:
+        _LOG.error("%s", "\n".join([str(error), *getattr(error, "__notes__", [])]))
+        status = error.exit_status
+    except SystemExit as left:
+        status = left.code if isinstance(left.code, int) else 2
+    except BaseException:
+        _leave_status(1)
+        raise
+    _leave_status(status)
+    return status
+
+
+def random_seed(seed: int = 42, rank: int = 0) -> None:
+    """Seed Python, NumPy and torch with ``seed + rank``, as upstream's function of this name does."""
+    import random
+
+    import numpy as np
+    import torch
+
+    torch.manual_seed(seed + rank)
+    np.random.seed(seed + rank)
+    random.seed(seed + rank)
+
+
+def _leave_status(status: int) -> None:
+    """Tell the wrapper scripts the status of the first process that failed: torchrun itself always returns 1."""
+    path = os.environ.get(_STATUS_FILE)
+    if not path or status == 0:
+        return
+    # "x": the first writer wins, since its fellows fail of it.
+    with contextlib.suppress(FileExistsError), open(path, "x", encoding="utf-8") as file:
+        file.write(f"{status}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""The run folder: its name, its place, and the text files that describe the run."""
+
+import argparse
+import datetime
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from open_clip.errors import ConfigError
+from training.params import CheckpointParams, write_settings
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of one run; ``root`` is None when nothing is to be written.
+
+    Source: layout of open_clip 3.3.0 (``out.log, params.txt, checkpoints, tensorboard``); the other files are ours.
+    """
+
+    name: str
+    root: Path | None
+
+    @property
+    def checkpoints(self) -> Path | None:
+        """Folder of the checkpoints."""
+        return self._path("checkpoints")
+
+    @property
+    def log(self) -> Path | None:
+        """Log of the master process."""
+        return self._path("out.log")
+
+    @property
+    def metrics(self) -> Path | None:
+        """One JSON object a line: what ``training.report`` reads."""
+        return self._path("metrics.jsonl")
+
+    @property
+    def tensorboard(self) -> Path | None:
+        """Folder of TensorBoard's event files."""
+        return self._path("tensorboard")
+
+    @property
+    def bad_samples(self) -> Path | None:
+        """List of unusable rows, one JSON object a line; all processes append to it."""
+        return self._path("bad_samples.jsonl")
+
+    def _path(self, name: str) -> Path | None:
+        return None if self.root is None else self.root / name
+
+
+def choose_name(args: argparse.Namespace) -> str:
+    """Give the run's name: ``--name``, or date, model and main settings as upstream writes them."""
+    if args.name is not None:
+        if not args.name.strip() or "/" in args.name or args.name in (".", ".."):
+            raise ConfigError(f"--name {args.name!r} must be a plain folder name; --logs-dir says where it goes.")
+        return str(args.name)
+    date = datetime.datetime.now().strftime("%Y_%m_%d-%H_%M_%S")
+    model = re.sub(r"[^\w.-]", "-", args.model)
+    parts = (
+        date,
+        f"model_{model}",
+        f"lr_{args.lr}",
+        f"b_{args.batch_size}",
+        f"j_{args.workers}",
+        f"p_{args.precision}",
+    )
+    return "-".join(parts)
+
+
+def open_folder(params: CheckpointParams, name: str, *, is_master: bool) -> RunFolder:
+    """Make the run folder, or find it again when resuming.
+
+    Raises:
+        ConfigError: When a run of this name is there already and ``--resume`` was not given.
+    """
+    if params.logs_dir.lower() == "none":
+        return RunFolder(name, None)
+    folder = RunFolder(name, Path(params.logs_dir).expanduser().resolve() / name)
+    assert folder.root is not None
+    if not is_master:
+        return folder
+    if params.resume is None and folder.log is not None and folder.log.exists():
+        raise ConfigError(
+            f"a run named {name} is already in {folder.root.parent}. Give another --name, or --resume latest to go on "
+            "with it."
+        )
+    try:
+        folder.root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--logs-dir: cannot make {folder.root}: {error.strerror}. Choose another folder.") from error
+    return folder
+
+
+def describe_run(folder: RunFolder, args: argparse.Namespace) -> None:
+    """Write ``params.txt`` (upstream's form) and ``config.yaml`` (what ``--config`` reads)."""
+    if folder.root is None:
+        return
+    lines = [f"{name}: {value}\n" for name, value in sorted(vars(args).items())]
+    (folder.root / "params.txt").write_text("".join(lines), encoding="utf-8")
+    write_settings(args, folder.root / "config.yaml")

@@ -1,0 +1,230 @@
+"""One start of the trainer, from parsed flags to the last report; what main calls and nothing else knows."""
+
+import argparse
+import contextlib
+import logging
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from open_clip.errors import CheckpointError, DeviceError, Preempted
+from training.build import Parts, Place, build_parts, make_receive
+from training.checkpoint import Keeper, Trained, collect
+from training.device import Device, select_device
+from training.distributed import (
+    StopRequest,
+    barrier,
+    broadcast_object,
+    start_process_group,
+    stop_process_group,
+    world_from_environment,
+)
+from training.evaluate import build_gallery, evaluate_pairs
+from training.journal import Journal, open_journal
+from training.loop import Actions, Plan, StepGuard, Stepper, Trainer
+from training.optim import build_schedule
+from training.params import RunParams
+from training.resume import order_of, resume
+from training.run_folder import choose_name, describe_run, open_folder
+
+_LOG = logging.getLogger(__name__)
+
+
+def run_session(args: argparse.Namespace) -> None:
+    """Train, or only evaluate, as the flags say.
+
+    Raises:
+        OpenClipError: One of its kinds; each carries the exit status of the program.
+    """
+    params = RunParams.from_namespace(args)
+    world = world_from_environment()
+    device = select_device(params.hardware.device)
+    own_index = world.is_distributed and not params.distributed.no_set_device_rank
+    torch_device = device.activate(world.local_rank if own_index else None)
+    with StopRequest() as stop:
+        start_process_group(
+            device,
+            world,
+            backend=params.distributed.dist_backend,
+            init_method=params.distributed.dist_url,
+            timeout_s=params.distributed.dist_timeout_s,
+        )
+        name = broadcast_object(choose_name(args), world)
+        folder = open_folder(params.checkpoint, name, is_master=world.is_master)
+        place = Place(device, torch_device, world, folder)
+        with open_journal(params.report, place) as journal, _explain_out_of_memory(device, params):
+            if world.is_master:
+                describe_run(folder, args)
+            Session(params, place, journal, stop).run()
+        stop_process_group()
+
+
+class Session:
+    """A run in the making: its parts, its checkpoints, its journal."""
+
+    def __init__(self, params: RunParams, place: Place, journal: Journal, stop: StopRequest) -> None:
+        self.params = params
+        self.place = place
+        self.journal = journal
+        self.stop = stop
+        self.parts: Parts = build_parts(params, place)
+        self.progress, self.resumed_from = resume(params, self.parts, place)
+        self.receive = make_receive(place, self.parts.quarantine)
+        self.keeper = self._make_keeper()
+
+    def run(self) -> None:
+        """Train what is left, evaluate where due, and end with summary and report."""
+        self.journal.begin(self.params, self.place, self.parts, self.progress, self.resumed_from)
+        try:
+            if self.parts.train_loader is None:
+                self._evaluate()
+            else:
+                if self._evaluation_is_missing():
+                    self._evaluate()
+                self._trainer().train()
+        except Preempted as stopped:
+            self.journal.event("stop", signal=self.stop.signal_name)
+            # Nobody leaves before the master has saved: torchrun ends all when one process leaves.
+            barrier(self.place.world)
+            self.journal.finish("stopped", self._newest_checkpoint())
+            raise Preempted(f"{stopped}. Go on with:\n  {resume_command(self.place)}") from None
+        self.journal.finish("finished", self._newest_checkpoint())
+
+    def _trainer(self) -> Trainer:
+        parts, params = self.parts, self.params
+        assert parts.train_loader is not None
+        assert parts.optimizer is not None
+        assert params.optim.lr is not None
+        steps = -(-parts.train_loader.num_batches // params.optim.accum_freq)
+        return Trainer(
+            Stepper(parts.task, parts.optimizer, parts.mixed, grad_clip_norm=params.optim.grad_clip_norm),
+            parts.train_loader,
+            build_schedule(params.schedule, params.optim.lr, steps),
+            plan=Plan(
+                epochs=params.schedule.epochs,
+                accum_freq=params.optim.accum_freq,
+                log_every_n_steps=params.report.log_every_n_steps,
+                save_every_n_steps=params.checkpoint.save_every_n_steps,
+            ),
+            progress=self.progress,
+            actions=Actions(self.receive, self._save_step, self._save_epoch, self._evaluate_if_due),
+            recorder=self.journal.recorder,
+            guard=StepGuard(self.stop, self.place.world),
+            world=self.place.world,
+            batch_size=params.data.batch_size,
+        )
+
+    def _save_epoch(self, in_any_case: bool) -> None:
+        params, epoch = self.params.checkpoint, self.progress.epoch
+        is_last = epoch == self.params.schedule.epochs
+        keep = is_last or in_any_case or (params.save_frequency > 0 and epoch % params.save_frequency == 0)
+        if keep or params.save_most_recent:
+            self._save(is_needed=is_last or in_any_case, epoch_end=True, keep=keep)
+
+    def _save_step(self) -> None:
+        self._save(is_needed=self.stop.requested, epoch_end=False)
+
+    def _save(self, *, is_needed: bool, epoch_end: bool, keep: bool = True) -> None:
+        """Save on the master; a full disk in mid-run is reported and training goes on."""
+        parts, place = self.parts, self.place
+        if place.folder.root is None:
+            return
+        assert parts.optimizer is not None
+        trained = Trained(parts.task.model, parts.optimizer, parts.mixed, place.device, place.world)
+        order = order_of(self.params, parts, place.world)
+        payload = collect(trained, self.progress.state_dict(), order, place.folder.name)
+        if self.keeper is None:
+            return
+        try:
+            saved = self.keeper.save_epoch(payload, keep=keep) if epoch_end else self.keeper.save_step(payload)
+        except CheckpointError as error:
+            if is_needed:
+                raise
+            _LOG.error("%s Training goes on; free space before the next save.", error)
+            self.journal.event("save_failed", reason=str(error))
+            return
+        self.journal.event("checkpoint", path=str(saved.path), seconds=round(saved.seconds, 3))
+
+    def _evaluation_is_missing(self) -> bool:
+        """Tell whether a run was cut off between the save and the evaluation of an epoch."""
+        progress = self.progress
+        if self.resumed_from is None or progress.epoch == 0 or progress.batch or not self._evaluation_is_due():
+            return False
+        seen = self.journal.has_evaluation(progress.epoch) if self.place.world.is_master else False
+        return not broadcast_object(seen, self.place.world)
+
+    def _evaluation_is_due(self) -> bool:
+        every, epoch = self.params.evaluate.val_frequency, self.progress.epoch
+        is_last = epoch == self.params.schedule.epochs
+        return self.parts.eval_loader is not None and every > 0 and (is_last or epoch % every == 0)
+
+    def _evaluate_if_due(self) -> None:
+        if self._evaluation_is_due():
+            self._evaluate()
+
+    def _evaluate(self) -> None:
+        parts, world = self.parts, self.place.world
+        assert parts.eval_loader is not None
+        assert parts.eval_table is not None
+        started = time.monotonic()
+        evaluation = evaluate_pairs(
+            parts.task,
+            parts.eval_loader,
+            self.receive,
+            world=world,
+            global_batch=self.params.data.batch_size * world.world_size,
+            autocast=parts.mixed.autocast,
+        )
+        if not world.is_master:
+            return
+        self.journal.evaluation(evaluation.metrics, time.monotonic() - started)
+        table, rows = parts.eval_table, evaluation.rows.tolist()
+        if self.params.evaluate.gallery_size:
+            self.journal.gallery = build_gallery(
+                evaluation.image_features,
+                evaluation.text_features,
+                evaluation.image_ids,
+                [table.image_path(row) for row in rows],
+                [table.caption(row) for row in rows],
+                count=self.params.evaluate.gallery_size,
+            )
+
+    def _make_keeper(self) -> Keeper | None:
+        folder, params = self.place.folder.checkpoints, self.params.checkpoint
+        if folder is None or not self.place.world.is_master or self.parts.train_loader is None:
+            return None
+        return Keeper(
+            folder, save_most_recent=params.save_most_recent, delete_previous=params.delete_previous_checkpoint
+        )
+
+    def _newest_checkpoint(self) -> Path | None:
+        return self.keeper.newest if self.keeper is not None else None
+
+
+def resume_command(place: Place) -> str:
+    """Spell the command that goes on with a run."""
+    root = place.folder.root
+    if root is None:
+        return "nothing was saved (--logs-dir None)"
+    python = shlex.quote(sys.executable)
+    launcher = f"{python} -m training.main"
+    if place.world.is_distributed:
+        launcher = f"{python} -m torch.distributed.run --nproc_per_node {place.world.local_world_size} -m training.main"
+    config, name = shlex.quote(str(root / "config.yaml")), shlex.quote(root.name)
+    return f"{launcher} --config {config} --name {name} --resume latest"
+
+
+@contextlib.contextmanager
+def _explain_out_of_memory(device: Device, params: RunParams) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if not device.is_out_of_memory(error):
+            raise
+        raise DeviceError(
+            f"the device ran out of memory at batch size {params.data.batch_size}, --precision "
+            f"{params.hardware.precision}: {' '.join(str(error).split())[:200]}. Lower --batch-size (and raise "
+            "--accum-freq to keep the global batch), add --grad-checkpointing, or use --precision amp_bf16."
+        ) from error
