@@ -4,7 +4,9 @@ Found by ``import torch`` through its entry point, as the real one is. Written f
 only what they reach.
 """
 
+import atexit
 import os
+import time
 
 _ORIGINAL_AUTOLOAD = os.environ.get("TORCH_DEVICE_BACKEND_AUTOLOAD", "1")
 # torch must not load this package again while the package imports torch.
@@ -46,5 +48,13 @@ def _autoload() -> None:
     os.environ["TORCH_DEVICE_BACKEND_AUTOLOAD"] = _ORIGINAL_AUTOLOAD
 
 
+def _let_autograd_finish() -> None:
+    # backward() returns before the device's autograd thread has dropped its last task, for which it takes the GIL; a
+    # thread that asks for the GIL while the interpreter ends aborts the process.
+    if npu.is_initialized():
+        time.sleep(0.1)
+
+
 _register_hccl()
 _autoload()
+atexit.register(_let_autograd_finish)
