@@ -73,7 +73,7 @@ def setup_logging(path: str | Path | None, level: int | str = logging.INFO, *, r
         root.removeHandler(old)
         old.close()
     line_format = LINE_FORMAT if rank == 0 else LINE_FORMAT.replace("%(message)s", f"rank {rank}: %(message)s")
-    formatter = logging.Formatter(line_format, DATE_FORMAT)
+    formatter = _LineFormatter(line_format, DATE_FORMAT)
     handlers: list[logging.Handler] = [ConsoleHandler()]
     if path is not None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -86,6 +86,13 @@ def setup_logging(path: str | Path | None, level: int | str = logging.INFO, *, r
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.captureWarnings(True)
+
+
+class _LineFormatter(logging.Formatter):
+    """Leaves no empty line after a message that brings its own line break, as Python warnings do."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return super().format(record).rstrip("\n")
 
 
 class ConsoleHandler(logging.StreamHandler):  # type: ignore[type-arg]

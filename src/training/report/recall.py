@@ -35,7 +35,7 @@ RECALL_ROWS = (
         ONE_TO_ONE,
         "text_to_image",
         "text_to_image_R@{}",
-        "Each caption must find its own picture among all rows; equal pictures do not push one another down.",
+        "Each caption must find its picture among all rows; a better picture takes as many places as it has rows.",
     ),
     RecallRow(
         ANY_CAPTION,

@@ -102,6 +102,7 @@ def format_summary(summary: Mapping[str, Any]) -> str:
     """
     title = f" Run {summary.get('status', 'ended')} "
     lines = [title.center(_RULE_WIDTH, "-"), ""]
+    lines.append(_fact("Device", f"{summary.get('world_size') or 1} x {summary.get('device', '?')}"))
     lines += [
         _fact("Throughput", _throughput(summary)),
         _fact("Loss", _losses(summary)),
@@ -134,11 +135,9 @@ def _number(value: Any, spec: str) -> str:
 
 
 def _throughput(summary: Mapping[str, Any]) -> str:
-    world_size = summary.get("world_size") or 1
-    devices = f"{world_size} x {summary.get('device', '?')}"
     return (
-        f"{_number(summary.get('fps'), ',.1f')} samples/s (last {WINDOW} steps), "
-        f"{_number(summary.get('fps_all_steps'), ',.1f')} (all), on {devices}"
+        f"{_number(summary.get('fps'), ',.1f')} samples/s over the last {WINDOW} steps, "
+        f"{_number(summary.get('fps_all_steps'), ',.1f')} over all"
     )
 
 

@@ -3,8 +3,6 @@ import logging
 import re
 import sys
 
-import pytest
-
 from training.report.console import TrainLine, format_eval_line, format_train_line, setup_logging
 
 LINE = TrainLine(
@@ -20,18 +18,6 @@ LINE = TrainLine(
     logit_scale=14.2857,
     losses={"contrastive_loss": (2.5, 3.25), "loss": (2.5, 3.25)},
 )
-
-
-@pytest.fixture(autouse=True)
-def _restore_logging():
-    root = logging.getLogger()
-    level, handlers = root.level, list(root.handlers)
-    yield
-    for handler in [one for one in root.handlers if one not in handlers]:
-        root.removeHandler(handler)
-        handler.close()
-    root.setLevel(level)
-    logging.captureWarnings(False)
 
 
 def test_the_openclip_line_is_upstreams():

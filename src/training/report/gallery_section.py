@@ -1,0 +1,116 @@
+"""The gallery part of the HTML page: pictures with their best captions and captions with their best pictures.
+
+Reads the gallery's JSON form, and trusts nothing in it: a picture is shown only when it is an inline JPEG.
+"""
+
+import re
+from typing import Any
+
+from training.report.markup import escape, section, user_text
+
+_INLINE_JPEG = re.compile(r"data:image/jpeg;base64,[A-Za-z0-9+/]+=*")
+_MAX_EXAMPLES = 100
+
+
+def gallery_section(gallery: dict[str, Any] | None) -> str:
+    """Show both kinds of examples; an empty string without any."""
+    if gallery is None:
+        return ""
+    thumbnails = gallery.get("thumbnails")
+    shelf = _Shelf(thumbnails if isinstance(thumbnails, dict) else {})
+    pictures = [_picture_example(one, shelf) for one in _mappings(gallery.get("pictures"))]
+    captions = [_caption_example(one, shelf) for one in _mappings(gallery.get("captions"))]
+    intro = (
+        f"Examples spread over {_count(gallery, 'num_images')} pictures and {_count(gallery, 'num_texts')} texts, "
+        "chosen so that both right and wrong ones are seen; how many of each says nothing of the recall. "
+        "Scores are cosine similarities."
+    )
+    return section(
+        "gallery",
+        "Gallery",
+        f'<h3>Pictures and their best captions</h3><div class="examples">{"".join(pictures)}</div>' if pictures else "",
+        f'<h3>Captions and their best pictures</h3><div class="examples">{"".join(captions)}</div>' if captions else "",
+        intro=intro,
+    )
+
+
+class _Shelf:
+    """Thumbnails by key, ready to be shown."""
+
+    def __init__(self, thumbnails: dict[str, Any]) -> None:
+        self._thumbnails = thumbnails
+
+    def show(self, key: Any) -> str:
+        found = self._thumbnails.get(str(key))
+        thumbnail = found if isinstance(found, dict) else {}
+        name, uri = thumbnail.get("name", f"picture {key}"), thumbnail.get("uri")
+        if not isinstance(uri, str) or not _INLINE_JPEG.fullmatch(uri):
+            return f'<span class="no-picture">{escape(name, 40)}<br>not readable</span>'
+        return f'<img src="{uri}" alt="{escape(name, 80)}" title="{escape(name, 80)}" decoding="async">'
+
+
+def _picture_example(example: dict[str, Any], shelf: _Shelf) -> str:
+    answers = "".join(
+        f'<li class="{_side(match)}">{_mark(match)}'
+        f'<span class="text" dir="auto">{user_text(match.get("content", ""))}</span>{_score(match)}</li>'
+        for match in _mappings(example.get("matches"))
+    )
+    own = example.get("own")
+    owned = "".join(f'<li dir="auto">{user_text(one)}</li>' for one in own) if isinstance(own, list) else ""
+    plural = "" if isinstance(own, list) and len(own) == 1 else "s"
+    fold = f"<details><summary>Its own caption{plural}</summary><ul>{owned}</ul></details>" if owned else ""
+    return (
+        f'<article class="by-picture {_side(example)}"><div class="query">{shelf.show(example.get("query"))}</div>'
+        f'<div>{_verdict(example)}<ol class="answers">{answers}</ol>{fold}</div></article>'
+    )
+
+
+def _caption_example(example: dict[str, Any], shelf: _Shelf) -> str:
+    matches = _mappings(example.get("matches"))
+    answers = [
+        f'<li class="{_side(match)}">{shelf.show(match.get("content"))}<p>{_mark(match)}{_score(match)}</p></li>'
+        for match in matches
+    ]
+    own = example.get("own")
+    if isinstance(own, list) and own and not any(match.get("is_right") is True for match in matches):
+        answers.append(f'<li class="own">{shelf.show(own[0])}<p>its picture</p></li>')
+    return (
+        f'<article class="by-caption {_side(example)}">{_verdict(example)}'
+        f'<blockquote dir="auto">{user_text(example.get("query", ""))}</blockquote>'
+        f'<ol class="strip">{"".join(answers)}</ol></article>'
+    )
+
+
+def _verdict(example: dict[str, Any]) -> str:
+    matches = _mappings(example.get("matches"))
+    place = next((index for index, one in enumerate(matches, start=1) if one.get("is_right") is True), None)
+    if place == 1:
+        said = "\u2713 right at first"
+    elif place is not None:
+        said = f"\u2717 right at place {place}"
+    else:
+        said = f"\u2717 not among the best {len(matches)}"
+    return f'<p class="verdict {_side(example)}">{said}</p>'
+
+
+def _side(item: dict[str, Any]) -> str:
+    return "right" if item.get("is_right") is True else "wrong"
+
+
+def _mark(match: dict[str, Any]) -> str:
+    symbol = "\u2713" if _side(match) == "right" else "\u2717"
+    return f'<span class="mark" aria-hidden="true">{symbol}</span><span class="unseen">{_side(match)}: </span>'
+
+
+def _score(match: dict[str, Any]) -> str:
+    score = match.get("score")
+    return f'<span class="score">{score:.3f}</span>' if isinstance(score, int | float) else ""
+
+
+def _mappings(value: Any) -> list[dict[str, Any]]:
+    return [one for one in value if isinstance(one, dict)][:_MAX_EXAMPLES] if isinstance(value, list) else []
+
+
+def _count(gallery: dict[str, Any], key: str) -> str:
+    count = gallery.get(key)
+    return f"{count:,}" if isinstance(count, int) else "the"

@@ -1,0 +1,84 @@
+"""Writes ``report.html``: one file that shows a whole run and opens without network. Changes nothing else."""
+
+import base64
+import hashlib
+import logging
+from importlib.resources import files
+from pathlib import Path
+
+from open_clip.errors import DataError
+from training.report.details import configuration, events, hardware
+from training.report.gallery_section import gallery_section
+from training.report.markup import escape
+from training.report.run_files import RunFiles, read_run
+from training.report.sections import evaluation_curves, headline, key_figures, recall_section, training_curves
+
+logger = logging.getLogger(__name__)
+
+REPORT_NAME = "report.html"
+
+_MENU = (
+    ("recall", "Retrieval"),
+    ("curves", "Training"),
+    ("evaluations", "Evaluation"),
+    ("gallery", "Gallery"),
+    ("configuration", "Configuration"),
+    ("hardware", "Hardware"),
+    ("events", "Events"),
+)
+
+
+def write_report(run_dir: str | Path) -> Path:
+    """Read a run folder and write its report, whole or not at all.
+
+    Pieces of the run that are missing (no evaluation yet, no gallery) are left out of the page.
+
+    Returns:
+        Path of the report.
+
+    Raises:
+        DataError: The folder is not there.
+    """
+    folder = Path(run_dir)
+    if not folder.is_dir():
+        raise DataError(f"no run folder at {folder}; give the folder that holds metrics.jsonl (LOGS_DIR/NAME)")
+    path = folder / REPORT_NAME
+    partial = path.with_name(path.name + ".tmp")
+    partial.write_text(render_page(read_run(folder)), encoding="utf-8")
+    partial.replace(path)
+    return path
+
+
+def render_page(run: RunFiles) -> str:
+    """Write the page of a run as HTML."""
+    parts = [
+        key_figures(run),
+        recall_section(run),
+        training_curves(run),
+        evaluation_curves(run),
+        gallery_section(run.gallery),
+        configuration(run),
+        hardware(run),
+        events(run),
+    ]
+    body = "".join(parts)
+    menu = "".join(f'<a href="#{anchor}">{name}</a>' for anchor, name in _MENU if f'<section id="{anchor}">' in body)
+    style, script = _read_part("page.css"), _read_part("page.js")
+    # The page may load nothing and run nothing but its own script, whatever a caption tries.
+    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
+        f'<title>{escape(run.name, 120)}</title><link rel="icon" href="data:,"><style>{style}</style></head>\n'
+        f"<body><main>{headline(run)}<nav>{menu}</nav>{body}"
+        "<footer>Figures come from metrics.jsonl, summary.json and gallery.json beside this file; "
+        "<code>python -m training.report RUN_DIR</code> draws it again.</footer></main>\n"
+        f"<script>{script}</script></body></html>\n"
+    )
+
+
+def _read_part(name: str) -> str:
+    return files("training.report").joinpath(name).read_text(encoding="utf-8")

@@ -1,0 +1,58 @@
+"""Small pieces of HTML: escaping, tables, lists of facts. The only place that decides what text may become markup."""
+
+import html
+from collections.abc import Sequence
+from typing import Any
+
+MAX_TEXT = 300
+
+
+def escape(value: Any, limit: int | None = None) -> str:
+    """Write a value as text that HTML cannot take for markup, cut at ``limit`` characters.
+
+    Characters that no HTML page may hold (control characters, lone surrogates) become a replacement character.
+    """
+    text = str(value)
+    if limit is not None and len(text) > limit:
+        text = text[: limit - 1].rstrip() + "\u2026"
+    clean = "".join(one if one in "\t\n" or _is_allowed(one) else "\ufffd" for one in text)
+    return html.escape(clean, quote=True)
+
+
+def user_text(value: Any, limit: int = MAX_TEXT) -> str:
+    """Write text from the outside; its writing direction cannot leak into the page around it."""
+    return f"<bdi>{escape(value, limit)}</bdi>"
+
+
+def section(anchor: str, title: str, *content: str, intro: str = "") -> str:
+    """Wrap content into a section; an empty string when there is none."""
+    body = "".join(content)
+    if not body:
+        return ""
+    intro_part = f'<p class="intro">{escape(intro)}</p>' if intro else ""
+    return f'<section id="{anchor}"><h2>{escape(title)}</h2>{intro_part}{body}</section>'
+
+
+def fact_list(facts: Sequence[tuple[str, Any]]) -> str:
+    """Lay out names and values in two columns; facts that are None are left out."""
+    rows = [
+        f"<div><dt>{escape(name)}</dt><dd>{user_text(value)}</dd></div>" for name, value in facts if value is not None
+    ]
+    return f'<dl class="facts">{"".join(rows)}</dl>' if rows else ""
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], css_class: str = "") -> str:
+    """Lay out rows of ready markup under plain-text headings; wide tables scroll by themselves."""
+    if not rows:
+        return ""
+    head_part = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
+    body_part = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    return (
+        f'<div class="scroll"><table class="{css_class}"><thead><tr>{head_part}</tr></thead>'
+        f"<tbody>{body_part}</tbody></table></div>"
+    )
+
+
+def _is_allowed(character: str) -> bool:
+    code = ord(character)
+    return code >= 0x20 and not 0x7F <= code <= 0x9F and not 0xD800 <= code <= 0xDFFF and code & 0xFFFE != 0xFFFE

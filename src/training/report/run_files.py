@@ -1,0 +1,122 @@
+"""Reads what the HTML page shows from a run folder; a piece that is missing or damaged is left out, never fatal."""
+
+import json
+import logging
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from training.report.jsonl import iterate_metrics, read_metrics
+
+logger = logging.getLogger(__name__)
+
+Points = list[tuple[float, float]]
+
+# Fields of a train record that have a curve.
+TRAIN_CURVES = ("loss", "lr", "samples_per_s", "logit_scale")
+
+
+@dataclass
+class RunFiles:
+    """The pieces of a run folder.
+
+    Attributes:
+        name: Name of the folder.
+        config: Resolved flags.
+        runs: One record a start of the run, oldest first.
+        curves: Field of the train records: its points (step, value), by rising step.
+        last_train: The newest train record.
+        evals: Eval records by rising step, one a step.
+        events: Event records in the order they happened.
+        summary: The summary; empty while the run goes on or when it was killed.
+        gallery: The gallery as it lies in its file; None without one.
+        bad_samples: Rows that could not be used.
+    """
+
+    name: str
+    config: dict[str, Any] = field(default_factory=dict)
+    runs: list[dict[str, Any]] = field(default_factory=list)
+    curves: dict[str, Points] = field(default_factory=dict)
+    last_train: dict[str, Any] = field(default_factory=dict)
+    evals: list[dict[str, Any]] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    summary: dict[str, Any] = field(default_factory=dict)
+    gallery: dict[str, Any] | None = None
+    bad_samples: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Metrics of the last evaluation, numbers only."""
+        found = self.summary.get("metrics") or (self.evals[-1].get("metrics") if self.evals else None)
+        return numbers_of(found)
+
+
+def read_run(run_dir: str | Path) -> RunFiles:
+    """Read a run folder."""
+    folder = Path(run_dir)
+    run = RunFiles(folder.resolve().name)
+    run.config = _read_yaml(folder / "config.yaml")
+    run.summary = _read_json(folder / "summary.json")
+    run.gallery = _read_json(folder / "gallery.json") or None
+    run.bad_samples = read_metrics(folder / "bad_samples.jsonl")
+    if (folder / "metrics.jsonl").exists():
+        _read_records(run, folder / "metrics.jsonl")
+    return run
+
+
+def numbers_of(value: Any) -> dict[str, float]:
+    """Keep the entries of a mapping that are finite numbers; anything but a mapping has none."""
+    if not isinstance(value, dict):
+        return {}
+    return {
+        str(key): one
+        for key, one in value.items()
+        if isinstance(one, int | float) and not isinstance(one, bool) and math.isfinite(one)
+    }
+
+
+def _read_records(run: RunFiles, path: Path) -> None:
+    """Sort the records by kind; of two with the same step the later one counts, as a resumed run writes them again."""
+    by_step: dict[str, dict[float, float]] = {name: {} for name in TRAIN_CURVES}
+    evals: dict[Any, dict[str, Any]] = {}
+    for record in iterate_metrics(path):
+        kind = record.get("kind")
+        if kind == "train" and isinstance(record.get("step"), int):
+            numbers = numbers_of(record)
+            for name, points in by_step.items():
+                if name in numbers:
+                    points[numbers["step"]] = numbers[name]
+            run.last_train = record
+        elif kind == "eval":
+            evals[record.get("step")] = record
+        elif kind == "run":
+            run.runs.append(record)
+        elif kind == "event":
+            run.events.append(record)
+    run.curves = {name: sorted(points.items()) for name, points in by_step.items() if points}
+    run.evals = list(evals.values())
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        loaded = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        logger.warning("%s is left out of the report: %s", path, error)
+        return {}
+    return loaded if isinstance(loaded, dict) else {}
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        loaded = yaml.safe_load(path.read_bytes())
+    except (OSError, yaml.YAMLError, ValueError) as error:
+        logger.warning("%s is left out of the report: %s", path, error)
+        return {}
+    return {str(key): value for key, value in loaded.items()} if isinstance(loaded, dict) else {}

@@ -1,0 +1,190 @@
+"""The parts of the HTML page that say how a run went: headline, key figures, recall and curves. Reads no file."""
+
+import datetime
+from typing import Any
+
+from training.report.curves import Series, line_chart
+from training.report.markup import escape, section, table, user_text
+from training.report.recall import ONE_TO_ONE, RECALL_AT, RECALL_ROWS, RecallRow, chance_levels
+from training.report.run_files import Points, RunFiles, numbers_of
+from training.report.series import smooth
+from training.report.summary import WINDOW, format_duration
+
+DIRECTIONS = {"image_to_text": "Image to text", "text_to_image": "Text to image"}
+_STATUS = {"finished": "Finished", "stopped": "Stopped on request"}
+# Fewer points than this need no smoothed line.
+_SMOOTH_FROM = 30
+
+
+def headline(run: RunFiles) -> str:
+    """Write the title, how the run ended, and what it was in one line."""
+    status = str(run.summary.get("status", "unfinished"))
+    label = _STATUS.get(status, "Still going on, or killed" if not run.summary else status)
+    first = run.runs[0] if run.runs else {}
+    parts = [run.config.get("model"), _device_line(run), _date(first.get("time"))]
+    described = " \u00b7 ".join(user_text(part, 80) for part in parts if part)
+    css_class = status if status in _STATUS else "unfinished"
+    return (
+        f'<header><p class="kicker">Training report</p><h1>{user_text(run.name, 160)}</h1>'
+        f'<p class="described"><span class="status {css_class}">{escape(label, 60)}</span> {described}</p></header>'
+    )
+
+
+def key_figures(run: RunFiles) -> str:
+    """Write the six figures that people look for first."""
+    cards = [
+        *(_recall_card(run, row) for row in RECALL_ROWS if row.definition == ONE_TO_ONE),
+        _throughput_card(run),
+        _loss_card(run),
+    ]
+    summary, last = numbers_of(run.summary), numbers_of(run.last_train)
+    if summary:
+        train_s, whole_s = (summary.get(key, 0.0) for key in ("train_time_s", "e2e_time_s"))
+        cards.append(("Training time", format_duration(train_s), f"{format_duration(whole_s)} from start to end"))
+    step = summary.get("steps", last.get("step"))
+    if step:
+        epochs = summary.get("epochs", last.get("epoch", 0))
+        cards.append(("Steps", f"{step:,}", f"{epochs} complete epoch{'' if epochs == 1 else 's'}"))
+    shown = [card for card in cards if card is not None]
+    if not shown:
+        empty = "No figure yet: the run stopped before its first log line."
+        return f'<section id="figures"><p class="empty">{empty}</p></section>'
+    divs = "".join(
+        f'<div class="figure"><dt>{escape(name)}</dt><dd>{escape(value)}</dd><p>{escape(note)}</p></div>'
+        for name, value, note in shown
+    )
+    return f'<section id="figures"><dl class="figures">{divs}</dl></section>'
+
+
+def recall_section(run: RunFiles) -> str:
+    """Write the recall table in both definitions with chance levels, and any other metric below it."""
+    metrics = run.metrics
+    num_images, num_texts = metrics.get("num_images", 0), metrics.get("num_texts", 0)
+    rows = []
+    for row in RECALL_ROWS:
+        values = row.values(metrics)
+        if all(value is None for value in values):
+            continue
+        chance = chance_levels(row, num_images, num_texts) if num_images and num_texts else [None] * len(values)
+        cells = [_share_with_chance(value, level) for value, level in zip(values, chance, strict=True)]
+        label = f"<b>{DIRECTIONS[row.direction]}</b>, {row.definition}<small>{escape(row.meaning)}</small>"
+        rows.append([label, *cells])
+    if not rows:
+        return section("recall", "Retrieval", '<p class="empty">This run has no evaluation yet.</p>')
+    intro = (
+        f"{num_images:,.0f} pictures and {num_texts:,.0f} texts. R@K is the share of questions with a right answer "
+        "among the K best. Under each figure stands what random scores would reach."
+    )
+    head = ["Direction and definition", *(f"R@{k}" for k in RECALL_AT)]
+    return section("recall", "Retrieval", table(head, rows, "recall"), _other_metrics(metrics), intro=intro)
+
+
+def training_curves(run: RunFiles) -> str:
+    """Draw loss, throughput, learning rate and logit scale over the steps."""
+    charts = [
+        _noisy_chart("Loss", run.curves.get("loss", [])),
+        _noisy_chart("Throughput, samples/s", run.curves.get("samples_per_s", []), y_from_zero=True),
+        _plain_chart("Learning rate", run.curves.get("lr", []), y_from_zero=True),
+        _plain_chart("Logit scale", run.curves.get("logit_scale", [])),
+    ]
+    return section("curves", "Training", f'<div class="charts">{"".join(charts)}</div>' if any(charts) else "")
+
+
+def evaluation_curves(run: RunFiles) -> str:
+    """Draw one-to-one recall and the validation loss over the epochs; one evaluation alone is no curve."""
+    if len(run.evals) < 2:
+        return ""
+    charts = []
+    for row in (one for one in RECALL_ROWS if one.definition == ONE_TO_ONE):
+        series = [
+            Series(f"R@{k}", _metric_points(run, row.key.format(k)), style, has_dots=True)
+            for k, style in zip(RECALL_AT, ("third", "main", "second"), strict=True)
+        ]
+        title = DIRECTIONS[row.direction]
+        charts.append(line_chart(title, series, x_name="epoch", is_share=True, y_from_zero=True))
+    loss = Series("validation loss", _metric_points(run, "clip_val_loss"), has_dots=True)
+    charts.append(line_chart("Validation loss", [loss], x_name="epoch"))
+    intro = "Recall one to one after each epoch."
+    return section("evaluations", "Evaluation over epochs", f'<div class="charts">{"".join(charts)}</div>', intro=intro)
+
+
+def _noisy_chart(title: str, points: Points, y_from_zero: bool = False) -> str:
+    if len(points) < _SMOOTH_FROM:
+        series = [Series("logged", points)]
+    else:
+        series = [Series("logged", points, "faint"), Series("smoothed", smooth(points))]
+    return line_chart(title, series, x_name="step", y_from_zero=y_from_zero)
+
+
+def _plain_chart(title: str, points: Points, y_from_zero: bool = False) -> str:
+    return line_chart(title, [Series("logged", points)], x_name="step", y_from_zero=y_from_zero)
+
+
+def _metric_points(run: RunFiles, name: str) -> Points:
+    found = []
+    for record in run.evals:
+        metrics, epoch = numbers_of(record.get("metrics")), record.get("epoch")
+        if name in metrics and isinstance(epoch, int):
+            found.append((float(epoch), metrics[name]))
+    return sorted(found)
+
+
+def _recall_card(run: RunFiles, row: RecallRow) -> tuple[str, str, str] | None:
+    value = row.values(run.metrics)[1]
+    if value is None:
+        return None
+    num_images, num_texts = run.metrics.get("num_images", 0), run.metrics.get("num_texts", 0)
+    chance = f", chance {_percent(chance_levels(row, num_images, num_texts)[1])}" if num_images and num_texts else ""
+    return f"{DIRECTIONS[row.direction]} R@5", _percent(value), f"{row.definition}{chance}"
+
+
+def _throughput_card(run: RunFiles) -> tuple[str, str, str] | None:
+    fps = numbers_of(run.summary).get("fps")
+    if fps:
+        return "Throughput", f"{fps:,.1f}/s", f"samples, all devices, last {WINDOW} steps"
+    rate = numbers_of(run.last_train).get("samples_per_s")
+    return None if not rate else ("Throughput", f"{rate:,.1f}/s", "samples, all devices, last logged step")
+
+
+def _loss_card(run: RunFiles) -> tuple[str, str, str] | None:
+    summary, train = numbers_of(run.summary), numbers_of(run.last_train)
+    loss = summary.get("loss", train.get("loss_avg"))
+    last = summary.get("last_loss", train.get("loss"))
+    if loss is None:
+        return None
+    return "Loss", f"{loss:.4f}", "mean of the last epoch" + ("" if last is None else f", last step {last:.4f}")
+
+
+def _other_metrics(metrics: dict[str, float]) -> str:
+    shown = {row.key.format(k) for row in RECALL_ROWS for k in RECALL_AT} | {"num_images", "num_texts", "epoch"}
+    rest = [
+        [escape(name, 80), f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4f}"]
+        for name, value in metrics.items()
+        if name not in shown
+    ]
+    listed = table(["Metric", "Value"], rest, "plain")
+    return f"<details><summary>{len(rest)} more metrics</summary>{listed}</details>" if rest else ""
+
+
+def _share_with_chance(value: float | None, chance: float | None) -> str:
+    if value is None:
+        return "-"
+    below = "" if chance is None else f"<small>chance {_percent(chance)}</small>"
+    return f'<span class="share">{_percent(value)}</span>{below}'
+
+
+def _device_line(run: RunFiles) -> str | None:
+    world_size = run.summary.get("world_size") or (run.runs[-1].get("world_size") if run.runs else None)
+    device = run.runs[-1].get("device") if run.runs else None
+    name = run.summary.get("device") or (device.get("name") if isinstance(device, dict) else None)
+    return None if not name else f"{world_size or 1} \u00d7 {name}"
+
+
+def _date(seconds: Any) -> str | None:
+    if not isinstance(seconds, int | float):
+        return None
+    return datetime.datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}\u00a0%"

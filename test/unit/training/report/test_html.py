@@ -1,0 +1,220 @@
+import json
+import re
+
+import pytest
+
+from open_clip.errors import DataError
+from run_folders import METRICS, Page, write_gallery, write_whole_run
+from training.report.__main__ import main
+from training.report.html import write_report
+from training.report.jsonl import MetricsWriter
+
+SECTIONS = ["figures", "recall", "curves", "evaluations", "gallery", "configuration", "hardware", "events"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "my-run"
+
+
+def page_of(folder):
+    page = Page(write_report(folder))
+    assert page.errors == []
+    assert page.open == []
+    return page
+
+
+def test_a_whole_run_shows_every_section(folder):
+    page = page_of(write_whole_run(folder))
+    assert page.ids() == SECTIONS
+    for text in ("my-run", "Finished", "2 \u00d7 Some Processor", "43.8\u00a0%", "641.5/s", "4.2500", "1 min 01 s"):
+        assert text in page.text
+    for text in ("200 pictures and 1,000 texts", "any caption", "chance 0.5\u00a0%", "csv_separator", "2.14.0"):
+        assert text in page.text
+    for text in ("resume", "checkpoints/step_30.pt", "1 bad sample left out", "picture file is empty"):
+        assert text in page.text
+    assert page.count("svg") == 7
+
+
+def test_the_page_opens_without_network(folder):
+    page = page_of(write_whole_run(folder))
+    assert page.count("script") == 1
+    for tag, attrs in page.tags:
+        for name in ("src", "href", "srcset", "action", "poster", "data"):
+            value = attrs.get(name)
+            assert value is None or value.startswith(("data:", "#")), (tag, name, value)
+    assert "url(" not in (folder / "report.html").read_text()
+    assert "@import" not in (folder / "report.html").read_text()
+
+
+def test_the_browser_is_told_to_run_nothing_but_the_pages_own_script(folder):
+    import base64
+    import hashlib
+
+    page = page_of(write_whole_run(folder))
+    policy = next(attrs["content"] for tag, attrs in page.tags if attrs.get("http-equiv") == "Content-Security-Policy")
+    script = re.search(r"<script>(.*?)</script>", (folder / "report.html").read_text(), re.DOTALL)[1]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert policy.startswith("default-src 'none';")
+    assert f"script-src 'sha256-{digest}'" in policy
+
+
+HOSTILE = '<script>alert(1)</script><img src=x onerror="alert(2)">"\' onload=\'x'
+
+
+def test_text_from_outside_never_becomes_markup(tmp_path):
+    folder = write_whole_run(tmp_path / "a<b>&'quoted'")
+    write_gallery(folder, caption=HOSTILE, name=HOSTILE)
+    (folder / "config.yaml").write_text(json.dumps({"model": HOSTILE, HOSTILE: HOSTILE}))
+    (folder / "bad_samples.jsonl").write_text(json.dumps(dict.fromkeys(("source", "row", "path", "reason"), HOSTILE)))
+    with MetricsWriter(folder / "metrics.jsonl") as writer:
+        writer.write("run", device={"name": HOSTILE}, versions={HOSTILE: HOSTILE}, precision={"note": HOSTILE})
+        writer.event(HOSTILE, 60, **{HOSTILE: HOSTILE})
+        writer.write("eval", epoch=3, step=70, metrics={HOSTILE: 1.0})
+    summary = json.loads((folder / "summary.json").read_text()) | {"status": HOSTILE, "device": HOSTILE}
+    summary["metrics"][HOSTILE] = 0.5
+    (folder / "summary.json").write_text(json.dumps(summary))
+    page = page_of(folder)
+    assert page.count("script") == 1
+    assert not any("onerror" in attrs or "onload" in attrs for _, attrs in page.tags)
+    assert all(attrs["src"].startswith("data:image/jpeg;base64,") for tag, attrs in page.tags if tag == "img")
+    assert "<script>alert(1)</script>" in page.text
+
+
+@pytest.mark.parametrize(
+    "uri", ["https://example.com/x.jpg", "data:text/html;base64,PGI+", 'data:image/jpeg;base64,AA" onload="x', None, 7]
+)
+def test_a_thumbnail_that_is_no_inline_jpeg_is_not_shown(folder, uri):
+    write_whole_run(folder)
+    write_gallery(folder, caption="A dog .", uri=uri)
+    page = page_of(folder)
+    assert page.count("img") == 0
+    assert "not readable" in page.text
+
+
+def test_a_huge_caption_is_cut(folder):
+    write_whole_run(folder)
+    write_gallery(folder, caption="word " * 5000)
+    page = page_of(folder)
+    assert len(page.text) < 10_000
+    assert "word\u2026" in page.text
+
+
+def test_strange_characters_survive(folder):
+    write_whole_run(folder)
+    write_gallery(folder, caption="\ud800 \x00 \u202e abc \u4e24\u4e2a\u5e74\u8f7b\u4eba")
+    assert "\u4e24\u4e2a\u5e74\u8f7b\u4eba" in page_of(folder).text
+
+
+def test_right_and_wrong_are_told_by_symbol_and_words(folder):
+    page = page_of(write_whole_run(folder))
+    for text in ("\u2717 right at place 2", "\u2713 right at first", "wrong: ", "right: "):
+        assert text in page.text
+
+
+def test_an_empty_folder_gives_a_page_that_says_so(folder):
+    folder.mkdir()
+    page = page_of(folder)
+    assert page.ids() == ["figures", "recall"]
+    assert "No figure yet" in page.text
+    assert "no evaluation yet" in page.text
+    assert "Still going on, or killed" in page.text
+
+
+def test_a_run_killed_in_its_first_epoch_shows_what_it_has(folder):
+    folder.mkdir()
+    with MetricsWriter(folder / "metrics.jsonl") as writer:
+        writer.write("run", world_size=1, device={"name": "Some Processor"})
+        for step in (1, 2, 3):
+            writer.write("train", step=step, epoch=0, loss=5.0, loss_avg=5.0, lr=1e-5, samples_per_s=99.5)
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "train", "st')
+    page = page_of(folder)
+    assert page.ids() == ["figures", "recall", "curves", "hardware"]
+    assert "99.5/s" in page.text
+    assert "Still going on, or killed" in page.text
+
+
+def test_a_run_without_gallery_or_second_evaluation_leaves_these_out(folder):
+    write_whole_run(folder, steps=20, epochs=1)
+    (folder / "gallery.json").unlink()
+    assert page_of(folder).ids() == [name for name in SECTIONS if name not in ("gallery", "evaluations")]
+
+
+def test_an_evaluation_alone_needs_no_training(folder):
+    folder.mkdir()
+    with MetricsWriter(folder / "metrics.jsonl") as writer:
+        writer.write("eval", epoch=0, step=0, metrics=METRICS)
+    page = page_of(folder)
+    assert "43.8\u00a0%" in page.text
+    assert "curves" not in page.ids()
+
+
+@pytest.mark.parametrize("name", ["summary.json", "gallery.json", "config.yaml", "metrics.jsonl", "bad_samples.jsonl"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff\xfe{[",
+        b"[1, 2]",
+        b'{"pictures": 3, "metrics": 4, "fps": "fast", "loss": [], "steps": {}}',
+        b'{"kind": "train", "step": 1, "loss": NaN, "fps": NaN, "lr": Infinity}',
+    ],
+)
+def test_a_damaged_file_costs_only_its_own_part(folder, name, content):
+    write_whole_run(folder)
+    (folder / name).write_bytes(content)
+    assert "my-run" in page_of(folder).text
+
+
+def test_records_written_twice_after_a_resume_count_once(folder):
+    folder.mkdir()
+    with MetricsWriter(folder / "metrics.jsonl") as writer:
+        for loss in (7.0, 5.0):
+            writer.write("train", step=1, loss=loss)
+            writer.write("train", step=2, loss=loss - 1)
+    page = page_of(folder)
+    chart = json.loads(next(attrs["data-chart"] for tag, attrs in page.tags if attrs.get("data-chart")))
+    assert chart["lines"] == [{"x": [1, 2], "y": [5.0, 4.0]}]
+
+
+def test_a_hundred_thousand_steps_stay_under_three_megabytes_and_keep_their_spike(folder):
+    write_whole_run(folder)
+    lines = [
+        json.dumps({"kind": "train", "step": step, "loss": 77.25 if step == 61_803 else 2 + step % 7 / 10, "lr": 1e-4})
+        for step in range(1, 100_001)
+    ]
+    (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    page = page_of(folder)
+    assert (folder / "report.html").stat().st_size < 3_000_000
+    chart = json.loads(next(attrs["data-chart"] for tag, attrs in page.tags if attrs.get("data-chart")))
+    assert 77.25 in chart["lines"][0]["y"]
+    assert 61_803 in chart["lines"][0]["x"]
+
+
+def test_losses_that_are_not_finite_leave_a_gap(folder):
+    folder.mkdir()
+    with MetricsWriter(folder / "metrics.jsonl") as writer:
+        for step, loss in enumerate((3.0, float("nan"), float("inf"), 2.0), start=1):
+            writer.write("train", step=step, loss=loss)
+    chart = json.loads(next(attrs["data-chart"] for tag, attrs in page_of(folder).tags if attrs.get("data-chart")))
+    assert chart["lines"][0]["x"] == [1, 4]
+
+
+def test_writing_again_replaces_the_file_and_leaves_nothing_else(folder):
+    write_whole_run(folder)
+    before = {one.name for one in folder.iterdir()}
+    assert write_report(folder) == write_report(folder) == folder / "report.html"
+    assert {one.name for one in folder.iterdir()} == before | {"report.html"}
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(DataError, match="no run folder at .*nowhere"):
+        write_report(tmp_path / "nowhere")
+
+
+def test_the_command_draws_a_report_and_answers_with_the_error_status(folder, tmp_path, caplog):
+    write_whole_run(folder)
+    assert main([str(folder)]) == 0
+    assert (folder / "report.html").is_file()
+    assert main([str(tmp_path / "nowhere")]) == 3
