@@ -95,6 +95,7 @@ npu-simulator: $(VENV)/.ready-test ## build the simulated npu of the tests
 .PHONY: docs
 docs: setup ## write the generated papers anew
 	$(BIN)/python tools/public_addresses.py --write
+	$(BIN)/python tools/flag_pages.py
 
 .PHONY: bench
 bench: $(VENV)/.ready-test $(PEER_DIR)/.ready ## run each benchmark against the peer

@@ -54,7 +54,8 @@ class Parts:
     train_loader: TrainLoader | None
     eval_loader: EvalLoader | None
     eval_table: PairTable | None
-    quarantine: Quarantine | None
+    train_quarantine: Quarantine | None
+    eval_quarantine: Quarantine | None
 
 
 def build_parts(params: RunParams, place: Place) -> Parts:
@@ -76,8 +77,8 @@ def build_parts(params: RunParams, place: Place) -> Parts:
     _lock_towers(model, params.lock)
     if params.model.grad_checkpointing:
         model.set_grad_checkpointing()
-    quarantine, train_loader = _build_train_data(params, place, preprocess_train, model)
-    eval_table, eval_loader = _build_eval_data(params, place, preprocess_val, model)
+    train_loader, train_quarantine = _build_train_data(params, place, preprocess_train)
+    eval_loader, eval_quarantine, eval_table = _build_eval_data(params, place, preprocess_val)
     optimizer = None
     if train_loader is not None:
         # apex must see the bare model and its optimizer before they are wrapped.
@@ -94,7 +95,7 @@ def build_parts(params: RunParams, place: Place) -> Parts:
         world_size=place.world.world_size,
     )
     task = ClipTask(model, loss, mean=mean, std=std, input_dtype=precision.input_dtype)
-    return Parts(task, mixed, optimizer, train_loader, eval_loader, eval_table, quarantine)
+    return Parts(task, mixed, optimizer, train_loader, eval_loader, eval_table, train_quarantine, eval_quarantine)
 
 
 def make_receive(place: Place, quarantine: Quarantine | None) -> Callable[[Batch], Batch]:
@@ -177,17 +178,12 @@ def _pixels(transform: Any) -> Any:
         return transform
 
 
-def _build_train_data(
-    params: RunParams, place: Place, transform: Any, model: Any
-) -> tuple[Quarantine | None, TrainLoader | None]:
-    if not params.data.train_data:
-        return None, None
-    table = _read_table(params.data.train_data, "train", params.data)
-    quarantine = Quarantine(
-        place.folder.bad_samples,
-        num_samples=table.num_rows_read,
-        budget=params.data.bad_sample_budget,
-    )
+def _open_dataset(params: RunParams, place: Place, transform: Any, role: str) -> tuple[PairDataset, Quarantine]:
+    path = params.data.train_data if role == "train" else params.data.val_data
+    assert path is not None
+    table = _read_table(path, role, params.data)
+    budget = params.data.bad_sample_budget
+    quarantine = Quarantine(place.folder.bad_samples, num_samples=table.num_rows_read, budget=budget)
     quarantine.record(table.faults)
     if table.faults:
         _LOG.warning("%d rows of %s are unusable: %s", len(table.faults), table.source, cut_list(table.faults, 3))
@@ -196,44 +192,37 @@ def _build_train_data(
         _pixels(transform),
         _tokenizer(params),
         seed=params.hardware.seed,
-        is_train=True,
+        is_train=role == "train",
         max_pixels=params.data.max_image_pixels,
     )
-    loader = make_train_loader(
-        dataset,
-        batch_size=params.data.batch_size,
-        rank=place.world.rank,
-        world_size=place.world.world_size,
-        seed=params.hardware.seed,
-        workers=params.data.workers,
-        pin_memory=place.device.pin_memory,
-    )
-    return quarantine, loader
+    return dataset, quarantine
+
+
+def _build_train_data(params: RunParams, place: Place, transform: Any) -> tuple[TrainLoader | None, Quarantine | None]:
+    if not params.data.train_data:
+        return None, None
+    dataset, quarantine = _open_dataset(params, place, transform, "train")
+    loader = make_train_loader(dataset, seed=params.hardware.seed, **_loader_options(params, place))
+    return loader, quarantine
 
 
 def _build_eval_data(
-    params: RunParams, place: Place, transform: Any, model: Any
-) -> tuple[PairTable | None, EvalLoader | None]:
+    params: RunParams, place: Place, transform: Any
+) -> tuple[EvalLoader | None, Quarantine | None, PairTable | None]:
     if not params.data.val_data:
-        return None, None
-    table = _read_table(params.data.val_data, "val", params.data)
-    dataset = PairDataset(
-        table,
-        _pixels(transform),
-        _tokenizer(params),
-        seed=params.hardware.seed,
-        is_train=False,
-        max_pixels=params.data.max_image_pixels,
-    )
-    loader = make_eval_loader(
-        dataset,
-        batch_size=params.data.batch_size,
-        rank=place.world.rank,
-        world_size=place.world.world_size,
-        workers=params.data.workers,
-        pin_memory=place.device.pin_memory,
-    )
-    return table, loader
+        return None, None, None
+    dataset, quarantine = _open_dataset(params, place, transform, "val")
+    return make_eval_loader(dataset, **_loader_options(params, place)), quarantine, dataset.table
+
+
+def _loader_options(params: RunParams, place: Place) -> dict[str, Any]:
+    return {
+        "batch_size": params.data.batch_size,
+        "rank": place.world.rank,
+        "world_size": place.world.world_size,
+        "workers": params.data.workers,
+        "pin_memory": place.device.pin_memory,
+    }
 
 
 def count_parameters(parts: Parts) -> int:

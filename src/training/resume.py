@@ -6,7 +6,7 @@ from typing import Any
 
 from open_clip.checkpoint import read_checkpoint
 from training.build import Parts, Place
-from training.checkpoint import Order, Trained, read_newest, restore
+from training.checkpoint import Order, Trained, read_newest, restore, restore_weights
 from training.distributed import World, broadcast_object
 from training.loop import Progress
 from training.params import RunParams
@@ -32,13 +32,17 @@ def resume(params: RunParams, parts: Parts, place: Place) -> tuple[Progress, Pat
         Where the run goes on, and the file it came from; the start and None without ``--resume``.
     """
     wanted = params.checkpoint.resume
-    if wanted is None or parts.optimizer is None or parts.train_loader is None:
+    if wanted is None:
         return Progress(), None
     found = _find_checkpoint(wanted, place)
     if found is None:
         _LOG.info("nothing to resume in %s: starting from the beginning", place.folder.checkpoints)
         return Progress(), None
     path, payload = found
+    if parts.optimizer is None or parts.train_loader is None:
+        restore_weights(parts.task.model, payload, path)
+        _LOG.info("=> loaded weights '%s' (epoch %s) for evaluation", path, payload.get("epoch", "unknown"))
+        return Progress(epoch=int(payload.get("epoch", 0))), path
     trained = Trained(parts.task.model, parts.optimizer, parts.mixed, place.device, place.world)
     state = restore(payload, path, trained, order_of(params, parts, place.world))
     if state is None:

@@ -71,7 +71,6 @@ class Session:
         self.stop = stop
         self.parts: Parts = build_parts(params, place)
         self.progress, self.resumed_from = resume(params, self.parts, place)
-        self.receive = make_receive(place, self.parts.quarantine)
         self.keeper = self._make_keeper()
 
     def run(self) -> None:
@@ -109,7 +108,12 @@ class Session:
                 save_every_n_steps=params.checkpoint.save_every_n_steps,
             ),
             progress=self.progress,
-            actions=Actions(self.receive, self._save_step, self._save_epoch, self._evaluate_if_due),
+            actions=Actions(
+                make_receive(self.place, parts.train_quarantine),
+                self._save_step,
+                self._save_epoch,
+                self._evaluate_if_due,
+            ),
             recorder=self.journal.recorder,
             guard=StepGuard(self.stop, self.place.world),
             world=self.place.world,
@@ -172,7 +176,7 @@ class Session:
         evaluation = evaluate_pairs(
             parts.task,
             parts.eval_loader,
-            self.receive,
+            make_receive(self.place, parts.eval_quarantine),
             world=world,
             global_batch=self.params.data.batch_size * world.world_size,
             autocast=parts.mixed.autocast,

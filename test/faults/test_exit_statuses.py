@@ -1,6 +1,7 @@
 """Every failure a user can cause ends with its own status and a message that says what to do."""
 
 import csv
+import json
 
 import pytest
 import torch
@@ -78,6 +79,23 @@ def test_more_bad_rows_than_the_budget_are_3_and_listed(data, tmp_path, capfd):
     listed = (tmp_path / "lenient" / "bad_samples.jsonl").read_text()
     assert "missing.jpg" in listed
     assert len(listed.splitlines()) == 2
+
+
+def test_bad_validation_rows_are_left_out_and_listed(data, tmp_path):
+    rows = list(csv.reader(data[1].open()))
+    rows[3][0] = str(tmp_path / "missing.jpg")
+    torn = tmp_path / "torn.jpg"
+    torn.write_bytes(b"\xff\xd8 torn")
+    rows[6][0] = str(torn)
+    table = tmp_path / "val.csv"
+    with table.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    flags = micro_flags(data[0], table, logs_dir=tmp_path, name="run", epochs=1, bad_sample_budget=0.5)
+    assert main(flags) == 0
+    listed = (tmp_path / "run" / "bad_samples.jsonl").read_text()
+    assert "missing.jpg" in listed
+    assert "torn.jpg" in listed
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["metrics"]["num_samples"] == 10
 
 
 def test_a_torn_picture_is_replaced_listed_and_training_goes_on(tmp_path, capfd):

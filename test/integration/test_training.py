@@ -71,6 +71,17 @@ def test_without_training_data_the_weights_are_only_evaluated(data, tmp_path):
     assert evaluated["image_to_text_R@5"] == trained["image_to_text_R@5"]
 
 
+def test_an_evaluation_reads_the_weights_of_resume(data, tmp_path):
+    train, val = data
+    assert main(micro_flags(train, val, logs_dir=tmp_path, name="run")) == 0
+    trained = json.loads((tmp_path / "run" / "summary.json").read_text())["metrics"]
+    weights = tmp_path / "run" / "checkpoints" / "epoch_2.pt"
+    assert main(micro_flags(None, val, logs_dir=tmp_path, name="eval", resume=weights)) == 0
+    evaluated = json.loads((tmp_path / "eval" / "summary.json").read_text())["metrics"]
+    assert evaluated == pytest.approx(trained, rel=1e-6)
+    assert main(micro_flags(None, val, logs_dir=tmp_path, name="none", resume=tmp_path / "absent.pt")) == 4
+
+
 def test_accumulation_gives_the_losses_of_the_large_batch(data, tmp_path):
     common = {"logs_dir": tmp_path, "epochs": 2, "save_frequency": 0}
     assert main(micro_flags(*data, name="whole", **common)) == 0

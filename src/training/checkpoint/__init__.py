@@ -2,7 +2,7 @@
 
 from training.checkpoint.find import list_checkpoints
 from training.checkpoint.keeper import Keeper, Saved, read_newest
-from training.checkpoint.payload import Order, Trained, collect, restore
+from training.checkpoint.payload import Order, Trained, collect, restore, restore_weights
 from training.checkpoint.write import to_host, write_checkpoint
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "list_checkpoints",
     "read_newest",
     "restore",
+    "restore_weights",
     "to_host",
     "write_checkpoint",
 ]

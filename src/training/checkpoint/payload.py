@@ -88,14 +88,8 @@ def restore(payload: dict[str, Any], path: Path, trained: Trained, order: Order)
         CheckpointError: When the file does not fit the model or holds non-finite weights.
         ConfigError: When it was saved inside an epoch whose sample order cannot be continued with these flags.
     """
-    is_run = "state_dict" in payload and "epoch" in payload
-    state = normalise_state_dict(payload)
-    _refuse_nonfinite(state, CheckpointError, f"{path} holds weights that are not finite")
-    try:
-        load_weights(unwrap_model(trained.model), state)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
-    if not is_run:
+    restore_weights(trained.model, payload, path)
+    if "state_dict" not in payload or "epoch" not in payload:
         return None
     training_state = payload.get("training_state") or {}
     progress: dict[str, Any] = training_state.get("progress") or {"epoch": payload["epoch"]}
@@ -118,6 +112,20 @@ def restore(payload: dict[str, Any], path: Path, trained: Trained, order: Order)
     else:
         _LOG.warning("%s holds no random state for process %d: dropout will differ", path, trained.world.rank)
     return progress
+
+
+def restore_weights(model: torch.nn.Module, payload: dict[str, Any], path: Path) -> None:
+    """Put only the weights of a payload into a model, wrapped or not.
+
+    Raises:
+        CheckpointError: When they do not fit the model or are not finite.
+    """
+    try:
+        state = normalise_state_dict(payload)
+        _refuse_nonfinite(state, CheckpointError, "its weights are not finite")
+        load_weights(unwrap_model(model), state)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 def _check_order(saved: dict[str, Any], order: Order, path: Path) -> None:

@@ -48,9 +48,9 @@ class DistributedParams:
     dist_url: str | None = flag(None, "where processes meet (default: env://, which torchrun sets)")
     dist_backend: str | None = flag(None, "collective backend (default: the device's own)")
     dist_timeout_s: float = flag(1800.0, "seconds a collective may wait for a slow process before the run ends")
-    local_loss: bool = flag(
-        False, "each process scores only its own rows against all: less memory, same gradients with --gather-with-grad"
+    local_loss: bool = flag(False, "each process scores only its own rows against all: less memory, the same gradients")
+    gather_with_grad: bool = flag(
+        False, "accepted for upstream's scripts: gathered features always carry their gradient here"
     )
-    gather_with_grad: bool = flag(False, "let gradients flow through gathered features; advised with --local-loss")
     ddp_static_graph: bool = flag(False, "tell DDP that every step uses the same parameters: fewer checks")
     no_set_device_rank: bool = flag(False, "use device 0 in every process (when the launcher shows each only one)")

@@ -54,8 +54,6 @@ def _check_ranges(args: Namespace) -> None:
 
 def _flags_without_effect(args: Namespace) -> list[str]:
     messages = []
-    if args.gather_with_grad is False and args.local_loss:
-        messages.append("--local-loss without --gather-with-grad leaves gradients of other processes' rows out.")
     if args.lock_image_unlocked_groups and not args.lock_image:
         messages.append("--lock-image-unlocked-groups has no effect without --lock-image.")
     if args.lock_text_unlocked_layers and not args.lock_text:
