@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from open_clip.errors import CheckpointError, DeviceError, Preempted
+from open_clip.errors import CheckpointError, DataError, DeviceError, OpenClipError, Preempted
 from training.build import Parts, Place, build_parts, make_receive
 from training.checkpoint import Keeper, Trained, collect
 from training.device import Device, select_device
@@ -54,7 +54,7 @@ def run_session(args: argparse.Namespace) -> None:
         name = broadcast_object(choose_name(args), world)
         folder = open_folder(params.checkpoint, name, is_master=world.is_master)
         place = Place(device, torch_device, world, folder)
-        with open_journal(params.report, place) as journal, _explain_out_of_memory(device, params):
+        with open_journal(params.report, place) as journal, _explain_failures(device, params):
             if world.is_master:
                 describe_run(folder, args)
             Session(params, place, journal, stop).run()
@@ -221,10 +221,20 @@ def resume_command(place: Place) -> str:
 
 
 @contextlib.contextmanager
-def _explain_out_of_memory(device: Device, params: RunParams) -> Iterator[None]:
+def _explain_failures(device: Device, params: RunParams) -> Iterator[None]:
+    """Give the failures that libraries raise anywhere the project's own words and status."""
     try:
         yield
+    except OpenClipError:
+        raise
     except Exception as error:
+        first_line = str(error).partition("\n")[0]
+        if first_line.startswith("DataLoader worker"):
+            # torch tells of a dead worker from a signal handler: between any two lines of the main process.
+            raise DataError(
+                f"a data worker process died: {first_line} It was killed from outside, or memory or /dev/shm ran out. "
+                "Go on with --resume latest, with fewer --workers if it happens again."
+            ) from error
         if not device.is_out_of_memory(error):
             raise
         raise DeviceError(

@@ -213,8 +213,8 @@ def test_a_killed_worker_is_a_clear_error(table):
     before = children()
     batches = loader.epoch(0)
     assert isinstance(next(batches), Batch)
-    for worker in children() - before:
-        os.kill(worker, signal.SIGKILL)
+    # One only: torch raises for each dead worker, wherever the main process stands when it hears of it.
+    os.kill(min(children() - before), signal.SIGKILL)
     with pytest.raises(DataError, match=r"(?s)A data worker process died.*--workers"):
         list(batches)
 
