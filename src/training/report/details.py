@@ -30,7 +30,7 @@ _MAIN_SETTINGS = (
 
 def configuration(run: RunFiles) -> str:
     """List the settings that matter most, and all of them behind a fold."""
-    main = fact_list([(name, run.config.get(name)) for name in _MAIN_SETTINGS])
+    main = fact_list([(name, run.config[name]) for name in _MAIN_SETTINGS if run.config.get(name) not in (None, "")])
     rows = [[escape(name, 80), user_text(_plain(value))] for name, value in sorted(run.config.items())]
     folded = f"<details><summary>All {len(rows)} settings</summary>{table(['Flag', 'Value'], rows, 'plain')}</details>"
     intro = "python -m training.main --config config.yaml, with this folder's file, repeats the run."

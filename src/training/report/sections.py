@@ -12,8 +12,8 @@ from training.report.summary import WINDOW, format_duration
 
 DIRECTIONS = {"image_to_text": "Image to text", "text_to_image": "Text to image"}
 _STATUS = {"finished": "Finished", "stopped": "Stopped on request"}
-# Fewer points than this need no smoothed line.
-_SMOOTH_FROM = 30
+# With fewer points than this the smoothed line would be the line itself.
+_SMOOTH_FROM = 100
 
 
 def headline(run: RunFiles) -> str:
