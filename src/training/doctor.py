@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from open_clip.errors import DeviceError, OpenClipError
-from training.device.startup import describe_fault, first_line, import_torch
+from training.device.startup import first_line, import_torch
 
 REQUIRED = ("torch", "numpy", "pillow", "regex", "ftfy", "safetensors", "huggingface_hub")
 OPTIONAL = {
@@ -38,12 +38,10 @@ def main(args: Sequence[str] | None = None) -> int:
     _print_machine()
     _print_packages()
     try:
-        faults = import_torch()
+        import_torch()
     # A broken torch fails in many ways: a missing library, a wrong architecture, a plug-in's own error.
     except Exception as error:
         return _give_up(f"torch does not import: {first_line(error)}. Reinstall torch for this Python and processor.")
-    for name, reason in faults.items():
-        print(f"plug-in      {describe_fault(name, reason)}")
     return _examine_devices(wanted)
 
 

@@ -44,8 +44,9 @@ def import_torch() -> dict[str, str]:
             _load(entry)
     finally:
         os.environ[_SWITCH] = "0" if _faults else asked
+    # Only a run that wanted the device is concerned: selection says it again, louder.
     for name, reason in _faults.items():
-        _logger.warning("%s", describe_fault(name, reason))
+        _logger.info("%s", describe_fault(name, reason))
     return dict(_faults)
 
 
