@@ -21,7 +21,7 @@ from training.loop import Progress, Recorder, RunningMean, SilentRecorder, StepR
 from training.params import ReportParams, RunParams
 from training.report.console import TrainLine, format_eval_line, format_train_line, setup_logging
 from training.report.html import write_report
-from training.report.jsonl import MetricsWriter, read_metrics
+from training.report.jsonl import MetricsWriter, finite_json, read_metrics
 from training.report.progress import ProgressBar
 from training.report.summary import StepTimes, build_summary, format_summary
 from training.report.tensorboard import TensorBoardWriter
@@ -116,7 +116,7 @@ class Journal:
         if self._folder.checkpoints is not None:
             self._folder.checkpoints.mkdir(parents=True, exist_ok=True)
             with (self._folder.checkpoints / "results.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(self._metrics) + "\n")
+                file.write(json.dumps(finite_json(self._metrics)) + "\n")
 
     def step(self, record: StepRecord, line: TrainLine) -> None:
         """Note the figures of a logged step."""
@@ -166,11 +166,18 @@ class Journal:
         )
         self.write("summary", **summary)
         if root is not None:
-            (root / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-            if self.gallery is not None:
-                save_gallery(self.gallery, root / "gallery.json")
-            write_report(root)
+            try:
+                self._write_files(root, summary)
+            except OSError as error:
+                # The checkpoint is what counts; the report can be made again from the run folder.
+                _LOG.error("could not write summary and report: %s. `python -m training.report %s`", error, root)
         _LOG.info("\n%s", format_summary(summary))
+
+    def _write_files(self, root: Path, summary: dict[str, Any]) -> None:
+        (root / "summary.json").write_text(json.dumps(finite_json(summary), indent=2) + "\n", encoding="utf-8")
+        if self.gallery is not None:
+            save_gallery(self.gallery, root / "gallery.json")
+        write_report(root)
 
     def close(self) -> None:
         """Close the bar and the files."""

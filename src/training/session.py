@@ -15,6 +15,7 @@ from training.checkpoint import Keeper, Trained, collect
 from training.device import Device, select_device
 from training.distributed import (
     StopRequest,
+    World,
     barrier,
     broadcast_object,
     start_process_group,
@@ -41,6 +42,7 @@ def run_session(args: argparse.Namespace) -> None:
     params = RunParams.from_namespace(args)
     world = world_from_environment()
     device = select_device(params.hardware.device)
+    _check_process_limit(device, world, params)
     own_index = world.is_distributed and not params.distributed.no_set_device_rank
     torch_device = device.activate(world.local_rank if own_index else None)
     with StopRequest() as stop:
@@ -218,6 +220,17 @@ def resume_command(place: Place) -> str:
         launcher = f"{python} -m torch.distributed.run --nproc_per_node {place.world.local_world_size} -m training.main"
     config, name = shlex.quote(str(root / "config.yaml")), shlex.quote(root.name)
     return f"{launcher} --config {config} --name {name} --resume latest"
+
+
+def _check_process_limit(device: Device, world: World, params: RunParams) -> None:
+    """Refuse too many processes in each of them, before any waits for the others."""
+    limit = device.process_limit()
+    if params.distributed.no_set_device_rank or limit is None or world.local_world_size <= limit:
+        return
+    raise DeviceError(
+        f"{world.local_world_size} processes were started on this machine and {limit} {device.kind} device(s) are "
+        f"visible. Start one process a device (--nproc_per_node {limit}), or ask for the CPU: --device cpu."
+    )
 
 
 @contextlib.contextmanager

@@ -49,6 +49,10 @@ class Device(ABC):
     def count(self) -> int:
         """Count the devices of this kind that are visible."""
 
+    def process_limit(self) -> int | None:
+        """Return how many processes of one machine can train here, one a device; None for any number."""
+        return self.count()
+
     @abstractmethod
     def info(self, index: int | None = None) -> DeviceInfo:
         """Describe one device: name, memory and the versions of its software."""

@@ -26,6 +26,10 @@ class CpuDevice(Device):
         """Return 1: torch sees the host as one device."""
         return 1
 
+    def process_limit(self) -> int | None:
+        """Return None: processes share the host."""
+        return None
+
     def torch_device(self, index: int | None = None) -> torch.device:
         """Return the device without an index: every process of a run shares the host."""
         return torch.device(self.kind)

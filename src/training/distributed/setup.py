@@ -33,7 +33,7 @@ def start_process_group(
     """
     if not world.is_distributed:
         return
-    for name, value in device.hang_environment().items():
+    for name, value in device.hang_environment(timeout_s).items():
         os.environ.setdefault(name, value)
     try:
         dist.init_process_group(

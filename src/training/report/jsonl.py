@@ -34,7 +34,7 @@ class MetricsWriter:
 
     def write(self, kind: str, **fields: Any) -> None:
         """Append one record with its kind and the time; numbers that are not finite become null."""
-        line = json.dumps({"kind": kind, "time": round(time.time(), 3)} | _to_json(fields), ensure_ascii=False)
+        line = json.dumps({"kind": kind, "time": round(time.time(), 3)} | finite_json(fields), ensure_ascii=False)
         try:
             if self._file is None:
                 self._file = self._open()
@@ -138,14 +138,14 @@ def _step_of(record: Record) -> int | None:
     return None
 
 
-def _to_json(value: Any) -> Any:
+def finite_json(value: Any) -> Any:
     """Turn what trainers pass (tensors of one element, numpy scalars, paths) into plain JSON types."""
     if isinstance(value, dict):
-        return {str(key): _to_json(one) for key, one in value.items()}
+        return {str(key): finite_json(one) for key, one in value.items()}
     if isinstance(value, list | tuple | set):
-        return [_to_json(one) for one in value]
+        return [finite_json(one) for one in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, str | int):
         return value
-    return _to_json(value.item()) if hasattr(value, "item") else str(value)
+    return finite_json(value.item()) if hasattr(value, "item") else str(value)

@@ -97,7 +97,7 @@ def test_more_processes_than_devices_are_refused_with_both_numbers(data, tmp_pat
     status, output = run_trainer(words, 2, OPEN_CLIP_STATUS_FILE=str(tmp_path / "status"), **simulator_env(devices=1))
     assert status != 0
     assert (tmp_path / "status").read_text() == "6\n"
-    assert "1 NPU(s) are visible" in output
+    assert "2 processes were started on this machine and 1 npu device(s) are visible" in output
 
 
 def test_apex_levels_train_with_a_fixed_scale(data, tmp_path):
