@@ -90,7 +90,7 @@ $(PEER_DIR)/.ready: constraints/peer.txt | $(VENV)/.ready-test
 
 .PHONY: npu-simulator
 npu-simulator: $(VENV)/.ready-test ## build the simulated npu of the tests
-	$(BIN)/python test/support/npu_simulator/build.py
+	$(BIN)/python test/support/npu_simulator/build.py --if-possible
 
 .PHONY: docs
 docs: setup ## write the generated papers anew

@@ -86,4 +86,8 @@ def _compile(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    print(python_path())
+    # The tests leave the simulated npu out where there is no compiler; only a compiler that fails is an error then.
+    if "--if-possible" in sys.argv[1:] and shutil.which(os.environ.get("CXX", "g++")) is None:
+        print("no C++ compiler here: the tests of the simulated npu will be skipped (install g++ 12 or newer)")
+    else:
+        print(python_path())
