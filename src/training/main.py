@@ -1,10 +1,12 @@
 """Train, fine-tune or evaluate: ``python -m training.main --help``. Parses, runs, and maps errors to exit statuses."""
 
+import atexit
 import contextlib
 import logging
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from open_clip.errors import OpenClipError
 from training.device.startup import import_torch
@@ -68,5 +70,17 @@ def _leave_status(status: int) -> None:
         file.write(f"{status}\n")
 
 
+def _leave(status: int) -> NoReturn:
+    """End the process after its exit handlers but before the interpreter is torn down.
+
+    A thread of torch's that asks for the interpreter during the teardown aborts the process ("terminate called without
+    an active exception"), and the launcher would see that instead of the status.
+    """
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    _leave(main())

@@ -1,5 +1,6 @@
 """One rank's part of the contrastive losses, to be run in its own process and compared with one rank's whole."""
 
+import os
 from pathlib import Path
 
 import torch
@@ -46,3 +47,5 @@ def run_rank(rank: int, world_size: int, folder: str) -> None:
             answers[name, mode] = loss_and_gradients(loss, rows)
     torch.save(answers, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
+    # Without the interpreter's teardown, in which one of torch's threads now and then aborts the process.
+    os._exit(0)
