@@ -58,6 +58,7 @@ def run_session(args: argparse.Namespace) -> None:
         place = Place(device, torch_device, world, folder)
         with open_journal(params.report, place) as journal, _explain_failures(device, params):
             if world.is_master:
+                _log_start(place, args)
                 describe_run(folder, args)
             Session(params, place, journal, stop).run()
         stop_process_group()
@@ -220,6 +221,23 @@ def resume_command(place: Place) -> str:
         launcher = f"{python} -m torch.distributed.run --nproc_per_node {place.world.local_world_size} -m training.main"
     config, name = shlex.quote(str(root / "config.yaml")), shlex.quote(root.name)
     return f"{launcher} --config {config} --name {name} --resume latest"
+
+
+def _log_start(place: Place, args: argparse.Namespace) -> None:
+    """Log what upstream logs first: the processes, and every setting."""
+    world = place.world
+    if world.is_distributed:
+        _LOG.info(
+            "Running in distributed mode with multiple processes. Device: %s. "
+            "Process (global: %d, local %d), total %d.",
+            place.torch_device,
+            world.rank,
+            world.local_rank,
+            world.world_size,
+        )
+    else:
+        _LOG.info("Running with a single process. Device %s.", place.torch_device)
+    _LOG.info("%s", "\n".join(["Params:", *(f"  {name}: {value}" for name, value in sorted(vars(args).items()))]))
 
 
 def _check_process_limit(device: Device, world: World, params: RunParams) -> None:

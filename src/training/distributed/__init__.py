@@ -1,7 +1,6 @@
 """Processes that train together: who they are, how they meet, what they tell each other."""
 
 from training.distributed.collectives import (
-    any_process,
     barrier,
     broadcast_object,
     gather_objects,
@@ -16,7 +15,6 @@ from training.distributed.signals import StopRequest
 __all__ = [
     "StopRequest",
     "World",
-    "any_process",
     "barrier",
     "broadcast_object",
     "gather_objects",

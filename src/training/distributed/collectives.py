@@ -48,13 +48,6 @@ def gather_rows(rows: torch.Tensor, world: World) -> torch.Tensor:
     return torch.cat([part[:size] for part, size in zip(gathered, sizes, strict=True)])
 
 
-def any_process(flag: bool, world: World, torch_device: torch.device) -> bool:
-    """Tell whether the flag is set on any process; all get the same answer. Waits for all of them."""
-    if not world.is_distributed:
-        return flag
-    return bool(reduce_flags(torch.tensor([float(flag)], device=torch_device), world).item())
-
-
 def reduce_flags(flags: torch.Tensor, world: World) -> torch.Tensor:
     """Take the maximum of a small float tensor over all processes, in place on the device, without a host sync."""
     if world.is_distributed:

@@ -1,5 +1,6 @@
 """Build the optimizer the device runs best."""
 
+import logging
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from training.device import Device
 from training.optim.groups import parameter_groups
 from training.params.optim import OptimParams
 
+_LOG = logging.getLogger(__name__)
 # Settings of how a step is computed, not of what: they belong to the device, never to a checkpoint.
 _IMPLEMENTATION_KEYS = ("fused", "foreach", "capturable", "differentiable")
 
@@ -25,9 +27,17 @@ def build_optimizer(model: torch.nn.Module, params: OptimParams, device: Device)
         raise ConfigError("every parameter is frozen: unlock a tower (--lock-image, --lock-text) to train.")
     if params.lr is None or params.beta1 is None or params.beta2 is None or params.eps is None:
         raise ConfigError("lr, beta1, beta2 and eps must be set; training.params.parse_args fills them in.")
-    return torch.optim.AdamW(
-        groups, lr=params.lr, betas=(params.beta1, params.beta2), eps=params.eps, **device.optimizer_options(trainable)
+    options = device.optimizer_options(trainable)
+    _LOG.info(
+        "Created AdamW (adamw) optimizer: lr: %s, betas: (%s, %s), eps: %s, weight_decay: %s, %s",
+        params.lr,
+        params.beta1,
+        params.beta2,
+        params.eps,
+        params.wd,
+        ", ".join(options) or "plain",
     )
+    return torch.optim.AdamW(groups, lr=params.lr, betas=(params.beta1, params.beta2), eps=params.eps, **options)
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
