@@ -32,6 +32,8 @@ PURPOSES = {
     "semver.org/": "文档中引用的版本号规范",
     "huggingface.co/": "模型权重与配置的下载地址",
     "openaipublic.azureedge.net/": "模型权重的下载地址",
+    "github.com/mlfoundations/open_clip/releases/": "模型权重的下载地址",
+    "dl.fbaipublicfiles.com/": "模型权重的下载地址",
     "pytorch.org/": "文档中引用的 PyTorch 官网",
     "download.pytorch.org/": "文档中引用的 PyTorch 安装源",
     "www.hiascend.com/": "文档中引用的昇腾官网",

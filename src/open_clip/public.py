@@ -24,6 +24,14 @@ from open_clip.model import get_input_dtype as get_input_dtype
 from open_clip.model import get_model_preprocess_cfg as get_model_preprocess_cfg
 from open_clip.model import get_model_tokenize_cfg as get_model_tokenize_cfg
 from open_clip.model import set_model_preprocess_cfg as set_model_preprocess_cfg
+from open_clip.pretrained import download_pretrained as download_pretrained
+from open_clip.pretrained import download_pretrained_from_url as download_pretrained_from_url
+from open_clip.pretrained import get_pretrained_cfg as get_pretrained_cfg
+from open_clip.pretrained import get_pretrained_url as get_pretrained_url
+from open_clip.pretrained import is_pretrained_cfg as is_pretrained_cfg
+from open_clip.pretrained import list_pretrained as list_pretrained
+from open_clip.pretrained import list_pretrained_models_by_tag as list_pretrained_models_by_tag
+from open_clip.pretrained import list_pretrained_tags_by_model as list_pretrained_tags_by_model
 from open_clip.tokenizer import SimpleTokenizer as SimpleTokenizer
 from open_clip.tokenizer import decode as decode
 from open_clip.tokenizer import tokenize as tokenize

@@ -1,0 +1,175 @@
+"""Fetching a file from a URL: whole, verified, once for all processes. Which file to fetch is decided elsewhere.
+
+Next to ``NAME`` the cache folder holds ``.NAME.lock`` and, while a download is on its way or was cut,
+``.NAME.<URL's hash>.part``.
+"""
+
+import contextlib
+import hashlib
+import http.client
+import logging
+import os
+import time
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError, URLError
+
+from open_clip.errors import CheckpointError
+
+_logger = logging.getLogger(__name__)
+
+DEFAULT_CACHE_DIR = "~/.cache/clip"
+_BLOCK_BYTES = 1 << 20
+_TIMEOUT_S = 60.0
+_NUM_TRIES = 4
+_PAUSE_S = 0.5
+_NOT_SATISFIABLE = 416
+
+
+class _Interrupted(Exception):
+    """The server stopped answering before the file was whole."""
+
+
+def download_pretrained_from_url(url: str, cache_dir: str | None = None) -> str:
+    """Return the path of a URL's file in the cache folder, fetching it when it is missing or damaged.
+
+    A file whose SHA-256 the URL states (those of OpenAI and of mlfoundations do) is verified whenever it is used. A cut
+    download goes on where it stopped. Processes that ask for the same file wait for the first one.
+
+    Raises:
+        CheckpointError: the file cannot be fetched, or is not the one the URL promises.
+    """
+    folder = Path(cache_dir or DEFAULT_CACHE_DIR).expanduser()
+    name = Path(urllib.parse.unquote(urllib.parse.urlparse(url).path)).name
+    if not name:
+        raise CheckpointError(f"{url}: ends in no file name; give the address of one file.")
+    target, expected = folder / name, _expected_hash(url)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _only_one(folder / f".{name}.lock"):
+            if not _is_usable(target, expected):
+                _fetch(url, target, expected)
+    except OSError as error:
+        raise CheckpointError(f"{url}: cannot be kept in {folder} ({error}). Choose another cache_dir.") from error
+    return str(target)
+
+
+def _only_one(path: Path) -> contextlib.AbstractContextManager[Any]:
+    from filelock import FileLock
+
+    return FileLock(path)
+
+
+def _expected_hash(url: str) -> str:
+    """Return the SHA-256, or the beginning of it, that a URL states; empty when it states none.
+
+    Source: open_clip.pretrained.download_pretrained_from_url (3.3.0).
+    """
+    parts = url.split("/")
+    if "openaipublic" in url:
+        return parts[-2]
+    if "mlfoundations" in url:
+        return Path(parts[-1]).stem.rsplit("-", 1)[-1]
+    return ""
+
+
+def _hash_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_usable(target: Path, expected: str) -> bool:
+    if not target.exists():
+        return False
+    if not target.is_file():
+        raise CheckpointError(f"{target}: is in the way of a download and not a file. Remove it.")
+    if _hash_of(target).startswith(expected):
+        return True
+    _logger.warning("%s is not what its address promises (SHA-256); it is downloaded again.", target)
+    return False
+
+
+def _fetch(url: str, target: Path, expected: str) -> None:
+    part = target.with_name(f".{target.name}.{hashlib.sha256(url.encode()).hexdigest()[:8]}.part")
+    if not expected:
+        # Nothing could tell a mixture of two versions of the file from the file.
+        part.unlink(missing_ok=True)
+    resumed = part.exists() and part.stat().st_size > 0
+    _download(url, part)
+    if resumed and not _hash_of(part).startswith(expected):
+        part.unlink()
+        _download(url, part)
+    _check(url, part, expected)
+    os.replace(part, target)
+
+
+def _check(url: str, part: Path, expected: str) -> None:
+    """Throw a download away unless it is what was asked for."""
+    found = _hash_of(part)
+    reason = ""
+    if not found.startswith(expected):
+        reason = f"its SHA-256 checksum does not not match: it is {found}, its address promises {expected}"
+    elif part.stat().st_size == 0:
+        reason = "it is empty"
+    elif not expected and part.read_bytes()[:64].lstrip().startswith(b"<"):
+        reason = "it is a web page, not weights"
+    if reason:
+        part.unlink()
+        raise CheckpointError(f"{url}: was downloaded and thrown away: {reason}. Try again later or fetch it by hand.")
+
+
+def _download(url: str, part: Path) -> None:
+    """Fetch a URL into ``part``, going on where it ends, however often the connection breaks within reason."""
+    validator = ""
+    for attempt in range(1, _NUM_TRIES + 1):
+        try:
+            with _open(url, part.stat().st_size if part.exists() else 0, validator) as response:
+                validator = response.headers.get("ETag") or ""
+                _receive(response, part)
+            return
+        except HTTPError as error:
+            if error.code == _NOT_SATISFIABLE and part.exists():
+                # What is there is as long as the file or longer: it is whole, or of no use.
+                part.unlink()
+                reason = str(error)
+            elif error.code < 500:
+                raise CheckpointError(f"{url}: the server answered {error.code} ({error.reason}).") from error
+            else:
+                reason = f"the server answered {error.code} ({error.reason})"
+        except (_Interrupted, http.client.HTTPException, ConnectionError, TimeoutError, URLError) as error:
+            reason = str(getattr(error, "reason", "") or error) or type(error).__name__
+        if attempt < _NUM_TRIES:
+            _logger.warning("%s: %s; going on with the download.", url, reason)
+            time.sleep(_PAUSE_S * attempt)
+    raise CheckpointError(
+        f"{url}: cannot be downloaded: {reason}. Without a network, fetch the file elsewhere and give its path."
+    )
+
+
+def _open(url: str, start: int, validator: str) -> Any:
+    # The name is looked up in the package at each call, where callers may have put their own.
+    from open_clip import pretrained
+
+    headers = {"User-Agent": "open_clip"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+        if validator and not validator.startswith("W/"):
+            headers["If-Range"] = validator
+    return pretrained.urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_S)
+
+
+def _receive(response: Any, part: Path) -> None:
+    """Append an answer to ``part``, or replace it when the server sends the whole file."""
+    is_rest = response.status == http.HTTPStatus.PARTIAL_CONTENT
+    length = response.headers.get("Content-Length")
+    missing = int(length) if length else None
+    with part.open("ab" if is_rest else "wb") as file:
+        while block := response.read(_BLOCK_BYTES):
+            file.write(block)
+            missing = None if missing is None else missing - len(block)
+        file.flush()
+        os.fsync(file.fileno())
+    if missing:
+        raise _Interrupted(f"the connection was cut {missing} bytes before the end")

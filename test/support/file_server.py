@@ -1,0 +1,66 @@
+"""A file server on the loopback address that misbehaves as told, for tests of downloads."""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@dataclass
+class FileServer:
+    """What the server answers, and what it was asked.
+
+    Attributes:
+        files: Path to content.
+        cut_after: Bytes after which each answer of the list's turn is cut; then answers are whole.
+        statuses: Error statuses to answer with first, one a request.
+        ranges: Range header of each request so far, "" where it had none.
+    """
+
+    url: str = ""
+    files: dict[str, bytes] = field(default_factory=dict)
+    cut_after: list[int] = field(default_factory=list)
+    statuses: list[int] = field(default_factory=list)
+    knows_ranges: bool = True
+    ranges: list[str] = field(default_factory=list)
+
+
+@contextlib.contextmanager
+def serve_files(**options: object) -> Iterator[FileServer]:
+    """Run a server until the block ends."""
+    told = FileServer(**options)  # type: ignore[arg-type]
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked = self.headers.get("Range") or ""
+            told.ranges.append(asked)
+            content = told.files.get(self.path)
+            status = told.statuses.pop(0) if told.statuses else 200 if content is not None else 404
+            if status != 200 or content is None:
+                self.send_error(status)
+                return
+            if asked and told.knows_ranges:
+                start = int(asked.removeprefix("bytes=").partition("-")[0])
+                if start >= len(content):
+                    self.send_error(416)
+                    return
+                status, content = 206, content[start:]
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content[: told.cut_after.pop(0)] if told.cut_after else content)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    told.url = f"http://127.0.0.1:{server.server_address[1]}"
+    try:
+        yield told
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

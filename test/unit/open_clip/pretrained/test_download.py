@@ -1,0 +1,78 @@
+import hashlib
+import io
+from email.message import Message
+from unittest.mock import patch
+from urllib.response import addinfourl
+
+import pytest
+
+from open_clip.errors import CheckpointError
+from open_clip.pretrained import download_pretrained, download_pretrained_from_url
+
+CONTENT = b"pretrained model weights"
+HASH = hashlib.sha256(CONTENT).hexdigest()
+URLS = [
+    f"https://openaipublic.example.com/clip/models/{HASH}/RN50.pt",
+    f"https://example.com/mlfoundations/download/v0.2-weights/rn50-quickgelu-{HASH[:8]}.pt",
+]
+
+
+def answer(content):
+    headers = Message()
+    headers["Content-Length"] = str(len(content))
+    return addinfourl(io.BytesIO(content), headers, "https://example.com/weights", 200)
+
+
+@pytest.fixture
+def network():
+    """Stand for the network, at the place where programs written for upstream put theirs."""
+    with patch("open_clip.pretrained.urllib") as urllib:
+        yield urllib.request.urlopen
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_a_download_is_verified_and_kept(url, network, tmp_path):
+    network.return_value = answer(CONTENT)
+    path = download_pretrained_from_url(url, str(tmp_path))
+    assert path == str(tmp_path / url.rpartition("/")[2])
+    assert (tmp_path / path).read_bytes() == CONTENT
+    network.assert_called_once()
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_a_wrong_download_is_refused_and_not_kept(url, network, tmp_path):
+    network.return_value = answer(b"something else")
+    with pytest.raises(RuntimeError, match="checksum does not not match"):
+        download_pretrained_from_url(url, str(tmp_path))
+    network.assert_called_once()
+    assert [path.name for path in tmp_path.iterdir() if not path.name.endswith(".lock")] == []
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_a_sound_file_in_the_cache_is_used(url, network, tmp_path):
+    (tmp_path / url.rpartition("/")[2]).write_bytes(CONTENT)
+    download_pretrained_from_url(url, str(tmp_path))
+    network.assert_not_called()
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_a_damaged_file_in_the_cache_is_fetched_again(url, network, tmp_path):
+    cached = tmp_path / url.rpartition("/")[2]
+    cached.write_bytes(CONTENT[:-1])
+    network.return_value = answer(CONTENT)
+    download_pretrained_from_url(url, str(tmp_path))
+    network.assert_called_once()
+    assert cached.read_bytes() == CONTENT
+
+
+def test_an_address_without_a_file_name_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="ends in no file name"):
+        download_pretrained_from_url("https://example.com/", str(tmp_path))
+
+
+def test_an_entry_with_a_local_file_needs_no_download():
+    assert download_pretrained({"file": "weights.pt", "url": URLS[0], "hf_hub": "org/repo/"}) == "weights.pt"
+
+
+def test_an_entry_that_names_no_place_gives_nothing():
+    assert download_pretrained({}) == ""
