@@ -1,6 +1,10 @@
-"""A file server on the loopback address that misbehaves as told, for tests of downloads."""
+"""A file server on the loopback address that misbehaves as told, for tests of downloads.
+
+Files called ``/ORG/REPO/resolve/main/NAME`` make it a Hugging Face hub.
+"""
 
 import contextlib
+import hashlib
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -32,6 +36,20 @@ def serve_files(**options: object) -> Iterator[FileServer]:
     told = FileServer(**options)  # type: ignore[arg-type]
 
     class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            content = told.files.get(self.path)
+            self._begin(200 if content is not None else 404, content or b"")
+
+        def _begin(self, status: int, content: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            # What the hub's client asks for.
+            self.send_header("X-Repo-Commit", "0" * 40)
+            self.send_header("ETag", f'"{hashlib.sha256(told.files.get(self.path, b"")).hexdigest()}"')
+            if status == 404:
+                self.send_header("X-Error-Code", "EntryNotFound")
+            self.end_headers()
+
         def do_GET(self) -> None:
             asked = self.headers.get("Range") or ""
             told.ranges.append(asked)
@@ -46,9 +64,7 @@ def serve_files(**options: object) -> Iterator[FileServer]:
                     self.send_error(416)
                     return
                 status, content = 206, content[start:]
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
+            self._begin(status, content)
             self.wfile.write(content[: told.cut_after.pop(0)] if told.cut_after else content)
 
         def log_message(self, *_: object) -> None:

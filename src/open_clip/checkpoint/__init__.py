@@ -2,6 +2,7 @@
 
 from open_clip.checkpoint.keys import convert_to_custom_text_state_dict, normalise_state_dict
 from open_clip.checkpoint.load import load_checkpoint, load_weights
+from open_clip.checkpoint.metadata import read_metadata
 from open_clip.checkpoint.positions import resize_pos_embed, resize_text_pos_embed
 from open_clip.checkpoint.read import read_checkpoint, read_state_dict
 from open_clip.checkpoint.write import write_safetensors
@@ -12,6 +13,7 @@ __all__ = [
     "load_weights",
     "normalise_state_dict",
     "read_checkpoint",
+    "read_metadata",
     "read_state_dict",
     "resize_pos_embed",
     "resize_text_pos_embed",

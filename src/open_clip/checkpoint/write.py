@@ -11,8 +11,8 @@ from torch import Tensor
 from open_clip.errors import CheckpointError
 
 
-def write_safetensors(state_dict: dict[str, Tensor], path: str | Path) -> None:
-    """Write weights to ``path``; a crash or a full disk leaves what was there before.
+def write_safetensors(state_dict: dict[str, Tensor], path: str | Path, metadata: dict[str, str] | None = None) -> None:
+    """Write weights, and text entries beside them, to ``path``; a crash or a full disk leaves what was there before.
 
     Raises:
         CheckpointError: the folder cannot be written.
@@ -25,7 +25,7 @@ def write_safetensors(state_dict: dict[str, Tensor], path: str | Path) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(plain, temporary, metadata={"format": "pt"})
+        save_file(plain, temporary, metadata={"format": "pt"} | (metadata or {}))
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)

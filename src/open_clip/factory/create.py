@@ -3,7 +3,6 @@
 import dataclasses
 import logging
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,9 @@ import torch
 
 from open_clip.checkpoint import load_checkpoint
 from open_clip.errors import CheckpointError, ConfigError, suggest_nearest
-from open_clip.factory.names import get_model_config, parse_model_name, read_folder_config, refuse_hub, unknown_model
 from open_clip.factory.options import apply_options, check_supported, is_custom_text
-from open_clip.factory.weights import find_pretrained, find_weights_in_folder, load_tower
+from open_clip.factory.source import find_source, warn_of_quick_gelu
+from open_clip.factory.weights import load_tower
 from open_clip.model import CLIP, CustomTextCLIP, convert_weights_to_lp, get_cast_dtype, set_model_preprocess_cfg
 from open_clip.model.cast import get_pure_dtype
 from open_clip.transform import PreprocessCfg, merge_preprocess_dict
@@ -21,32 +20,6 @@ from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 _logger = logging.getLogger(__name__)
 
 _PRECISIONS = ("fp32", "amp", "amp_bf16", "amp_bfloat16", "fp16", "bf16", "pure_fp16", "pure_bf16")
-
-
-@dataclass(frozen=True)
-class _Source:
-    """What a model name and a ``pretrained`` argument stand for."""
-
-    model_cfg: dict[str, Any]
-    preprocess_cfg: dict[str, Any]
-    weights_path: Path | None
-
-
-def _resolve(model_name: str, pretrained: str | Path | None, load_weights: bool) -> _Source:
-    scheme, rest = parse_model_name(model_name)
-    if scheme == "hf-hub":
-        raise refuse_hub(model_name)
-    if scheme == "local-dir":
-        if pretrained:
-            _logger.warning("%s brings its own weights; pretrained=%r is ignored.", model_name, pretrained)
-        config = read_folder_config(rest)
-        weights_path = find_weights_in_folder(rest) if load_weights else None
-        return _Source(config["model_cfg"], config.get("preprocess_cfg") or {}, weights_path)
-    model_cfg = get_model_config(rest)
-    if model_cfg is None:
-        raise unknown_model(model_name)
-    weights_path = find_pretrained(pretrained, model_name) if pretrained and load_weights else None
-    return _Source(model_cfg, {}, weights_path)
 
 
 def _build(model_cfg: dict[str, Any], custom_text: bool, precision: str) -> CLIP | CustomTextCLIP:
@@ -101,12 +74,13 @@ def create_model(
 ) -> CLIP | CustomTextCLIP:
     """Build a model, put it on a device in a precision and load its weights.
 
-    ``model_name`` is one of ``list_models()`` (``/`` reads as ``-``) or ``local-dir:PATH``, ``pretrained`` the path of
-    a weights file, nothing = random weights, which ``require_pretrained`` makes an error.
+    ``model_name`` is one of ``list_models()`` (``/`` reads as ``-``), ``hf-hub:org/repo`` or ``local-dir:PATH``;
+    ``pretrained`` a tag of ``list_pretrained()``, which is downloaded to ``cache_dir``, or the path of a weights file;
+    nothing = random weights, which ``require_pretrained`` makes an error.
     The precisions fp32 and amp* keep fp32 weights, fp16 and bf16 cast the matrices, pure_* cast everything.
     The ``force_*`` options and ``model_kwargs`` (top-level keys such as ``init_logit_bias``) replace parts of the
-    configuration. ``pretrained_image``, ``pretrained_text`` and ``cache_dir`` are for towers with base weights of their
-    own, which native ones are not. ``weights_only`` is accepted for older callers: no file's code is ever run.
+    configuration. ``pretrained_image`` and ``pretrained_text`` are for towers with base weights of their own, which
+    native ones are not. ``weights_only`` is accepted for older callers: no file's code is ever run.
 
     Raises:
         ModelNotFound: unknown model name or tag.
@@ -115,7 +89,7 @@ def create_model(
     """
     _check_arguments(precision, jit)
     model_kwargs.pop("pretrained_hf", None)
-    source = _resolve(model_name, pretrained, load_weights)
+    source = find_source(model_name, pretrained, load_weights, cache_dir)
     if require_pretrained and source.weights_path is None:
         raise CheckpointError(f"{model_name}: pretrained weights are required and none were named or found.")
     model_cfg = apply_options(
@@ -126,6 +100,7 @@ def create_model(
         force_image_size=force_image_size,
         force_context_length=force_context_length,
     )
+    warn_of_quick_gelu(model_name, model_cfg, source)
     model = _build(model_cfg, is_custom_text(model_cfg, force_custom_text), precision)
     _move(model, torch.device(device), precision)
     if source.weights_path is not None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from open_clip.constants import HF_CONFIG_NAME
 from open_clip.errors import ConfigError, ModelNotFound, suggest_nearest
+from open_clip.pretrained import download_pretrained_from_hf
 
 LOCAL_DIR_SCHEME = "local-dir:"
 HUB_SCHEME = "hf-hub:"
@@ -87,29 +88,37 @@ def read_folder_config(folder: str | Path) -> dict[str, Any]:
     path = Path(folder) / HF_CONFIG_NAME
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file; a local-dir: model needs it beside its weights.")
+    return _read_model_file(path)
+
+
+def read_hub_config(model_id: str, cache_dir: str | None = None) -> dict[str, Any]:
+    """Read ``open_clip_config.json`` of a hub repository (``org/repo``): ``model_cfg`` and perhaps ``preprocess_cfg``.
+
+    Raises:
+        CheckpointError: the hub cannot be reached, or there is no such repository or file.
+        ConfigError: it is not JSON or has no ``model_cfg``.
+    """
+    return _read_model_file(Path(download_pretrained_from_hf(model_id, HF_CONFIG_NAME, cache_dir=cache_dir)))
+
+
+def _read_model_file(path: Path) -> dict[str, Any]:
     config = _read_json(path)
     if not isinstance(config, dict) or not isinstance(config.get("model_cfg"), dict):
         raise ConfigError(f"{path}: has no 'model_cfg'.")
     return config
 
 
-def refuse_hub(model_name: str) -> ConfigError:
-    """Make the error for names that need a download."""
-    return ConfigError(
-        f"{model_name}: models of the Hugging Face hub are not supported yet; "
-        "download the folder and use local-dir:PATH."
-    )
-
-
 def get_model_config(model_name: str) -> dict[str, Any] | None:
     """Return a copy of a model's configuration, or None when the name is not known.
 
     Raises:
-        ConfigError: a ``local-dir:`` folder has a broken configuration, or the name needs the hub.
+        ConfigError: a ``local-dir:`` folder or a hub repository has a broken configuration.
+        CheckpointError: a hub repository cannot be reached or has no configuration.
     """
     scheme, rest = parse_model_name(model_name)
     if scheme == "hf-hub":
-        raise refuse_hub(model_name)
+        hub_cfg: dict[str, Any] = read_hub_config(rest)["model_cfg"]
+        return hub_cfg
     if scheme == "local-dir":
         cfg: dict[str, Any] = read_folder_config(rest)["model_cfg"]
         return cfg

@@ -45,6 +45,17 @@ def apply_options(
     return cfg | model_kwargs
 
 
+def ask_base_weights(model_cfg: dict[str, Any], image: bool, text: bool) -> None:
+    """Write into a configuration whether a timm and a Hugging Face tower start from weights of their own library.
+
+    What the configuration says itself does not count. Source: open_clip.create_model (3.3.0).
+    """
+    if "timm_model_name" in model_cfg["vision_cfg"]:
+        model_cfg["vision_cfg"]["timm_model_pretrained"] = image
+    if "hf_model_name" in model_cfg["text_cfg"]:
+        model_cfg["text_cfg"]["hf_model_pretrained"] = text
+
+
 def is_custom_text(model_cfg: dict[str, Any], force_custom_text: bool = False) -> bool:
     """Tell whether a configuration asks for the layout with a whole tower under ``text``."""
     return bool(force_custom_text or model_cfg.get("custom_text") or "hf_model_name" in model_cfg["text_cfg"])

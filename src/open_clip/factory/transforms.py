@@ -5,10 +5,11 @@ from typing import Any
 
 import torch
 
-from open_clip.errors import CheckpointError
+from open_clip.errors import CheckpointError, cut_list
 from open_clip.factory.create import create_model
-from open_clip.factory.names import LOCAL_DIR_SCHEME
+from open_clip.factory.names import HUB_SCHEME, LOCAL_DIR_SCHEME, parse_model_name
 from open_clip.model import CLIP, CustomTextCLIP, get_model_preprocess_cfg
+from open_clip.pretrained import list_pretrained_tags_by_model
 from open_clip.transform import AugmentationCfg, Compose, PreprocessCfg, image_transform_v2
 
 
@@ -104,9 +105,11 @@ def create_model_from_pretrained(
     Raises:
         CheckpointError: no weights were named; otherwise as ``create_model``.
     """
-    if not pretrained and not model_name.startswith(LOCAL_DIR_SCHEME):
+    if not pretrained and not model_name.startswith((LOCAL_DIR_SCHEME, HUB_SCHEME)):
+        tags = list_pretrained_tags_by_model(parse_model_name(model_name)[1])
         raise CheckpointError(
-            f"{model_name}: create_model_from_pretrained needs `pretrained`, the path of a weights file."
+            f"{model_name}: create_model_from_pretrained needs `pretrained`: the path of a weights file"
+            + (f" or a tag ({cut_list(tags)})." if tags else ".")
         )
     model = create_model(
         model_name,

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from open_clip.checkpoint import load_weights, read_state_dict
-from open_clip.errors import CheckpointError, ModelNotFound, suggest_nearest
+from open_clip.errors import CheckpointError, suggest_nearest
 
 _logger = logging.getLogger(__name__)
 
@@ -37,12 +37,11 @@ def find_weights_in_folder(folder: str | Path) -> Path | None:
     return None
 
 
-def find_pretrained(pretrained: str | Path, model_name: str) -> Path:
-    """Return the file that ``pretrained`` names.
+def find_weights_file(pretrained: str | Path) -> Path | None:
+    """Return the file that ``pretrained`` names; None when it is no path but looks like a tag.
 
     Raises:
         CheckpointError: it is written as a path and there is no such file.
-        ModelNotFound: it is written as a tag; no tags are known.
     """
     path = Path(pretrained)
     if path.is_file():
@@ -50,10 +49,7 @@ def find_pretrained(pretrained: str | Path, model_name: str) -> Path:
     if len(path.parts) > 1 or path.suffix in _WEIGHT_SUFFIXES:
         near = [sibling.name for sibling in path.parent.iterdir()] if path.parent.is_dir() else []
         raise CheckpointError(f"{path}: there is no such weights file.{suggest_nearest(path.name, near)}")
-    raise ModelNotFound(
-        f"{str(pretrained)!r} is not a weights file, and weights by tag are not supported yet for {model_name}; "
-        "give the path of a file."
-    )
+    return None
 
 
 def load_tower(tower: nn.Module, path: str | Path, prefix: str) -> None:

@@ -126,7 +126,6 @@ def test_random_weights_are_an_error_where_pretrained_ones_are_required():
         (NAME, {"precision": "fp61"}, "Did you mean fp16"),
         (NAME, {"init_logit_bais": 1}, "Did you mean init_logit_bias"),
         ("tiny-coca", {}, "CoCa models are not supported yet"),
-        ("hf-hub:org/model", {}, "local-dir:PATH"),
     ],
 )
 def test_what_cannot_be_built_is_refused_in_a_sentence(name, options, said):

@@ -1,0 +1,25 @@
+"""The text entries at the head of a safetensors file. Its tensors are ``read.py``'s job."""
+
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from open_clip.errors import CheckpointError
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """Read the metadata of a safetensors file; other files have none.
+
+    Raises:
+        CheckpointError: the file is called safetensors and is not, or cannot be read.
+    """
+    if Path(path).suffix != ".safetensors":
+        return {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"{path}: is not a whole safetensors file ({reason}). Fetch or write it again."
+        ) from error

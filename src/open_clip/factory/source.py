@@ -1,0 +1,127 @@
+"""What a model name and a ``pretrained`` argument stand for: configuration, preprocessing, weights. Builds nothing."""
+
+import json
+import logging
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from open_clip.checkpoint import read_metadata
+from open_clip.errors import CheckpointError, ModelNotFound, cut_list, suggest_nearest
+from open_clip.factory.names import (
+    get_model_config,
+    parse_model_name,
+    read_folder_config,
+    read_hub_config,
+    unknown_model,
+)
+from open_clip.factory.weights import find_weights_file, find_weights_in_folder
+from open_clip.pretrained import (
+    download_pretrained,
+    download_pretrained_from_hf,
+    get_pretrained_cfg,
+    list_pretrained_tags_by_model,
+)
+
+_logger = logging.getLogger(__name__)
+
+# Where our own safetensors files keep what ``open_clip_config.json`` says.
+CONFIG_METADATA = "open_clip_config"
+_PREPROCESS_KEYS = ("mean", "std", "interpolation", "resize_mode")
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a model is made of.
+
+    Attributes:
+        model_cfg: Its configuration.
+        preprocess_cfg: How its pictures are prepared, as far as that is known.
+        weights_path: The weights; None when there are none or they are not wanted.
+        quick_gelu: Whether the weights were trained with QuickGELU; None when that is not known.
+    """
+
+    model_cfg: dict[str, Any]
+    preprocess_cfg: dict[str, Any]
+    weights_path: Path | None
+    quick_gelu: bool | None = None
+
+
+def find_source(
+    model_name: str, pretrained: str | Path | None, load_weights: bool = True, cache_dir: str | None = None
+) -> Source:
+    """Look a model up and bring its weights here.
+
+    Raises:
+        ModelNotFound: unknown model name or tag.
+        FileNotFoundError: a ``local-dir:`` folder or its configuration is missing.
+        CheckpointError: weights or a hub repository are missing or cannot be fetched.
+    """
+    scheme, rest = parse_model_name(model_name)
+    if scheme is not None:
+        if pretrained:
+            _logger.warning("%s brings its own weights; pretrained=%r is ignored.", model_name, pretrained)
+        if scheme == "hf-hub":
+            config = read_hub_config(rest, cache_dir)
+            weights = Path(download_pretrained_from_hf(rest, cache_dir=cache_dir)) if load_weights else None
+        else:
+            config = read_folder_config(rest)
+            weights = find_weights_in_folder(rest) if load_weights else None
+        return Source(config["model_cfg"], config.get("preprocess_cfg") or {}, weights)
+    model_cfg = get_model_config(rest)
+    if model_cfg is None:
+        raise unknown_model(model_name)
+    if not pretrained:
+        return Source(model_cfg, {}, None)
+    tag_cfg = get_pretrained_cfg(rest, str(pretrained))
+    if tag_cfg:
+        weights = Path(download_pretrained(tag_cfg, cache_dir=cache_dir)) if load_weights else None
+        preprocess_cfg = {key: tag_cfg[key] for key in _PREPROCESS_KEYS}
+        return Source(model_cfg, preprocess_cfg, weights, tag_cfg.get("quick_gelu", False))
+    path = find_weights_file(pretrained)
+    if path is None:
+        raise _unknown_tag(str(pretrained), rest)
+    return Source(model_cfg, _read_preprocess(path) if load_weights else {}, path if load_weights else None)
+
+
+def _unknown_tag(tag: str, model: str) -> ModelNotFound:
+    tags = list_pretrained_tags_by_model(model)
+    has = f"It has {cut_list(tags)}." if tags else "It has none by tag."
+    return ModelNotFound(
+        f"{model} has no weights called {tag!r}, and there is no file of that name.{suggest_nearest(tag, tags)} {has} "
+        "open_clip.list_pretrained() lists all; the path of a weights file can be given too."
+    )
+
+
+def _read_preprocess(path: Path) -> dict[str, Any]:
+    """Read how pictures are prepared for the weights of a bare file, which few files say."""
+    written = read_metadata(path).get(CONFIG_METADATA)
+    if written is None:
+        # Known to whoever trained them only, and wrong statistics cost accuracy silently.
+        _logger.warning(
+            "%s does not say how its pictures were prepared; OpenAI's mean, std and bicubic resizing are used unless "
+            "arguments (image_mean, ...) say otherwise.",
+            path,
+        )
+        return {}
+    try:
+        preprocess_cfg = json.loads(written)["preprocess_cfg"]
+        return {key: preprocess_cfg[key] for key in _PREPROCESS_KEYS if key in preprocess_cfg}
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: its metadata entry {CONFIG_METADATA!r} is damaged ({error!r}).") from error
+
+
+def warn_of_quick_gelu(model_name: str, model_cfg: dict[str, Any], source: Source) -> None:
+    """Warn when the weights were trained with another activation than the model has."""
+    has = bool(model_cfg.get("quick_gelu"))
+    if source.weights_path is None or source.quick_gelu is None or source.quick_gelu == has:
+        return
+    trained, built = ("QuickGELU", "GELU") if source.quick_gelu else ("GELU", "QuickGELU")
+    remedy = f"{model_name}-quickgelu or force_quick_gelu=True" if source.quick_gelu else "the model without quickgelu"
+    warnings.warn(
+        f"QuickGELU mismatch: the weights of {model_name} were trained with {trained} and the model is built with "
+        f"{built}, which costs accuracy. Use {remedy}.",
+        UserWarning,
+        stacklevel=3,
+    )
