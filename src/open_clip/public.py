@@ -37,3 +37,8 @@ from open_clip.tokenizer import decode as decode
 from open_clip.tokenizer import tokenize as tokenize
 from open_clip.transform import AugmentationCfg as AugmentationCfg
 from open_clip.transform import image_transform as image_transform
+from open_clip.zero_shot_classifier import build_zero_shot_classifier as build_zero_shot_classifier
+from open_clip.zero_shot_classifier import build_zero_shot_classifier_legacy as build_zero_shot_classifier_legacy
+from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES as IMAGENET_CLASSNAMES
+from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES as OPENAI_IMAGENET_TEMPLATES
+from open_clip.zero_shot_metadata import SIMPLE_IMAGENET_TEMPLATES as SIMPLE_IMAGENET_TEMPLATES
