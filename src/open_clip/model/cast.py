@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from open_clip.model.clip import CLIP
-from open_clip.transformer import Attention, MultiHeadAttention, TextTransformer, VisionTransformer
+from open_clip.transformer import Attention, LayerNormFp32, MultiHeadAttention, TextTransformer, VisionTransformer
 
 _CAST_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 _PURE_DTYPES = {"pure_fp16": torch.float16, "pure_bf16": torch.bfloat16}
@@ -48,6 +48,14 @@ def convert_weights_to_lp(model: nn.Module, dtype: torch.dtype = torch.float16) 
         for parameter in _own_matrices(module):
             if parameter is not None:
                 parameter.data = parameter.data.to(dtype)
+
+
+def cast_all_but_norms(model: nn.Module, dtype: torch.dtype) -> None:
+    """Cast a whole model in place but for the norms that compute in fp32: towers made elsewhere know no other way."""
+    model.to(dtype=dtype)
+    for module in model.modules():
+        if isinstance(module, LayerNormFp32):
+            module.float()
 
 
 convert_weights_to_fp16 = convert_weights_to_lp

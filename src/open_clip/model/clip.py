@@ -9,7 +9,7 @@ from torch import Tensor
 from open_clip.errors import ConfigError
 from open_clip.model.config import CLIPTextCfg, CLIPVisionCfg
 from open_clip.model.contrastive import DEFAULT_LOGIT_SCALE, ContrastiveModel, make_logit_bias, make_logit_scale
-from open_clip.model.towers import build_text_tower, build_vision_tower
+from open_clip.model.towers import build_native_text_tower, build_vision_tower
 from open_clip.transformer import text_global_pool
 from open_clip.transformer.text import check_text_length, lock_text_layers, project_pooled
 
@@ -35,7 +35,7 @@ class CLIP(ContrastiveModel):
         super().__init__()
         self.output_dict = output_dict
         self.visual = build_vision_tower(embed_dim, vision_cfg, quick_gelu, cast_dtype)
-        text = build_text_tower(embed_dim, text_cfg, quick_gelu, cast_dtype)
+        text = build_native_text_tower(embed_dim, text_cfg, quick_gelu, cast_dtype)
         if text.cls_emb is not None:
             raise ConfigError("text_cfg has embed_cls, which needs the custom text layout; set custom_text to true.")
         self.transformer = text.transformer

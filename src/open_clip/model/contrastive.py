@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from open_clip.errors import ConfigError
-from open_clip.transformer import VisionTransformer
+from open_clip.model.towers import ImageTower
 
 DEFAULT_LOGIT_SCALE = math.log(1 / 0.07)
 
@@ -30,7 +30,7 @@ def make_logit_bias(init_logit_bias: float | None, nonscalar: bool) -> nn.Parame
 class ContrastiveModel(nn.Module):
     """Base of ``CLIP`` and ``CustomTextCLIP``: two towers, a scale and perhaps a bias."""
 
-    visual: VisionTransformer
+    visual: ImageTower
     logit_scale: nn.Parameter
     logit_bias: nn.Parameter | None
     output_dict: bool

@@ -1,15 +1,20 @@
 """Building towers from their configurations. What the towers compute is ``open_clip.transformer``'s job."""
 
 import functools
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
 
 from open_clip.errors import ConfigError
+from open_clip.hf_model import HFTextEncoder
 from open_clip.model.config import CLIPTextCfg, CLIPVisionCfg, make_cfg
+from open_clip.timm_model import TimmModel
 from open_clip.transformer import LayerNorm, LayerNormFp32, QuickGELU, TextTransformer, VisionTransformer
 from open_clip.transformer.types import ActLayer, NormLayer
+
+ImageTower: TypeAlias = VisionTransformer | TimmModel
+TextTower: TypeAlias = TextTransformer | HFTextEncoder
 
 _BLOCK_FIELDS = (
     "block_type",
@@ -44,7 +49,7 @@ def build_vision_tower(
     vision_cfg: CLIPVisionCfg | dict[str, Any],
     quick_gelu: bool = False,
     cast_dtype: torch.dtype | None = None,
-) -> VisionTransformer:
+) -> ImageTower:
     """Build the image tower a configuration asks for.
 
     Raises:
@@ -52,8 +57,17 @@ def build_vision_tower(
     """
     cfg = make_cfg(CLIPVisionCfg, vision_cfg)
     if cfg.timm_model_name:
-        raise ConfigError(
-            f"vision_cfg asks for the timm tower {cfg.timm_model_name!r}; timm towers are not supported yet."
+        return TimmModel(
+            cfg.timm_model_name,
+            embed_dim,
+            image_size=cfg.image_size,
+            pool=cfg.timm_pool,
+            proj=cfg.timm_proj,
+            proj_bias=cfg.timm_proj_bias,
+            drop=cfg.timm_drop,
+            drop_path=cfg.timm_drop_path,
+            patch_drop=cfg.patch_dropout if cfg.patch_dropout > 0 else None,
+            pretrained=cfg.timm_model_pretrained,
         )
     if not isinstance(cfg.layers, int):
         raise ConfigError(f"vision_cfg asks for a ResNet (layers {cfg.layers}); ResNet towers are not supported yet.")
@@ -87,16 +101,40 @@ def build_text_tower(
     text_cfg: CLIPTextCfg | dict[str, Any],
     quick_gelu: bool = False,
     cast_dtype: torch.dtype | None = None,
-) -> TextTransformer:
-    """Build the text tower a configuration asks for.
+) -> TextTower:
+    """Build the text tower a configuration asks for: a Hugging Face encoder or the native transformer.
 
     Raises:
-        ConfigError: it asks for a tower that this version does not have.
+        ConfigError: it asks for a tower that there is not.
+    """
+    cfg = make_cfg(CLIPTextCfg, text_cfg)
+    if not cfg.hf_model_name:
+        return build_native_text_tower(embed_dim, cfg, quick_gelu, cast_dtype)
+    return HFTextEncoder(
+        cfg.hf_model_name,
+        output_dim=embed_dim,
+        proj_type=cfg.hf_proj_type,
+        pooler_type=cfg.hf_pooler_type,
+        pretrained=cfg.hf_model_pretrained,
+        output_tokens=cfg.output_tokens,
+    )
+
+
+def build_native_text_tower(
+    embed_dim: int,
+    text_cfg: CLIPTextCfg | dict[str, Any],
+    quick_gelu: bool = False,
+    cast_dtype: torch.dtype | None = None,
+) -> TextTransformer:
+    """Build our own text transformer, the only tower whose parts can stand at the top level of a model.
+
+    Raises:
+        ConfigError: the configuration asks for another tower.
     """
     cfg = make_cfg(CLIPTextCfg, text_cfg)
     if cfg.hf_model_name:
         raise ConfigError(
-            f"text_cfg asks for the Hugging Face encoder {cfg.hf_model_name!r}; such towers are not supported yet."
+            f"text_cfg asks for the Hugging Face encoder {cfg.hf_model_name!r}; set custom_text to true for it."
         )
     act_layer, norm_layer = _layer_kinds(cfg, quick_gelu, cast_dtype)
     return TextTransformer(

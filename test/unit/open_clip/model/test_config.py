@@ -20,9 +20,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_one():
 @pytest.mark.parametrize(
     "cfg, named",
     [
-        (CLIPVisionCfg(timm_model_name="convnext_base"), "timm tower 'convnext_base'"),
         (CLIPVisionCfg(layers=[3, 4, 6, 3]), "ResNet"),
-        (CLIPTextCfg(hf_model_name="roberta-base"), "Hugging Face encoder 'roberta-base'"),
     ],
 )
 def test_a_tower_of_another_kind_is_refused_by_name(cfg, named):

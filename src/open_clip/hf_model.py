@@ -1,0 +1,252 @@
+"""Text towers made by transformers, pooled and projected. transformers itself is optional, imported when used.
+
+Shapes: B texts, L tokens, D encoder width, E output width.
+"""
+
+import logging
+from typing import Any
+
+from torch import Tensor, nn
+
+from open_clip.errors import ConfigError, MissingDependency, cut_list, suggest_nearest
+from open_clip.hf_configs import arch_dict
+
+_logger = logging.getLogger(__name__)
+
+_PROJECTIONS = ("linear", "mlp")
+
+
+def import_transformers() -> Any:
+    """Import transformers.
+
+    Raises:
+        MissingDependency: it is not installed, or what it needs is not.
+    """
+    try:
+        import transformers
+    except (ImportError, RuntimeError) as error:
+        raise MissingDependency(
+            f"this needs the transformers package, which cannot be imported ({error}): "
+            "run `pip install 'open_clip_torch[hf]'`."
+        ) from error
+    return transformers
+
+
+class MeanPooler(nn.Module):
+    """Averages the last hidden states [B, L, D] over the positions that are no padding."""
+
+    def forward(self, output: Any, attention_mask: Tensor) -> Tensor:
+        """Pool to [B, D]; ``attention_mask`` [B, L] is 1 where a token stands."""
+        masked = output.last_hidden_state * attention_mask.unsqueeze(-1)
+        mean: Tensor = masked.sum(dim=1) / attention_mask.sum(-1, keepdim=True)
+        return mean
+
+
+class MaxPooler(nn.Module):
+    """Takes the largest of the last hidden states [B, L, D] over the positions that are no padding."""
+
+    def forward(self, output: Any, attention_mask: Tensor) -> Tensor:
+        """Pool to [B, D]; ``attention_mask`` [B, L] is 1 where a token stands."""
+        masked = output.last_hidden_state.masked_fill(attention_mask.unsqueeze(-1) == 0, float("-inf"))
+        largest: Tensor = masked.max(1).values
+        return largest
+
+
+class ClsPooler(nn.Module):
+    """Takes the encoder's own pooled vector where it has one, the first position's otherwise."""
+
+    def __init__(self, use_pooler_output: bool = True) -> None:
+        super().__init__()
+        self.cls_token_position = 0
+        self.use_pooler_output = use_pooler_output
+
+    def forward(self, output: Any, attention_mask: Tensor) -> Tensor:
+        """Pool to [B, D]; padding never stands first, so the mask is not looked at."""
+        pooled: Tensor | None = getattr(output, "pooler_output", None) if self.use_pooler_output else None
+        if pooled is None:
+            first: Tensor = output.last_hidden_state[:, self.cls_token_position]
+            return first
+        return pooled
+
+
+class ClsLastHiddenStatePooler(nn.Module):
+    """Takes the first position of the last hidden states, whatever pooling the encoder has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cls_token_position = 0
+
+    def forward(self, output: Any, attention_mask: Tensor) -> Tensor:
+        """Pool to [B, D]; padding never stands first, so the mask is not looked at."""
+        first: Tensor = output.last_hidden_state[:, self.cls_token_position]
+        return first
+
+
+_POOLERS: dict[str, type[nn.Module]] = {
+    "mean_pooler": MeanPooler,
+    "max_pooler": MaxPooler,
+    "cls_pooler": ClsPooler,
+    "cls_last_hidden_state_pooler": ClsLastHiddenStatePooler,
+}
+
+
+class HFTextEncoder(nn.Module):
+    """A Hugging Face encoder ``transformer``, a pooler and a projection ``proj``; encoder-decoders lose the decoder.
+
+    ``model_name_or_path`` is a hub name or a folder with a config.json; ``pretrained`` loads the weights found there,
+    otherwise they are random. A ``config`` object is used instead of both. Positions that hold the configuration's
+    ``pad_token_id`` are padding.
+
+    Source: open_clip.hf_model.HFTextEncoder (3.3.0): arguments, names and order of the initial draws.
+
+    Raises:
+        ConfigError: the architecture, pooler or projection is not known, or the name cannot be read.
+        MissingDependency: transformers is not installed.
+    """
+
+    def __init__(
+        self,
+        model_name_or_path: str,
+        output_dim: int,
+        config: Any = None,
+        pooler_type: str | None = None,
+        proj_type: str | None = None,
+        pretrained: bool = True,
+        output_tokens: bool = False,
+    ) -> None:
+        super().__init__()
+        self.output_tokens = output_tokens
+        self.output_dim = output_dim
+        self.config: Any = config if config is not None else _read_config(model_name_or_path)
+        architecture = _find_architecture(self.config)
+        self._names: dict[str, str] = architecture["config_names"]
+        pooler_type = pooler_type or architecture["pooler"]
+        if pooler_type not in _POOLERS:
+            raise ConfigError(
+                f"hf_pooler_type {pooler_type!r} is not known.{suggest_nearest(pooler_type, _POOLERS)} "
+                f"It can be {', '.join(_POOLERS)}."
+            )
+        self.transformer: Any
+        if config is not None:
+            self.transformer = _keep_encoder(import_transformers().AutoModel.from_config(config), config)
+        else:
+            self.transformer = _make_encoder(model_name_or_path, self.config, pretrained, pooler_type == "cls_pooler")
+        self.vocab_size: int = getattr(self.config, "vocab_size", 0)
+        self.context_length: int = getattr(self.config, "max_position_embeddings", 0)
+        self.pooler = _POOLERS[pooler_type]()
+        self.proj = _make_projection(getattr(self.config, self._names["width"]), output_dim, proj_type)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Encode token ids [B, L] as [B, E], with ``output_tokens`` as a pair with the hidden states [B, L, D].
+
+        A pooler that reads the first position takes it out of those hidden states.
+        """
+        attention_mask = (x != self.config.pad_token_id).long()
+        output = self.transformer(input_ids=x, attention_mask=attention_mask)
+        projected: Tensor = self.proj(self.pooler(output, attention_mask))
+        if not self.output_tokens:
+            return projected
+        tokens: Tensor = output.last_hidden_state
+        return projected, tokens[:, 1:] if isinstance(self.pooler, ClsPooler) else tokens
+
+    def forward_intermediates(self, text: Tensor, *_: Any, **__: Any) -> dict[str, Any]:
+        """Refuse: these encoders do not hand out what is between their blocks.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError("a Hugging Face text tower gives no intermediates; call encode_text instead.")
+
+    def lock(self, unlocked_layers: int = 0, freeze_layer_norm: bool = True) -> None:
+        """Freeze the encoder but for its last ``unlocked_layers`` layers; the projection stays as it is.
+
+        With ``freeze_layer_norm=False`` the layer norms of what is frozen stay trainable. Groups from the end: each
+        layer, then the embeddings.
+        """
+        if not unlocked_layers:
+            _freeze(self.transformer, freeze_layer_norm)
+            return
+        encoder = getattr(self.transformer, "encoder", self.transformer)
+        layers = list(getattr(encoder, self._names["layer_attr"]))
+        embeddings = getattr(self.transformer, self._names["token_embeddings_attr"])
+        for module in [embeddings, *layers][:-unlocked_layers]:
+            _freeze(module, freeze_layer_norm)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Trade time for memory: recompute each layer in the backward pass."""
+        verb = "enable" if enable else "disable"
+        # transformers 5 renames gradient checkpointing, 4 has only the older name.
+        switch = getattr(self.transformer, f"activation_checkpointing_{verb}", None)
+        (switch or getattr(self.transformer, f"gradient_checkpointing_{verb}"))()
+
+    def no_weight_decay(self) -> set[str]:
+        """Return the parameters that weight decay should leave alone: none by name."""
+        return set()
+
+    def init_parameters(self) -> None:
+        """Leave the weights as transformers drew or loaded them."""
+
+
+def _read_config(model_name_or_path: str) -> Any:
+    transformers = import_transformers()
+    try:
+        return transformers.AutoConfig.from_pretrained(model_name_or_path)
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(
+            f"text_cfg's hf_model_name {model_name_or_path!r} cannot be read: {_first_line(error)} "
+            "Without a network, name a folder that holds its config.json."
+        ) from error
+
+
+def _find_architecture(config: Any) -> dict[str, Any]:
+    kind = config.model_type
+    if kind not in arch_dict:
+        raise ConfigError(f"text towers of type {kind!r} are not known; hf_configs has {cut_list(arch_dict)}.")
+    return arch_dict[kind]
+
+
+def _make_encoder(name: str, config: Any, pretrained: bool, uses_own_pooler: bool) -> Any:
+    auto_model = import_transformers().AutoModel
+    # Only the BERT family can be asked to leave its pooler out.
+    options = {} if getattr(config, "is_encoder_decoder", False) else {"add_pooling_layer": uses_own_pooler}
+    try:
+        model = auto_model.from_pretrained(name, **options) if pretrained else auto_model.from_config(config, **options)
+    except OSError as error:
+        raise ConfigError(
+            f"the base weights of the text tower {name!r} cannot be read: {_first_line(error)} "
+            "pretrained_text=False does without them."
+        ) from error
+    return _keep_encoder(model, config)
+
+
+def _keep_encoder(model: Any, config: Any) -> Any:
+    return model.encoder if getattr(config, "is_encoder_decoder", False) else model
+
+
+def _make_projection(width: int, output_dim: int, proj_type: str | None) -> nn.Module:
+    if proj_type == "linear":
+        return nn.Linear(width, output_dim, bias=False)
+    if proj_type == "mlp":
+        hidden = (width + output_dim) // 2
+        return nn.Sequential(nn.Linear(width, hidden, bias=False), nn.GELU(), nn.Linear(hidden, output_dim, bias=False))
+    if proj_type:
+        raise ConfigError(f"hf_proj_type is {proj_type!r}; it can be {', '.join(_PROJECTIONS)} or nothing.")
+    if width != output_dim:
+        raise ConfigError(
+            f"hf_proj_type is empty, but the encoder's width {width} is not embed_dim {output_dim}; name a projection."
+        )
+    return nn.Identity()
+
+
+def _freeze(module: nn.Module, freeze_layer_norm: bool) -> None:
+    module.requires_grad_(False)
+    if not freeze_layer_norm:
+        for part in module.modules():
+            # T5 has a layer norm class of its own.
+            if isinstance(part, nn.LayerNorm) or type(part).__name__.endswith(("LayerNorm", "RMSNorm")):
+                part.requires_grad_(True)
+
+
+def _first_line(error: BaseException) -> str:
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return line.rstrip(".") + "."
