@@ -12,6 +12,7 @@ from open_clip.factory import get_tokenizer as get_tokenizer
 from open_clip.factory import list_models as list_models
 from open_clip.factory import load_checkpoint as load_checkpoint
 from open_clip.loss import ClipLoss as ClipLoss
+from open_clip.loss import CoCaLoss as CoCaLoss
 from open_clip.loss import DistillClipLoss as DistillClipLoss
 from open_clip.model import CLIP as CLIP
 from open_clip.model import CLIPTextCfg as CLIPTextCfg
@@ -32,6 +33,8 @@ from open_clip.pretrained import is_pretrained_cfg as is_pretrained_cfg
 from open_clip.pretrained import list_pretrained as list_pretrained
 from open_clip.pretrained import list_pretrained_models_by_tag as list_pretrained_models_by_tag
 from open_clip.pretrained import list_pretrained_tags_by_model as list_pretrained_tags_by_model
+from open_clip.push_to_hf_hub import push_pretrained_to_hf_hub as push_pretrained_to_hf_hub
+from open_clip.push_to_hf_hub import push_to_hf_hub as push_to_hf_hub
 from open_clip.tokenizer import SimpleTokenizer as SimpleTokenizer
 from open_clip.tokenizer import decode as decode
 from open_clip.tokenizer import tokenize as tokenize

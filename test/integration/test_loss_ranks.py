@@ -3,21 +3,21 @@
 import pytest
 import torch
 
-from loss_ranks import KINDS, MODES, loss_and_gradients, run_rank
+from loss_ranks import KINDS, MODES, SIGLIP_MODES, loss_and_gradients, run_rank
+from open_clip.loss import SigLipLoss
 
-WORLD_SIZE = 2
 
-
-@pytest.fixture(scope="module")
-def ranks(tmp_path_factory):
+# 3 and 4: rings in which both neighbours differ, without and with one rank left over on the far side.
+@pytest.fixture(scope="module", params=[2, 3, 4])
+def ranks(tmp_path_factory, request):
     folder = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.spawn(run_rank, (WORLD_SIZE, str(folder)), nprocs=WORLD_SIZE)
-    return [torch.load(folder / f"{rank}.pt") for rank in range(WORLD_SIZE)]
+    torch.multiprocessing.spawn(run_rank, (request.param, str(folder)), nprocs=request.param)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(request.param)]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("mode", MODES)
-def test_two_ranks_give_the_loss_and_gradients_of_one(ranks, kind, mode):
+def test_ranks_give_the_loss_and_gradients_of_one(ranks, kind, mode):
     _, gather_with_grad = mode
     loss, images, texts, scale = loss_and_gradients(KINDS[kind](), slice(None))
     answers = [rank[kind, mode] for rank in ranks]
@@ -29,7 +29,19 @@ def test_two_ranks_give_the_loss_and_gradients_of_one(ranks, kind, mode):
     torch.testing.assert_close(mean(3), scale, atol=1e-12, rtol=0)
     # With gathered gradients a rank's rows get what all W ranks send back, which DDP's average over ranks makes whole;
     # otherwise they get the whole once, and DDP's average is a W-th of it, as it is upstream.
-    share = 1 / WORLD_SIZE if gather_with_grad else 1
+    share = 1 / len(ranks) if gather_with_grad else 1
     for index, whole in ((1, images), (2, texts)):
         rows = torch.cat([answer[index] for answer in answers])
         torch.testing.assert_close(rows * share, whole, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("mode", SIGLIP_MODES)
+def test_ranks_give_the_sigmoid_loss_and_gradients_of_one(ranks, mode):
+    whole = loss_and_gradients(SigLipLoss(), slice(None))
+    answers = [rank["siglip", *mode] for rank in ranks]
+    for index in (0, 3, 4):
+        mean = torch.stack([answer[index] for answer in answers]).mean(0)
+        torch.testing.assert_close(mean, whole[index], atol=1e-12, rtol=0)
+    for index in (1, 2):
+        rows = torch.cat([answer[index] for answer in answers])
+        torch.testing.assert_close(rows / len(ranks), whole[index], atol=1e-12, rtol=0)

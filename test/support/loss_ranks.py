@@ -1,6 +1,7 @@
 """One rank's part of the contrastive losses, to be run in its own process and compared with one rank's whole."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -8,12 +9,13 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from open_clip.loss import ClipLoss, DistillClipLoss
+from open_clip.loss import ClipLoss, CoCaLoss, DistillClipLoss, SigLipLoss
 
-ROWS, WIDTH = 12, 8
+ROWS, WIDTH, TOKENS, VOCABULARY = 12, 8, 5, 7
 # (local_loss, gather_with_grad): those that upstream gives the gradients of one rank for.
 MODES = [(False, False), (False, True), (True, True)]
-KINDS = {"clip": ClipLoss, "distill": DistillClipLoss}
+KINDS = {"clip": ClipLoss, "distill": DistillClipLoss, "coca": partial(CoCaLoss, 2.0, 0.5)}
+SIGLIP_MODES = [(impl, chunk_size) for impl in ("bidir", "shift", "reduce", "gather") for chunk_size in (0, 2)]
 
 
 def _features(seed: int, rows: slice) -> Tensor:
@@ -21,14 +23,28 @@ def _features(seed: int, rows: slice) -> Tensor:
     return F.normalize(torch.randn(ROWS, WIDTH, generator=generator, dtype=torch.float64), dim=-1)[rows].clone()
 
 
-def loss_and_gradients(loss: ClipLoss, rows: slice) -> list[Tensor]:
-    """The loss of some rows, and its gradients for images, texts and scale."""
+def _captions(rows: slice) -> tuple[Tensor, Tensor]:
+    """Scores of captions and captions of as many tokens in every row, so that ranks have equal counts."""
+    generator = torch.Generator().manual_seed(4)
+    logits = torch.randn(ROWS, TOKENS, VOCABULARY, generator=generator, dtype=torch.float64)
+    labels = torch.randint(1, VOCABULARY, (ROWS, TOKENS), generator=generator)
+    labels[:, -1] = 0
+    return logits[rows], labels[rows]
+
+
+def loss_and_gradients(loss: ClipLoss | SigLipLoss, rows: slice) -> list[Tensor]:
+    """The loss of some rows, and its gradients for images, texts and scale, for SigLIP also for the bias."""
     leaves = [_features(0, rows), _features(1, rows), torch.tensor(14.0, dtype=torch.float64)]
+    if isinstance(loss, SigLipLoss):
+        leaves.append(torch.tensor(-9.0, dtype=torch.float64))
     for leaf in leaves:
         leaf.requires_grad_()
     if isinstance(loss, DistillClipLoss):
         teacher = (_features(2, rows), _features(3, rows), torch.tensor(9.0, dtype=torch.float64))
         value = sum(loss(*leaves, *teacher))
+    elif isinstance(loss, CoCaLoss):
+        images, texts, scale = leaves
+        value = sum(loss(images, texts, *_captions(rows), scale))
     else:
         value = loss(*leaves)
     value.backward()
@@ -43,8 +59,12 @@ def run_rank(rank: int, world_size: int, folder: str) -> None:
     answers = {}
     for name, kind in KINDS.items():
         for mode in MODES:
-            loss = kind(*mode, cache_labels=True, rank=rank, world_size=world_size)
+            options = dict(zip(("local_loss", "gather_with_grad"), mode, strict=True))
+            loss = kind(**options, cache_labels=True, rank=rank, world_size=world_size)
             answers[name, mode] = loss_and_gradients(loss, rows)
+    for dist_impl, chunk_size in SIGLIP_MODES:
+        loss = SigLipLoss(rank=rank, world_size=world_size, dist_impl=dist_impl, chunk_size=chunk_size)
+        answers["siglip", dist_impl, chunk_size] = loss_and_gradients(loss, rows)
     torch.save(answers, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
     # Without the interpreter's teardown, in which one of torch's threads now and then aborts the process.

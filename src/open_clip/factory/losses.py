@@ -2,27 +2,28 @@
 
 from typing import Any
 
-from open_clip.errors import ConfigError
-from open_clip.loss import ClipLoss, DistillClipLoss
+from open_clip.loss import ClipLoss, CoCaLoss, DistillClipLoss, SigLipLoss
 
 
-def create_loss(args: Any) -> ClipLoss:
-    """Make the loss for the flags ``distill, model, siglip, local_loss, gather_with_grad, rank, world_size``.
+def create_loss(args: Any) -> ClipLoss | SigLipLoss:
+    """Make the loss for a trainer's flags: distillation, CoCa by the model's name, ``siglip``, else CLIP's.
+
+    Reads ``distill, model, local_loss, gather_with_grad, rank, world_size`` and, where they matter, ``siglip``,
+    ``loss_dist_impl``, ``coca_caption_loss_weight`` and ``coca_contrastive_loss_weight``.
 
     Raises:
-        ConfigError: the flags ask for a loss that this version does not have.
+        ConfigError: ``loss_dist_impl`` is not known.
     """
-    options = {
-        "local_loss": args.local_loss,
-        "gather_with_grad": args.gather_with_grad,
-        "cache_labels": True,
-        "rank": args.rank,
-        "world_size": args.world_size,
-    }
+    ranks = {"cache_labels": True, "rank": args.rank, "world_size": args.world_size}
+    options = {"local_loss": args.local_loss, "gather_with_grad": args.gather_with_grad, **ranks}
     if args.distill:
         return DistillClipLoss(**options)
     if "coca" in args.model.lower():
-        raise ConfigError(f"--model {args.model}: CoCa's loss is not supported yet.")
+        return CoCaLoss(
+            caption_loss_weight=args.coca_caption_loss_weight,
+            clip_loss_weight=args.coca_contrastive_loss_weight,
+            **options,
+        )
     if getattr(args, "siglip", False):
-        raise ConfigError("--siglip: SigLIP's loss is not supported yet.")
+        return SigLipLoss(**ranks, dist_impl=getattr(args, "loss_dist_impl", None))
     return ClipLoss(**options)

@@ -1,9 +1,7 @@
 from types import SimpleNamespace
 
-import pytest
-
-from open_clip import ClipLoss, DistillClipLoss, create_loss
-from open_clip.errors import ConfigError
+from open_clip import ClipLoss, CoCaLoss, DistillClipLoss, create_loss
+from open_clip.loss import SigLipLoss
 
 
 def _args(**changes):
@@ -22,7 +20,15 @@ def test_a_teacher_asks_for_the_distillation_loss():
     assert isinstance(create_loss(_args(distill=True)), DistillClipLoss)
 
 
-@pytest.mark.parametrize("changes", [{"siglip": True}, {"model": "coca_ViT-B-32"}])
-def test_losses_that_are_not_there_are_refused(changes):
-    with pytest.raises(ConfigError, match="not supported yet"):
-        create_loss(_args(**changes))
+def test_a_coca_model_asks_for_its_loss_with_the_weights_of_the_flags():
+    loss = create_loss(_args(model="coca_ViT-B-32", coca_caption_loss_weight=3.0, coca_contrastive_loss_weight=0.5))
+    assert type(loss) is CoCaLoss
+    assert (loss.caption_loss_weight, loss.clip_loss_weight, loss.pad_id) == (3.0, 0.5, 0)
+    assert (loss.local_loss, loss.gather_with_grad, loss.rank, loss.world_size) == (True, True, 1, 4)
+
+
+def test_siglip_asks_for_the_sigmoid_loss_and_its_exchange():
+    loss = create_loss(_args(siglip=True, loss_dist_impl="gather"))
+    assert type(loss) is SigLipLoss
+    assert (loss.dist_impl, loss.rank, loss.world_size) == ("gather", 1, 4)
+    assert create_loss(_args(siglip=True)).dist_impl == "bidir"
