@@ -7,22 +7,23 @@ import torch
 from torch.testing import assert_close
 
 import open_clip
-from open_clip.checkpoint import write_safetensors
+from open_clip.push_to_hf_hub import save_for_hf
 from peer import needs_peer, run_peer
-from tiny_models import tiny_config
+from tiny_models import tiny_config, write_config
 
 pytestmark = needs_peer
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A small model with the full vocabulary, as a folder that either side reads."""
+    """A small model with the full vocabulary, saved as a folder that either side reads."""
     path = tmp_path_factory.mktemp("model")
-    config = tiny_config(None, {"vocab_size": 49408})
-    (path / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
+    open_clip.add_model_config(write_config(path, "tiny-published", tiny_config(None, {"vocab_size": 49408})))
     torch.manual_seed(1)
-    write_safetensors(open_clip.CLIP(**config).state_dict(), path / "open_clip_model.safetensors")
-    return path
+    model = open_clip.create_model("tiny-published")
+    tokenizer = open_clip.get_tokenizer("tiny-published")
+    save_for_hf(model, tokenizer, open_clip.get_model_config("tiny-published"), path / "model")
+    return path / "model"
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,265 @@
+"""Sharing models: a folder that either OpenCLIP loads, and putting it on the Hugging Face hub.
+
+``python -m open_clip.push_to_hf_hub --help`` does the second. Reading such folders is ``open_clip.factory``'s job.
+"""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import ModuleType
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from open_clip.checkpoint import write_safetensors
+from open_clip.constants import HF_CONFIG_NAME, HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
+from open_clip.errors import CheckpointError, OpenClipError
+from open_clip.factory import create_model_from_pretrained, get_model_config, get_tokenizer
+from open_clip.factory.source import CONFIG_METADATA
+from open_clip.model import get_model_preprocess_cfg
+from open_clip.tokenizer import SimpleTokenizer
+from open_clip.tokenizer.export import save_for_transformers
+
+_logger = logging.getLogger(__name__)
+
+_PREPROCESS_KEYS = ("mean", "std", "interpolation", "resize_mode")
+
+
+def _hf_config(model: nn.Module, model_config: dict[str, Any] | None) -> dict[str, Any]:
+    known = get_model_preprocess_cfg(model)
+    preprocess_cfg = {key: known[key] for key in _PREPROCESS_KEYS if key in known}
+    return {"model_cfg": model_config, "preprocess_cfg": preprocess_cfg}
+
+
+def save_config_for_hf(model: nn.Module, config_path: str | Path, model_config: dict[str, Any] | None) -> None:
+    """Write ``open_clip_config.json``: a model's configuration and how its pictures are prepared."""
+    text = json.dumps(_hf_config(model, model_config), indent=2)
+    Path(config_path).write_text(text + "\n", encoding="utf-8")
+
+
+def save_for_hf(
+    model: nn.Module,
+    tokenizer: Any,
+    model_config: dict[str, Any],
+    save_directory: str | Path,
+    safe_serialization: bool | Literal["both"] = "both",
+    skip_weights: bool = False,
+) -> None:
+    """Write a model into a folder that ``local-dir:`` reads and the hub can hold.
+
+    Args:
+        model: the weights; how its pictures are prepared is taken from it too.
+        tokenizer: written in transformers' files.
+        model_config: as ``get_model_config`` gives it.
+        save_directory: made when it is not there.
+        safe_serialization: True writes safetensors, False a torch file, "both" both.
+        skip_weights: write only configuration and tokenizer.
+
+    Raises:
+        CheckpointError: the folder cannot be written.
+    """
+    folder = Path(save_directory)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not skip_weights:
+            _save_weights(model, model_config, folder, safe_serialization)
+        if hasattr(tokenizer, "save_pretrained"):
+            tokenizer.save_pretrained(str(folder))
+        elif isinstance(tokenizer, SimpleTokenizer):
+            save_for_transformers(tokenizer, folder)
+        save_config_for_hf(model, folder / HF_CONFIG_NAME, model_config)
+    except OSError as error:
+        raise CheckpointError(f"{folder}: cannot be written ({error}). Free space or choose another folder.") from error
+
+
+def _save_weights(
+    model: nn.Module, model_config: dict[str, Any], folder: Path, safe_serialization: bool | Literal["both"]
+) -> None:
+    tensors = model.state_dict()
+    if safe_serialization:
+        metadata = {CONFIG_METADATA: json.dumps(_hf_config(model, model_config))}
+        write_safetensors(tensors, folder / HF_SAFE_WEIGHTS_NAME, metadata)
+    if safe_serialization in (False, "both"):
+        torch.save(tensors, folder / HF_WEIGHTS_NAME)
+
+
+def push_to_hf_hub(
+    model: nn.Module,
+    tokenizer: Any,
+    model_config: dict[str, Any] | None,
+    repo_id: str,
+    commit_message: str = "Add model",
+    token: str | None = None,
+    revision: str | None = None,
+    private: bool = False,
+    create_pr: bool = False,
+    model_card: dict[str, Any] | None = None,
+    safe_serialization: bool | Literal["both"] = "both",
+) -> Any:
+    """Put a model on the hub, making the repository where there is none; a page that is there is left as it is.
+
+    ``model_card`` may have ``license``, ``tags``, ``description``, ``details`` (a dict), ``usage``, ``citation``.
+
+    Returns:
+        What the hub says of the commit.
+
+    Raises:
+        CheckpointError: the hub cannot be reached or refuses.
+    """
+    from huggingface_hub import create_repo, file_exists, upload_folder
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        repo_id = create_repo(repo_id, token=token, private=private, exist_ok=True).repo_id
+        with TemporaryDirectory() as folder:
+            save_for_hf(model, tokenizer, model_config or {}, folder, safe_serialization)
+            if not file_exists(repo_id, "README.md", revision=revision, token=token):
+                card = generate_readme(model_card or {}, repo_id.rpartition("/")[2])
+                (Path(folder) / "README.md").write_text(card, encoding="utf-8")
+            return upload_folder(
+                repo_id=repo_id,
+                folder_path=folder,
+                revision=revision,
+                token=token,
+                create_pr=create_pr,
+                commit_message=commit_message,
+            )
+    except (HfHubHTTPError, ConnectionError, ValueError) as error:
+        if isinstance(error, OpenClipError):
+            raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(
+            f"{repo_id}: cannot be put on the hub: {reason}. Check the name, the network and `hf auth login`."
+        ) from error
+
+
+def push_pretrained_to_hf_hub(
+    model_name: str,
+    pretrained: str,
+    repo_id: str,
+    precision: str = "fp32",
+    image_mean: tuple[float, ...] | None = None,
+    image_std: tuple[float, ...] | None = None,
+    image_interpolation: str | None = None,
+    image_resize_mode: str | None = None,
+    commit_message: str = "Add model",
+    token: str | None = None,
+    revision: str | None = None,
+    private: bool = False,
+    create_pr: bool = False,
+    model_card: dict[str, Any] | None = None,
+    hf_tokenizer_self: bool = False,
+    **kwargs: Any,
+) -> None:
+    """Build a model from a tag or a weights file and put it on the hub; ``kwargs`` are ``create_model``'s.
+
+    ``hf_tokenizer_self`` makes the configuration's tokenizer the one in the new repository.
+
+    Raises:
+        OpenClipError: as ``create_model_from_pretrained`` and ``push_to_hf_hub``.
+    """
+    model = create_model_from_pretrained(
+        model_name,
+        pretrained,
+        precision=precision,
+        image_mean=image_mean,
+        image_std=image_std,
+        image_interpolation=image_interpolation,
+        image_resize_mode=image_resize_mode,
+        return_transform=False,
+        **kwargs,
+    )
+    model_config = get_model_config(model_name)
+    assert model_config is not None
+    tokenizer = get_tokenizer(model_name)
+    if hf_tokenizer_self:
+        model_config["text_cfg"]["hf_tokenizer_name"] = repo_id
+    push_to_hf_hub(
+        model,  # type: ignore[arg-type]
+        tokenizer,
+        model_config,
+        repo_id,
+        commit_message=commit_message,
+        token=token,
+        revision=revision,
+        private=private,
+        create_pr=create_pr,
+        model_card=model_card,
+    )
+
+
+def generate_readme(model_card: dict[str, Any], model_name: str) -> str:
+    """Write the page of a model on the hub: a head of yaml, then what ``model_card`` has."""
+    tags = [*model_card.get("tags", ("clip", "zero-shot-image-classification"))]
+    head = {"license": model_card.get("license", "mit"), "library_name": "open_clip", "tags": tags}
+    head["pipeline_tag"] = "zero-shot-image-classification"
+    # A JSON value is a yaml value too.
+    lines = ["---", *(f"{key}: {json.dumps(value)}" for key, value in head.items()), "---"]
+    lines += [f"# Model card for {model_name}", ""]
+    if description := model_card.get("description"):
+        lines += [str(description), ""]
+    if details := model_card.get("details"):
+        lines += ["## Details", "", *(f"- **{name}:** {_one_line(value)}" for name, value in details.items()), ""]
+    for title in ("usage", "comparison", "citation"):
+        if text := model_card.get(title):
+            lines += [f"## {title.capitalize()}", "", str(text), ""]
+    return "\n".join(lines)
+
+
+def _one_line(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _parse(words: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Put a model on the Hugging Face hub.")
+    parser.add_argument("--model", required=True, help="name of the model configuration")
+    parser.add_argument("--pretrained", required=True, help="a tag of the model's weights, or a weights file")
+    parser.add_argument("--repo-id", required=True, help="where to, as organisation/name")
+    parser.add_argument("--precision", default="fp32", help="precision of the weights (default: fp32)")
+    parser.add_argument("--image-mean", type=float, nargs="+", metavar="MEAN", help="mean in place of the weights' own")
+    parser.add_argument("--image-std", type=float, nargs="+", metavar="STD", help="deviation in place of their own")
+    parser.add_argument("--image-interpolation", choices=("bicubic", "bilinear", "random"), help="resampling filter")
+    parser.add_argument("--image-resize-mode", choices=("shortest", "longest", "squash"), help="how pictures fit")
+    parser.add_argument("--hf-tokenizer-self", action="store_true", help="take the tokenizer from the new repository")
+    return parser.parse_args(words)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Put a model on the hub as the flags say; the return value is the exit status."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    args = _parse(words)
+    try:
+        push_pretrained_to_hf_hub(
+            args.model,
+            args.pretrained,
+            args.repo_id,
+            precision=args.precision,
+            image_mean=tuple(args.image_mean) if args.image_mean else None,
+            image_std=tuple(args.image_std) if args.image_std else None,
+            image_interpolation=args.image_interpolation,
+            image_resize_mode=args.image_resize_mode,
+            hf_tokenizer_self=args.hf_tokenizer_self,
+        )
+    except OpenClipError as error:
+        _logger.error("%s", error)
+        return error.exit_status
+    _logger.info("%s is on the hub.", args.repo_id)
+    return 0
+
+
+class _CallableModule(ModuleType):
+    """Upstream's ``open_clip.push_to_hf_hub`` is the function; here it is that and the module, whoever came first."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function of the module's name."""
+        return push_to_hf_hub(*args, **kwargs)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
+sys.modules[__name__].__class__ = _CallableModule
