@@ -25,6 +25,9 @@ from open_clip.model import get_input_dtype as get_input_dtype
 from open_clip.model import get_model_preprocess_cfg as get_model_preprocess_cfg
 from open_clip.model import get_model_tokenize_cfg as get_model_tokenize_cfg
 from open_clip.model import set_model_preprocess_cfg as set_model_preprocess_cfg
+from open_clip.model import trace_model as trace_model
+from open_clip.openai import list_openai_models as list_openai_models
+from open_clip.openai import load_openai_model as load_openai_model
 from open_clip.pretrained import download_pretrained as download_pretrained
 from open_clip.pretrained import download_pretrained_from_url as download_pretrained_from_url
 from open_clip.pretrained import get_pretrained_cfg as get_pretrained_cfg

@@ -8,6 +8,7 @@ from open_clip.model.config import CLIPTextCfg, CLIPVisionCfg
 from open_clip.model.custom_text import CustomTextCLIP
 from open_clip.model.openai import build_model_from_openai_state_dict
 from open_clip.model.preprocess import get_model_preprocess_cfg, get_model_tokenize_cfg, set_model_preprocess_cfg
+from open_clip.model.trace import trace_model
 
 __all__ = [
     "CLIP",
@@ -25,4 +26,5 @@ __all__ = [
     "resize_pos_embed",
     "resize_text_pos_embed",
     "set_model_preprocess_cfg",
+    "trace_model",
 ]

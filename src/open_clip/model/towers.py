@@ -9,12 +9,16 @@ from torch import nn
 from open_clip.errors import ConfigError
 from open_clip.hf_model import HFTextEncoder
 from open_clip.model.config import CLIPTextCfg, CLIPVisionCfg, make_cfg
+from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import LayerNorm, LayerNormFp32, QuickGELU, TextTransformer, VisionTransformer
 from open_clip.transformer.types import ActLayer, NormLayer
 
-ImageTower: TypeAlias = VisionTransformer | TimmModel
+ImageTower: TypeAlias = VisionTransformer | ModifiedResNet | TimmModel
 TextTower: TypeAlias = TextTransformer | HFTextEncoder
+
+# A ResNet's `width` is its stem's; what its pool reads is this many times as wide.
+_RESNET_POOL_WIDENING = 32
 
 _BLOCK_FIELDS = (
     "block_type",
@@ -70,7 +74,13 @@ def build_vision_tower(
             pretrained=cfg.timm_model_pretrained,
         )
     if not isinstance(cfg.layers, int):
-        raise ConfigError(f"vision_cfg asks for a ResNet (layers {cfg.layers}); ResNet towers are not supported yet.")
+        return ModifiedResNet(
+            cfg.layers,
+            output_dim=embed_dim,
+            heads=cfg.width * _RESNET_POOL_WIDENING // cfg.head_width,
+            image_size=cfg.image_size,
+            width=cfg.width,
+        )
     act_layer, norm_layer = _layer_kinds(cfg, quick_gelu, cast_dtype)
     return VisionTransformer(
         image_size=cfg.image_size,

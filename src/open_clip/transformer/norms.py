@@ -45,3 +45,38 @@ class LayerScale(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Scale the last dimension of ``x`` [..., D]."""
         return x.mul_(self.gamma) if self.inplace else x * self.gamma
+
+
+class FrozenBatchNorm2d(nn.Module):
+    """Batch norm whose statistics and gains are constants: buffers under batch norm's names, never trained.
+
+    Source: torchvision.ops.FrozenBatchNorm2d, including that a file's ``num_batches_tracked`` is dropped.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, num_features: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.register_buffer("weight", torch.ones(num_features))
+        self.register_buffer("bias", torch.zeros(num_features))
+        self.register_buffer("running_mean", torch.zeros(num_features))
+        self.register_buffer("running_var", torch.ones(num_features))
+        self.register_load_state_dict_pre_hook(_drop_batch_count)  # type: ignore[no-untyped-call]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise the channels of ``x`` [B, C, H, W] with the frozen statistics."""
+        gain = self.weight * (self.running_var + self.eps).rsqrt()
+        shift = self.bias - self.running_mean * gain
+        return x * gain.to(x.dtype).view(1, -1, 1, 1) + shift.to(x.dtype).view(1, -1, 1, 1)
+
+    def extra_repr(self) -> str:
+        """Say how wide the layer is."""
+        return f"{self.weight.shape[0]}, eps={self.eps}"
+
+
+def _drop_batch_count(module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: object) -> None:
+    state_dict.pop(f"{prefix}num_batches_tracked", None)

@@ -1,10 +1,10 @@
 """What happens to patch tokens before the blocks: fixed position tables and patch dropout."""
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from open_clip.errors import ConfigError
+from open_clip.pos_embed import get_2d_sincos_pos_embed
 
 
 def sin_cos_2d(embed_dim: int, grid_size: int, has_class_token: bool = False) -> Tensor:
@@ -20,16 +20,7 @@ def sin_cos_2d(embed_dim: int, grid_size: int, has_class_token: bool = False) ->
     """
     if embed_dim % 4:
         raise ConfigError(f"pos_embed_type 'sin_cos_2d' needs a width that is a multiple of 4, not {embed_dim}.")
-    frequencies = 10000.0 ** -(np.arange(embed_dim // 4, dtype=np.float64) / (embed_dim / 4.0))
-    rows, columns = np.divmod(np.arange(grid_size * grid_size), grid_size)
-    parts = []
-    for coordinate in (columns, rows):
-        angles = np.outer(coordinate.astype(np.float64), frequencies)
-        parts += [np.sin(angles), np.cos(angles)]
-    table = np.concatenate(parts, axis=1)
-    if has_class_token:
-        table = np.concatenate([np.zeros((1, embed_dim)), table])
-    return torch.from_numpy(table).float()
+    return torch.from_numpy(get_2d_sincos_pos_embed(embed_dim, grid_size, cls_token=has_class_token)).float()
 
 
 class PatchDropout(nn.Module):
