@@ -14,18 +14,22 @@ from open_clip.loss import ClipLoss
 from open_clip.transform import Compose, normalization_of, to_uint8
 from training.data import (
     Batch,
+    ClassNumbers,
     EvalLoader,
     PairDataset,
     PairTable,
     Quarantine,
+    RgbFirst,
     TrainLoader,
     make_eval_loader,
     make_train_loader,
+    read_class_folder,
     read_csv_pairs,
     read_folder_pairs,
 )
 from training.device import Device, MixedPrecision, make_mixed_precision, resolve_precision, seed_all
 from training.distributed import World, unwrap_model, wrap_model
+from training.evaluate import ClassSet, ZeroShot, read_class_names
 from training.optim import build_optimizer
 from training.params import DataParams, LockParams, RunParams
 from training.run_folder import RunFolder
@@ -56,6 +60,7 @@ class Parts:
     eval_table: PairTable | None
     train_quarantine: Quarantine | None
     eval_quarantine: Quarantine | None
+    zero_shot: ZeroShot | None = None
 
 
 def build_parts(params: RunParams, place: Place) -> Parts:
@@ -95,7 +100,17 @@ def build_parts(params: RunParams, place: Place) -> Parts:
         world_size=place.world.world_size,
     )
     task = ClipTask(model, loss, mean=mean, std=std, input_dtype=precision.input_dtype)
-    return Parts(task, mixed, optimizer, train_loader, eval_loader, eval_table, train_quarantine, eval_quarantine)
+    return Parts(
+        task,
+        mixed,
+        optimizer,
+        train_loader,
+        eval_loader,
+        eval_table,
+        train_quarantine,
+        eval_quarantine,
+        _build_zero_shot(params, place, preprocess_val),
+    )
 
 
 def make_receive(place: Place, quarantine: Quarantine | None) -> Callable[[Batch], Batch]:
@@ -213,6 +228,34 @@ def _build_eval_data(
         return None, None, None
     dataset, quarantine = _open_dataset(params, place, transform, "val")
     return make_eval_loader(dataset, **_loader_options(params, place)), quarantine, dataset.table
+
+
+def _build_zero_shot(params: RunParams, place: Place, transform: Any) -> ZeroShot | None:
+    """Open the class folders that the flags name; ImageNet-V2's folders are numbers, whose order is not the text's."""
+    if not params.evaluate.zeroshot_frequency:
+        return None
+    named = {
+        "imagenet-zeroshot-val": (params.evaluate.imagenet_val, False),
+        "imagenetv2-zeroshot-val": (params.evaluate.imagenet_v2, True),
+    }
+    sets = []
+    for name, (path, by_number) in named.items():
+        if not path:
+            continue
+        table, classes = read_class_folder(path, by_number)
+        quarantine = Quarantine(place.folder.bad_samples, table.num_rows_read, params.data.bad_sample_budget)
+        quarantine.record(table.faults)
+        dataset = PairDataset(
+            table,
+            RgbFirst(_pixels(transform)),
+            ClassNumbers(classes),
+            is_train=False,
+            max_pixels=params.data.max_image_pixels,
+        )
+        loader = make_eval_loader(dataset, **_loader_options(params, place))
+        names = read_class_names(path, len(classes))
+        sets.append(ClassSet(name, loader, names, make_receive(place, quarantine)))
+    return ZeroShot(sets, _tokenizer(params)) if sets else None
 
 
 def _loader_options(params: RunParams, place: Place) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from open_clip.errors import CheckpointError, DataError, DeviceError, OpenClipError, Preempted
 from training.build import Parts, Place, build_parts, make_receive
 from training.checkpoint import Keeper, Trained, collect
+from training.data import EvalLoader
 from training.device import Device, select_device
 from training.distributed import (
     StopRequest,
@@ -22,7 +23,7 @@ from training.distributed import (
     stop_process_group,
     world_from_environment,
 )
-from training.evaluate import build_gallery, evaluate_pairs
+from training.evaluate import Evaluation, build_gallery, evaluate_pairs
 from training.journal import Journal, open_journal
 from training.loop import Actions, Plan, StepGuard, Stepper, Trainer
 from training.optim import build_schedule
@@ -162,32 +163,59 @@ class Session:
         seen = self.journal.has_evaluation(progress.epoch) if self.place.world.is_master else False
         return not broadcast_object(seen, self.place.world)
 
+    def _is_due(self, every: int) -> bool:
+        epoch = self.progress.epoch
+        return every > 0 and (epoch == self.params.schedule.epochs or epoch % every == 0)
+
+    def _zero_shot_is_due(self) -> bool:
+        return self.parts.zero_shot is not None and self._is_due(self.params.evaluate.zeroshot_frequency)
+
+    def _pairs_are_due(self) -> bool:
+        return self.parts.eval_loader is not None and self._is_due(self.params.evaluate.val_frequency)
+
     def _evaluation_is_due(self) -> bool:
-        every, epoch = self.params.evaluate.val_frequency, self.progress.epoch
-        is_last = epoch == self.params.schedule.epochs
-        return self.parts.eval_loader is not None and every > 0 and (is_last or epoch % every == 0)
+        return self._pairs_are_due() or self._zero_shot_is_due()
 
     def _evaluate_if_due(self) -> None:
         if self._evaluation_is_due():
             self._evaluate()
 
     def _evaluate(self) -> None:
-        parts, world = self.parts, self.place.world
-        assert parts.eval_loader is not None
-        assert parts.eval_table is not None
+        """Measure what is due; a run that only evaluates measures all it has."""
+        parts, only = self.parts, self.parts.train_loader is None
         started = time.monotonic()
-        evaluation = evaluate_pairs(
-            parts.task,
-            parts.eval_loader,
-            make_receive(self.place, parts.eval_quarantine),
+        metrics: dict[str, float] = {}
+        evaluation = None
+        if parts.eval_loader is not None and (only or self._pairs_are_due()):
+            evaluation = self._evaluate_pairs(parts.eval_loader)
+            metrics |= evaluation.metrics
+        if parts.zero_shot is not None and (only or self._zero_shot_is_due()):
+            metrics |= parts.zero_shot.evaluate(
+                parts.task,
+                world=self.place.world,
+                torch_device=self.place.torch_device,
+                autocast=parts.mixed.autocast,
+            )
+        if not self.place.world.is_master or not metrics:
+            return
+        self.journal.evaluation(metrics, time.monotonic() - started)
+        if evaluation is not None:
+            self._show_examples(evaluation)
+
+    def _evaluate_pairs(self, loader: EvalLoader) -> Evaluation:
+        world = self.place.world
+        return evaluate_pairs(
+            self.parts.task,
+            loader,
+            make_receive(self.place, self.parts.eval_quarantine),
             world=world,
             global_batch=self.params.data.batch_size * world.world_size,
-            autocast=parts.mixed.autocast,
+            autocast=self.parts.mixed.autocast,
         )
-        if not world.is_master:
-            return
-        self.journal.evaluation(evaluation.metrics, time.monotonic() - started)
-        table, rows = parts.eval_table, evaluation.rows.tolist()
+
+    def _show_examples(self, evaluation: Evaluation) -> None:
+        table, rows = self.parts.eval_table, evaluation.rows.tolist()
+        assert table is not None
         if self.params.evaluate.gallery_size:
             self.journal.gallery = build_gallery(
                 evaluation.image_features,

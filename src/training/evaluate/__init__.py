@@ -4,13 +4,18 @@ from training.evaluate.examples import Gallery, load_gallery, save_gallery
 from training.evaluate.gallery import build_gallery
 from training.evaluate.retrieval import retrieval_metrics
 from training.evaluate.run import Evaluation, evaluate_pairs
+from training.evaluate.zero_shot import ClassSet, ZeroShot, count_hits, read_class_names
 
 __all__ = [
+    "ClassSet",
     "Evaluation",
     "Gallery",
+    "ZeroShot",
     "build_gallery",
+    "count_hits",
     "evaluate_pairs",
     "load_gallery",
+    "read_class_names",
     "retrieval_metrics",
     "save_gallery",
 ]

@@ -10,7 +10,9 @@ class ModelParams:
     """Model and weights."""
 
     model: str = flag("RN50", "name of the model configuration; `open_clip.list_models()` lists them")
-    pretrained: str = flag("", "weights to start from: the path of a .pt, .bin or .safetensors file")
+    pretrained: str = flag(
+        "", "weights to start from: a tag of the model, such as openai (downloaded), or the path of a weights file"
+    )
     cache_dir: str | None = flag(None, "folder for downloaded weights; the user's cache folder if not given")
     force_quick_gelu: bool = flag(False, "use the approximate GELU that OpenAI's weights were trained with")
     force_custom_text: bool = flag(False, "keep the text tower under `text.` even where the configuration does not")

@@ -15,8 +15,11 @@ def check_rules(args: Namespace) -> None:
     Raises:
         ConfigError: With the flags and what to change.
     """
-    if not args.train_data and not args.val_data:
-        raise ConfigError("there is nothing to do: give --train-data FILE to train or --val-data FILE to evaluate.")
+    if not any((args.train_data, args.val_data, args.imagenet_val, args.imagenet_v2)):
+        raise ConfigError(
+            "there is nothing to do: give --train-data FILE to train, or --val-data FILE or --imagenet-val FOLDER to "
+            "evaluate."
+        )
     _check_ranges(args)
     if args.lr_scheduler == "const-cooldown" and args.epochs_cooldown is None:
         raise ConfigError("--lr-scheduler const-cooldown needs --epochs-cooldown N, the epochs of the final cooldown.")
@@ -30,7 +33,16 @@ def check_rules(args: Namespace) -> None:
 
 def _check_ranges(args: Namespace) -> None:
     at_least_one = ("batch_size", "epochs", "accum_freq", "log_every_n_steps", "max_image_pixels")
-    at_least_zero = ("warmup", "workers", "save_frequency", "save_every_n_steps", "val_frequency", "wd", "gallery_size")
+    at_least_zero = (
+        "warmup",
+        "workers",
+        "save_frequency",
+        "save_every_n_steps",
+        "val_frequency",
+        "wd",
+        "gallery_size",
+        "zeroshot_frequency",
+    )
     for names, least in ((at_least_one, 1), (at_least_zero, 0)):
         for name in names:
             if getattr(args, name) < least:
@@ -60,6 +72,8 @@ def _flags_without_effect(args: Namespace) -> list[str]:
         messages.append("--lock-text-unlocked-layers has no effect without --lock-text.")
     if args.epochs_cooldown is not None and args.lr_scheduler != "const-cooldown":
         messages.append("--epochs-cooldown has no effect without --lr-scheduler const-cooldown.")
+    if not args.zeroshot_frequency and (args.imagenet_val or args.imagenet_v2):
+        messages.append("--imagenet-val and --imagenet-v2 have no effect with --zeroshot-frequency 0.")
     if args.loss_scale is not None and args.precision not in ("amp", "apex_o1", "apex_o2", "npu_amp"):
         messages.append(f"--loss-scale has no effect with --precision {args.precision}.")
     return messages

@@ -25,6 +25,15 @@ class EvaluateParams:
     """Evaluation."""
 
     val_frequency: int = flag(1, "epochs between two evaluations; 0 evaluates never; the last epoch always is")
+    imagenet_val: str | None = flag(
+        None,
+        "folder of ImageNet's validation pictures, one folder a class, for zero-shot accuracy; a classnames.txt in it"
+        " names other classes",
+    )
+    imagenet_v2: str | None = flag(
+        None, "folder of ImageNet-V2's pictures, class folders called 0 to 999, for zero-shot accuracy"
+    )
+    zeroshot_frequency: int = flag(2, "epochs between two zero-shot evaluations; 0 evaluates never")
     gallery_size: int = flag(12, "pictures, and as many captions, shown with their five best matches in the report")
 
 

@@ -69,6 +69,8 @@ def recall_section(run: RunFiles) -> str:
         cells = [_share_with_chance(value, level) for value, level in zip(values, chance, strict=True)]
         label = f"<b>{DIRECTIONS[row.direction]}</b>, {row.definition}<small>{escape(row.meaning)}</small>"
         rows.append([label, *cells])
+    if not rows and metrics:
+        return section("recall", "Evaluation", _other_metrics(metrics))
     if not rows:
         return section("recall", "Retrieval", '<p class="empty">This run has no evaluation yet.</p>')
     intro = (

@@ -109,7 +109,8 @@ def format_summary(summary: Mapping[str, Any]) -> str:
         _fact("Time", _times(summary)),
     ]
     lines += [_fact("Steps", f"{summary.get('steps', 0)} in {summary.get('epochs', 0)} complete epochs"), ""]
-    lines += _recall_table(summary.get("metrics") or {})
+    metrics = summary.get("metrics") or {}
+    lines += [*_zero_shot_facts(metrics), *_recall_table(metrics)]
     for name, key in (("Checkpoint", "checkpoint"), ("Report", "report")):
         if summary.get(key):
             lines.append(_fact(name, str(summary[key])))
@@ -153,9 +154,21 @@ def _times(summary: Mapping[str, Any]) -> str:
     )
 
 
+def _zero_shot_facts(metrics: Mapping[str, float]) -> list[str]:
+    ends = ("-top1", "-top5")
+    sets = dict.fromkeys(name.removesuffix(end) for name in metrics for end in ends if name.endswith(end))
+    facts = []
+    for name in sets:
+        top1, top5 = (_number(_percent(metrics.get(name + end)), ".1f") for end in ends)
+        facts.append(_fact("Zero-shot", f"{name}: top-1 {top1} %, top-5 {top5} %"))
+    return facts
+
+
 def _recall_table(metrics: Mapping[str, float]) -> list[str]:
     """Lay out the four rows of recall in per cent, each with its chance level."""
     rows = [row for row in RECALL_ROWS if any(value is not None for value in row.values(metrics))]
+    if not rows and metrics:
+        return [""]
     if not rows:
         return ["  No evaluation in this run (give --val-data to measure retrieval).", ""]
     num_images, num_texts = metrics.get("num_images", 0), metrics.get("num_texts", 0)

@@ -1,0 +1,89 @@
+"""Pictures sorted into one folder a class, as ImageNet is; the table's captions are the names of the class folders.
+
+Knows no class names that people read, and reads no pictures.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from open_clip.errors import DataError
+from training.data.csv import finish_table
+from training.data.decode import PICTURE_SUFFIXES, why_not_a_file
+from training.data.quarantine import printable
+from training.data.table import PairTable, TableBuilder
+
+
+def read_class_folder(path: str | os.PathLike[str], by_number: bool = False) -> tuple[PairTable, list[str]]:
+    """Read the pictures of a folder of class folders, sub-folders included.
+
+    Args:
+        path: the folder.
+        by_number: class folders are called 0, 1, 2, ... and come in that order, not in that of their letters.
+
+    Returns:
+        The pictures, and the names of the class folders in their order.
+
+    Raises:
+        DataError: there is no such folder, it has no class folders, or one of them has no pictures.
+
+    Source: torchvision.datasets.ImageFolder (the order of classes).
+    """
+    path = os.fspath(path)
+    if not os.path.isdir(path):
+        raise DataError(f"{path} is not a folder. Give the folder that holds one folder of pictures for each class.")
+    with os.scandir(path) as entries:
+        classes = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+    if by_number:
+        named = [name for name in classes if not name.isdecimal()]
+        if named:
+            raise DataError(f"{path}: the class folder {named[0]!r} is not a number; they are called 0, 1, 2, ...")
+    classes.sort(key=int if by_number else None)
+    if not classes:
+        raise DataError(f"{path} holds no class folders, one folder of pictures for each class.")
+    builder, row = TableBuilder(path), 0
+    for name in classes:
+        pictures = _pictures_in(os.path.join(path, name))
+        if not pictures:
+            raise DataError(f"{os.path.join(path, name)}: this class folder holds no pictures.")
+        for picture in pictures:
+            row += 1
+            shown = printable(picture)
+            problem = why_not_a_file(picture) if shown == picture else "picture path is not valid text; rename the file"
+            if problem is None:
+                builder.add(row, picture, name)
+            else:
+                builder.refuse(row, shown, problem)
+    return finish_table(builder), classes
+
+
+def _pictures_in(folder: str) -> list[str]:
+    found = []
+    for root, _, names in os.walk(folder):
+        found += [os.path.join(root, name) for name in names if os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES]
+    return sorted(found)
+
+
+class ClassNumbers:
+    """Stands in a dataset where a tokenizer stands elsewhere: class folders to their numbers, int64 [B]."""
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        self._numbers = {name: number for number, name in enumerate(classes)}
+
+    def __call__(self, names: Sequence[str]) -> Tensor:
+        """Look the numbers up."""
+        return torch.tensor([self._numbers[name] for name in names])
+
+
+class RgbFirst:
+    """Runs a transform on pictures turned to RGB, as ImageFolder hands them out; pairs are turned after the resize."""
+
+    def __init__(self, transform: Any) -> None:
+        self._transform = transform
+
+    def __call__(self, image: Any) -> Any:
+        """Turn, then transform."""
+        return self._transform(image.convert("RGB"))
