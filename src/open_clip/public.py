@@ -17,6 +17,7 @@ from open_clip.loss import DistillClipLoss as DistillClipLoss
 from open_clip.model import CLIP as CLIP
 from open_clip.model import CLIPTextCfg as CLIPTextCfg
 from open_clip.model import CLIPVisionCfg as CLIPVisionCfg
+from open_clip.model import CoCa as CoCa
 from open_clip.model import CustomTextCLIP as CustomTextCLIP
 from open_clip.model import convert_weights_to_fp16 as convert_weights_to_fp16
 from open_clip.model import convert_weights_to_lp as convert_weights_to_lp

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from open_clip import CLIP, CustomTextCLIP
+from open_clip import CLIP, CoCa, CustomTextCLIP
 
 EOT = 599
 
@@ -25,6 +25,31 @@ def tiny_clip(seed: int = 0, custom_text: bool = False, **config: Any) -> CLIP |
     """A tiny model in eval mode with the weights that the seed gives."""
     torch.manual_seed(seed)
     return (CustomTextCLIP if custom_text else CLIP)(**tiny_config(**config)).eval()
+
+
+def tiny_coca_config(
+    vision: dict[str, Any] | None = None,
+    text: dict[str, Any] | None = None,
+    decoder: dict[str, Any] | None = None,
+    **top_level: Any,
+) -> dict[str, Any]:
+    """A tiny CoCa's configuration, changed as asked."""
+    pool = {"attentional_pool": True, "attn_pooler_queries": 7, "attn_pooler_heads": 2, "output_tokens": True}
+    tokens = {"embed_cls": True, "output_tokens": True, "context_length": 15}
+    config = tiny_config(pool | (vision or {}), tokens | (text or {}), custom_text=True, **top_level)
+    sizes = {"context_length": 15, "width": 64, "heads": 2, "layers": 2}
+    return config | {"multimodal_cfg": sizes | (decoder or {})}
+
+
+def tiny_coca(seed: int = 0, change: float = 0.0, **config: Any) -> CoCa:
+    """A tiny CoCa in eval mode; ``change`` adds noise to its weights, so that its captions differ."""
+    torch.manual_seed(seed)
+    arguments = {key: value for key, value in tiny_coca_config(**config).items() if key != "custom_text"}
+    model = CoCa(**arguments).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += torch.randn(parameter.shape) * change
+    return model
 
 
 def tiny_batch(

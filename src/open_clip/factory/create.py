@@ -10,10 +10,10 @@ import torch
 
 from open_clip.checkpoint import load_checkpoint
 from open_clip.errors import CheckpointError, ConfigError, suggest_nearest
-from open_clip.factory.options import apply_options, check_supported, is_custom_text
+from open_clip.factory.options import apply_options, is_custom_text
 from open_clip.factory.source import find_source, warn_of_quick_gelu
 from open_clip.factory.weights import load_tower
-from open_clip.model import CLIP, CustomTextCLIP, convert_weights_to_lp, get_cast_dtype, set_model_preprocess_cfg
+from open_clip.model import CLIP, CoCa, CustomTextCLIP, convert_weights_to_lp, get_cast_dtype, set_model_preprocess_cfg
 from open_clip.model.cast import get_pure_dtype
 from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
@@ -22,16 +22,18 @@ _logger = logging.getLogger(__name__)
 _PRECISIONS = ("fp32", "amp", "amp_bf16", "amp_bfloat16", "fp16", "bf16", "pure_fp16", "pure_bf16")
 
 
-def _build(model_cfg: dict[str, Any], custom_text: bool, precision: str) -> CLIP | CustomTextCLIP:
-    check_supported(model_cfg)
+def _build(model_cfg: dict[str, Any], custom_text: bool, precision: str) -> CLIP | CustomTextCLIP | CoCa:
     arguments = {key: value for key, value in model_cfg.items() if key not in ("custom_text", "output_dict")}
+    kind: type[CLIP] | type[CustomTextCLIP] | type[CoCa] = CustomTextCLIP if custom_text else CLIP
+    if "multimodal_cfg" in model_cfg:
+        kind = CoCa
     try:
-        return (CustomTextCLIP if custom_text else CLIP)(**arguments, cast_dtype=get_cast_dtype(precision))
+        return kind(**arguments, cast_dtype=get_cast_dtype(precision))
     except TypeError as error:
         raise ConfigError(f"the model configuration does not fit: {error}.") from error
 
 
-def _move(model: CLIP | CustomTextCLIP, device: torch.device, precision: str) -> None:
+def _move(model: CLIP | CustomTextCLIP | CoCa, device: torch.device, precision: str) -> None:
     model.to(device)
     if (dtype := get_cast_dtype(precision)) is not None:
         convert_weights_to_lp(model, dtype)
@@ -71,7 +73,7 @@ def create_model(
     require_pretrained: bool = False,
     weights_only: bool = True,
     **model_kwargs: Any,
-) -> CLIP | CustomTextCLIP:
+) -> CLIP | CustomTextCLIP | CoCa:
     """Build a model, put it on a device in a precision and load its weights.
 
     ``model_name`` is one of ``list_models()`` (``/`` reads as ``-``), ``hf-hub:org/repo`` or ``local-dir:PATH``;
@@ -108,14 +110,14 @@ def create_model(
     if pretrained_image_path:
         load_tower(model.visual, pretrained_image_path, "visual.")
     if pretrained_text_path:
-        load_tower(model.text if isinstance(model, CustomTextCLIP) else model, pretrained_text_path, "text.")
+        load_tower(model.text if isinstance(model, CustomTextCLIP | CoCa) else model, pretrained_text_path, "text.")
     model.output_dict = bool(output_dict or model_cfg.get("output_dict"))
     _set_preprocess(model, source.preprocess_cfg, force_preprocess_cfg)
     return model
 
 
 def _set_preprocess(
-    model: CLIP | CustomTextCLIP, preprocess_cfg: dict[str, Any], forced: dict[str, Any] | None
+    model: CLIP | CustomTextCLIP | CoCa, preprocess_cfg: dict[str, Any], forced: dict[str, Any] | None
 ) -> None:
     merged = merge_preprocess_dict(dataclasses.asdict(PreprocessCfg()), preprocess_cfg)
     merged = merge_preprocess_dict(merged, forced or {})

@@ -5,9 +5,11 @@ from copy import deepcopy
 from typing import Any
 
 from open_clip.errors import ConfigError, suggest_nearest
-from open_clip.model import CLIP
+from open_clip.model import CLIP, CoCa
 
-_TOP_LEVEL_KEYS = tuple(name for name in inspect.signature(CLIP).parameters if name != "cast_dtype")
+_TOP_LEVEL_KEYS = tuple(
+    name for name in inspect.signature(CLIP).parameters | inspect.signature(CoCa).parameters if name != "cast_dtype"
+)
 
 
 def _to_size(image_size: Any) -> Any:
@@ -42,6 +44,8 @@ def apply_options(
         cfg["vision_cfg"]["image_size"] = _to_size(force_image_size)
     if force_context_length is not None:
         cfg["text_cfg"]["context_length"] = force_context_length
+        if "multimodal_cfg" in cfg:
+            cfg["multimodal_cfg"]["context_length"] = force_context_length
     return cfg | model_kwargs
 
 
@@ -59,13 +63,3 @@ def ask_base_weights(model_cfg: dict[str, Any], image: bool, text: bool) -> None
 def is_custom_text(model_cfg: dict[str, Any], force_custom_text: bool = False) -> bool:
     """Tell whether a configuration asks for the layout with a whole tower under ``text``."""
     return bool(force_custom_text or model_cfg.get("custom_text") or "hf_model_name" in model_cfg["text_cfg"])
-
-
-def check_supported(model_cfg: dict[str, Any]) -> None:
-    """Refuse model families that this version does not build.
-
-    Raises:
-        ConfigError: the configuration is a CoCa's.
-    """
-    if "multimodal_cfg" in model_cfg:
-        raise ConfigError("the model configuration has a multimodal_cfg: CoCa models are not supported yet.")

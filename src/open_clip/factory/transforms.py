@@ -8,7 +8,7 @@ import torch
 from open_clip.errors import CheckpointError, cut_list
 from open_clip.factory.create import create_model
 from open_clip.factory.names import HUB_SCHEME, LOCAL_DIR_SCHEME, parse_model_name
-from open_clip.model import CLIP, CustomTextCLIP, get_model_preprocess_cfg
+from open_clip.model import CLIP, CoCa, CustomTextCLIP, get_model_preprocess_cfg
 from open_clip.pretrained import list_pretrained_tags_by_model
 from open_clip.transform import AugmentationCfg, Compose, PreprocessCfg, image_transform_v2
 
@@ -43,7 +43,7 @@ def create_model_and_transforms(
     output_dict: bool | None = None,
     weights_only: bool = True,
     **model_kwargs: Any,
-) -> tuple[CLIP | CustomTextCLIP, Compose, Compose]:
+) -> tuple[CLIP | CustomTextCLIP | CoCa, Compose, Compose]:
     """Build a model with its training and validation transforms; arguments and errors as ``create_model``.
 
     The ``image_*`` arguments replace the model's preprocessing settings, ``aug_cfg`` is for the training transform.
@@ -99,7 +99,7 @@ def create_model_from_pretrained(
     cache_dir: str | None = None,
     weights_only: bool = True,
     **model_kwargs: Any,
-) -> CLIP | CustomTextCLIP | tuple[CLIP | CustomTextCLIP, Compose]:
+) -> CLIP | CustomTextCLIP | CoCa | tuple[CLIP | CustomTextCLIP | CoCa, Compose]:
     """Build a model that must have weights, with its validation transform unless ``return_transform`` is off.
 
     Raises:

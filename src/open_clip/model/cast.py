@@ -4,7 +4,14 @@ import torch
 from torch import Tensor, nn
 
 from open_clip.model.clip import CLIP
-from open_clip.transformer import Attention, LayerNormFp32, MultiHeadAttention, TextTransformer, VisionTransformer
+from open_clip.transformer import (
+    Attention,
+    LayerNormFp32,
+    MultiHeadAttention,
+    MultimodalTransformer,
+    TextTransformer,
+    VisionTransformer,
+)
 
 _CAST_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 _PURE_DTYPES = {"pure_fp16": torch.float16, "pure_bf16": torch.bfloat16}
@@ -37,6 +44,8 @@ def _own_matrices(module: nn.Module) -> list[Tensor | None]:
     if isinstance(module, CLIP | TextTransformer):
         # A projection with a bias is a linear layer, which is met on its own.
         return [module.text_projection] if isinstance(module.text_projection, Tensor) else []
+    if isinstance(module, MultimodalTransformer):
+        return [module.text_projection]
     if isinstance(module, VisionTransformer):
         return [module.proj]
     return []

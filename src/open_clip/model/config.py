@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from open_clip.errors import ConfigError, suggest_nearest
 
-Cfg = TypeVar("Cfg", "CLIPVisionCfg", "CLIPTextCfg")
+Cfg = TypeVar("Cfg", "CLIPVisionCfg", "CLIPTextCfg", "MultimodalCfg")
 
 
 @dataclass
@@ -89,6 +89,19 @@ class CLIPTextCfg:
     hf_model_pretrained: bool = True
     hf_proj_type: str = "mlp"
     hf_pooler_type: str = "mean_pooler"
+
+
+@dataclass
+class MultimodalCfg(CLIPTextCfg):
+    """What CoCa's caption decoder is made of: ``context_length``, ``width``, ``heads``, ``layers``, ``ls_init_value``.
+
+    The other fields are known, as configurations have them, and change nothing.
+    """
+
+    mlp_ratio: float = 4
+    dim_head: int = 64
+    n_queries: int = 256
+    attn_pooler_heads: int = 8
 
 
 # Configs written for v2.17 are still around; these are the fields that were renamed since.

@@ -1,5 +1,6 @@
 """Building towers from their configurations. What the towers compute is ``open_clip.transformer``'s job."""
 
+import dataclasses
 import functools
 from typing import Any, TypeAlias
 
@@ -8,10 +9,17 @@ from torch import nn
 
 from open_clip.errors import ConfigError
 from open_clip.hf_model import HFTextEncoder
-from open_clip.model.config import CLIPTextCfg, CLIPVisionCfg, make_cfg
+from open_clip.model.config import CLIPTextCfg, CLIPVisionCfg, MultimodalCfg, make_cfg
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
-from open_clip.transformer import LayerNorm, LayerNormFp32, QuickGELU, TextTransformer, VisionTransformer
+from open_clip.transformer import (
+    LayerNorm,
+    LayerNormFp32,
+    MultimodalTransformer,
+    QuickGELU,
+    TextTransformer,
+    VisionTransformer,
+)
 from open_clip.transformer.types import ActLayer, NormLayer
 
 ImageTower: TypeAlias = VisionTransformer | ModifiedResNet | TimmModel
@@ -167,4 +175,27 @@ def build_native_text_tower(
         norm_layer=norm_layer,
         output_tokens=cfg.output_tokens,
         **_block_options(cfg),
+    )
+
+
+def build_text_decoder(
+    vocab_size: int,
+    multimodal_cfg: MultimodalCfg | dict[str, Any],
+    quick_gelu: bool = False,
+    cast_dtype: torch.dtype | None = None,
+) -> MultimodalTransformer:
+    """Build CoCa's caption decoder for a vocabulary."""
+    cfg = make_cfg(MultimodalCfg, multimodal_cfg)
+    # Upstream's decoder knows no arguments for these layers.
+    plain = dataclasses.replace(cfg, norm_kwargs=None, act_kwargs=None)
+    act_layer, norm_layer = _layer_kinds(plain, quick_gelu, cast_dtype)
+    return MultimodalTransformer(
+        width=cfg.width,
+        layers=cfg.layers,
+        heads=cfg.heads,
+        context_length=cfg.context_length,
+        ls_init_value=cfg.ls_init_value,
+        act_layer=act_layer,
+        norm_layer=norm_layer,
+        output_dim=vocab_size,
     )

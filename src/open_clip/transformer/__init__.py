@@ -2,6 +2,7 @@
 
 from open_clip.transformer.attention import Attention, MultiHeadAttention
 from open_clip.transformer.blocks import CustomResidualAttentionBlock, ResidualAttentionBlock
+from open_clip.transformer.multimodal import MultimodalTransformer
 from open_clip.transformer.norms import LayerNorm, LayerNormFp32, LayerScale, QuickGELU
 from open_clip.transformer.patches import PatchDropout
 from open_clip.transformer.pooling import AttentionalPooler, text_global_pool
@@ -17,6 +18,7 @@ __all__ = [
     "LayerNormFp32",
     "LayerScale",
     "MultiHeadAttention",
+    "MultimodalTransformer",
     "PatchDropout",
     "QuickGELU",
     "ResidualAttentionBlock",

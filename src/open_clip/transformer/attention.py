@@ -87,26 +87,35 @@ class MultiHeadAttention(nn.Module):
         Returns:
             [B, L, D].
         """
-        q, k, v = (_split_heads(x, self.num_heads) for x in self._project(query, key, value))
-        mask = _prepare_mask(attn_mask, query.shape[0], q.dtype)
+        q, k, v = self.project(query, key, value)
+        return self.attend(q, k, v, attn_mask, is_causal)
+
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
+    ) -> Tensor:
+        """Do the second half of ``forward``: from projected q [B, H, L, K], k and v [B, H, S, K] to [B, L, D]."""
+        mask = _prepare_mask(attn_mask, q.shape[0], q.dtype)
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_causal)
         out: Tensor = self.out_proj(attended.transpose(1, 2).flatten(2))
         return out
 
-    def _project(self, query: Tensor, key: Tensor | None, value: Tensor | None) -> tuple[Tensor, ...]:
+    def project(self, query: Tensor, key: Tensor | None = None, value: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Do the first half of ``forward``: project and split into heads, q [B, H, L, K], k and v [B, H, S, K]."""
         if self.in_proj_weight is not None and key is None and value is None:
-            return F.linear(query, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
+            projected = F.linear(query, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
+            return tuple(_split_heads(x, self.num_heads) for x in projected)
         key = query if key is None else key
         value = key if value is None else value
+        return tuple(self.project_one(x, index) for index, x in enumerate((query, key, value)))
+
+    def project_one(self, x: Tensor, index: int) -> Tensor:
+        """Project only as query (index 0), key (1) or value (2): [B, L, *] -> [B, H, L, K]."""
         weights: tuple[Tensor | None, ...] = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
         if self.in_proj_weight is not None:
             weights = self.in_proj_weight.chunk(3)
-        biases = self.in_proj_bias.chunk(3)
-        projected = []
-        for x, weight, bias in zip((query, key, value), weights, biases, strict=True):
-            assert weight is not None
-            projected.append(F.linear(x, weight, bias))
-        return tuple(projected)
+        weight = weights[index]
+        assert weight is not None
+        return _split_heads(F.linear(x, weight, self.in_proj_bias.chunk(3)[index]), self.num_heads)
 
 
 class Attention(nn.Module):

@@ -61,7 +61,11 @@ class ResidualAttentionBlock(nn.Module):
         if hasattr(self, "ln_1_kv"):
             key = None if k_x is None else self.ln_1_kv(k_x)
             value = key if v_x is None or v_x is k_x else self.ln_1_kv(v_x)
-        x = q_x + self.ls_1(self.attn(self.ln_1(q_x), key, value, attn_mask=attn_mask, is_causal=is_causal))
+        return self.add_branches(q_x, self.attn(self.ln_1(q_x), key, value, attn_mask=attn_mask, is_causal=is_causal))
+
+    def add_branches(self, x: Tensor, attended: Tensor) -> Tensor:
+        """Do what follows the attention: add its output to ``x`` [B, L, D], then the two-layer network's."""
+        x = x + self.ls_1(attended)
         out: Tensor = x + self.ls_2(self.mlp(self.ln_2(x)))
         return out
 

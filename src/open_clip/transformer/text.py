@@ -178,9 +178,9 @@ class TextTransformer(nn.Module):
         x = x + self.positional_embedding[:length].to(dtype)
         if self.cls_emb is None and not self.use_pad_mask:
             return x, None, self.attn_mask is not None
-        return x, self._padding_mask(text, length), False
+        return x, self.padding_mask(text, length), False
 
-    def _padding_mask(self, text: Tensor, length: int) -> Tensor:
+    def padding_mask(self, text: Tensor, length: int) -> Tensor:
         """Forbid every position to read padding, [B, 1, L, L] bool, True where forbidden.
 
         With an appended class token the columns are shifted by one, so that position j is judged by token j-1: weights

@@ -7,7 +7,7 @@ import torch
 import open_clip
 from open_clip.checkpoint import write_safetensors
 from open_clip.errors import CheckpointError, ConfigError, ModelNotFound
-from tiny_models import tiny_clip, tiny_config, write_config
+from tiny_models import tiny_clip, tiny_coca_config, tiny_config, write_config
 
 NAME = "tiny-for-create"
 
@@ -15,7 +15,7 @@ NAME = "tiny-for-create"
 @pytest.fixture(autouse=True)
 def _tiny_model(tmp_path):
     open_clip.add_model_config(write_config(tmp_path, NAME, tiny_config()))
-    open_clip.add_model_config(write_config(tmp_path, "tiny-coca", tiny_config(multimodal_cfg={})))
+    open_clip.add_model_config(write_config(tmp_path, "tiny-coca", tiny_coca_config()))
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_random_weights_are_an_error_where_pretrained_ones_are_required():
     [
         (NAME, {"precision": "fp61"}, "Did you mean fp16"),
         (NAME, {"init_logit_bais": 1}, "Did you mean init_logit_bias"),
-        ("tiny-coca", {}, "CoCa models are not supported yet"),
+        (NAME, {"pad_id": 3}, "the model configuration does not fit"),
     ],
 )
 def test_what_cannot_be_built_is_refused_in_a_sentence(name, options, said):
@@ -152,3 +152,10 @@ def test_transforms_come_with_the_settings_asked_for(weights_file):
     assert len(same.transforms) >= 4
     alone = open_clip.create_model_from_pretrained(NAME, weights_file, return_transform=False)
     assert isinstance(alone, open_clip.CLIP)
+
+
+def test_a_multimodal_cfg_asks_for_a_coca_and_its_options_reach_the_decoder():
+    model = open_clip.create_model("tiny-coca", force_context_length=11, pad_id=3)
+    assert type(model) is open_clip.CoCa
+    assert (model.context_length, model.text.context_length, model.text_decoder.context_length) == (11, 11, 11)
+    assert model.pad_id == 3

@@ -1,0 +1,188 @@
+"""CoCa: a CLIP with a decoder that writes captions. The search for captions is ``open_clip.generation``'s job.
+
+Shapes: B rows, L tokens, S image tokens, D width, E embedding width, V vocabulary.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from open_clip.errors import ConfigError
+from open_clip.generation.generate import generate
+from open_clip.generation.options import StoppingCriterion
+from open_clip.model.config import CLIPTextCfg, CLIPVisionCfg, MultimodalCfg, make_cfg
+from open_clip.model.contrastive import DEFAULT_LOGIT_SCALE, ContrastiveModel, make_logit_bias, make_logit_scale
+from open_clip.model.towers import build_text_decoder, build_text_tower, build_vision_tower
+
+
+def _pooled_and_tokens(tower: nn.Module, inputs: Tensor, kind: str) -> tuple[Tensor, Tensor]:
+    output = tower(inputs)
+    if not isinstance(output, tuple):
+        raise ConfigError(f"CoCa needs the {kind} tower's tokens; set output_tokens to true in {kind}_cfg.")
+    pooled, tokens = output
+    return pooled, tokens
+
+
+class CoCa(ContrastiveModel):
+    """Image tower ``visual``, text tower ``text`` and ``text_decoder``, which reads the tokens of both.
+
+    Source: open_clip.coca_model.CoCa (3.3.0): names, shapes and the order of the initial draws; arXiv 2205.01917.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        multimodal_cfg: MultimodalCfg | dict[str, Any],
+        text_cfg: CLIPTextCfg | dict[str, Any],
+        vision_cfg: CLIPVisionCfg | dict[str, Any],
+        quick_gelu: bool = False,
+        init_logit_scale: float = DEFAULT_LOGIT_SCALE,
+        init_logit_bias: float | None = None,
+        nonscalar_logit_scale: bool = False,
+        cast_dtype: torch.dtype | None = None,
+        pad_id: int = 0,
+    ) -> None:
+        super().__init__()
+        self.output_dict = True
+        text_cfg = make_cfg(CLIPTextCfg, text_cfg)
+        multimodal_cfg = make_cfg(MultimodalCfg, multimodal_cfg)
+        self.text = build_text_tower(embed_dim, text_cfg, quick_gelu, cast_dtype)
+        self.visual = build_vision_tower(embed_dim, vision_cfg, quick_gelu, cast_dtype)
+        self.text_decoder = build_text_decoder(text_cfg.vocab_size, multimodal_cfg, quick_gelu, cast_dtype)
+        self.logit_scale = make_logit_scale(init_logit_scale, nonscalar_logit_scale)
+        self.logit_bias = make_logit_bias(init_logit_bias, nonscalar_logit_scale)
+        self.pad_id = pad_id
+        self.context_length = multimodal_cfg.context_length
+
+    def lock_text_tower(self, unlocked_layers: int = 0, freeze_layer_norm: bool = True) -> None:
+        """Freeze the text tower but for its last groups; the decoder stays trainable."""
+        self.text.lock(unlocked_layers, freeze_layer_norm)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Trade time for memory: recompute each block in the backward pass."""
+        self.visual.set_grad_checkpointing(enable)
+        self.text.set_grad_checkpointing(enable)
+        self.text_decoder.set_grad_checkpointing(enable)
+
+    def no_weight_decay(self) -> set[str]:
+        """Return the parameters that weight decay should leave alone."""
+        visual = {f"visual.{name}" for name in self.visual.no_weight_decay()}
+        return visual | {f"text.{name}" for name in self.text.no_weight_decay()}
+
+    def encode_image(self, images: Tensor, normalize: bool = True) -> Tensor:
+        """Encode images [B, 3, H, W] as [B, E], scaled to length one unless told otherwise."""
+        features, _ = _pooled_and_tokens(self.visual, images, "vision")
+        return F.normalize(features, dim=-1) if normalize else features
+
+    def encode_text(self, text: Tensor, normalize: bool = True) -> Tensor:
+        """Encode token ids [B, L] as [B, E], scaled to length one unless told otherwise."""
+        features, _ = _pooled_and_tokens(self.text, text, "text")
+        return F.normalize(features, dim=-1) if normalize else features
+
+    def text_intermediates(
+        self,
+        text: Tensor,
+        indices: int | list[int] | None = None,
+        stop_early: bool = False,
+        normalize_intermediates: bool = False,
+        intermediates_only: bool = False,
+        output_fmt: Literal["NLC"] = "NLC",
+        output_extra_tokens: bool = False,
+    ) -> dict[str, Any]:
+        """Encode texts and collect block outputs of the text tower; the decoder's are not to be had."""
+        return self.text.forward_intermediates(
+            text, indices, stop_early, normalize_intermediates, intermediates_only, output_fmt, output_extra_tokens
+        )
+
+    def forward(  # type: ignore[override]
+        self,
+        image: Tensor | None = None,
+        text: Tensor | None = None,
+        image_latent: Tensor | None = None,
+        image_embs: Tensor | None = None,
+        output_labels: bool = True,
+    ) -> dict[str, Tensor]:
+        """Encode images [B, 3, H, W], or take them encoded, and with texts [B, L] score every next token.
+
+        Returns:
+            For images alone ``image_features`` [B, E], normalised, and ``image_embs`` [B, S, D]; with texts
+            ``image_features``, ``text_features``, ``logits``, ``logit_scale``, ``labels`` when asked for and
+            ``logit_bias`` when the model has one. With labels [B, L - 1], the texts without their first token, the
+            logits are theirs, [B, L - 1, V]; without, one more that follows the last token, [B, L, V].
+
+        Raises:
+            ConfigError: there is neither an image nor its features and tokens, or a tower gives no tokens.
+        """
+        if image_latent is None or image_embs is None:
+            if image is None:
+                raise ConfigError("CoCa needs an image, or both image_latent and image_embs.")
+            image_latent, image_embs = _pooled_and_tokens(self.visual, image, "vision")
+            image_latent = F.normalize(image_latent, dim=-1)
+        if text is None:
+            return {"image_features": image_latent, "image_embs": image_embs}
+        text_latent, token_embs = _pooled_and_tokens(self.text, text, "text")
+        output = {
+            "image_features": image_latent,
+            "text_features": F.normalize(text_latent, dim=-1),
+            "logits": self.text_decoder(image_embs, token_embs[:, :-1] if output_labels else token_embs),
+            "logit_scale": self.logit_scale.exp(),
+        }
+        if output_labels:
+            output["labels"] = text[:, 1:]
+        if self.logit_bias is not None:
+            output["logit_bias"] = self.logit_bias
+        return output
+
+    def generate(
+        self,
+        image: Tensor,
+        text: Tensor | None = None,
+        seq_len: int = 30,
+        max_seq_len: int = 77,
+        temperature: float = 1.0,
+        generation_type: str = "beam_search",
+        top_p: float = 0.1,
+        top_k: int = 1,
+        pad_token_id: int | None = None,
+        eos_token_id: int | Sequence[int] | Tensor | None = None,
+        sot_token_id: int | Tensor | None = None,
+        num_beams: int = 6,
+        num_beam_groups: int = 3,
+        min_seq_len: int = 5,
+        stopping_criteria: Sequence[StoppingCriterion] | None = None,
+        repetition_penalty: float = 1.0,
+        fixed_output_length: bool = False,
+    ) -> Tensor:
+        """Write a caption for each image [B, 3, H, W]: token ids [B, at most seq_len], start token first.
+
+        ``text`` ([L] or [B, L]) is what the captions begin with, otherwise the start token. ``generation_type`` is
+        'beam_search' over groups of ``num_beams / num_beam_groups`` beams, 'top_k' or 'top_p', which draw from the
+        likeliest tokens (``top_k=1`` is greedy). Lengths count the start token; ``max_seq_len`` is how far back the
+        model reads. The model is in eval mode meanwhile, and no gradients are kept.
+
+        Raises:
+            ConfigError: an argument is out of its range, or texts and images do not pair up.
+        """
+        return generate(
+            self,
+            image,
+            text,
+            seq_len,
+            max_seq_len,
+            temperature,
+            generation_type,
+            top_p,
+            top_k,
+            pad_token_id,
+            eos_token_id,
+            sot_token_id,
+            num_beams,
+            num_beam_groups,
+            min_seq_len,
+            stopping_criteria,
+            repetition_penalty,
+            fixed_output_length,
+        )
