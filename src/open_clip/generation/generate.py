@@ -61,6 +61,13 @@ def _check_draws(top_p: float, top_k: int, temperature: float) -> None:
         raise ConfigError(f"generate: temperature is {temperature}; it must be above 0.")
 
 
+def _check_ids(vocab_size: int, **ids: Tensor) -> None:
+    for name, values in ids.items():
+        wrong = values[(values < 0) | (values >= vocab_size)]
+        if wrong.numel():
+            raise ConfigError(f"generate: {name} holds {int(wrong[0])}, but the model's ids are 0 to {vocab_size - 1}.")
+
+
 def _fill_up(ids: Tensor, options: GenerationOptions) -> Tensor:
     missing = options.seq_len - ids.shape[1]
     if not options.fixed_output_length or missing <= 0:
@@ -128,6 +135,9 @@ def generate(
         fixed_output_length=fixed_output_length,
     )
     ids = _start(text, int(_SOT if sot_token_id is None else sot_token_id), image)
+    vocab_size = model.text_decoder.text_projection.shape[1]
+    pad = torch.tensor([options.pad_token_id])
+    _check_ids(vocab_size, eos_token_id=options.eos_token_ids, pad_token_id=pad, text=ids)
     # Groups that nothing keeps apart all find the same texts: one of them is searched.
     rows_per_image = num_beams // num_beam_groups if generation_type == "beam_search" else 1
     with _evaluating(model):
