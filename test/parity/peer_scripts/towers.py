@@ -22,7 +22,9 @@ def answer(case):
     model = build(case)
     answers = {f"state/{key}": value.float().numpy().copy() for key, value in model.state_dict().items()}
     answers["parameters"] = np.array([name for name, _ in model.named_parameters()])
-    height, width = model.visual.image_size
+    size = model.visual.image_size
+    is_resnet = isinstance(size, int)
+    height, width = (size, size) if is_resnet else size
     torch.manual_seed(5)
     image = torch.randn(3, 3, height, width)
     text = torch.randint(1, 598, (3, model.context_length))
@@ -50,7 +52,7 @@ def answer(case):
                 text_indices=[0],
                 stop_early=True,
                 normalize_intermediates=case["name"] != "attention-pool-narrow",
-                image_output_fmt="NLC",
+                image_output_fmt="NCHW" if is_resnet else "NLC",
                 image_output_extra_tokens=True,
                 text_output_extra_tokens=True,
             )
@@ -58,11 +60,16 @@ def answer(case):
             for key, value in output.items():
                 for index, item in enumerate(value if isinstance(value, list) else [value]):
                     answers[f"{label}/{key}/{index}"] = item.numpy()
-    for unlocked in range(6):
+    for unlocked in range(1 if is_resnet else 6):
         model.requires_grad_(True)
         model.lock_image_tower(unlocked)
         model.lock_text_tower(unlocked)
         answers[f"trainable/{unlocked}"] = np.array([n for n, p in model.named_parameters() if p.requires_grad])
+    if is_resnet:
+        model.lock_image_tower(freeze_bn_stats=True)
+        answers["frozen"] = np.array(list(model.state_dict()))
+        with torch.no_grad():
+            answers["image/frozen"] = model.encode_image(image).numpy()
     answers["no_decay"] = np.array(sorted(model.no_weight_decay()))
     return answers
 
