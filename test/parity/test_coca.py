@@ -7,6 +7,7 @@ import pytest
 
 import open_clip
 import peer
+from open_clip.checkpoint import write_safetensors
 from tiny_models import tiny_coca_config, write_config
 
 pytestmark = peer.needs_peer
@@ -37,14 +38,20 @@ WRITERS = [case for case in CASES if case["generations"]]
 
 
 @pytest.fixture(scope="module")
-def answers(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("coca")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("coca")
+
+
+@pytest.fixture(scope="module")
+def answers(folder, script):
     configs = folder / "configs"
     configs.mkdir()
     for name, config in CONFIGS.items():
         write_config(configs, name, config)
     open_clip.add_model_config(configs)
-    return peer.run_peer("coca", {"folder": str(configs), "cases": CASES}, folder)
+    write_safetensors(script.make({"name": "coca-plain"})[0].state_dict(), folder / "ours.safetensors")
+    exchange = {"name": "coca-plain", "write": str(folder / "theirs.pt"), "read": str(folder / "ours.safetensors")}
+    return peer.run_peer("coca", {"folder": str(configs), "cases": CASES, "exchange": exchange}, folder)
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +96,13 @@ def test_captions_are_upstreams_token_for_token(answers, script, case):
     assert {f"caption/{label}" for label in ours} == set(theirs)
     for label, ids in ours.items():
         assert ids.tolist() == theirs[f"caption/{label}"].tolist(), label
+
+
+def test_weights_go_both_ways(answers, script, folder):
+    ours, _ = script.make({"name": "coca-plain"})
+    np.testing.assert_allclose(script.logits(ours), answers["weights:read"], atol=1e-5, rtol=1e-5)
+    theirs = open_clip.create_model("coca-plain", pretrained=folder / "theirs.pt").eval()
+    np.testing.assert_allclose(script.logits(theirs), answers["weights:written"], atol=1e-5, rtol=1e-5)
 
 
 def test_losses_and_their_gradients_are_upstreams(answers, script):

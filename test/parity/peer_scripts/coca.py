@@ -1,4 +1,4 @@
-"""Build CoCas with open_clip_torch and run them: JSON {folder, cases, generations, losses} to npz.
+"""Build CoCas with open_clip_torch and run them: JSON {folder, cases, exchange} to npz.
 
 Answers ``LABEL:KEY``: first weights, then, after the same small change to all of them, outputs, gradients and, where
 this open_clip can generate, captions.
@@ -75,6 +75,18 @@ def captions(case):
     return found
 
 
+def logits(model):
+    with torch.no_grad():
+        return model(*batch(model))["logits"].numpy()
+
+
+def exchange(name, write, read):
+    """Write weights of our own and read those of the other side; the logits of both."""
+    model, _ = make({"name": name})
+    torch.save(model.state_dict(), write)
+    return {"written": logits(model), "read": logits(open_clip.create_model(name, pretrained=read).eval())}
+
+
 def losses():
     generator = torch.Generator().manual_seed(3)
     features = [F.normalize(torch.randn(6, 8, generator=generator), dim=-1) for _ in range(4)]
@@ -108,6 +120,7 @@ def main(asked, answered):
     open_clip.add_model_config(request["folder"])
     answers = {f"losses:{key}": value for key, value in losses().items()}
     answers |= {f"signatures:{key}": value for key, value in signatures().items()}
+    answers |= {f"weights:{key}": value for key, value in exchange(**request["exchange"]).items()}
     for case in request["cases"]:
         answers |= {f"{case['name']}:{key}": value for key, value in answer(case).items()}
         if getattr(coca_model, "_has_transformers", True):
