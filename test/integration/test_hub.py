@@ -67,3 +67,13 @@ def test_a_repository_without_a_configuration_is_said(tmp_path):
     with serve_files() as server:
         said = build("hf-hub:org/repo", tmp_path / "cache", server.url)
     assert "has no file called open_clip_config.json" in said
+
+
+def test_weights_under_an_older_name_are_found_in_the_cache_offline(files, tmp_path):
+    root = "/org/repo/resolve/main/"
+    safe = files.pop(root + "open_clip_model.safetensors")
+    files[root + "open_clip_pytorch_model.safetensors"] = safe
+    with serve_files(files=files) as server:
+        first = build("hf-hub:org/repo", tmp_path / "cache", server.url)
+    assert first.endswith("squash\n")
+    assert build("hf-hub:org/repo", tmp_path / "cache", "http://127.0.0.1:9", HF_HUB_OFFLINE="1") == first

@@ -141,7 +141,7 @@ def _download(url: str, part: Path) -> None:
         except (_Interrupted, http.client.HTTPException, ConnectionError, TimeoutError, URLError) as error:
             reason = str(getattr(error, "reason", "") or error) or type(error).__name__
         if attempt < _NUM_TRIES:
-            _logger.warning("%s: %s; going on with the download.", url, reason)
+            _logger.warning("%s: %s; trying again.", url, reason)
             time.sleep(_PAUSE_S * attempt)
     raise CheckpointError(
         f"{url}: cannot be downloaded: {reason}. Without a network, fetch the file elsewhere and give its path."

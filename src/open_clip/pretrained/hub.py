@@ -56,10 +56,19 @@ def download_pretrained_from_hf(
     offline: Exception | None = None
     for name in names:
         try:
-            return str(hf_hub_download(repo_id=model_id, filename=name, revision=revision, cache_dir=cache_dir))
+            return str(
+                hf_hub_download(
+                    repo_id=model_id,
+                    filename=name,
+                    revision=revision,
+                    cache_dir=cache_dir,
+                    # The client asks for half a minute before it gives up: once is enough.
+                    local_files_only=offline is not None,
+                )
+            )
         except LocalEntryNotFoundError as error:
             # Not in the cache and not reachable; the next name may be in the cache.
-            offline = error
+            offline = offline or error
         except EntryNotFoundError:
             continue
         except Exception as error:
