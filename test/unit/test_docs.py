@@ -104,6 +104,7 @@ def test_every_flag_named_is_one_of_ours(page):
     wrapper = read(ROOT / "test" / "wrapper_lib.sh")
     known |= {f"--{name}" for name in re.findall(r"--([a-z_]+)=", wrapper)}
     known |= set(FLAG.findall(read(ROOT / "tools" / "flickr30k_handle.py")))
+    known |= set(FLAG.findall(read(ROOT / "src" / "open_clip" / "push_to_hf_hub.py")))
     known |= {"--help", "--nproc_per_node", "--check"}
     assert not set(FLAG.findall(read(page))) - known
 
