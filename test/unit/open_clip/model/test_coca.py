@@ -2,10 +2,12 @@ import pytest
 import torch
 
 import open_clip
+from extras import needs_hf
 from open_clip import coca_model
 from open_clip.errors import ConfigError
 from open_clip.loss import CoCaLoss
-from tiny_models import tiny_batch, tiny_coca, tiny_coca_config
+from tiny_encoders import write_encoder
+from tiny_models import tiny_batch, tiny_coca, tiny_coca_config, write_config
 
 
 @pytest.fixture
@@ -84,8 +86,6 @@ def test_towers_can_be_locked_and_the_decoder_stays_trainable(model):
 
 @pytest.mark.parametrize("precision", ["bf16", "pure_bf16"])
 def test_half_precision_models_run(tmp_path, precision, batch):
-    from tiny_models import write_config
-
     open_clip.add_model_config(write_config(tmp_path, "tiny-coca-half", tiny_coca_config()))
     model = open_clip.create_model("tiny-coca-half", precision=precision).eval()
     assert model.text_decoder.text_projection.dtype == torch.bfloat16
@@ -101,3 +101,18 @@ def test_checkpointing_reaches_all_three_towers(model):
     assert model.visual.transformer.grad_checkpointing
     assert model.text.transformer.grad_checkpointing
     assert model.text_decoder.grad_checkpointing
+
+
+class TestHuggingFace:
+    pytestmark = needs_hf
+
+    def test_a_hugging_face_text_tower_can_write_captions(self, tmp_path):
+        encoder = {"hf_model_name": write_encoder(tmp_path, "roberta"), "hf_model_pretrained": False, "width": 64}
+        text = encoder | {"hf_proj_type": "linear", "output_tokens": True, "vocab_size": 90}
+        config = tiny_coca_config(decoder={"width": 32}) | {"text_cfg": text}
+        config.pop("custom_text")
+        model = open_clip.CoCa(**(config | {"embed_dim": 32})).eval()
+        image, _ = tiny_batch(2)
+        found = model.generate(image, seq_len=8, sot_token_id=5, eos_token_id=6)
+        assert found.shape[0] == 2
+        assert (found[:, 0] == 5).all()
