@@ -42,8 +42,11 @@ def download_pretrained_from_url(url: str, cache_dir: str | None = None) -> str:
         CheckpointError: the file cannot be fetched, or is not the one the URL promises.
     """
     folder = Path(cache_dir or DEFAULT_CACHE_DIR).expanduser()
-    name = Path(urllib.parse.unquote(urllib.parse.urlparse(url).path)).name
-    if not name:
+    parts = urllib.parse.urlparse(url)
+    if parts.scheme not in ("http", "https"):
+        raise CheckpointError(f"{url}: is no http or https address; give the path of a file that is here already.")
+    name = Path(urllib.parse.unquote(parts.path)).name
+    if not name or name == "..":
         raise CheckpointError(f"{url}: ends in no file name; give the address of one file.")
     target, expected = folder / name, _expected_hash(url)
     try:

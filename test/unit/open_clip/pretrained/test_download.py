@@ -65,9 +65,23 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(url, network, tmp_path):
     assert cached.read_bytes() == CONTENT
 
 
-def test_an_address_without_a_file_name_is_refused(tmp_path):
+@pytest.mark.parametrize("url", ["https://example.com/", "https://example.com/a/%2e%2e"])
+def test_an_address_without_a_file_name_is_refused(url, tmp_path):
     with pytest.raises(CheckpointError, match="ends in no file name"):
-        download_pretrained_from_url("https://example.com/", str(tmp_path))
+        download_pretrained_from_url(url, str(tmp_path))
+
+
+@pytest.mark.parametrize("url", ["file:///etc/hostname", "ftp://example.com/w.pt", "/etc/hostname"])
+def test_only_the_web_is_downloaded_from(url, tmp_path):
+    with pytest.raises(CheckpointError, match="no http or https address"):
+        download_pretrained_from_url(url, str(tmp_path / "cache"))
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_name_never_leads_out_of_the_cache(network, tmp_path):
+    network.return_value = answer(CONTENT)
+    url = "https://example.com/a/%2e%2e%2f%2e%2e%2fweights.pt"
+    assert download_pretrained_from_url(url, str(tmp_path)) == str(tmp_path / "weights.pt")
 
 
 def test_an_entry_with_a_local_file_needs_no_download():
