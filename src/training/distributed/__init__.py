@@ -9,6 +9,13 @@ from training.distributed.collectives import (
     reduce_flags,
 )
 from training.distributed.env import World, world_from_environment
+from training.distributed.questions import (
+    is_global_master,
+    is_local_master,
+    is_master,
+    is_using_distributed,
+    world_info_from_env,
+)
 from training.distributed.setup import start_process_group, stop_process_group, unwrap_model, wrap_model
 from training.distributed.signals import StopRequest
 
@@ -19,11 +26,16 @@ __all__ = [
     "broadcast_object",
     "gather_objects",
     "gather_rows",
+    "is_global_master",
+    "is_local_master",
+    "is_master",
+    "is_using_distributed",
     "mean_over_processes",
     "reduce_flags",
     "start_process_group",
     "stop_process_group",
     "unwrap_model",
     "world_from_environment",
+    "world_info_from_env",
     "wrap_model",
 ]
