@@ -1,5 +1,7 @@
 """Gathering features over ranks, with or without gradients. Only called when there is more than one rank."""
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -9,6 +11,25 @@ def _gather_detached(features: Tensor, world_size: int) -> list[Tensor]:
     gathered = [torch.zeros_like(features) for _ in range(world_size)]
     dist.all_gather(gathered, features.detach().contiguous())
     return gathered
+
+
+class _Gather(torch.autograd.Function):
+    """All ranks' rows, [B, E] to [W*B, E]; backward sums what all ranks send back to this rank's rows.
+
+    torch's own differentiable gather is deprecated in newer releases and its successor is missing in older ones.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, rank: int, world_size: int) -> Tensor:
+        ctx.rank = rank
+        return torch.cat(_gather_detached(features, world_size))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        total = gradients[0].contiguous().clone()
+        dist.all_reduce(total)
+        rows = len(total) // dist.get_world_size()
+        return total[ctx.rank * rows : (ctx.rank + 1) * rows], None, None
 
 
 def gather_features(
@@ -27,12 +48,9 @@ def gather_features(
     Source: open_clip.loss.gather_features (3.3.0).
     """
     if gather_with_grad:
-        # Imported late: it drags in the rpc package, which single-process users need not pay for.
-        from torch.distributed.nn.functional import all_gather
-
-        images: tuple[Tensor, ...] = all_gather(image_features.contiguous())  # type: ignore[no-untyped-call]
-        texts: tuple[Tensor, ...] = all_gather(text_features.contiguous())  # type: ignore[no-untyped-call]
-        return torch.cat(images), torch.cat(texts)
+        images: Tensor = _Gather.apply(image_features, rank, world_size)
+        texts: Tensor = _Gather.apply(text_features, rank, world_size)
+        return images, texts
     all_images = _gather_detached(image_features, world_size)
     all_texts = _gather_detached(text_features, world_size)
     if not local_loss:
