@@ -32,10 +32,9 @@ def write_checkpoint(payload: dict[str, Any], path: Path) -> None:
         temporary.replace(path)
         _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:
-        # torch reports a full disk as RuntimeError from its zip writer.
         temporary.unlink(missing_ok=True)
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"could not write {path}: {reason}. Earlier checkpoints are untouched.") from error
+        message = f"could not write {path}: {_reason(error)}. Earlier checkpoints are untouched."
+        raise CheckpointError(message) from error
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -54,6 +53,14 @@ def to_host(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(to_host(item) for item in value)
     return value
+
+
+def _reason(error: BaseException) -> str:
+    """Name the cause: torch's zip writer hides the system's error behind a position in the file."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__cause__ or cause.__context__
+    return str((cause.strerror if isinstance(cause, OSError) else None) or " ".join(str(error).split())[:200])
 
 
 def _sync_folder(folder: Path) -> None:
