@@ -68,7 +68,7 @@ def _coerce(action: argparse.Action, key: str, value: Any, path: str | Path) -> 
         # YAML 1.1 reads 1e-3 as text: going through str gives each flag's own reading of it.
         converted = [convert(item if isinstance(item, str) else repr(item)) for item in values]
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"--config {path}: {key} is {value!r}, which is not a {convert.__name__}.") from error
+        raise ConfigError(f"--config {path}: {key} is {value!r}, which is not of type {convert.__name__}.") from error
     for item in converted:
         if action.choices is not None and item not in action.choices:
             raise ConfigError(f"--config {path}: {key} is {item!r}; choose from {', '.join(map(str, action.choices))}.")

@@ -27,12 +27,15 @@ def check_rules(args: Namespace) -> None:
         raise ConfigError("--resume latest needs --name RUN: without it a new run folder is made and nothing is found.")
     if args.resume == "latest" and args.logs_dir.lower() == "none":
         raise ConfigError("--resume latest needs a run folder; --logs-dir None keeps none.")
+    unknown_reports = set(args.report_to.split(",")) - {"", "tensorboard", "all"}
+    if unknown_reports:
+        raise ConfigError(f"--report-to {args.report_to}: there is only tensorboard, or `all` of what there is.")
     for message in _flags_without_effect(args):
         _LOG.warning(message)
 
 
 def _check_ranges(args: Namespace) -> None:
-    at_least_one = ("batch_size", "epochs", "accum_freq", "log_every_n_steps", "max_image_pixels")
+    at_least_one = ("batch_size", "epochs", "accum_freq", "log_every_n_steps", "log_metric_every_n_steps")
     at_least_zero = (
         "warmup",
         "workers",

@@ -3,7 +3,7 @@ import argparse
 import pytest
 
 from open_clip.errors import ConfigError
-from training.params import RunParams, check_rules, make_parser, parse_args, write_settings
+from training.params import RunParams, check_rules, cli, make_parser, parse_args, write_settings
 
 
 def test_flags_keep_upstreams_names_and_prefix_abbreviations():
@@ -50,7 +50,7 @@ def test_config_file_sets_defaults_and_flags_win(tmp_path):
     "text,message",
     [
         ("batch_sice: 3", "unknown key 'batch_sice'. Did you mean batch_size"),
-        ("batch_size: many", "batch_size is 'many', which is not a int"),
+        ("batch_size: many", "batch_size is 'many', which is not of type int"),
         ("precision: fp8", "precision is 'fp8'; choose from amp"),
         ("local_loss: 3", "local_loss is 3; it must be true or false"),
         ("- a", "holds a list; it must be a mapping"),
@@ -101,6 +101,7 @@ def test_every_flag_is_in_exactly_one_group_and_has_help():
         (["--resume", "latest"], "--resume latest needs --name"),
         (["--resume", "latest", "--name", "a", "--logs-dir", "None"], "keeps none"),
         (["--loss-scale", "big"], "--loss-scale is 'big'"),
+        (["--report-to", "wandb"], "--report-to wandb: there is only tensorboard"),
     ],
 )
 def test_contradicting_flags_are_refused(words, message):
@@ -115,8 +116,15 @@ def test_flags_without_effect_are_warned_of(caplog):
     assert "--epochs-cooldown has no effect" in caplog.text
 
 
-def test_wrong_value_exits_with_usage_status():
-    with pytest.raises(SystemExit) as caught:
+def test_a_wrong_value_is_one_line_with_the_flag():
+    with pytest.raises(ConfigError, match=r"^argument --batch-size: invalid int value: 'many'\. `--help`") as caught:
         parse_args(["--batch-size", "many"])
-    assert caught.value.code == 2
+    assert caught.value.exit_status == 2
     assert isinstance(parse_args([]), argparse.Namespace)
+
+
+def test_a_flag_of_upstream_that_is_not_there_yet_is_called_so():
+    with pytest.raises(ConfigError, match="upstream's --siglip is not there yet"):
+        parse_args(["--siglip"])
+    known = {option for action in make_parser()._actions for option in action.option_strings}
+    assert not known & cli._NOT_THERE_YET
