@@ -199,7 +199,12 @@ def _open_dataset(params: RunParams, place: Place, transform: Any, role: str) ->
     table = _read_table(path, role, params.data)
     budget = params.data.bad_sample_budget
     quarantine = Quarantine(place.folder.bad_samples, num_samples=table.num_rows_read, budget=budget)
-    quarantine.record(table.faults)
+    try:
+        quarantine.record(table.faults)
+    except OpenClipError as error:
+        error.add_note(f"(--{role}-data)")
+        raise
+    _LOG.info("--%s-data: %d rows with %d pictures from %s", role, len(table), table.num_images, table.source)
     if table.faults:
         _LOG.warning("%d rows of %s are unusable: %s", len(table.faults), table.source, cut_list(table.faults, 3))
     dataset = PairDataset(

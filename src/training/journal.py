@@ -66,6 +66,7 @@ class Journal:
         self.times.global_batch = global_batch
         if self._lines is not None and resumed_from is not None:
             self._lines.truncate_after(progress.step)
+            self._remember()
         if self._wants_board and self._folder.tensorboard is not None:
             resumed_step = None if resumed_from is None else progress.step
             self._board = TensorBoardWriter(self._folder.tensorboard, resumed_step)
@@ -91,6 +92,20 @@ class Journal:
         )
         if resumed_from is not None:
             self.event("resume", path=str(resumed_from))
+
+    def _remember(self) -> None:
+        """Take over what the run's file says of the part before a resume: step times, last loss, last metrics."""
+        if self._folder.metrics is None:
+            return
+        step = 0
+        for line in read_metrics(self._folder.metrics):
+            if line.get("kind") == "train":
+                for _ in range(line["step"] - step):
+                    self.times.add(line["step_time_s"])
+                step = line["step"]
+                self._loop.last_loss = RunningMean(line["loss"], line["loss_avg"], 1.0)
+            elif line.get("kind") == "eval":
+                self._metrics = line["metrics"]
 
     def has_evaluation(self, epoch: int) -> bool:
         """Tell whether the run's file already has the metrics after so many epochs."""
@@ -226,7 +241,8 @@ class _LoopRecorder:
             logit_scale=record.logit_scale,
             losses=record.losses,
         )
-        _LOG.info("%s", format_train_line(line, self.log_format))
+        if record.is_logged:
+            _LOG.info("%s", format_train_line(line, self.log_format))
         self.journal.step(record, line)
 
     def end_epoch(self) -> None:
@@ -255,4 +271,4 @@ def open_journal(report: ReportParams, place: Place) -> Iterator[Journal]:
 
 
 def _wants_tensorboard(report: ReportParams) -> bool:
-    return "tensorboard" in report.report_to or "all" in report.report_to.split(",")
+    return bool({"tensorboard", "all"} & set(report.report_to.split(",")))

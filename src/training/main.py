@@ -65,8 +65,8 @@ def _leave_status(status: int) -> None:
     path = os.environ.get(_STATUS_FILE)
     if not path or status == 0:
         return
-    # "x": the first writer wins, since its fellows fail of it.
-    with contextlib.suppress(FileExistsError), open(path, "x", encoding="utf-8") as file:
+    # "x": the first writer wins, since its fellows fail of it. A full disk must not change the status that is returned.
+    with contextlib.suppress(OSError), open(path, "x", encoding="utf-8") as file:
         file.write(f"{status}\n")
 
 

@@ -81,19 +81,32 @@ class Session:
         """Train what is left, evaluate where due, and end with summary and report."""
         self.journal.begin(self.params, self.place, self.parts, self.progress, self.resumed_from)
         try:
-            if self.parts.train_loader is None:
-                self._evaluate()
-            else:
-                if self._evaluation_is_missing():
-                    self._evaluate()
-                self._trainer().train()
+            if self._is_done():
+                _LOG.info("nothing is left to do: all %d epochs are trained and evaluated", self.progress.epoch)
+                return
+            self._train_or_evaluate()
         except Preempted as stopped:
             self.journal.event("stop", signal=self.stop.signal_name)
             # Nobody leaves before the master has saved: torchrun ends all when one process leaves.
             barrier(self.place.world)
             self.journal.finish("stopped", self._newest_checkpoint())
             raise Preempted(f"{stopped}. Go on with:\n  {resume_command(self.place)}") from None
+        except OpenClipError:
+            self.journal.finish("failed", self._newest_checkpoint())
+            raise
         self.journal.finish("finished", self._newest_checkpoint())
+
+    def _train_or_evaluate(self) -> None:
+        if self.parts.train_loader is None:
+            self._evaluate()
+            return
+        if self._evaluation_is_missing():
+            self._evaluate()
+        self._trainer().train()
+
+    def _is_done(self) -> bool:
+        is_resumed = self.resumed_from is not None and self.parts.train_loader is not None
+        return is_resumed and self.progress.epoch >= self.params.schedule.epochs and not self._evaluation_is_missing()
 
     def _trainer(self) -> Trainer:
         parts, params = self.parts, self.params
@@ -109,6 +122,7 @@ class Session:
                 epochs=params.schedule.epochs,
                 accum_freq=params.optim.accum_freq,
                 log_every_n_steps=params.report.log_every_n_steps,
+                record_every_n_steps=params.report.log_metric_every_n_steps,
                 save_every_n_steps=params.checkpoint.save_every_n_steps,
             ),
             progress=self.progress,
@@ -235,7 +249,9 @@ class Session:
         )
 
     def _newest_checkpoint(self) -> Path | None:
-        return self.keeper.newest if self.keeper is not None else None
+        if self.keeper is None:
+            return None
+        return self.keeper.newest or self.resumed_from
 
 
 def resume_command(place: Place) -> str:

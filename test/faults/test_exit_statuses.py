@@ -133,6 +133,18 @@ def test_a_loss_that_is_not_finite_is_5_and_saves_nothing(data, tmp_path, capfd)
         assert all(torch.isfinite(value).all() for value in state.values())
 
 
+def test_a_failed_run_still_gets_its_summary_and_report(data, tmp_path):
+    assert main(micro_flags(*data, logs_dir=tmp_path, name="run", lr=1e30, warmup=0, epochs=3)) == 5
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "failed"
+    assert (tmp_path / "run" / "report.html").is_file()
+
+
+def test_a_full_disk_does_not_change_the_status(data, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("OPEN_CLIP_STATUS_FILE", "/dev/full/status")
+    status, _ = status_and_log(micro_flags(tmp_path / "absent.csv", None, logs_dir=tmp_path), capfd)
+    assert status == 3
+
+
 def test_an_absent_device_is_6_and_says_how_to_ask_for_the_cpu(data, tmp_path, capfd):
     absent = next(kind for kind in ("npu", "cuda") if not getattr(getattr(torch, kind, None), "is_available", bool)())
     status, log = status_and_log(micro_flags(*data, logs_dir=tmp_path, device=absent), capfd)

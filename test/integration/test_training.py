@@ -82,6 +82,33 @@ def test_an_evaluation_reads_the_weights_of_resume(data, tmp_path):
     assert main(micro_flags(None, val, logs_dir=tmp_path, name="none", resume=tmp_path / "absent.pt")) == 4
 
 
+def test_resuming_a_finished_run_leaves_its_results_alone(data, tmp_path, capfd):
+    flags = micro_flags(*data, logs_dir=tmp_path, name="run")
+    assert main(flags) == 0
+    before = (tmp_path / "run" / "summary.json").read_text()
+    capfd.readouterr()
+    assert main([*flags, "--resume", "latest"]) == 0
+    assert "nothing is left to do" in capfd.readouterr().err
+    assert (tmp_path / "run" / "summary.json").read_text() == before
+
+
+def test_a_resumed_runs_summary_covers_the_part_before(data, tmp_path):
+    flags = micro_flags(*data, logs_dir=tmp_path, name="run")
+    assert main(flags) == 0
+    first = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert main([*flags, "--epochs", "3", "--resume", "latest"]) == 0
+    whole = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (first["steps"], whole["steps"]) == (10, 15)
+    assert whole["train_time_s"] > first["train_time_s"]
+
+
+def test_figures_are_recorded_between_two_log_lines(data, tmp_path):
+    flags = micro_flags(*data, logs_dir=tmp_path, name="run", log_every_n_steps=100, log_metric_every_n_steps=2)
+    assert main(flags) == 0
+    assert sorted(train_losses(tmp_path / "run")) == [2, 4, 5, 6, 8, 10]
+    assert (tmp_path / "run" / "out.log").read_text().count("Train Epoch:") == 2
+
+
 def test_accumulation_gives_the_losses_of_the_large_batch(data, tmp_path):
     common = {"logs_dir": tmp_path, "epochs": 2, "save_frequency": 0}
     assert main(micro_flags(*data, name="whole", **common)) == 0

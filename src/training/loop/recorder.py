@@ -18,6 +18,7 @@ class StepRecord:
         data_time_s: Mean seconds a step since the last record waited for data.
         step_time_s: Mean wall seconds of a step since the last record.
         samples_per_step: Rows of one optimizer step over all processes.
+        is_logged: Whether the step gets a log line too, not only a record of its figures.
     """
 
     epoch: int
@@ -34,6 +35,7 @@ class StepRecord:
     step_time_s: float
     samples_per_step: int
     world_size: int
+    is_logged: bool = True
 
 
 class Recorder(Protocol):
@@ -46,7 +48,7 @@ class Recorder(Protocol):
         """Hear that a step of so many rows was taken, at little cost; its loss may not be known yet."""
 
     def step(self, record: StepRecord) -> None:
-        """Hear the figures of a logged step."""
+        """Hear the figures of a recorded step."""
 
     def end_epoch(self) -> None:
         """Hear that the epoch's last step is done."""

@@ -27,13 +27,15 @@ class Plan:
     Attributes:
         epochs: Passes over the data.
         accum_freq: Batches of one optimizer step.
-        log_every_n_steps: Optimizer steps between two records.
+        log_every_n_steps: Optimizer steps between two log lines.
+        record_every_n_steps: Optimizer steps between two records of the figures; log lines are recorded in any case.
         save_every_n_steps: Optimizer steps between two saves inside an epoch; 0 for none.
     """
 
     epochs: int
     accum_freq: int = 1
     log_every_n_steps: int = 100
+    record_every_n_steps: int = 10
     save_every_n_steps: int = 0
 
 
@@ -116,8 +118,9 @@ class Trainer:
             self.guard.post(result.total)
             is_last = progress.batch >= self.loader.num_batches
             self.recorder.tick(progress, lr, len(batches) * self.global_batch, clock.step_done())
-            if progress.step % self.plan.log_every_n_steps == 0 or is_last:
-                self._record(result, lr, len(batches))
+            is_logged = progress.step % self.plan.log_every_n_steps == 0 or is_last
+            if is_logged or progress.step % self.plan.record_every_n_steps == 0:
+                self._record(result, lr, len(batches), is_logged)
             if (stopping or self._save_is_due()) and not is_last:
                 stopping = self._read_flags() or stopping
                 self.actions.save_step()
@@ -150,7 +153,7 @@ class Trainer:
     def _preempted(self) -> Preempted:
         return Preempted(f"stopped on request after step {self.progress.step}; a checkpoint is written")
 
-    def _record(self, result: StepResult, lr: float, num_batches: int) -> None:
+    def _record(self, result: StepResult, lr: float, num_batches: int, is_logged: bool) -> None:
         progress = self.progress
         rows = num_batches * self.global_batch
         # One read for all figures; under --local-loss each process knows only its rows' share of the loss.
@@ -175,6 +178,7 @@ class Trainer:
                 step_time_s=step_time_s,
                 samples_per_step=rows,
                 world_size=self.world.world_size,
+                is_logged=is_logged,
             )
         )
 

@@ -35,7 +35,8 @@ class DataParams:
         },
     )
     bad_sample_budget: float = flag(
-        0.01, "share of training rows that may be unusable before the run stops with status 3; 0 stops at the first"
+        0.01,
+        "share of the rows, of training and validation data each, that may be unusable before the run stops: status 3",
     )
     max_image_pixels: int = flag(
         25_000_000, "largest picture that is decoded, in pixels; larger ones count as unusable"

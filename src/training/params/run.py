@@ -42,6 +42,7 @@ class ReportParams:
     """Reports."""
 
     log_every_n_steps: int = flag(100, "optimizer steps between two log lines")
+    log_metric_every_n_steps: int = flag(10, "optimizer steps between two records in metrics.jsonl and TensorBoard")
     log_format: str = flag(
         "openclip", "field names of the log lines; modelzoo has Ascend ModelZoo's", choices=("openclip", "modelzoo")
     )
