@@ -1,12 +1,11 @@
 """Run one program with its output both on the screen and in a log file, signals passed on.
 
 A program whose output would be on a terminal still gets a terminal, so that its progress bar stays alive; the log file
-gets finished lines only, without the frames of the bar. Knows nothing of training.
+gets finished lines only, without the frames of the bar. `wrapper_screen.py` decides what the screen need not show.
 """
 
 import contextlib
 import os
-import re
 import selectors
 import signal
 import subprocess
@@ -17,7 +16,8 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
 
-_ESCAPE = re.compile(rb"\x1b\[[0-9;?]*[ -/]*[@-~]")
+from wrapper_screen import ESCAPE, Screen
+
 # `timeout` and process groups deliver one request to stop twice; a person needs longer for the second one.
 _SAME_REQUEST_S = 1.0
 _CHUNK_BYTES = 65536
@@ -26,16 +26,17 @@ _CHUNK_BYTES = 65536
 class LogFile:
     """The log file of a run; a full disk ends the log, not the run."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, append: bool = False) -> None:
+        """Open the file, anew unless it is to be continued."""
         self._path = path
-        self._file: BinaryIO | None = path.open("wb", buffering=0)
+        self._file: BinaryIO | None = path.open("ab" if append else "wb", buffering=0)
 
     def write_line(self, line: bytes) -> None:
         """Append one line as a terminal would show it in the end."""
         if self._file is None:
             return
         try:
-            self._file.write(_ESCAPE.sub(b"", line) + b"\n")
+            self._file.write(ESCAPE.sub(b"", line) + b"\n")
         except OSError as error:
             self._file = None
             print(f"[Warning] {self._path}: {error.strerror}; the log ends here, training goes on.", file=sys.stderr)
@@ -49,8 +50,9 @@ class LogFile:
 class Channel:
     """One output stream of the program: read from a terminal or pipe, shown on the screen, logged by lines."""
 
-    def __init__(self, screen_fd: int, log: LogFile) -> None:
-        self._screen_fd: int | None = screen_fd
+    def __init__(self, screen_fd: int, log: LogFile, is_stopping: Callable[[], bool]) -> None:
+        self._screen_fd = screen_fd
+        self._screen = Screen(screen_fd, is_stopping)
         self._log = log
         self._line = b""
         self.is_terminal = os.isatty(screen_fd)
@@ -64,7 +66,7 @@ class Channel:
         import fcntl
         import termios
 
-        if self.is_terminal and self._screen_fd is not None:
+        if self.is_terminal:
             with contextlib.suppress(OSError):
                 size = fcntl.ioctl(self._screen_fd, termios.TIOCGWINSZ, b"\0" * 8)
                 fcntl.ioctl(self.read_fd, termios.TIOCSWINSZ, size)
@@ -75,7 +77,7 @@ class Channel:
             data = os.read(self.read_fd, _CHUNK_BYTES)
         except OSError:  # how a terminal without a writer ends
             data = b""
-        self._show(data)
+        self._screen.show(data)
         *lines, self._line = (self._line + data).split(b"\n")
         for line in lines:
             self._log.write_line(line.removesuffix(b"\r").rpartition(b"\r")[2])
@@ -85,34 +87,30 @@ class Channel:
         return bool(data)
 
     def finish(self) -> None:
-        """Log an unfinished last line and close."""
+        """Show and log an unfinished last line and close."""
+        self._screen.finish()
         if self._line.strip():
             self._log.write_line(self._line.rstrip(b"\r"))
         os.close(self.read_fd)
 
-    def _show(self, data: bytes) -> None:
-        while data and self._screen_fd is not None:
-            try:
-                data = data[os.write(self._screen_fd, data) :]
-            except OSError:  # the reader went away; training goes on without an audience
-                self._screen_fd = None
 
-
-def run_logged(command: Sequence[str], log_path: Path, env: Mapping[str, str]) -> int:
+def run_logged(command: Sequence[str], log_path: Path, env: Mapping[str, str], *, append: bool = False) -> int:
     """Run a program to its end.
 
     Args:
         command: The words of the command line.
-        log_path: File that gets stdout and stderr; replaced.
+        log_path: File that gets stdout and stderr.
         env: The program's environment.
+        append: Whether the file is continued; replaced otherwise.
 
     Returns:
         Its exit status; 128 + N when signal N ended it.
     """
-    log = LogFile(log_path)
+    log = LogFile(log_path, append=append)
     sys.stdout.flush()
-    channels = [Channel(1, log), Channel(2, log)]
-    with _signals_passed_on(channels) as requests:
+    requests = _Requests()
+    channels = [Channel(fd, log, requests.were_made) for fd in (1, 2)]
+    with _signals_passed_on(requests, channels):
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -141,6 +139,10 @@ class _Requests:
         self._kept: int | None = None
         self._last_s = float("-inf")
 
+    def were_made(self) -> bool:
+        """Tell whether the program was asked to stop."""
+        return self._last_s > float("-inf")
+
     def attach(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
         if self._kept is not None:
@@ -160,12 +162,11 @@ class _Requests:
 
 
 @contextlib.contextmanager
-def _signals_passed_on(channels: Sequence[Channel]) -> Iterator[_Requests]:
+def _signals_passed_on(requests: _Requests, channels: Sequence[Channel]) -> Iterator[None]:
     def follow_window(_number: int, _frame: FrameType | None) -> None:
         for channel in channels:
             channel.copy_window_size()
 
-    requests = _Requests()
     stops = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
     handlers: dict[int, Callable[[int, FrameType | None], None]] = dict.fromkeys(stops, requests.handle)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup asks to outlive the terminal
@@ -173,7 +174,7 @@ def _signals_passed_on(channels: Sequence[Channel]) -> Iterator[_Requests]:
     handlers[signal.SIGWINCH] = follow_window
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
-        yield requests
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
