@@ -5,7 +5,9 @@ Reads no training parameters: the wrappers in ``test/`` give it the finished com
 
 import argparse
 import os
+import shlex
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import modelzoo_summary
 from open_clip.errors import DataError
 from wrapper_streams import run_logged
 
+_USAGE = 2
 _STOPPED = 75
 
 
@@ -31,11 +34,11 @@ def main(words: list[str] | None = None) -> int:
         return 0  # the first machine writes the results
     if status == 0:
         return _write_results(options, output_dir)
-    log_path = output_dir / "train_0.log"
-    if status == _STOPPED:
-        _print_how_to_go_on(output_dir / "logs", options)
-    else:
+    if status != _STOPPED:
+        log_path = output_dir / "train_0.log"
         print(f"[Error] training ended with status {status}; its output is in {log_path}", file=sys.stderr)
+    if status != _USAGE:
+        _print_how_to_go_on(output_dir / "logs", options)
     return status
 
 
@@ -60,19 +63,23 @@ def _remove_old_results(output_dir: Path, options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace, output_dir: Path) -> int:
-    # torchrun ends with status 1 whatever the trainer said, so the trainer leaves its status in a file.
-    status_path = output_dir.absolute() / f".exit_status_{os.getpid()}"
-    env = dict(os.environ, OPEN_CLIP_STATUS_FILE=str(status_path))
-    # A folder named `training` where the user stands must not be taken for the trainer.
-    env.setdefault("PYTHONSAFEPATH", "1")
-    try:
-        status = run_logged(options.command, output_dir / "train_0.log", env)
+    # torchrun ends with status 1 whatever the trainer said, so the trainer leaves its status in a file; not on the disk
+    # of the results, which may be full by then.
+    with tempfile.TemporaryDirectory(prefix="open_clip_status_", ignore_cleanup_errors=True) as folder:
+        status_path = Path(folder) / "status"
+        # Step lines are asked for even where a progress bar is drawn: the log file gets them, the screen does not.
+        env = dict(os.environ, OPEN_CLIP_STATUS_FILE=str(status_path), OPEN_CLIP_STEP_LINES="1")
+        # A folder named `training` where the user stands must not be taken for the trainer.
+        env.setdefault("PYTHONSAFEPATH", "1")
+        status = run_logged(options.command, output_dir / "train_0.log", env, append=_goes_on(options.command))
         if status != 0 and status_path.is_file():
             text = status_path.read_text(encoding="utf-8").strip()
             status = int(text) if text.isdecimal() and int(text) > 0 else status
-    finally:
-        status_path.unlink(missing_ok=True)
     return status
+
+
+def _goes_on(command: list[str]) -> bool:
+    return any(word == "--resume" or word.startswith("--resume=") for word in command)
 
 
 def _write_results(options: argparse.Namespace, output_dir: Path) -> int:
@@ -97,11 +104,14 @@ def _write_results(options: argparse.Namespace, output_dir: Path) -> int:
 
 def _print_how_to_go_on(logs_dir: Path, options: argparse.Namespace) -> None:
     metrics = _newest(logs_dir, "metrics.jsonl", options.started)
-    if metrics is None:
+    if metrics is None or not any((metrics.parent / "checkpoints").glob("*.pt")):
         return
     command = options.again.rstrip()
     separator = "" if " -- " in f"{command} " else " --"
-    print(f"Go on with the wrapper: {command}{separator} --name {metrics.parent.name} --resume latest", file=sys.stderr)
+    flags = ["--name", metrics.parent.name, "--resume", "latest"]
+    if shlex.split(command)[-len(flags) :] != flags:
+        command += f"{separator} {shlex.join(flags)}"
+    print(f"Go on with the wrapper: {command}", file=sys.stderr)
 
 
 def _newest(logs_dir: Path, name: str, since: int) -> Path | None:

@@ -73,6 +73,7 @@ def make_wrapper(script: str, folder: Path) -> Wrapper:
 def stand_in_trainer(words: list[str]) -> int:
     """Behave as the trainer would: record, print, leave a run folder, end with the status asked for."""
     kept = ("OPEN_CLIP_STATUS_FILE", "OMP_NUM_THREADS", "PYTHONPATH", "PYTHONSAFEPATH", "INF_NAN_MODE_ENABLE")
+    kept += ("OPEN_CLIP_STEP_LINES",)
     record = {"words": words, "cwd": os.getcwd(), "env": {name: os.environ.get(name) for name in kept}}
     Path(os.environ["STAND_IN_RECORD"]).write_text(json.dumps(record), encoding="utf-8")
     print("2026-01-01,00:00:00 | INFO | Train Epoch: 0", flush=True)

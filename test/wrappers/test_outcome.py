@@ -151,14 +151,58 @@ def test_a_signal_to_the_whole_group_reaches_the_trainer_once(
     assert f"signals [{int(received)}]" in shown
 
 
-def test_a_stopped_run_says_how_to_go_on(wrapper: Wrapper) -> None:
-    write_run(wrapper.output / "logs" / "my-run", batch=128, ranks=1)
+def _leave_checkpoint(wrapper: Wrapper, name: str = "my-run") -> None:
+    run_dir = wrapper.output / "logs" / name
+    write_run(run_dir, batch=128, ranks=1)
+    (run_dir / "checkpoints").mkdir()
+    (run_dir / "checkpoints" / "epoch_1.pt").touch()
 
-    done = wrapper.run(STAND_IN_STATUS="75")
 
-    assert "--name my-run --resume latest" in done.stderr
+@pytest.mark.parametrize("status", [1, 3, 5, 6, 75, 137])
+def test_a_run_that_left_a_checkpoint_says_how_to_go_on(wrapper: Wrapper, status: int) -> None:
+    _leave_checkpoint(wrapper)
+
+    done = wrapper.run(STAND_IN_STATUS=str(status))
+
+    assert done.stderr.rstrip().endswith(" -- --name my-run --resume latest")
     assert "Go on with the wrapper: bash " in done.stderr
     assert str(wrapper.script) in done.stderr
+
+
+def test_a_usage_error_and_a_run_without_a_checkpoint_do_not_say_how_to_go_on(wrapper: Wrapper) -> None:
+    write_run(wrapper.output / "logs" / "my-run", batch=128, ranks=1)
+    assert "Go on" not in wrapper.run(STAND_IN_STATUS="1").stderr
+
+    _leave_checkpoint(wrapper, "other")
+    assert "Go on" not in wrapper.run(STAND_IN_STATUS="2").stderr
+
+
+def test_going_on_keeps_the_log_and_says_the_same_command_again(wrapper: Wrapper) -> None:
+    _leave_checkpoint(wrapper, "my run")
+    first = wrapper.run(STAND_IN_STATUS="75").stderr.rpartition("Go on with the wrapper: ")[2]
+
+    second = wrapper.run("--", "--name", "my run", "--resume", "latest", STAND_IN_STATUS="75").stderr
+
+    assert first.rstrip().endswith(" -- --name 'my run' --resume latest")
+    assert second.count("--resume latest") == 1
+    log = (wrapper.output / "train_0.log").read_text(encoding="utf-8")
+    assert log.count("Train Epoch: 0") == 2
+    wrapper.run(STAND_IN_STATUS="75")
+    log = (wrapper.output / "train_0.log").read_text(encoding="utf-8")
+    assert log.count("Train Epoch: 0") == 1
+
+
+def test_the_status_of_the_trainer_is_kept_off_the_disk_of_the_results(wrapper: Wrapper, tmp_path: Path) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+
+    wrapper.run(TMPDIR=str(scratch))
+
+    environment = wrapper.recorded()["env"]
+    assert isinstance(environment, dict)
+    assert scratch in Path(environment["OPEN_CLIP_STATUS_FILE"]).parents
+    assert not list(scratch.iterdir())
+    assert environment["OPEN_CLIP_STEP_LINES"] == "1"
 
 
 def test_a_reader_that_leaves_does_not_end_the_training(wrapper: Wrapper) -> None:
