@@ -6,6 +6,7 @@
 : "${JOB:?}" "${LAUNCH:?}" "${DEFAULT_EPOCHS:?}"
 REPO_ROOT=$(dirname "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")")
 declare -A PARAM=() # what the user gave, then the defaults
+PRECISIONS="amp amp_bf16 amp_bfloat16 fp16 bf16 fp32 pure_fp16 pure_bf16 apex_o1 apex_o2 npu_amp"
 EXTRA=()            # the trainer's own flags, from behind `--`
 
 fail() { # fail STATUS MESSAGE
@@ -124,6 +125,12 @@ check_parameters() {
         ((PARAM[$key] > 0)) || fail 2 "--$key is 0; it must be at least 1."
     done
     ((PARAM[master_port] < 65536)) || fail 2 "--master_port is ${PARAM[master_port]}; a port is below 65536."
+    for key in lr wd; do
+        [[ ${PARAM[$key]:-0} =~ ^([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$ ]] ||
+            fail 2 "--$key is \"${PARAM[$key]}\"; it must be a number such as 5e-5 or 0.1."
+    done
+    [[ " $PRECISIONS " == *" ${PARAM[precision]} "* && ${PARAM[precision]} != *" "* ]] ||
+        fail 2 "--precision is \"${PARAM[precision]}\"; choose one of $PRECISIONS."
     [[ ${PARAM[device]} =~ ^(auto|cpu|cuda|npu)$ ]] ||
         fail 2 "--device is \"${PARAM[device]}\"; choose auto, cpu, cuda or npu, and the card with --device_id=N."
     for flag in "${EXTRA[@]}"; do
@@ -132,7 +139,8 @@ check_parameters() {
     if [[ $JOB == finetune ]]; then
         [[ -d $data ]] || fail 3 "--data_path=$data is no folder."
         for key in flickr30k_train.csv flickr30k_test.csv; do
-            [[ -f $data/$key ]] || fail 3 "$data holds no $key; make it with: $PYTHON tools/flickr30k_handle.py --data_path $data"
+            [[ -f $data/$key ]] || fail 3 "$data holds no $key; make it with:$(printf ' %q' "$PYTHON" \
+                "$REPO_ROOT/tools/flickr30k_handle.py" --data_path "$data")"
         done
         [[ $weights == none || -f $weights ]] ||
             fail 4 "--pretrain_model=$weights is no file; give a weights file, or none to start from random weights."

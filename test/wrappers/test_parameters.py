@@ -1,6 +1,7 @@
 """What the wrappers hand to the trainer, and what they refuse."""
 
 import os
+import shlex
 import socket
 import subprocess
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from recording_python import REPO_ROOT, Wrapper, make_wrapper
+from training.device.precision import PRECISIONS
 
 SCRIPTS = {
     "train_full_1p.sh": (1, 20),
@@ -128,6 +130,11 @@ def test_wrappers_run_through_a_link_from_any_directory(wrapper: Wrapper, tmp_pa
         (["epochs=3"], 2, '"epochs=3" is no parameter'),
         (["--epochs=1", "--epochs=2"], 2, "--epochs is given twice"),
         (["--epochs=two"], 2, '--epochs is "two"; it must be a whole number'),
+        (["--lr=abc"], 2, '--lr is "abc"; it must be a number'),
+        (["--wd=1e"], 2, '--wd is "1e"; it must be a number'),
+        (["--lr=-1"], 2, '--lr is "-1"; it must be a number'),
+        (["--precision=foo"], 2, '--precision is "foo"; choose one of amp amp_bf16 '),
+        (["--precision=amp fp16"], 2, '--precision is "amp fp16"; choose one of'),
         (["--batch_size=0"], 2, "--batch_size is 0"),
         (["--device=gpu"], 2, "choose auto, cpu, cuda or npu"),
         (["--", "--logs", "x"], 2, "use --output_dir=DIR instead of --logs"),
@@ -164,6 +171,28 @@ def test_required_parameters_and_missing_files_are_named(wrapper: Wrapper, tmp_p
     (wrapper.data / "flickr30k_test.csv").unlink()
     status, message = refusal(data, "--pretrain_model=none")
     assert status == 3 and "flickr30k_test.csv" in message and "flickr30k_handle.py" in message  # noqa: PT018
+
+
+def test_the_hint_for_a_missing_table_can_be_pasted_anywhere(wrapper: Wrapper, tmp_path: Path) -> None:
+    (wrapper.data / "flickr30k_train.csv").unlink()
+
+    hint = wrapper.run().stderr.rstrip().partition("make it with: ")[2]
+    done = subprocess.run(["bash", "-c", hint], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+
+    assert shlex.split(hint) == [
+        *(str(wrapper.python), str(REPO_ROOT / "tools" / "flickr30k_handle.py"), "--data_path", str(wrapper.data))
+    ]
+    assert f"no annotation in {wrapper.data}" in done.stderr
+
+
+@pytest.mark.parametrize("value", ["1", "0.1", "5e-5", "1E+2", ".5", "3."])
+def test_every_way_to_write_a_number_is_taken(wrapper: Wrapper, value: str) -> None:
+    assert wrapper.run(f"--lr={value}", f"--wd={value}").returncode == 0
+
+
+@pytest.mark.parametrize("name", PRECISIONS)
+def test_every_precision_of_the_trainer_is_taken(wrapper: Wrapper, name: str) -> None:
+    assert wrapper.run(f"--precision={name}").returncode == 0
 
 
 def test_help_lists_every_parameter_and_starts_nothing(many: Wrapper) -> None:
