@@ -56,7 +56,8 @@ def read_outcome(run_dir: Path, job: str, e2e_time_s: int | None = None) -> Outc
     Args:
         run_dir: Folder that holds ``summary.json``.
         job: ``finetune``: the speed is that of the last 100 steps; ``pretrain``: that of all steps.
-        e2e_time_s: Wall seconds of the whole script; the trainer's own figure when None.
+        e2e_time_s: Wall seconds of the script; the trainer's own figure counts when None or when it is larger, since
+            after a resume it holds the time before as well.
 
     Raises:
         DataError: When the summary is missing, damaged or that of an unfinished run.
@@ -74,7 +75,7 @@ def read_outcome(run_dir: Path, job: str, e2e_time_s: int | None = None) -> Outc
             batch=summary["global_batch"],
             fps=int(fps),
             training_time_s=float(summary["train_time_s"]),
-            e2e_time_s=int(summary["e2e_time_s"]) if e2e_time_s is None else e2e_time_s,
+            e2e_time_s=max(int(summary["e2e_time_s"]), e2e_time_s or 0),
             loss=float(summary["loss"]),
             metrics=summary.get("metrics") or {},
         )

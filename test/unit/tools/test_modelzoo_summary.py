@@ -47,6 +47,15 @@ def test_what_was_not_measured_is_left_out(run_dir: Path) -> None:
     assert not [line for line in closing_block(outcome, "finetune") if "R@" in line or "Accuracy" in line]
 
 
+def test_the_time_of_a_resumed_run_holds_the_part_before(run_dir: Path) -> None:
+    _change(run_dir, train_time_s=500.0, e2e_time_s=600.5)
+
+    outcome = read_outcome(run_dir, "finetune", 70)  # the script that went on took 70 s
+
+    assert (outcome.training_time_s, outcome.e2e_time_s) == (500.0, 600)
+    assert read_outcome(run_dir, "finetune", 620).e2e_time_s == 620
+
+
 def test_a_run_that_did_not_finish_has_no_result(run_dir: Path) -> None:
     _change(run_dir, status="stopped")
 
