@@ -19,6 +19,7 @@ from pathlib import Path
 
 TEST_ROWS = 1000
 IMAGE_FOLDERS = ("flickr30k-images", "flickr30k_images/flickr30k_images", "flickr30k_images", "images", "Images")
+HEADER = ("img_key", "caption_key")
 LISTS = {split: f"flickr30k_{split}_karpathy.txt" for split in ("train", "val", "test")}
 # One line of each text form, and what should stand before the caption: rows with something else there are repaired.
 TOKEN_LINE = (re.compile(r"(?P<picture>[^\t]+?)#\d+(?P<gap>\s)\s*(?P<caption>.*)"), "\t")
@@ -87,23 +88,24 @@ def handle(options: argparse.Namespace) -> None:
         raise HandleError(f"{folder} is not a folder; pass --data_path FOLDER", status=2)
     annotation = find_annotation(folder, options.annotation, options.split)
     rows = check_rows(read_annotation(annotation))
+    about_annotation = ", ".join(LISTS.values()) if annotation.name in LISTS.values() else annotation.name
     images = find_images(folder, options.images, rows)
     num_missing = refuse_missing(rows, images)
     list_refused(folder / "flickr30k_refused.csv", rows)
-    print(f"read      {len(rows.good) + len(rows.refused):7} rows from {annotation.name}")
+    print(f"read      {len(rows.good) + len(rows.refused):7} rows from {about_annotation}")
     print(f"repaired  {sum(row.is_repaired for row in rows.good):7} rows")
     print(f"refused   {len(rows.refused):7} rows, {num_missing} pictures missing in {images}")
     if not rows.good:
-        raise HandleError(f"no row of {annotation.name} has a caption and a picture in {images}; see --images")
+        raise HandleError(f"no row of {about_annotation} has a caption and a picture in {images}; see --images")
     splits, about = split_rows(rows.good, options)
     prefix = Path(os.path.relpath(images, folder)) if options.relative else images
     for name, part in splits.items():
         target = folder / f"flickr30k_{name}.csv"
-        write_csv(target, [("img_key", "caption_key"), *((str(prefix / row.picture), row.caption) for row in part)])
+        write_csv(target, [HEADER, *((str(prefix / row.picture), row.caption) for row in part)])
         print(f"wrote     {len(part):7} rows, {count_pictures(part)} pictures to {target}")
     print(f"split: {about}")
-    if "val" not in splits and (folder / "flickr30k_val.csv").exists():
-        print("note: flickr30k_val.csv is left from another split")
+    if "val" not in splits:
+        remove_stale(folder / "flickr30k_val.csv")
 
 
 def find_annotation(folder: Path, given: str | None, split: str) -> Path:
@@ -233,6 +235,19 @@ def list_refused(target: Path, rows: Rows) -> None:
     write_csv(target, [("file", "line", "picture", "reason", "text"), *listed])
     reasons = Counter(row.problem for row in rows.refused)
     print(f"refused rows stand in {target}: {', '.join(f'{count} x {why}' for why, count in reasons.items())}")
+
+
+def remove_stale(target: Path) -> None:
+    """Take away a part that an earlier split wrote and this one does not have; a file of another origin stays."""
+    if not target.is_file():
+        return
+    with open(target, "rb") as file:
+        is_own = file.readline() == f"{','.join(HEADER)}\n".encode()
+    if is_own and not target.is_symlink():
+        target.unlink()
+        print(f"removed   {target}, which an earlier split had written")
+    else:
+        print(f"note: {target} does not belong to this split and was not written by this tool; it stays as it is")
 
 
 def count_pictures(rows: list[Row]) -> int:

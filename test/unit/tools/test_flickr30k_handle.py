@@ -108,13 +108,31 @@ def test_karpathy_json_gives_its_three_parts(tmp_path, capsys):
     assert "Karpathy, as the annotation has it" in capsys.readouterr().out
 
 
-def test_karpathy_lists_are_split_at_the_first_picture_suffix(tmp_path):
+def test_karpathy_lists_are_split_at_the_first_picture_suffix(tmp_path, capsys):
     names = make_pictures(tmp_path, 3)
     for name, part in zip(names, ("train", "val", "test"), strict=True):
         lines = ["image,caption", *(f"{name},{caption}" for caption in CAPTIONS)]
         (tmp_path / f"flickr30k_{part}_karpathy.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     assert run(tmp_path, "--split=karpathy") == 0
     assert [caption for _, caption in read_rows(tmp_path / "flickr30k_val.csv")] == list(CAPTIONS)
+    lists = ", ".join(f"flickr30k_{part}_karpathy.txt" for part in ("train", "val", "test"))
+    assert f"15 rows from {lists}\n" in capsys.readouterr().out
+
+
+def test_the_val_part_of_an_earlier_split_is_taken_away_and_nothing_else(tmp_path, capsys):
+    names = make_pictures(tmp_path, 3)
+    write_karpathy(tmp_path, names, lambda position: ("train", "val", "test")[position])
+    assert run(tmp_path, "--split", "karpathy") == 0
+    val = tmp_path / "flickr30k_val.csv"
+    assert val.is_file()
+    assert run(tmp_path, "--test_rows", "5") == 0
+    assert not val.exists()
+    assert f"removed   {val}" in capsys.readouterr().out
+
+    val.write_text("img_key,caption_key,mine\n", encoding="utf-8")
+    assert run(tmp_path, "--test_rows", "5") == 0
+    assert val.exists()
+    assert f"note: {val} does not belong" in capsys.readouterr().out
 
 
 def test_all_forms_of_the_same_captions_give_the_same_rows(tmp_path):
