@@ -183,7 +183,9 @@ def _text_lengths(texts: Tensor, tokenizer: object) -> Tensor | None:
 
 def _starved_message(sample: Sample) -> str:
     examples = "\n  ".join(str(fault) for fault in sample.faults[:3])
+    count = len(sample.faults)
+    which = "1 picture" if count == 1 else f"{count} pictures one after the other"
     return (
-        f"{len(sample.faults)} pictures one after the other cannot be used, so no sound row is left to take their "
+        f"{which} cannot be used, so no sound row is left to take {'its' if count == 1 else 'their'} "
         f"place. The first:\n  {examples}\nCheck that the picture folder is complete and still mounted."
     )

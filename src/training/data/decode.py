@@ -59,7 +59,8 @@ class PictureFinder:
         beside_reason = why_not_a_file(beside)
         if beside_reason is None:
             return beside, None
-        return path, f"{reason} (looked in {printable(os.getcwd())} and {printable(self._list_dir)})"
+        folders = dict.fromkeys((os.getcwd(), os.path.abspath(self._list_dir)))
+        return path, f"{reason} (looked in {' and '.join(map(printable, folders))})"
 
 
 def open_image(path: str, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:

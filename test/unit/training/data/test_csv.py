@@ -78,7 +78,13 @@ def test_a_relative_picture_is_taken_from_here_then_from_beside_the_list(tmp_pat
     beside.write_bytes(b"x")
     table = read(tmp_path, f"filepath\ttitle\n{name}\ta\nbeside.jpg\tb\nnowhere.jpg\tc\n")
     assert pairs(table) == [(name, "a"), (str(beside), "b")]
-    assert "picture not found (looked in " in table.faults[0].reason
+    assert table.faults[0].reason == f"picture not found (looked in {IMAGES_DIR} and {tmp_path})"
+
+
+def test_a_folder_that_was_looked_in_twice_is_named_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    table = read(tmp_path, f"filepath\ttitle\n{PICTURES[0]}\ta\nnowhere.jpg\tb\n")
+    assert table.faults[0].reason == f"picture not found (looked in {tmp_path})"
 
 
 def test_the_word_nan_is_a_word_and_a_missing_caption_is_not(tmp_path):
