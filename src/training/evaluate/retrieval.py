@@ -59,8 +59,11 @@ def retrieval_metrics(
     - ``text_retrieval_recall@K``: share of unique pictures with any of their captions among the K best;
       ``image_retrieval_recall@K``: share of captions with their picture among the K best unique pictures.
 
-    Ties are favourable: a rank is one plus the number of candidates that score strictly higher, so neither equal
-    pictures nor equal captions push one another down.
+    Ties go by position, as in a stable sort of descending scores: ahead of the right answer stands what scores higher,
+    and what scores the same and comes earlier (texts and rows by row, unique pictures by first row). One to one, the
+    k-th caption of a picture therefore finds its row behind the k - 1 rows before it that show the same picture. The
+    figures are the same on every run, they are those of upstream's newest definition, and a collapsed model, whose
+    scores are all equal, gets about what chance gives instead of a perfect score.
 
     Args:
         image_features: [N, C], float32, normalised.
@@ -72,7 +75,8 @@ def retrieval_metrics(
         DataError: The set is empty or the three arguments disagree in length.
         NumericsError: A feature is not finite; counting would make such a row look perfect.
 
-    Source: open_clip 3.3.0 ``get_clip_metrics`` (one to one), CLIP_benchmark ``zeroshot_retrieval`` (any caption).
+    Source: open_clip 3.3.0 ``get_clip_metrics`` (one to one; its HEAD for the order of ties), CLIP_benchmark
+    ``zeroshot_retrieval`` (any caption).
     """
     _check_features(image_features, text_features, len(image_ids))
     groups = group_pictures(image_ids)
@@ -83,8 +87,8 @@ def retrieval_metrics(
         pictures = image_features.float()
         if num_pictures < num_pairs:
             pictures = pictures[torch.from_numpy(groups.first_row).to(pictures.device)]
-        image_to_text = count_better_texts(pictures, texts, groups, rows)
-        text_to_image, text_to_picture = count_better_pictures(pictures, texts, groups, rows)
+        image_to_text = count_texts_ahead(pictures, texts, groups, rows)
+        text_to_image, text_to_picture = count_pictures_ahead(pictures, texts, groups, rows)
 
     any_caption = np.full(num_pictures, num_pairs, dtype=image_to_text.dtype)
     np.minimum.at(any_caption, groups.picture_of, image_to_text)
@@ -94,8 +98,10 @@ def retrieval_metrics(
     return metrics | {"num_images": num_pictures, "num_texts": num_pairs}
 
 
-def count_better_texts(pictures_PC: Tensor, texts_NC: Tensor, groups: PictureGroups, rows: int) -> np.ndarray:
-    """Count, for each pair, the texts that its picture likes strictly better than the pair's own text.
+def count_texts_ahead(pictures_PC: Tensor, texts_NC: Tensor, groups: PictureGroups, rows: int) -> np.ndarray:
+    """Count, for each pair, the texts that its picture puts before the pair's own text.
+
+    A text of the same score is ahead when its row comes first.
 
     Returns:
         0-based ranks [N], int64, in row order.
@@ -108,43 +114,51 @@ def count_better_texts(pictures_PC: Tensor, texts_NC: Tensor, groups: PictureGro
     pictures_N = torch.from_numpy(picture_order).to(device)
     # Filled in place: small tensors kept alive between tiles would pin the heap above each freed tile (3 GB at 25k).
     counts = torch.empty(len(pair_order), dtype=torch.int64, device=device)
+    rows_N = torch.arange(len(pair_order), device=device)
     for start in range(0, len(pair_order), rows):
         stop = min(start + rows, len(pair_order))
         first, last = int(picture_order[start]), int(picture_order[stop - 1])
         scores = pictures_PC[first : last + 1] @ texts_NC.T
         if last - first + 1 < stop - start:
             scores = scores[pictures_N[start:stop] - first]
-        own_T1 = scores.gather(1, pairs_N[start:stop, None])
-        counts[start:stop] = (scores > own_T1).sum(dim=1)
+        pairs_T1 = pairs_N[start:stop, None]
+        own_T1 = scores.gather(1, pairs_T1)
+        is_ahead = (scores > own_T1) | ((scores == own_T1) & (rows_N < pairs_T1))
+        counts[start:stop] = is_ahead.sum(dim=1)
     ranks = np.empty(len(pair_order), dtype=np.int64)
     ranks[pair_order] = counts.cpu().numpy()
     return ranks
 
 
-def count_better_pictures(
+def count_pictures_ahead(
     pictures_PC: Tensor, texts_NC: Tensor, groups: PictureGroups, rows: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Count, for each text, the pictures it likes strictly better than its own.
+    """Count, for each text, the pictures it puts before its own.
+
+    A picture of the same score is ahead when its first row comes first. Among rows, a better picture counts with all
+    of its rows, and one of the same score, the text's own included, with those before the text's row.
 
     Returns:
-        0-based ranks [N] among rows (a picture counts once for each of its captions) and among unique pictures.
+        0-based ranks [N] among rows and among unique pictures.
     """
     device = texts_NC.device
     owner_N1 = torch.from_numpy(groups.picture_of).to(device)[:, None]
-    captions_each = int(groups.counts[0])
-    is_even = bool((groups.counts == captions_each).all())
-    weights_P = None if is_even else torch.from_numpy(groups.counts).to(device)
+    rows_each_P = torch.from_numpy(groups.counts).to(device, torch.int32)
+    pictures_P = torch.arange(len(groups.counts), device=device)
+    rows_seen_P = torch.zeros_like(rows_each_P)
     by_picture = torch.empty(len(texts_NC), dtype=torch.int64, device=device)
     by_row = torch.empty_like(by_picture)
     for start in range(0, len(texts_NC), rows):
         scores = texts_NC[start : start + rows] @ pictures_PC.T
-        is_better = scores > scores.gather(1, owner_N1[start : start + rows])
-        by_picture[start : start + rows] = is_better.sum(dim=1)
-        if weights_P is not None:
-            by_row[start : start + rows] = (is_better * weights_P).sum(dim=1)
-    unique_ranks = by_picture.cpu().numpy()
-    row_ranks = unique_ranks * captions_each if weights_P is None else by_row.cpu().numpy()
-    return row_ranks, unique_ranks
+        owner_T1 = owner_N1[start : start + rows]
+        own_T1 = scores.gather(1, owner_T1)
+        is_better, is_equal = scores > own_T1, scores == own_T1
+        by_picture[start : start + rows] = (is_better | (is_equal & (pictures_P < owner_T1))).sum(dim=1)
+        # Rows of each picture up to and including the text's own, which must not count as ahead of itself.
+        rows_seen_TP = (pictures_P == owner_T1).cumsum(dim=0, dtype=torch.int32).add_(rows_seen_P)
+        by_row[start : start + rows] = torch.where(is_better, rows_each_P, rows_seen_TP * is_equal).sum(dim=1) - 1
+        rows_seen_P.copy_(rows_seen_TP[-1])
+    return by_row.cpu().numpy(), by_picture.cpu().numpy()
 
 
 def _rank_summary(direction: str, ranks: np.ndarray) -> dict[str, float]:
@@ -173,8 +187,8 @@ def _check_features(image_features: Tensor, text_features: Tensor, num_ids: int)
             )
         if num_ids > 1 and float((features.amax(0) - features.amin(0)).max()) < _COLLAPSED:
             logger.warning(
-                "All %d %s features are equal: the model has collapsed. Ties count as favourable, "
-                "so the recall figures of this evaluation mean nothing.",
+                "All %d %s features are equal: the model has collapsed. Every score ties, "
+                "so the recall figures of this evaluation follow the order of the rows and mean nothing.",
                 num_ids,
                 name,
             )

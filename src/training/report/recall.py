@@ -35,7 +35,7 @@ RECALL_ROWS = (
         ONE_TO_ONE,
         "text_to_image",
         "text_to_image_R@{}",
-        "Each caption must find its picture among all rows; a better picture takes as many places as it has rows.",
+        "Each caption must find its own row among all rows; rows of the same picture tie and stand in their order.",
     ),
     RecallRow(
         ANY_CAPTION,
@@ -55,14 +55,13 @@ RECALL_ROWS = (
 def chance_levels(row: RecallRow, num_images: float, num_texts: float) -> list[float]:
     """Work out what random scores would reach, R@1, R@5 and R@10.
 
-    Captions are taken to be spread evenly over the pictures. One to one, text to image: m rows show the same picture
-    and count as a block, so K places hold ceil(K / m) pictures.
+    Captions are taken to be spread evenly over the pictures. One to one every row has exactly one of N places, in both
+    directions, whatever rows show the same picture: chance is K / N.
     """
     images, texts = max(1, round(num_images)), max(1, round(num_texts))
-    captions_each = max(1, round(texts / images))
-    if row.direction == "text_to_image":
-        places = [math.ceil(k / captions_each) if row.definition == ONE_TO_ONE else k for k in RECALL_AT]
-        return [min(1.0, place / images) for place in places]
     if row.definition == ONE_TO_ONE:
         return [min(1.0, k / texts) for k in RECALL_AT]
+    if row.direction == "text_to_image":
+        return [min(1.0, k / images) for k in RECALL_AT]
+    captions_each = max(1, round(texts / images))
     return [1.0 - math.comb(texts - captions_each, k) / math.comb(texts, k) if k < texts else 1.0 for k in RECALL_AT]
