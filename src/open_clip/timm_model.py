@@ -198,7 +198,12 @@ def _make_trunk(model_name: str, pretrained: bool, options: dict[str, Any]) -> A
     timm = import_timm()
     try:
         return timm.create_model(model_name, pretrained=pretrained, **options)
-    except RuntimeError as error:
+    except (OSError, RuntimeError) as error:
+        if timm.is_model(model_name) and pretrained:
+            raise ConfigError(
+                f"the base weights of the image tower {model_name!r} cannot be fetched: {error} "
+                "pretrained_image=False does without them."
+            ) from error
         if timm.is_model(model_name):
             raise
         raise ConfigError(

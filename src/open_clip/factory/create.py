@@ -10,11 +10,12 @@ import torch
 
 from open_clip.checkpoint import load_checkpoint
 from open_clip.errors import CheckpointError, ConfigError, suggest_nearest
-from open_clip.factory.options import apply_options, is_custom_text
+from open_clip.factory.options import apply_options, ask_base_weights, is_custom_text
 from open_clip.factory.source import find_source, warn_of_quick_gelu
 from open_clip.factory.weights import load_tower
 from open_clip.model import CLIP, CoCa, CustomTextCLIP, convert_weights_to_lp, get_cast_dtype, set_model_preprocess_cfg
-from open_clip.model.cast import get_pure_dtype
+from open_clip.model.cast import cast_all_but_norms, get_pure_dtype
+from open_clip.timm_model import TimmModel
 from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
 _logger = logging.getLogger(__name__)
@@ -36,7 +37,10 @@ def _build(model_cfg: dict[str, Any], custom_text: bool, precision: str) -> CLIP
 def _move(model: CLIP | CustomTextCLIP | CoCa, device: torch.device, precision: str) -> None:
     model.to(device)
     if (dtype := get_cast_dtype(precision)) is not None:
-        convert_weights_to_lp(model, dtype)
+        if isinstance(model.visual, TimmModel):
+            cast_all_but_norms(model, dtype)
+        else:
+            convert_weights_to_lp(model, dtype)
     elif (dtype := get_pure_dtype(precision)) is not None:
         model.to(dtype=dtype)
 
@@ -81,8 +85,9 @@ def create_model(
     nothing = random weights, which ``require_pretrained`` makes an error.
     The precisions fp32 and amp* keep fp32 weights, fp16 and bf16 cast the matrices, pure_* cast everything.
     The ``force_*`` options and ``model_kwargs`` (top-level keys such as ``init_logit_bias``) replace parts of the
-    configuration. ``pretrained_image`` and ``pretrained_text`` are for towers with base weights of their own, which
-    native ones are not. ``weights_only`` is accepted for older callers: no file's code is ever run.
+    configuration. ``pretrained_image`` and ``pretrained_text`` give a timm or Hugging Face tower its own library's base
+    weights, downloaded, when neither a full checkpoint nor a file for that tower is loaded.
+    ``weights_only`` is accepted for older callers: no file's code is ever run.
 
     Raises:
         ModelNotFound: unknown model name or tag.
@@ -90,7 +95,7 @@ def create_model(
         CheckpointError: the weights cannot be read, do not fit or are required and missing.
     """
     _check_arguments(precision, jit)
-    model_kwargs.pop("pretrained_hf", None)
+    pretrained_text = model_kwargs.pop("pretrained_hf", pretrained_text)
     source = find_source(model_name, pretrained, load_weights, cache_dir)
     if require_pretrained and source.weights_path is None:
         raise CheckpointError(f"{model_name}: pretrained weights are required and none were named or found.")
@@ -102,11 +107,18 @@ def create_model(
         force_image_size=force_image_size,
         force_context_length=force_context_length,
     )
+    ask_base_weights(
+        model_cfg,
+        image=pretrained_image and source.weights_path is None and not pretrained_image_path,
+        text=pretrained_text and source.weights_path is None and not pretrained_text_path,
+    )
     warn_of_quick_gelu(model_name, model_cfg, source)
     model = _build(model_cfg, is_custom_text(model_cfg, force_custom_text), precision)
     _move(model, torch.device(device), precision)
     if source.weights_path is not None:
         load_checkpoint(model, source.weights_path)
+    if force_image_size is not None and isinstance(model.visual, TimmModel):
+        model.visual.set_input_size(model.visual.image_size)
     if pretrained_image_path:
         load_tower(model.visual, pretrained_image_path, "visual.")
     if pretrained_text_path:
