@@ -9,6 +9,7 @@ PYTHON ?=
 EXTRAS ?=
 CONSTRAINTS ?= constraints/ci.txt
 PEER_DIR ?= .cache/peer
+TOWERS_DIR ?= .cache/towers
 PYTEST_FLAGS ?=
 BIN := $(VENV)/bin
 comma := ,
@@ -20,8 +21,6 @@ QUICKSTART_SET := examples/flickr30k-emoji
 QUICKSTART_DIR := test/output/quickstart
 QUICKSTART_PARAMETERS := --pretrain_model=none --model=ViT-tiny-16-64 --batch_size=128 --epochs=5 --lr=1e-3 \
 	--warmup=50 --workers=2
-# A line every tenth step leaves room for the progress bar; the speed is measured over all of them.
-QUICKSTART_FLAGS := --log-every-n-steps 10
 
 .PHONY: help
 help: ## list the commands
@@ -47,7 +46,7 @@ quickstart: setup ## train on the small picture set that ships here, on the best
 	@ln -sfn "$(abspath $(QUICKSTART_SET))"/{flickr30k-images,results_20130124.token} $(QUICKSTART_DIR)/data/
 	@$(BIN)/python tools/flickr30k_handle.py --data_path $(QUICKSTART_DIR)/data
 	@PYTHON="$(abspath $(BIN)/python)" bash test/train_full_1p.sh --data_path=$(QUICKSTART_DIR)/data \
-		--output_dir=$(QUICKSTART_DIR) --device=$(DEVICE) $(QUICKSTART_PARAMETERS) -- $(QUICKSTART_FLAGS)
+		--output_dir=$(QUICKSTART_DIR) --device=$(DEVICE) $(QUICKSTART_PARAMETERS)
 
 .PHONY: format
 format: $(VENV)/.ready-dev ## lay out the code
@@ -90,6 +89,16 @@ parity-table: $(VENV)/.ready-test $(PEER_DIR)/.ready ## measure the differences 
 $(PEER_DIR)/.ready: constraints/peer.txt | $(VENV)/.ready-test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
 		--target "$(PEER_DIR)" --requirement constraints/peer.txt
+	@touch $@
+
+.PHONY: towers
+towers: $(VENV)/.ready-test $(PEER_DIR)/.ready $(TOWERS_DIR)/.ready ## the tests of timm and Hugging Face towers
+	OPENCLIP_PEER_PATH="$(abspath $(PEER_DIR))" PYTHONPATH="$(abspath $(TOWERS_DIR))" \
+		$(BIN)/python -m pytest -m towers $(PYTEST_FLAGS)
+
+$(TOWERS_DIR)/.ready: constraints/towers.txt | $(VENV)/.ready-test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+		--target "$(TOWERS_DIR)" --requirement constraints/towers.txt
 	@touch $@
 
 .PHONY: npu-simulator
