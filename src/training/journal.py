@@ -19,7 +19,7 @@ from training.build import Parts, Place, count_parameters
 from training.evaluate import Gallery, save_gallery
 from training.loop import Progress, Recorder, RunningMean, SilentRecorder, StepRecord
 from training.params import ReportParams, RunParams
-from training.report.console import TrainLine, format_eval_line, format_train_line, setup_logging
+from training.report.console import STEP_LINE, TrainLine, format_eval_line, format_train_line, setup_logging
 from training.report.html import write_report
 from training.report.jsonl import MetricsWriter, finite_json, read_metrics
 from training.report.progress import ProgressBar
@@ -228,6 +228,8 @@ class _LoopRecorder:
         rate = record.samples_per_step / record.step_time_s
         last, mean = record.losses["loss"]
         self.last_loss = RunningMean(last, mean, 1.0)
+        if self.bar is not None:
+            self.bar.show_loss(last)
         line = TrainLine(
             epoch=record.epoch,
             samples=record.epoch_samples,
@@ -242,7 +244,7 @@ class _LoopRecorder:
             losses=record.losses,
         )
         if record.is_logged:
-            _LOG.info("%s", format_train_line(line, self.log_format))
+            _LOG.info("%s", format_train_line(line, self.log_format), extra=STEP_LINE)
         self.journal.step(record, line)
 
     def end_epoch(self) -> None:

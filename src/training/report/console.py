@@ -5,6 +5,7 @@ Draws no progress bar (``progress.py``) and keeps no figures: callers pass what 
 
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,10 @@ from tqdm import tqdm
 LOG_FORMATS = ("openclip", "modelzoo")
 LINE_FORMAT = "%(asctime)s | %(levelname)s | %(message)s"
 DATE_FORMAT = "%Y-%m-%d,%H:%M:%S"
+
+# Marks a record as the line of one training step: `_LOG.info(..., extra=STEP_LINE)`.
+STEP_LINE = {"is_step_line": True}
+STEP_LINES_VARIABLE = "OPEN_CLIP_STEP_LINES"
 
 # Libraries that fill a debug log with lines of no use to a reader of a run.
 _CHATTY = ("PIL", "urllib3", "matplotlib", "fsspec", "asyncio")
@@ -96,15 +101,25 @@ class _LineFormatter(logging.Formatter):
 
 
 class ConsoleHandler(logging.StreamHandler):  # type: ignore[type-arg]
-    """Writes to stderr above any progress bar: the bar is lifted, the line written, the bar drawn again."""
+    """Writes to stderr above any progress bar: the bar is lifted, the line written, the bar drawn again.
+
+    On a terminal the bar shows the figures of a step. Records logged with ``extra=STEP_LINE`` are left to the log file
+    there, or a run with a line a step would push everything else off the screen. Files and pipes get them all, and so
+    does a terminal when the environment says ``OPEN_CLIP_STEP_LINES=1``.
+    """
 
     def __init__(self) -> None:
         super().__init__(sys.stderr)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one record."""
+        """Write one record, unless it is a step's and the bar tells the same."""
+        if getattr(record, "is_step_line", False) and self._shows_bar():
+            return
         with tqdm.external_write_mode(file=self.stream):
             super().emit(record)
+
+    def _shows_bar(self) -> bool:
+        return self.stream.isatty() and os.environ.get(STEP_LINES_VARIABLE) != "1"
 
 
 class LogFileHandler(logging.FileHandler):

@@ -3,7 +3,7 @@ import logging
 import re
 import sys
 
-from training.report.console import TrainLine, format_eval_line, format_train_line, setup_logging
+from training.report.console import STEP_LINE, TrainLine, format_eval_line, format_train_line, setup_logging
 
 LINE = TrainLine(
     epoch=1,
@@ -89,3 +89,34 @@ def test_a_full_disk_is_complained_of_once(monkeypatch):
         logging.getLogger("training").info("a line")
     assert stderr.getvalue().count("the run goes on") == 1
     assert "Traceback" not in stderr.getvalue()
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def log_one_step(folder, stream, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", stream)
+    setup_logging(folder / "out.log")
+    logging.getLogger("training").info("a step", extra=STEP_LINE)
+    logging.getLogger("training").info("an epoch")
+    return stream.getvalue(), (folder / "out.log").read_text()
+
+
+def test_a_terminal_leaves_step_lines_to_the_file(tmp_path, monkeypatch):
+    monkeypatch.delenv("OPEN_CLIP_STEP_LINES", raising=False)
+    shown, written = log_one_step(tmp_path, Terminal(), monkeypatch)
+    assert "a step" not in shown
+    assert "an epoch" in shown
+    assert "a step" in written
+
+
+def test_a_pipe_gets_step_lines(tmp_path, monkeypatch):
+    monkeypatch.delenv("OPEN_CLIP_STEP_LINES", raising=False)
+    assert "a step" in log_one_step(tmp_path, io.StringIO(), monkeypatch)[0]
+
+
+def test_a_terminal_gets_step_lines_where_the_environment_asks_for_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPEN_CLIP_STEP_LINES", "1")
+    assert "a step" in log_one_step(tmp_path, Terminal(), monkeypatch)[0]

@@ -1,4 +1,12 @@
+import fcntl
 import io
+import os
+import pty
+import select
+import struct
+import termios
+
+import pytest
 
 from training.report.progress import ProgressBar
 
@@ -36,3 +44,44 @@ def test_other_ranks_draw_nothing():
     terminal = Terminal()
     ProgressBar(100, stream=terminal, is_enabled=False).close()
     assert terminal.getvalue() == ""
+
+
+def last_line_in(columns, total_steps=100, epochs=5, loss=2.34567, last_loss=None):
+    """Draw on a pseudo-terminal of a width and read what stands there at the end."""
+    reader, writer = pty.openpty()
+    fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    with os.fdopen(writer, "w") as terminal:
+        with ProgressBar(total_steps, epochs=epochs, stream=terminal) as bar:
+            bar.update(total_steps * 2 // 5, epoch=1, loss=loss, lr=5e-4, samples_per_s=1234.5)
+            bar.show_loss(last_loss)
+        drawn = b""
+        while select.select([reader], [], [], 0.05)[0]:
+            drawn += os.read(reader, 65536)
+    os.close(reader)
+    return drawn.decode().rstrip().split("\r")[-1].rstrip()
+
+
+def cells_of(line):
+    return len(line.split("|")[1])
+
+
+@pytest.mark.parametrize("total_steps", [100, 500_000])
+@pytest.mark.parametrize("columns", [120, 100, 80, 60])
+def test_the_bar_keeps_ten_cells_and_the_loss_at_any_usual_width(columns, total_steps):
+    line = last_line_in(columns, total_steps)
+    assert len(line) < columns
+    assert cells_of(line) >= 10
+    assert "loss 2.3457" in line
+
+
+def test_a_narrow_bar_drops_learning_rate_then_samples_a_second():
+    assert "samples/s, loss 2.3457, lr 5.00e-04" in last_line_in(110)
+    assert "samples/s, loss 2.3457]" in last_line_in(85)
+    narrow = last_line_in(60)
+    assert "samples/s" not in narrow
+    assert "40/100" in narrow
+
+
+def test_the_last_drawing_shows_the_last_loss_given():
+    assert "loss 0.1250" in last_line_in(80, last_loss=0.125)
+    assert "loss" not in last_line_in(80, loss=None)
