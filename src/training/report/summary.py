@@ -1,5 +1,7 @@
 """The figures that end a run: step times, ``summary.json`` and the block printed last. Measures no step itself."""
 
+import shutil
+import textwrap
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +9,10 @@ from typing import Any
 from training.report.recall import RECALL_AT, RECALL_ROWS, chance_levels
 
 WINDOW = 100
-_RULE_WIDTH = 80
+_WIDEST = 80
+# The recall table needs so much: its longest label and three columns of figures.
+_NARROWEST = 52
+_LABEL_WIDTH = {False: 12, True: 10}  # by whether the block is narrow
 
 
 class StepTimes:
@@ -95,26 +100,33 @@ def build_summary(
     }
 
 
-def format_summary(summary: Mapping[str, Any]) -> str:
-    """Write the block that ends a run, in 80 columns; a long path may stand out at the right.
+def format_summary(summary: Mapping[str, Any], columns: int | None = None) -> str:
+    """Write the block that ends a run, in 80 columns or in fewer; a long path may stand out at the right.
 
     Both recall definitions are shown with the number of pictures and texts and what chance would reach.
+
+    Args:
+        summary: Content of ``summary.json``.
+        columns: Width to keep within; that of the terminal when None. Lines break between words only.
     """
+    width = max(_NARROWEST, min(_WIDEST, columns or shutil.get_terminal_size((_WIDEST, 24)).columns))
     title = f" Run {summary.get('status', 'ended')} "
-    lines = [title.center(_RULE_WIDTH, "-"), ""]
-    lines.append(_fact("Device", f"{summary.get('world_size') or 1} x {summary.get('device', '?')}"))
-    lines += [
-        _fact("Throughput", _throughput(summary)),
-        _fact("Loss", _losses(summary)),
-        _fact("Time", _times(summary)),
-    ]
-    lines += [_fact("Steps", f"{summary.get('steps', 0)} in {summary.get('epochs', 0)} complete epochs"), ""]
+    lines = [title.center(width, "-"), ""]
+    for name, value in (
+        ("Device", f"{summary.get('world_size') or 1} x {summary.get('device', '?')}"),
+        ("Throughput", _throughput(summary)),
+        ("Loss", _losses(summary)),
+        ("Time", _times(summary)),
+        ("Steps", _steps(summary)),
+    ):
+        lines += _wrap(_fact(name, value, width), width, _LABEL_WIDTH[width < _WIDEST] + 3)
+    lines.append("")
     metrics = summary.get("metrics") or {}
-    lines += [*_zero_shot_facts(metrics), *_recall_table(metrics)]
+    lines += [*_zero_shot_facts(metrics, width), *_recall_table(metrics, width)]
     for name, key in (("Checkpoint", "checkpoint"), ("Report", "report")):
         if summary.get(key):
-            lines.append(_fact(name, str(summary[key])))
-    return "\n".join([*lines, "-" * _RULE_WIDTH])
+            lines.append(_fact(name, str(summary[key]), width))
+    return "\n".join([*lines, "-" * width])
 
 
 def format_duration(seconds: float) -> str:
@@ -127,8 +139,23 @@ def format_duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _fact(name: str, value: str) -> str:
-    return f"  {name:<12} {value}"
+def _fact(name: str, value: str, width: int) -> str:
+    return f"  {name:<{_LABEL_WIDTH[width < _WIDEST]}} {value}"
+
+
+def _wrap(text: str, width: int, indent: int) -> list[str]:
+    """Break a line between words where it is too long; what follows is indented."""
+    if len(text) <= width:
+        return [text]
+    lead = len(text) - len(text.lstrip())
+    return textwrap.wrap(
+        text.lstrip(),
+        width,
+        initial_indent=" " * lead,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _number(value: Any, spec: str) -> str:
@@ -154,38 +181,48 @@ def _times(summary: Mapping[str, Any]) -> str:
     )
 
 
-def _zero_shot_facts(metrics: Mapping[str, float]) -> list[str]:
+def _steps(summary: Mapping[str, Any]) -> str:
+    epochs = summary.get("epochs", 0)
+    return f"{summary.get('steps', 0)} in {epochs} complete epoch{'' if epochs == 1 else 's'}"
+
+
+def _zero_shot_facts(metrics: Mapping[str, float], width: int) -> list[str]:
     ends = ("-top1", "-top5")
     sets = dict.fromkeys(name.removesuffix(end) for name in metrics for end in ends if name.endswith(end))
     facts = []
     for name in sets:
         top1, top5 = (_number(_percent(metrics.get(name + end)), ".1f") for end in ends)
-        facts.append(_fact("Zero-shot", f"{name}: top-1 {top1} %, top-5 {top5} %"))
+        facts.append(_fact("Zero-shot", f"{name}: top-1 {top1} %, top-5 {top5} %", width))
     return facts
 
 
-def _recall_table(metrics: Mapping[str, float]) -> list[str]:
+def _recall_table(metrics: Mapping[str, float], width: int) -> list[str]:
     """Lay out the four rows of recall in per cent, each with its chance level."""
     rows = [row for row in RECALL_ROWS if any(value is not None for value in row.values(metrics))]
     if not rows and metrics:
         return [""]
     if not rows:
-        return ["  No evaluation in this run (give --val-data to measure retrieval).", ""]
+        return [*_wrap("  No evaluation in this run (give --val-data to measure retrieval).", width, 2), ""]
     num_images, num_texts = metrics.get("num_images", 0), metrics.get("num_texts", 0)
     head = f"Retrieval in %: {num_images:,.0f} pictures, {num_texts:,.0f} texts"
-    lines = [f"  {head:<52}" + "".join(f"{f'R@{k}':>8}" for k in RECALL_AT)]
+    is_narrow = width < _WIDEST
+    cell = 7 if is_narrow else 8
+    room = min(_WIDEST - 2, width) - cell * len(RECALL_AT)
+    names = "".join(f"{f'R@{k}':>{cell}}" for k in RECALL_AT)
+    lines = [f"  {head}", " " * room + names] if is_narrow else [f"  {head:<{room - 2}}{names}"]
     for row in rows:
-        label = f"{row.direction}, {row.definition}"
-        lines.append(f"    {label:<50}" + "".join(f"{_number(_percent(one), '.1f'):>8}" for one in row.values(metrics)))
+        label = f"    {row.direction}, {row.definition}"
+        cells = (_number(_percent(one), ".1f") for one in row.values(metrics))
+        lines.append(f"{label:<{room}}" + "".join(f"{one:>{cell}}" for one in cells))
         if num_images and num_texts:
             chance = chance_levels(row, num_images, num_texts)
-            lines.append(f"    {'  chance':<50}" + "".join(f"{100 * one:>8.1f}" for one in chance))
-    lines += [
+            lines.append(f"{'      chance':<{room}}" + "".join(f"{100 * one:>{cell}.1f}" for one in chance))
+    for note in (
         "    one to one: only the row's own caption is right (the trainer's usual figure)",
         "    any caption: any caption of the picture is right (benchmarks and papers)",
-        "",
-    ]
-    return lines
+    ):
+        lines += _wrap(note, width, 6)
+    return [*lines, ""]
 
 
 def _percent(share: float | None) -> float | None:

@@ -79,6 +79,29 @@ def test_the_final_block_fits_80_columns_and_names_both_definitions():
     assert "3,342.0 samples/s" in block
 
 
+@pytest.mark.parametrize("metrics", [METRICS, {}, METRICS | {"num_images": 5000, "num_texts": 25_010}])
+def test_at_60_columns_lines_break_between_words_only(metrics):
+    times = StepTimes(1024)
+    times.add(0.00503064)
+    summary = summary_of(times, e2e_time_s=12345.0, metrics=metrics)
+    narrow, wide = format_summary(summary, columns=60), format_summary(summary, columns=200)
+    assert max(len(line) for line in narrow.splitlines()) <= 60
+    assert [one for one in narrow.split() if "--" not in one] == [one for one in wide.split() if "--" not in one]
+
+
+def test_the_block_takes_the_terminals_width_up_to_80(monkeypatch):
+    for columns, width in (("60", 60), ("80", 80), ("200", 80)):
+        monkeypatch.setenv("COLUMNS", columns)
+        assert len(format_summary(summary_of(StepTimes(8))).splitlines()[-1]) == width
+
+
+@pytest.mark.parametrize(
+    "epochs, text", [(0, "0 complete epochs"), (1, "1 complete epoch\n"), (2, "2 complete epochs")]
+)
+def test_one_epoch_is_not_called_epochs(epochs, text):
+    assert f"Steps        0 in {text}" in format_summary(summary_of(StepTimes(8), epochs=epochs), columns=80)
+
+
 def test_the_final_block_of_a_run_without_evaluation_says_so():
     block = format_summary(
         summary_of(StepTimes(8), metrics=None, loss=None, last_loss=None, status="stopped", report=None)
