@@ -30,6 +30,8 @@ class LogFile:
         """Open the file, anew unless it is to be continued."""
         self._path = path
         self._file: BinaryIO | None = path.open("ab" if append else "wb", buffering=0)
+        if append and _ends_inside_a_line(path):  # the disk was full then
+            self.write_line(b"")
 
     def write_line(self, line: bytes) -> None:
         """Append one line as a terminal would show it in the end."""
@@ -192,6 +194,14 @@ def _pump_all(process: subprocess.Popen[bytes], channels: Sequence[Channel]) -> 
             for key, _ in ready:
                 if not key.data.pump():
                     selector.unregister(key.fd)
+
+
+def _ends_inside_a_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return False
+        file.seek(-1, os.SEEK_END)
+        return file.read() != b"\n"
 
 
 def _leave_newlines_alone(fd: int) -> None:

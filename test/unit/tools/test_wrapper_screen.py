@@ -138,3 +138,12 @@ def test_a_log_can_be_continued(tmp_path: Path) -> None:
         run_logged(["echo", word], log_path, dict(os.environ), append=append)
 
     assert log_path.read_text(encoding="utf-8") == "one\ntwo\n"
+
+
+def test_a_log_that_a_full_disk_cut_is_continued_on_a_new_line(tmp_path: Path) -> None:
+    log_path = tmp_path / "log"
+    log_path.write_text("one\nhalf a li", encoding="utf-8")
+
+    run_logged(["echo", "two"], log_path, dict(os.environ), append=True)
+
+    assert log_path.read_text(encoding="utf-8") == "one\nhalf a li\ntwo\n"
