@@ -1,6 +1,7 @@
 """The wrappers with the real trainer on a slice of the quickstart's pictures, on the CPU."""
 
 import csv
+import json
 import os
 import re
 import signal
@@ -112,10 +113,18 @@ def test_a_stop_saves_and_the_printed_command_goes_on(script: str, data: Path, t
     _, said = process.communicate(timeout=120)
 
     assert process.returncode == 75, said
+    assert "Traceback" not in said
     again = re.search(r"Go on with the wrapper: (bash .*)", said)
     assert again is not None
     done = _run(["bash", "-c", again[1]])
     assert done.returncode == 0, done.stderr
     (run_dir,) = (tmp_path / "logs").iterdir()
-    steps = [line for line in (run_dir / "metrics.jsonl").read_text("utf-8").splitlines() if '"kind": "train"' in line]
-    assert len(steps) >= 128 // (8 * (2 if many else 1))
+    records = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text("utf-8").splitlines()]
+    steps = [record for record in records if record["kind"] == "train"]
+    ranks = 2 if many else 1
+    assert [record["step"] for record in steps] == list(range(1, 3 * 128 // (8 * ranks) + 1))
+    # The result files and the log are those of the whole run, not of its last part.
+    values = _values(tmp_path / f"open_clip_bs{8 * ranks}_{ranks}p_acc.log")
+    times_s = sum(record["step_time_s"] for record in steps)
+    assert float(values["TrainingTime"]) == pytest.approx(times_s, abs=0.0005 * len(steps) + 0.001)
+    assert log_path.read_text("utf-8").count("| Train Epoch:") == len(steps)
