@@ -4,6 +4,7 @@ import json
 import sys
 
 import numpy as np
+
 from open_clip_train.data import CsvDataset
 
 asked, answered = sys.argv[1:]

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from open_clip_train.main import main
 
 import open_clip
+from open_clip_train.main import main
 
 asked, answered = sys.argv[1:]
 request = json.loads(Path(asked).read_text())
