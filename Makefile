@@ -55,8 +55,8 @@ format: $(VENV)/.ready-dev ## lay out the code
 
 .PHONY: lint
 lint: type ## check layout, style, imports, spelling and shell scripts
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff check --no-cache .
+	$(BIN)/ruff format --no-cache --check .
 	PYTHONPATH=src $(BIN)/lint-imports --no-cache
 	$(BIN)/codespell $$(git ls-files ':!examples' ':!constraints' ':!*.json' ':!*.gz')
 	$(BIN)/shellcheck -x $$(git ls-files '*.sh' .ci/run)
