@@ -65,10 +65,12 @@ class Journal:
         self._world_size, self._device, self._progress = place.world.world_size, info.name, progress
         self.times.global_batch = global_batch
         if self._lines is not None and resumed_from is not None:
-            self._lines.truncate_after(progress.step)
+            # An evaluation repeats no step: what its folder has recorded stays.
+            if parts.train_loader is not None:
+                self._lines.truncate_after(progress.step)
             self._remember()
         if self._wants_board and self._folder.tensorboard is not None:
-            resumed_step = None if resumed_from is None else progress.step
+            resumed_step = None if resumed_from is None or parts.train_loader is None else progress.step
             self._board = TensorBoardWriter(self._folder.tensorboard, resumed_step)
         loader = parts.train_loader
         if loader is not None:

@@ -42,7 +42,7 @@ def resume(params: RunParams, parts: Parts, place: Place) -> tuple[Progress, Pat
     if parts.optimizer is None or parts.train_loader is None:
         restore_weights(parts.task.model, payload, path)
         _LOG.info("=> loaded weights '%s' (epoch %s) for evaluation", path, payload.get("epoch", "unknown"))
-        return Progress(epoch=int(payload.get("epoch", 0))), path
+        return Progress(epoch=int(payload.get("epoch", 0)), step=int(payload.get("global_step", 0))), path
     trained = Trained(parts.task.model, parts.optimizer, parts.mixed, place.device, place.world)
     state = restore(payload, path, trained, order_of(params, parts, place.world))
     if state is None:

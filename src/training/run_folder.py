@@ -93,8 +93,11 @@ def open_folder(params: CheckpointParams, name: str, *, is_master: bool) -> RunF
 
 
 def describe_run(folder: RunFolder, args: argparse.Namespace) -> None:
-    """Write ``params.txt`` (upstream's form) and ``config.yaml`` (what ``--config`` reads)."""
-    if folder.root is None:
+    """Write ``params.txt`` (upstream's form) and ``config.yaml`` (what ``--config`` reads).
+
+    An evaluation in the folder of a training run leaves that run's settings alone: they are what it goes on with.
+    """
+    if folder.root is None or (not args.train_data and (folder.root / "config.yaml").exists()):
         return
     lines = [f"{name}: {value}\n" for name, value in sorted(vars(args).items())]
     (folder.root / "params.txt").write_text("".join(lines), encoding="utf-8")

@@ -82,6 +82,17 @@ def test_an_evaluation_reads_the_weights_of_resume(data, tmp_path):
     assert main(micro_flags(None, val, logs_dir=tmp_path, name="none", resume=tmp_path / "absent.pt")) == 4
 
 
+def test_evaluating_in_a_runs_own_folder_keeps_its_record_and_settings(data, tmp_path):
+    train, val = data
+    assert main(micro_flags(train, val, logs_dir=tmp_path, name="run")) == 0
+    run = tmp_path / "run"
+    losses, settings = train_losses(run), (run / "config.yaml").read_text()
+    assert main([*micro_flags(None, val, logs_dir=tmp_path, name="run"), "--resume", "latest"]) == 0
+    assert train_losses(run) == losses
+    assert (run / "config.yaml").read_text() == settings
+    assert json.loads((run / "summary.json").read_text())["steps"] == 10
+
+
 def test_resuming_a_finished_run_leaves_its_results_alone(data, tmp_path, capfd):
     flags = micro_flags(*data, logs_dir=tmp_path, name="run")
     assert main(flags) == 0
