@@ -42,15 +42,6 @@ class StepTimes:
         """Give the samples a second of all devices over every step, the slow first ones included."""
         return self.global_batch * self.num_steps / self.total_s if self.total_s > 0 else None
 
-    def state_dict(self) -> dict[str, Any]:
-        """Give plain values for a checkpoint."""
-        return {"num_steps": self.num_steps, "total_s": self.total_s, "recent_s": list(self._recent)}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint's values."""
-        self.num_steps, self.total_s = int(state["num_steps"]), float(state["total_s"])
-        self._recent = deque(state["recent_s"], maxlen=WINDOW)
-
 
 def build_summary(
     times: StepTimes,

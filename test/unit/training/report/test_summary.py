@@ -42,16 +42,6 @@ def test_no_step_gives_no_fps():
     assert StepTimes(8).fps_all_steps() is None
 
 
-def test_step_times_go_on_after_a_resume():
-    times, resumed = StepTimes(8), StepTimes(8)
-    for step in range(150):
-        times.add(0.1 + step / 1000)
-    resumed.load_state_dict(times.state_dict())
-    for one in (times, resumed):
-        one.add(0.3)
-    assert (resumed.fps(), resumed.total_s, resumed.num_steps) == (times.fps(), times.total_s, 151)
-
-
 def test_the_summary_holds_what_wrappers_read():
     times = StepTimes(8)
     times.add(0.5)
