@@ -5,14 +5,10 @@ import contextlib
 import logging
 import shlex
 import sys
-import time
 from collections.abc import Iterator
-from pathlib import Path
 
-from open_clip.errors import CheckpointError, DataError, DeviceError, OpenClipError, Preempted
+from open_clip.errors import DataError, DeviceError, OpenClipError, Preempted
 from training.build import Parts, Place, build_parts, make_receive
-from training.checkpoint import Keeper, Trained, collect
-from training.data import EvalLoader
 from training.device import Device, select_device
 from training.distributed import (
     StopRequest,
@@ -23,13 +19,14 @@ from training.distributed import (
     stop_process_group,
     world_from_environment,
 )
-from training.evaluate import Evaluation, build_gallery, evaluate_pairs
+from training.evaluating import Evaluator
 from training.journal import Journal, open_journal
 from training.loop import Actions, Plan, StepGuard, Stepper, Trainer
 from training.optim import build_schedule
 from training.params import RunParams
-from training.resume import order_of, resume
+from training.resume import resume
 from training.run_folder import choose_name, describe_run, open_folder
+from training.saving import Saver
 
 _LOG = logging.getLogger(__name__)
 
@@ -75,7 +72,8 @@ class Session:
         self.stop = stop
         self.parts: Parts = build_parts(params, place)
         self.progress, self.resumed_from = resume(params, self.parts, place)
-        self.keeper = self._make_keeper()
+        self.saver = Saver(params, place, self.parts, self.progress, journal, self.resumed_from)
+        self.evaluator = Evaluator(params, place, self.parts, self.progress, journal)
 
     def run(self) -> None:
         """Train what is left, evaluate where due, and end with summary and report."""
@@ -89,24 +87,25 @@ class Session:
             self.journal.event("stop", signal=self.stop.signal_name)
             # Nobody leaves before the master has saved: torchrun ends all when one process leaves.
             barrier(self.place.world)
-            self.journal.finish("stopped", self._newest_checkpoint())
+            self.journal.finish("stopped", self.saver.newest)
             raise Preempted(f"{stopped}. Go on with:\n  {resume_command(self.place)}") from None
         except OpenClipError:
-            self.journal.finish("failed", self._newest_checkpoint())
+            self.journal.finish("failed", self.saver.newest)
             raise
-        self.journal.finish("finished", self._newest_checkpoint())
+        self.journal.finish("finished", self.saver.newest)
 
     def _train_or_evaluate(self) -> None:
         if self.parts.train_loader is None:
-            self._evaluate()
+            self.evaluator.evaluate()
             return
-        if self._evaluation_is_missing():
-            self._evaluate()
+        if self.evaluator.is_missing(self.resumed_from):
+            self.evaluator.evaluate()
         self._trainer().train()
 
     def _is_done(self) -> bool:
         is_resumed = self.resumed_from is not None and self.parts.train_loader is not None
-        return is_resumed and self.progress.epoch >= self.params.schedule.epochs and not self._evaluation_is_missing()
+        is_trained = self.progress.epoch >= self.params.schedule.epochs
+        return is_resumed and is_trained and not self.evaluator.is_missing(self.resumed_from)
 
     def _trainer(self) -> Trainer:
         parts, params = self.parts, self.params
@@ -127,131 +126,16 @@ class Session:
             ),
             progress=self.progress,
             actions=Actions(
-                make_receive(self.place, parts.train_quarantine),
-                self._save_step,
-                self._save_epoch,
-                self._evaluate_if_due,
+                receive=make_receive(self.place, parts.train_quarantine),
+                save_step=lambda: self.saver.save_step(self.stop.requested),
+                save_epoch=self.saver.save_epoch,
+                evaluate=self.evaluator.evaluate_if_due,
             ),
             recorder=self.journal.recorder,
             guard=StepGuard(self.stop, self.place.world),
             world=self.place.world,
             batch_size=params.data.batch_size,
         )
-
-    def _save_epoch(self, in_any_case: bool) -> None:
-        params, epoch = self.params.checkpoint, self.progress.epoch
-        is_last = epoch == self.params.schedule.epochs
-        keep = is_last or in_any_case or (params.save_frequency > 0 and epoch % params.save_frequency == 0)
-        if keep or params.save_most_recent:
-            self._save(is_needed=is_last or in_any_case, epoch_end=True, keep=keep)
-
-    def _save_step(self) -> None:
-        self._save(is_needed=self.stop.requested, epoch_end=False)
-
-    def _save(self, *, is_needed: bool, epoch_end: bool, keep: bool = True) -> None:
-        """Save on the master; a full disk in mid-run is reported and training goes on."""
-        parts, place = self.parts, self.place
-        if place.folder.root is None:
-            return
-        assert parts.optimizer is not None
-        trained = Trained(parts.task.model, parts.optimizer, parts.mixed, place.device, place.world)
-        order = order_of(self.params, parts, place.world)
-        payload = collect(trained, self.progress.state_dict(), order, place.folder.name)
-        if self.keeper is None:
-            return
-        try:
-            saved = self.keeper.save_epoch(payload, keep=keep) if epoch_end else self.keeper.save_step(payload)
-        except CheckpointError as error:
-            if is_needed:
-                raise
-            _LOG.error("%s Training goes on; free space before the next save.", error)
-            self.journal.event("save_failed", reason=str(error))
-            return
-        self.journal.event("checkpoint", path=str(saved.path), seconds=round(saved.seconds, 3))
-
-    def _evaluation_is_missing(self) -> bool:
-        """Tell whether a run was cut off between the save and the evaluation of an epoch."""
-        progress = self.progress
-        if self.resumed_from is None or progress.epoch == 0 or progress.batch or not self._evaluation_is_due():
-            return False
-        seen = self.journal.has_evaluation(progress.epoch) if self.place.world.is_master else False
-        return not broadcast_object(seen, self.place.world)
-
-    def _is_due(self, every: int) -> bool:
-        epoch = self.progress.epoch
-        return every > 0 and (epoch == self.params.schedule.epochs or epoch % every == 0)
-
-    def _zero_shot_is_due(self) -> bool:
-        return self.parts.zero_shot is not None and self._is_due(self.params.evaluate.zeroshot_frequency)
-
-    def _pairs_are_due(self) -> bool:
-        return self.parts.eval_loader is not None and self._is_due(self.params.evaluate.val_frequency)
-
-    def _evaluation_is_due(self) -> bool:
-        return self._pairs_are_due() or self._zero_shot_is_due()
-
-    def _evaluate_if_due(self) -> None:
-        if self._evaluation_is_due():
-            self._evaluate()
-
-    def _evaluate(self) -> None:
-        """Measure what is due; a run that only evaluates measures all it has."""
-        parts, only = self.parts, self.parts.train_loader is None
-        started = time.monotonic()
-        metrics: dict[str, float] = {}
-        evaluation = None
-        if parts.eval_loader is not None and (only or self._pairs_are_due()):
-            evaluation = self._evaluate_pairs(parts.eval_loader)
-            metrics |= evaluation.metrics
-        if parts.zero_shot is not None and (only or self._zero_shot_is_due()):
-            metrics |= parts.zero_shot.evaluate(
-                parts.task,
-                world=self.place.world,
-                torch_device=self.place.torch_device,
-                autocast=parts.mixed.autocast,
-            )
-        if not self.place.world.is_master or not metrics:
-            return
-        self.journal.evaluation(metrics, time.monotonic() - started)
-        if evaluation is not None:
-            self._show_examples(evaluation)
-
-    def _evaluate_pairs(self, loader: EvalLoader) -> Evaluation:
-        world = self.place.world
-        return evaluate_pairs(
-            self.parts.task,
-            loader,
-            make_receive(self.place, self.parts.eval_quarantine),
-            world=world,
-            global_batch=self.params.data.batch_size * world.world_size,
-            autocast=self.parts.mixed.autocast,
-        )
-
-    def _show_examples(self, evaluation: Evaluation) -> None:
-        table, rows = self.parts.eval_table, evaluation.rows.tolist()
-        assert table is not None
-        if self.params.evaluate.gallery_size:
-            self.journal.gallery = build_gallery(
-                evaluation.image_features,
-                evaluation.text_features,
-                evaluation.image_ids,
-                [table.image_path(row) for row in rows],
-                [table.caption(row) for row in rows],
-                count=self.params.evaluate.gallery_size,
-            )
-
-    def _make_keeper(self) -> Keeper | None:
-        folder, params = self.place.folder.checkpoints, self.params.checkpoint
-        if folder is None or not self.place.world.is_master or self.parts.train_loader is None:
-            return None
-        return Keeper(
-            folder, save_most_recent=params.save_most_recent, delete_previous=params.delete_previous_checkpoint
-        )
-
-    def _newest_checkpoint(self) -> Path | None:
-        if self.keeper is None:
-            return None
-        return self.keeper.newest or self.resumed_from
 
 
 def resume_command(place: Place) -> str:

@@ -1,0 +1,95 @@
+"""When a run evaluates and what it does with the result; how metrics are computed is `evaluate`'s."""
+
+import time
+from pathlib import Path
+
+from training.build import Parts, Place, make_receive
+from training.data import EvalLoader
+from training.distributed import broadcast_object
+from training.evaluate import Evaluation, build_gallery, evaluate_pairs
+from training.journal import Journal
+from training.loop import Progress
+from training.params import RunParams
+
+
+class Evaluator:
+    """Evaluates a run where that is due; every process calls it, the master tells the journal."""
+
+    def __init__(self, params: RunParams, place: Place, parts: Parts, progress: Progress, journal: Journal) -> None:
+        self._params = params
+        self._place = place
+        self._parts = parts
+        self._progress = progress
+        self._journal = journal
+
+    def is_missing(self, resumed_from: Path | None) -> bool:
+        """Tell whether a run was cut off between the save and the evaluation of an epoch."""
+        progress = self._progress
+        if resumed_from is None or progress.epoch == 0 or progress.batch or not self._is_due():
+            return False
+        seen = self._journal.has_evaluation(progress.epoch) if self._place.world.is_master else False
+        return not broadcast_object(seen, self._place.world)
+
+    def evaluate_if_due(self) -> None:
+        """Measure what the flags ask for after this epoch."""
+        if self._is_due():
+            self.evaluate()
+
+    def evaluate(self) -> None:
+        """Measure what is due; a run that only evaluates measures all it has."""
+        parts, only = self._parts, self._parts.train_loader is None
+        started = time.monotonic()
+        metrics: dict[str, float] = {}
+        evaluation = None
+        if parts.eval_loader is not None and (only or self._pairs_are_due()):
+            evaluation = self._evaluate_pairs(parts.eval_loader)
+            metrics |= evaluation.metrics
+        if parts.zero_shot is not None and (only or self._zero_shot_is_due()):
+            metrics |= parts.zero_shot.evaluate(
+                parts.task,
+                world=self._place.world,
+                torch_device=self._place.torch_device,
+                autocast=parts.mixed.autocast,
+            )
+        if not self._place.world.is_master or not metrics:
+            return
+        self._journal.evaluation(metrics, time.monotonic() - started)
+        if evaluation is not None:
+            self._show_examples(evaluation)
+
+    def _is_due(self) -> bool:
+        return self._pairs_are_due() or self._zero_shot_is_due()
+
+    def _pairs_are_due(self) -> bool:
+        return self._parts.eval_loader is not None and self._falls_on(self._params.evaluate.val_frequency)
+
+    def _zero_shot_is_due(self) -> bool:
+        return self._parts.zero_shot is not None and self._falls_on(self._params.evaluate.zeroshot_frequency)
+
+    def _falls_on(self, every: int) -> bool:
+        epoch = self._progress.epoch
+        return every > 0 and (epoch == self._params.schedule.epochs or epoch % every == 0)
+
+    def _evaluate_pairs(self, loader: EvalLoader) -> Evaluation:
+        world = self._place.world
+        return evaluate_pairs(
+            self._parts.task,
+            loader,
+            make_receive(self._place, self._parts.eval_quarantine),
+            world=world,
+            global_batch=self._params.data.batch_size * world.world_size,
+            autocast=self._parts.mixed.autocast,
+        )
+
+    def _show_examples(self, evaluation: Evaluation) -> None:
+        table, rows = self._parts.eval_table, evaluation.rows.tolist()
+        assert table is not None
+        if self._params.evaluate.gallery_size:
+            self._journal.gallery = build_gallery(
+                evaluation.image_features,
+                evaluation.text_features,
+                evaluation.image_ids,
+                [table.image_path(row) for row in rows],
+                [table.caption(row) for row in rows],
+                count=self._params.evaluate.gallery_size,
+            )
