@@ -1,5 +1,6 @@
 """Reading, fitting, loading and writing weights. No logic here."""
 
+from open_clip.checkpoint.archive import is_openai_archive
 from open_clip.checkpoint.keys import convert_to_custom_text_state_dict, normalise_state_dict
 from open_clip.checkpoint.load import load_checkpoint, load_weights
 from open_clip.checkpoint.metadata import read_metadata
@@ -9,6 +10,7 @@ from open_clip.checkpoint.write import write_safetensors
 
 __all__ = [
     "convert_to_custom_text_state_dict",
+    "is_openai_archive",
     "load_checkpoint",
     "load_weights",
     "normalise_state_dict",

@@ -7,6 +7,7 @@ import io
 import pickle
 import zipfile
 from collections import OrderedDict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,6 +28,9 @@ _STORAGE_DTYPES = {
     "BoolStorage": torch.bool,
 }
 _MAX_DEPTH = 64
+_OPENAI_MARK = b"input_resolution"
+# A tree of modules without its tensors takes a few hundred kilobytes.
+_MAX_TREE_BYTES = 64 << 20
 
 
 class _ScriptObject:
@@ -123,6 +127,19 @@ def find_data_root(archive: zipfile.ZipFile, member: str = "data.pkl") -> str | 
         if base == member and folder and "/" not in folder:
             return folder
     return None
+
+
+def is_openai_archive(path: str | Path) -> bool:
+    """Tell whether a file is one of OpenAI's TorchScript archives, which hold the image's size; no tensor is read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            root = find_data_root(archive, member="constants.pkl")
+            if root is None or archive.getinfo(f"{root}/data.pkl").file_size > _MAX_TREE_BYTES:
+                return False
+            return _OPENAI_MARK in archive.read(f"{root}/data.pkl")
+    except Exception:
+        # zipfile answers damage with half a dozen kinds of errors; whoever reads the file names them.
+        return False
 
 
 def read_script_archive(archive: zipfile.ZipFile, root: str) -> dict[str, Tensor]:

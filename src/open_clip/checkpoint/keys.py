@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from open_clip.checkpoint.big_vision import convert_big_vision_state_dict, is_big_vision
+from open_clip.checkpoint.mobileclip import convert_mobile_clip, is_mobile_clip
 from open_clip.errors import CheckpointError
 
 _OPENAI_EXTRAS = ("input_resolution", "context_length", "vocab_size")
@@ -53,6 +55,21 @@ def normalise_state_dict(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
     return drop_openai_extras(_strip_wrapper_prefixes(weights))
 
 
+def convert_state_dict(model: nn.Module, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Bring weights in another project's layout into ours, for ``model``; weights in ours pass through.
+
+    Knows Apple's MobileCLIP and big_vision's SigLIP, by their names.
+
+    Raises:
+        CheckpointError: the model is of another kind than the weights.
+    """
+    if is_mobile_clip(state_dict):
+        return convert_mobile_clip(model, state_dict)
+    if is_big_vision(state_dict):
+        return convert_big_vision_state_dict(model, state_dict)
+    return state_dict
+
+
 def convert_to_custom_text_state_dict(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
     """Move text weights at the top level under ``text.``; weights that have no text projection pass through."""
     if "text_projection" not in state_dict and "text_projection.weight" not in state_dict:
@@ -62,7 +79,7 @@ def convert_to_custom_text_state_dict(state_dict: dict[str, Tensor]) -> dict[str
 
 def fit_to_model(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """Adapt names and scalar shapes of older or sibling layouts to ``model``; shapes of weights are left alone."""
-    fitted = dict(state_dict)
+    fitted = dict(convert_state_dict(model, state_dict))
     if hasattr(model, "text") and not hasattr(model, "positional_embedding"):
         fitted = convert_to_custom_text_state_dict(fitted)
     expected = dict(model.named_parameters()) | dict(model.named_buffers())

@@ -38,6 +38,15 @@ def load_checkpoint(
         raise CheckpointError(f"{checkpoint_path}: {error}") from error
 
 
+def load_big_vision_weights(model: nn.Module, checkpoint_path: str | Path) -> None:
+    """Load big_vision's SigLIP weights (``.npz``); ``load_checkpoint`` knows them too and says more.
+
+    Raises:
+        CheckpointError: the file cannot be read or does not fit the model.
+    """
+    load_checkpoint(model, checkpoint_path)
+
+
 def load_weights(model: nn.Module, state_dict: dict[str, Tensor], strict: bool = True) -> Any:
     """Load weights already read into a model; see ``load_checkpoint``."""
     fitted = fit_to_model(state_dict, model)

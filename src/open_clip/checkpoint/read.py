@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from open_clip.checkpoint.archive import find_data_root, read_script_archive
+from open_clip.checkpoint.arrays import describe_array, is_array_archive, read_array_archive
 from open_clip.checkpoint.keys import normalise_state_dict
 from open_clip.errors import CheckpointError
 
@@ -25,14 +26,16 @@ _FIRST_SAFE_TORCH = (2, 6)
 # Scripts inside an archive are compressed, tensors are not: more growth than this is a bomb.
 _MAX_EXPANSION = 4
 _EXPANSION_SLACK_BYTES = 64 << 20
+_NUMPY_MAGIC = b"\x93NUMPY"
+_NUMPY_HEADER_BYTES = 1 << 16
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a whole checkpoint file: weights alone, or a training checkpoint with its optimizer and counters.
 
-    Knows torch files (zip and the older plain pickle), OpenAI's TorchScript archives and safetensors, told apart by
-    what is in them. Tensors come on the CPU. Files are read by a restricted unpickler only: plain containers and
-    tensors pass, anything else is refused.
+    Knows torch files (zip and the older plain pickle), OpenAI's TorchScript archives, safetensors and numpy archives,
+    told apart by what is in them. Tensors come on the CPU. Files are read by a restricted unpickler only: plain
+    containers and tensors pass, anything else is refused.
 
     Raises:
         CheckpointError: the file is missing, empty, cut short, damaged, of another kind, holds something else than a
@@ -97,9 +100,10 @@ def _name_unknown(path: Path, head: bytes) -> str:
         return "is a Git LFS pointer, not the weights themselves. Fetch them with `git lfs pull`."
     if head.lstrip()[:1] == b"<":
         return "is a web page, not weights: the download was answered by an error or login page. Download it again."
-    if path.suffix in (".npz", ".npy"):
-        return "numpy weights are not supported yet; convert them to safetensors."
-    return "is neither a torch file nor safetensors, or its first bytes are damaged. Fetch or write it again."
+    if head.startswith(_NUMPY_MAGIC):
+        with path.open("rb") as file:
+            return describe_array(file.read(_NUMPY_HEADER_BYTES))
+    return "is no torch, safetensors or .npz file, or its first bytes are damaged. Fetch or write it again."
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -115,6 +119,8 @@ def _read_zip(path: Path) -> Any:
     try:
         with zipfile.ZipFile(path) as archive:
             _check_members(path, archive)
+            if is_array_archive(archive.namelist()):
+                return read_array_archive(archive)
             if archive_root := find_data_root(archive, member="constants.pkl"):
                 return read_script_archive(archive, archive_root)
     except CheckpointError as error:

@@ -11,7 +11,7 @@ from open_clip.errors import CheckpointError, suggest_nearest
 
 _logger = logging.getLogger(__name__)
 
-_WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
+_WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".npz", ".npy")
 # Upstream's order of preference among the files of a model folder.
 _PREFERRED_NAMES = (
     "open_clip_model.safetensors",

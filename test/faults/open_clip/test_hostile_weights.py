@@ -127,7 +127,7 @@ def test_a_file_cut_short_is_refused(tmp_path, torch_file, script_file, kind, sh
         (b"", "is empty"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "Git LFS pointer"),
         (b"<!DOCTYPE html><html>", "web page"),
-        (b"\x00" * 100, "neither a torch file nor safetensors"),
+        (b"\x00" * 100, "no torch, safetensors or .npz file"),
         (b"PK\x03\x04" + b"\x00" * 100, "cut short or damaged"),
     ],
 )
