@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from open_clip.checkpoint import read_metadata
+from open_clip.checkpoint import is_openai_archive, read_metadata
+from open_clip.constants import HF_CONFIG_NAME
 from open_clip.errors import CheckpointError, ModelNotFound, cut_list, suggest_nearest
 from open_clip.factory.names import (
     get_model_config,
@@ -82,7 +83,10 @@ def find_source(
     path = find_weights_file(pretrained)
     if path is None:
         raise _unknown_tag(str(pretrained), rest)
-    return Source(model_cfg, _read_preprocess(path) if load_weights else {}, path if load_weights else None)
+    if not load_weights:
+        return Source(model_cfg, {}, None)
+    preprocess_cfg, quick_gelu = _describe_file(path)
+    return Source(model_cfg, preprocess_cfg, path, quick_gelu)
 
 
 def _unknown_tag(tag: str, model: str) -> ModelNotFound:
@@ -94,22 +98,33 @@ def _unknown_tag(tag: str, model: str) -> ModelNotFound:
     )
 
 
-def _read_preprocess(path: Path) -> dict[str, Any]:
-    """Read how pictures are prepared for the weights of a bare file, which few files say."""
+def _describe_file(path: Path) -> tuple[dict[str, Any], bool | None]:
+    """Read how pictures are prepared for a bare file's weights, and whether they know QuickGELU; few files say."""
     written = read_metadata(path).get(CONFIG_METADATA)
-    if written is None:
-        # Known to whoever trained them only, and wrong statistics cost accuracy silently.
-        _logger.warning(
-            "%s does not say how its pictures were prepared; OpenAI's mean, std and bicubic resizing are used unless "
-            "arguments (image_mean, ...) say otherwise.",
-            path,
-        )
-        return {}
-    try:
-        preprocess_cfg = json.loads(written)["preprocess_cfg"]
-        return {key: preprocess_cfg[key] for key in _PREPROCESS_KEYS if key in preprocess_cfg}
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: its metadata entry {CONFIG_METADATA!r} is damaged ({error!r}).") from error
+    if written is not None:
+        try:
+            return _split_config(json.loads(written))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"{path}: its metadata entry {CONFIG_METADATA!r} is damaged ({error!r}).") from error
+    if is_openai_archive(path):
+        return {}, True
+    if (path.parent / HF_CONFIG_NAME).is_file():
+        _logger.info("%s beside %s says how its pictures are prepared.", HF_CONFIG_NAME, path)
+        config = read_folder_config(path.parent)
+        return _split_config({"preprocess_cfg": {}} | config)
+    # Known to whoever trained them only, and wrong statistics cost accuracy silently.
+    _logger.warning(
+        "%s does not say how its pictures were prepared; OpenAI's mean, std and bicubic resizing are used unless "
+        "arguments (image_mean, ...) say otherwise.",
+        path,
+    )
+    return {}, None
+
+
+def _split_config(config: dict[str, Any]) -> tuple[dict[str, Any], bool | None]:
+    preprocess_cfg, model_cfg = config["preprocess_cfg"], config.get("model_cfg")
+    known = {key: preprocess_cfg[key] for key in _PREPROCESS_KEYS if key in preprocess_cfg}
+    return known, bool(model_cfg.get("quick_gelu")) if model_cfg else None
 
 
 def warn_of_quick_gelu(model_name: str, model_cfg: dict[str, Any], source: Source) -> None:

@@ -1,7 +1,9 @@
 import json
 import logging
+import warnings
 
 import pytest
+import torch
 from safetensors.torch import save_file
 
 import open_clip
@@ -95,6 +97,44 @@ def test_a_file_whose_metadata_has_the_preprocessing_is_believed(tmp_path, caplo
     model = open_clip.create_model(NAME, path)
     assert model.visual.preprocess_cfg["interpolation"] == "bilinear"
     assert not caplog.records
+
+
+def test_a_file_beside_a_config_is_prepared_as_the_config_says(tmp_path, weights, caplog):
+    config = {"model_cfg": tiny_config(quick_gelu=True), "preprocess_cfg": PREPROCESS}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
+    with pytest.warns(UserWarning, match="trained with QuickGELU"):
+        model = open_clip.create_model(NAME, weights)
+    assert model.visual.preprocess_cfg["resize_mode"] == "squash"
+    assert not caplog.records
+    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": tiny_config()}))
+    assert find_source(NAME, weights).preprocess_cfg == {}
+
+
+def _write_openai_archive(path):
+    """TorchScript as OpenAI wrote it: the weights, and three sizes beside them."""
+
+    class Published(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            for key, value in tiny_clip().state_dict().items():
+                self.register_buffer(key.replace(".", "_"), value)
+            self.register_buffer("input_resolution", torch.tensor(32))
+
+        def forward(self, x):
+            return x
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.script(Published()), path)
+
+
+def test_an_archive_of_openai_asks_for_quickgelu_and_nothing_else(tmp_path, caplog):
+    path = tmp_path / "ViT-B-32.pt"
+    _write_openai_archive(path)
+    found = find_source(NAME, path)
+    assert (found.preprocess_cfg, found.quick_gelu, caplog.records) == ({}, True, [])
+    with pytest.warns(UserWarning, match="trained with QuickGELU.*force_quick_gelu=True"):
+        source.warn_of_quick_gelu(NAME, found.model_cfg, found)
 
 
 def test_damaged_metadata_is_refused(tmp_path):
