@@ -9,14 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from open_clip.generation.decoder import Decoder
-from open_clip.transformer import MultimodalTransformer, ResidualAttentionBlock, TextTransformer
+from open_clip.transformer import MultiHeadAttention, MultimodalTransformer, ResidualAttentionBlock, TextTransformer
 
 
 def can_cache(text: nn.Module) -> bool:
     """Tell whether a text tower is one whose earlier tokens never depend on later ones."""
     if not isinstance(text, TextTransformer) or text.attn_mask is None:
         return False
-    return all(isinstance(block, ResidualAttentionBlock) for block in text.transformer.resblocks)
+    blocks = text.transformer.resblocks
+    return all(isinstance(b, ResidualAttentionBlock) and isinstance(b.attn, MultiHeadAttention) for b in blocks)
 
 
 class _CachedBlock:
@@ -31,7 +32,8 @@ class _CachedBlock:
     def __call__(self, x: Tensor, start: int, mask: Tensor | None) -> Tensor:
         """Run the block on the new tokens [R, n, D], which stand at ``start`` and after."""
         attention = self.block.attn
-        query, key, value = attention.project(self.block.ln_1(x))
+        normed = self.block.ln_1(x)
+        query, key, value = attention.project(normed, normed, normed)
         end = start + x.shape[1]
         if self.keys is None or self.values is None:
             shape = (*key.shape[:2], self.window, key.shape[-1])

@@ -7,7 +7,6 @@ from open_clip.model.clip import CLIP
 from open_clip.transformer import (
     Attention,
     LayerNormFp32,
-    MultiHeadAttention,
     MultimodalTransformer,
     TextTransformer,
     VisionTransformer,
@@ -36,7 +35,7 @@ def _own_matrices(module: nn.Module) -> list[Tensor | None]:
     """List the parameters of ``module`` itself that go to half precision; norms and embeddings are not among them."""
     if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
         return [module.weight, module.bias]
-    if isinstance(module, MultiHeadAttention):
+    if isinstance(module, nn.MultiheadAttention):
         separate = [module.q_proj_weight, module.k_proj_weight, module.v_proj_weight]
         return [module.in_proj_weight, *separate, module.in_proj_bias]
     if isinstance(module, Attention):

@@ -37,58 +37,43 @@ def _prepare_mask(attn_mask: Tensor | None, batch_size: int, dtype: torch.dtype)
     return attn_mask.to(dtype)
 
 
-class MultiHeadAttention(nn.Module):
-    """Attention with the parameter names and the initial draws of ``nn.MultiheadAttention``.
+class MultiHeadAttention(nn.MultiheadAttention):
+    """torch's layer with the batch first, and a fast way through it when no weights are asked for.
 
-    Query, key and value come from one product when they read the same tensor, and scaled_dot_product_attention may pick
-    its fastest kernel, which the float mask of the original rules out.
-
-    Source: torch.nn.MultiheadAttention with batch_first=True and need_weights=False.
+    Query, key and value come from one product when they are the same tensor, and scaled_dot_product_attention may pick
+    its fastest kernel, which the float mask of the original rules out. It stays torch's layer for programs that look
+    for that class, call it with three tensors, read its parts or put another in its place.
     """
 
     def __init__(self, embed_dim: int, num_heads: int, kdim: int | None = None, vdim: int | None = None) -> None:
-        super().__init__()
         _check_heads(embed_dim, num_heads)
-        self.embed_dim = embed_dim
-        self.num_heads = num_heads
-        kdim, vdim = kdim or embed_dim, vdim or embed_dim
-        self.in_proj_weight: nn.Parameter | None = None
-        self.q_proj_weight: nn.Parameter | None = None
-        self.k_proj_weight: nn.Parameter | None = None
-        self.v_proj_weight: nn.Parameter | None = None
-        if kdim == vdim == embed_dim:
-            self.in_proj_weight = nn.Parameter(torch.empty(3 * embed_dim, embed_dim))
-        else:
-            self.q_proj_weight = nn.Parameter(torch.empty(embed_dim, embed_dim))
-            self.k_proj_weight = nn.Parameter(torch.empty(embed_dim, kdim))
-            self.v_proj_weight = nn.Parameter(torch.empty(embed_dim, vdim))
-        self.in_proj_bias = nn.Parameter(torch.zeros(3 * embed_dim))
-        # out_proj draws before the input projections do: the order fixes what a seed gives.
-        self.out_proj = nn.Linear(embed_dim, embed_dim)
-        for weight in (self.in_proj_weight, self.q_proj_weight, self.k_proj_weight, self.v_proj_weight):
-            if weight is not None:
-                nn.init.xavier_uniform_(weight)
-        nn.init.zeros_(self.out_proj.bias)
+        super().__init__(embed_dim, num_heads, kdim=kdim, vdim=vdim, batch_first=True)
 
     def forward(
         self,
         query: Tensor,
-        key: Tensor | None = None,
-        value: Tensor | None = None,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None = None,
+        need_weights: bool = True,
         attn_mask: Tensor | None = None,
+        average_attn_weights: bool = True,
         is_causal: bool = False,
-    ) -> Tensor:
-        """Attend from ``query`` [B, L, D] to ``key`` and ``value`` [B, S, *] (both the query when left out).
+    ) -> tuple[Tensor, Tensor | None]:
+        """Attend from ``query`` [B, L, D] to ``key`` and ``value`` [B, S, *].
 
-        ``attn_mask``, [L, S], [B*H, L, S] or [B, 1, L, S], is added to the scores or, when bool, True where attention
-        is forbidden.
-        With ``is_causal`` each position sees itself and what came before, and no mask is needed.
+        ``attn_mask``, [L, S] or [B*H, L, S], is added to the scores or, when bool, True where attention is forbidden.
+        Without weights and ``key_padding_mask`` it may also be [B, 1, L, S], and with ``is_causal`` each position sees
+        itself and what came before and no mask is needed.
 
         Returns:
-            [B, L, D].
+            What was read [B, L, D], and the attention weights as torch gives them, or None.
         """
-        q, k, v = self.project(query, key, value)
-        return self.attend(q, k, v, attn_mask, is_causal)
+        if need_weights or key_padding_mask is not None:
+            return super().forward(
+                query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
+            )
+        return self.attend(*self.project(query, key, value), attn_mask, is_causal), None
 
     def attend(
         self, q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
@@ -99,14 +84,12 @@ class MultiHeadAttention(nn.Module):
         out: Tensor = self.out_proj(attended.transpose(1, 2).flatten(2))
         return out
 
-    def project(self, query: Tensor, key: Tensor | None = None, value: Tensor | None = None) -> tuple[Tensor, ...]:
+    def project(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Do the first half of ``forward``: project and split into heads, q [B, H, L, K], k and v [B, H, S, K]."""
-        if self.in_proj_weight is not None and key is None and value is None:
-            projected = F.linear(query, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
-            return tuple(_split_heads(x, self.num_heads) for x in projected)
-        key = query if key is None else key
-        value = key if value is None else value
-        return tuple(self.project_one(x, index) for index, x in enumerate((query, key, value)))
+        if self.in_proj_weight is not None and key is query and value is query:
+            q, k, v = F.linear(query, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
+            return tuple(_split_heads(x, self.num_heads) for x in (q, k, v))  # type: ignore[return-value]
+        return self.project_one(query, 0), self.project_one(key, 1), self.project_one(value, 2)
 
     def project_one(self, x: Tensor, index: int) -> Tensor:
         """Project only as query (index 0), key (1) or value (2): [B, L, *] -> [B, H, L, K]."""

@@ -1,6 +1,7 @@
 """Residual attention blocks. Stacking them is ``stack.py``'s job."""
 
 from collections import OrderedDict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +33,7 @@ class ResidualAttentionBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.ln_1 = norm_layer(d_model)
-        self.attn = MultiHeadAttention(d_model, n_head)
+        self.attn: nn.Module = MultiHeadAttention(d_model, n_head)
         self.ls_1 = _layer_scale(d_model, ls_init_value)
         if is_cross_attention:
             self.ln_1_kv = norm_layer(d_model)
@@ -61,7 +62,27 @@ class ResidualAttentionBlock(nn.Module):
         if hasattr(self, "ln_1_kv"):
             key = None if k_x is None else self.ln_1_kv(k_x)
             value = key if v_x is None or v_x is k_x else self.ln_1_kv(v_x)
-        return self.add_branches(q_x, self.attn(self.ln_1(q_x), key, value, attn_mask=attn_mask, is_causal=is_causal))
+        return self.add_branches(q_x, self.attention(self.ln_1(q_x), key, value, attn_mask, is_causal))
+
+    def attention(
+        self,
+        q_x: Tensor,
+        k_x: Tensor | None = None,
+        v_x: Tensor | None = None,
+        attn_mask: Tensor | None = None,
+        is_causal: bool = False,
+    ) -> Tensor:
+        """Do the attention alone, on what is already normed: [B, L, D]; keys and values left out are ``q_x``."""
+        k_x = q_x if k_x is None else k_x
+        v_x = q_x if v_x is None else v_x
+        options: dict[str, Any] = {"need_weights": False, "attn_mask": attn_mask}
+        if is_causal and isinstance(self.attn, MultiHeadAttention):
+            options["is_causal"] = True
+        elif is_causal:
+            # A layer that a program put here instead may know masks only.
+            options["attn_mask"] = torch.ones(q_x.shape[1], k_x.shape[1], dtype=torch.bool, device=q_x.device).triu(1)
+        attended: Tensor = self.attn(q_x, k_x, v_x, **options)[0]
+        return attended
 
     def add_branches(self, x: Tensor, attended: Tensor) -> Tensor:
         """Do what follows the attention: add its output to ``x`` [B, L, D], then the two-layer network's."""

@@ -66,5 +66,5 @@ class AttentionalPooler(nn.Module):
         """Read ``x`` [B, L, context] with the queries and return [B, queries, D]."""
         x = self.ln_k(x)
         query = self.ln_q(self.query.to(x.dtype))
-        pooled: Tensor = self.attn(query.expand(x.shape[0], -1, -1), x, x)
+        pooled: Tensor = self.attn(query.expand(x.shape[0], -1, -1), x, x, need_weights=False)[0]
         return pooled

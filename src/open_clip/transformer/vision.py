@@ -136,7 +136,7 @@ class VisionTransformer(nn.Module):
         embedded: Tensor = self.ln_pre(x)
         return embedded
 
-    def _split_tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _global_pool(self, x: Tensor) -> tuple[Tensor, Tensor]:
         if self.pool_type == "avg":
             return x[:, 1:].mean(dim=1), x[:, 1:]
         if self.pool_type == "tok":
@@ -151,11 +151,11 @@ class VisionTransformer(nn.Module):
             source = x if self.attn_pool_type == "parallel" else tokens
             return self.attn_pool_contrastive(source), tokens
         if self.attn_pool is not None:
-            return self._split_tokens(self.ln_post(self.attn_pool(x)))
+            return self._global_pool(self.ln_post(self.attn_pool(x)))
         if self.final_ln_after_pool:
-            pooled, tokens = self._split_tokens(x)
+            pooled, tokens = self._global_pool(x)
             return self.ln_post(pooled), tokens
-        return self._split_tokens(self.ln_post(x))
+        return self._global_pool(self.ln_post(x))
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Encode images [B, 3, H, W] as [B, E], with ``output_tokens`` as a pair with the unpooled tokens."""

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from open_clip.errors import ConfigError
-from open_clip.transformer import Attention, MultiHeadAttention
+from open_clip.transformer import Attention, MultiHeadAttention, ResidualAttentionBlock
 
 
 def _pair(**widths):
@@ -12,6 +12,12 @@ def _pair(**widths):
     torch.manual_seed(3)
     theirs = nn.MultiheadAttention(16, 4, batch_first=True, **widths)
     return ours, theirs
+
+
+def _read(attention, x, **options):
+    out, weights = attention(x, x, x, need_weights=False, **options)
+    assert weights is None
+    return out
 
 
 @pytest.mark.parametrize("widths", [{}, {"kdim": 12, "vdim": 12}])
@@ -27,9 +33,9 @@ def test_causal_attention_equals_torchs_with_a_float_mask():
     x = torch.randn(2, 6, 16)
     mask = torch.full((6, 6), float("-inf")).triu(1)
     expected = theirs(x, x, x, need_weights=False, attn_mask=mask)[0]
-    torch.testing.assert_close(ours(x, is_causal=True), expected, atol=1e-6, rtol=0)
-    torch.testing.assert_close(ours(x, attn_mask=mask), expected, atol=1e-6, rtol=0)
-    torch.testing.assert_close(ours(x, attn_mask=mask.bool()), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(_read(ours, x, is_causal=True), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(_read(ours, x, attn_mask=mask), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(_read(ours, x, attn_mask=mask.bool()), expected, atol=1e-6, rtol=0)
 
 
 def test_a_mask_per_head_and_sample_is_taken_as_torch_takes_it():
@@ -37,7 +43,7 @@ def test_a_mask_per_head_and_sample_is_taken_as_torch_takes_it():
     x = torch.randn(2, 6, 16)
     mask = torch.randn(2 * 4, 6, 6)
     expected = theirs(x, x, x, need_weights=False, attn_mask=mask)[0]
-    torch.testing.assert_close(ours(x, attn_mask=mask), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(_read(ours, x, attn_mask=mask), expected, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("widths", [{}, {"kdim": 12, "vdim": 12}])
@@ -45,7 +51,27 @@ def test_cross_attention_equals_torchs(widths):
     ours, theirs = _pair(**widths)
     query, context = torch.randn(2, 3, 16), torch.randn(2, 7, widths.get("kdim", 16))
     expected = theirs(query, context, context, need_weights=False)[0]
-    torch.testing.assert_close(ours(query, context, context), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(ours(query, context, context, need_weights=False)[0], expected, atol=1e-6, rtol=0)
+
+
+def test_weights_and_padding_are_answered_as_torch_answers():
+    ours, theirs = _pair()
+    x, padding = torch.randn(2, 6, 16), torch.zeros(2, 6, dtype=torch.bool)
+    padding[1, 4:] = True
+    options = {"key_padding_mask": padding, "average_attn_weights": False}
+    assert isinstance(ours, nn.MultiheadAttention)
+    for mine, other in zip(ours(x, x, x, **options), theirs(x, x, x, **options), strict=True):
+        torch.testing.assert_close(mine, other, atol=1e-6, rtol=0)
+
+
+def test_a_block_takes_torchs_layer_in_place_of_ours_and_tells_it_what_is_causal():
+    torch.manual_seed(0)
+    block, x = ResidualAttentionBlock(16, 4), torch.randn(2, 6, 16)
+    before = block(x, is_causal=True)
+    _, theirs = _pair()
+    theirs.load_state_dict(block.attn.state_dict())
+    block.attn = theirs
+    torch.testing.assert_close(block(x, is_causal=True), before, atol=1e-6, rtol=0)
 
 
 def test_heads_that_do_not_divide_the_width_are_refused():
