@@ -49,7 +49,7 @@ def normalise_state_dict(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
     for key, value in weights.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise CheckpointError(
-                f"holds no plain weights: entry {key!r} is a {type(value).__name__}, not a tensor. "
+                f"holds no plain weights: entry {key!r} is no tensor but of type {type(value).__name__}. "
                 "Expected a state dict or a training checkpoint with one under 'state_dict'."
             )
     return drop_openai_extras(_strip_wrapper_prefixes(weights))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from open_clip.checkpoint.heads import is_safetensors, read_head
 from open_clip.errors import CheckpointError
 
 
@@ -11,9 +12,10 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     """Read the metadata of a safetensors file; other files have none.
 
     Raises:
-        CheckpointError: the file is called safetensors and is not, or cannot be read.
+        CheckpointError: the file is damaged or cannot be read.
     """
-    if Path(path).suffix != ".safetensors":
+    path = Path(path)
+    if not is_safetensors(path, read_head(path)):
         return {}
     try:
         with safe_open(path, framework="pt") as file:

@@ -6,7 +6,6 @@ Every failure is a ``CheckpointError`` that names the file, says what is wrong w
 import json
 import pickle
 import re
-import struct
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from open_clip.checkpoint.archive import find_data_root, read_script_archive
-from open_clip.checkpoint.arrays import describe_array, is_array_archive, read_array_archive
+from open_clip.checkpoint.arrays import is_array_archive, read_array_archive
+from open_clip.checkpoint.heads import PICKLE_MAGIC, ZIP_MAGIC, is_safetensors, name_unknown, read_head
 from open_clip.checkpoint.keys import normalise_state_dict
 from open_clip.errors import CheckpointError
 
@@ -26,8 +26,6 @@ _FIRST_SAFE_TORCH = (2, 6)
 # Scripts inside an archive are compressed, tensors are not: more growth than this is a bomb.
 _MAX_EXPANSION = 4
 _EXPANSION_SLACK_BYTES = 64 << 20
-_NUMPY_MAGIC = b"\x93NUMPY"
-_NUMPY_HEADER_BYTES = 1 << 16
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -42,15 +40,15 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             dict, or holds objects that would run code; or this torch cannot read such files safely.
     """
     path = Path(path)
-    head = _read_head(path)
-    if head.startswith(b"PK\x03\x04"):
+    head = read_head(path)
+    if head.startswith(ZIP_MAGIC):
         loaded = _read_zip(path)
-    elif _is_safetensors(path, head):
+    elif is_safetensors(path, head):
         loaded = _read_safetensors(path)
-    elif head.startswith(b"\x80"):
+    elif head.startswith(PICKLE_MAGIC):
         loaded = _read_pickle(path)
     else:
-        raise CheckpointError(f"{path}: {_name_unknown(path, head)}")
+        raise CheckpointError(f"{path}: {name_unknown(path, head)}")
     if not isinstance(loaded, dict):
         raise CheckpointError(
             f"{path}: holds a {type(loaded).__name__}, not a dict of weights or a training checkpoint."
@@ -74,38 +72,6 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: {error}") from error
 
 
-def _read_head(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            head = file.read(64)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: there is no such file. Check the path.") from None
-    except IsADirectoryError:
-        raise CheckpointError(f"{path}: is a folder; name one weights file in it.") from None
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}.") from error
-    if not head:
-        raise CheckpointError(f"{path}: is empty; the write or the download was cut off. Fetch or write it again.")
-    return head
-
-
-def _is_safetensors(path: Path, head: bytes) -> bool:
-    if path.suffix == ".safetensors":
-        return True
-    return len(head) > 8 and head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] + 8 <= path.stat().st_size
-
-
-def _name_unknown(path: Path, head: bytes) -> str:
-    if head.startswith(b"version https://git-lfs"):
-        return "is a Git LFS pointer, not the weights themselves. Fetch them with `git lfs pull`."
-    if head.lstrip()[:1] == b"<":
-        return "is a web page, not weights: the download was answered by an error or login page. Download it again."
-    if head.startswith(_NUMPY_MAGIC):
-        with path.open("rb") as file:
-            return describe_array(file.read(_NUMPY_HEADER_BYTES))
-    return "is no torch, safetensors or .npz file, or its first bytes are damaged. Fetch or write it again."
-
-
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path, device="cpu")
@@ -123,6 +89,8 @@ def _read_zip(path: Path) -> Any:
                 return read_array_archive(archive)
             if archive_root := find_data_root(archive, member="constants.pkl"):
                 return read_script_archive(archive, archive_root)
+            if find_data_root(archive) is None:
+                raise CheckpointError("is a zip file with no weights of torch or numpy in it. Name another file.")
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     except MemoryError:

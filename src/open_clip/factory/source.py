@@ -9,7 +9,7 @@ from typing import Any
 
 from open_clip.checkpoint import is_openai_archive, read_metadata
 from open_clip.constants import HF_CONFIG_NAME
-from open_clip.errors import CheckpointError, ModelNotFound, cut_list, suggest_nearest
+from open_clip.errors import CheckpointError, ConfigError, ModelNotFound, cut_list, suggest_nearest
 from open_clip.factory.names import (
     get_model_config,
     parse_model_name,
@@ -75,6 +75,8 @@ def find_source(
         raise unknown_model(model_name)
     if not pretrained:
         return Source(model_cfg, {}, None)
+    if not isinstance(pretrained, str | Path):
+        raise ConfigError(f"pretrained is {pretrained!r}; it can be a tag or the path of a weights file.")
     tag_cfg = get_pretrained_cfg(rest, str(pretrained))
     if tag_cfg:
         weights = Path(download_pretrained(tag_cfg, cache_dir=cache_dir)) if load_weights else None

@@ -11,7 +11,7 @@ from open_clip.errors import CheckpointError, suggest_nearest
 
 _logger = logging.getLogger(__name__)
 
-_WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".npz", ".npy")
+_WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth")
 # Upstream's order of preference among the files of a model folder.
 _PREFERRED_NAMES = (
     "open_clip_model.safetensors",
@@ -31,7 +31,7 @@ def find_weights_in_folder(folder: str | Path) -> Path | None:
     for name in _PREFERRED_NAMES:
         if (folder / name).is_file():
             return folder / name
-    for suffix in _WEIGHT_SUFFIXES[:3]:
+    for suffix in _WEIGHT_SUFFIXES:
         if found := sorted(folder.glob(f"*{suffix}")):
             return found[0]
     return None
@@ -41,12 +41,18 @@ def find_weights_file(pretrained: str | Path) -> Path | None:
     """Return the file that ``pretrained`` names; None when it is no path but looks like a tag.
 
     Raises:
-        CheckpointError: it is written as a path and there is no such file.
+        CheckpointError: it is a folder, or written as a path and there is no such file.
     """
     path = Path(pretrained)
     if path.is_file():
         return path
-    if len(path.parts) > 1 or path.suffix in _WEIGHT_SUFFIXES:
+    if path.is_dir():
+        raise CheckpointError(
+            f"{path}: is a folder; name one weights file in it, or load the folder as the model local-dir:{path}."
+        )
+    if path.exists():
+        raise CheckpointError(f"{path}: is a device or a pipe, not a weights file.")
+    if len(path.parts) > 1 or path.suffix:
         near = [sibling.name for sibling in path.parent.iterdir()] if path.parent.is_dir() else []
         raise CheckpointError(f"{path}: there is no such weights file.{suggest_nearest(path.name, near)}")
     return None

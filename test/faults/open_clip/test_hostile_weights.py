@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+import open_clip
 from open_clip.checkpoint import read_checkpoint, read_state_dict, write_safetensors
 from open_clip.errors import CheckpointError
 
@@ -129,12 +130,25 @@ def test_a_file_cut_short_is_refused(tmp_path, torch_file, script_file, kind, sh
         (b"<!DOCTYPE html><html>", "web page"),
         (b"\x00" * 100, "no torch, safetensors or .npz file"),
         (b"PK\x03\x04" + b"\x00" * 100, "cut short or damaged"),
+        (b'{"error": "not found"}', "is text, not weights; it begins with"),
     ],
 )
-def test_a_file_that_is_something_else_is_named(tmp_path, content, said):
-    path = tmp_path / "weights.pt"
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors", ".npz"])
+def test_a_file_that_is_something_else_is_named_whatever_it_is_called(tmp_path, content, said, suffix):
+    path = tmp_path / f"weights{suffix}"
     path.write_bytes(content)
+    said = "its beginning is damaged" if (suffix, content[:1]) == (".safetensors", b"\x00") else said
     assert said in _refused(path)
+    with pytest.raises(CheckpointError) as caught:
+        open_clip.create_model("ViT-tiny-16-64", pretrained=path)
+    assert said in str(caught.value)
+
+
+def test_a_zip_file_of_other_things_is_no_weights_file(tmp_path):
+    path = tmp_path / "weights.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    assert "zip file with no weights" in _refused(path)
 
 
 def test_missing_files_and_folders_are_named(tmp_path):

@@ -55,7 +55,7 @@ def test_a_compiled_models_names_lose_their_prefix(tmp_path):
     [
         (["a", "list"], "holds a list"),
         ({"state_dict": {}}, "holds no weights"),
-        ({"epoch": 3}, r"entry 'epoch' is a int"),
+        ({"epoch": 3}, r"entry 'epoch' is no tensor but of type int"),
     ],
 )
 def test_a_file_of_something_else_is_refused_by_name(tmp_path, content, said):

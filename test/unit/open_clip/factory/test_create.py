@@ -113,6 +113,11 @@ def test_weights_that_are_not_there_are_an_error(pretrained, error):
         open_clip.create_model(NAME, pretrained=pretrained)
 
 
+def test_weights_that_are_no_name_are_refused():
+    with pytest.raises(ConfigError, match="pretrained is True; it can be a tag or the path"):
+        open_clip.create_model(NAME, pretrained=True)
+
+
 def test_random_weights_are_an_error_where_pretrained_ones_are_required():
     with pytest.raises(CheckpointError, match="required"):
         open_clip.create_model(NAME, require_pretrained=True)
