@@ -22,7 +22,8 @@ def answer(name, path, options):
     torch.manual_seed(31)
     size = model.visual.image_size
     image = torch.randn(2, 3, *(size if isinstance(size, tuple | list) else (size, size)))
-    text = torch.randint(1, model.text.vocab_size, (2, model.text.context_length))
+    tower = getattr(model, "text", model)
+    text = torch.randint(1, tower.vocab_size, (2, tower.context_length))
     with torch.no_grad():
         features = torch.cat([model.encode_image(image, normalize=True), model.encode_text(text, normalize=True)])
     return np.frombuffer(json.dumps(digests).encode(), np.uint8), features.numpy()
