@@ -29,7 +29,16 @@ def read_description() -> str:
     return readme.read_text(encoding="utf-8") if readme.is_file() else ""
 
 
-TEST = ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "tensorboard>=2.16", "ninja>=1.11", "setuptools>=77"]
+SHARDS = ["webdataset>=1.0,<2", "fsspec>=2024.2"]
+TEST = [
+    "pytest>=8",
+    "pytest-xdist>=3.6",
+    "hypothesis>=6.100",
+    "tensorboard>=2.16",
+    "ninja>=1.11",
+    "setuptools>=77",
+    *SHARDS,
+]
 LINT = [
     "ruff>=0.9",
     "mypy>=1.14",
@@ -42,6 +51,7 @@ EXTRAS = {
     "timm": ["timm>=1.0.17", "torchvision"],
     "hf": ["transformers>=4.48", "sentencepiece", "protobuf"],
     "lmdb": ["lmdb>=1.4"],
+    "shards": SHARDS,
     "npu": ["torch_npu>=2.6"],
     "logging": ["tensorboard>=2.16"],
     "test": TEST,

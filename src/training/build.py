@@ -20,6 +20,7 @@ from training.data import (
     PairTable,
     Quarantine,
     RgbFirst,
+    SyntheticTable,
     TrainLoader,
     make_eval_loader,
     make_train_loader,
@@ -174,7 +175,7 @@ def _tokenizer(params: RunParams) -> Callable[..., torch.Tensor]:
 
 def _read_table(path: str, role: str, data: DataParams) -> PairTable:
     kind = data.dataset_type
-    if kind == "auto":
+    if kind in ("auto", "synthetic"):
         kind = "folder" if Path(path).is_dir() else "csv"
     try:
         if kind == "folder":
@@ -183,6 +184,13 @@ def _read_table(path: str, role: str, data: DataParams) -> PairTable:
     except OpenClipError as error:
         error.add_note(f"(--{role}-data)")
         raise
+
+
+def _synthetic_table(num_samples: int, transform: Any) -> PairTable:
+    """Make as many pairs as asked, of the size that the transform makes; 224 where it does not say."""
+    size = getattr(next(iter(getattr(transform, "transforms", ())), None), "size", 224)
+    height, width = (size, size) if isinstance(size, int) else size
+    return SyntheticTable(num_samples, height, width)
 
 
 def _pixels(transform: Any) -> Any:
@@ -195,8 +203,12 @@ def _pixels(transform: Any) -> Any:
 
 def _open_dataset(params: RunParams, place: Place, transform: Any, role: str) -> tuple[PairDataset, Quarantine]:
     path = params.data.train_data if role == "train" else params.data.val_data
-    assert path is not None
-    table = _read_table(path, role, params.data)
+    if role == "train" and params.data.dataset_type == "synthetic":
+        assert params.shards.train_num_samples is not None
+        table = _synthetic_table(params.shards.train_num_samples, transform)
+    else:
+        assert path is not None
+        table = _read_table(path, role, params.data)
     budget = params.data.bad_sample_budget
     quarantine = Quarantine(place.folder.bad_samples, num_samples=table.num_rows_read, budget=budget)
     try:
@@ -219,7 +231,7 @@ def _open_dataset(params: RunParams, place: Place, transform: Any, role: str) ->
 
 
 def _build_train_data(params: RunParams, place: Place, transform: Any) -> tuple[TrainLoader | None, Quarantine | None]:
-    if not params.data.train_data:
+    if not params.data.train_data and params.data.dataset_type != "synthetic":
         return None, None
     dataset, quarantine = _open_dataset(params, place, transform, "train")
     loader = make_train_loader(dataset, seed=params.hardware.seed, **_loader_options(params, place))

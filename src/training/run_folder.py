@@ -97,7 +97,8 @@ def describe_run(folder: RunFolder, args: argparse.Namespace) -> None:
 
     An evaluation in the folder of a training run leaves that run's settings alone: they are what it goes on with.
     """
-    if folder.root is None or (not args.train_data and (folder.root / "config.yaml").exists()):
+    trains = args.train_data or args.dataset_type == "synthetic"
+    if folder.root is None or (not trains and (folder.root / "config.yaml").exists()):
         return
     lines = [f"{name}: {value}\n" for name, value in sorted(vars(args).items())]
     (folder.root / "params.txt").write_text("".join(lines), encoding="utf-8")

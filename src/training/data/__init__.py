@@ -6,34 +6,78 @@ It knows nothing of models, tasks or devices.
 from training.data.batch import Batch
 from training.data.classes import ClassNumbers, RgbFirst, read_class_folder
 from training.data.csv import read_csv_pairs
+from training.data.data_info import DataInfo
 from training.data.dataset import PairDataset
 from training.data.decode import DEFAULT_MAX_PIXELS, PictureError, open_image
 from training.data.folder import read_folder_pairs
 from training.data.loader import EvalLoader, TrainLoader, make_eval_loader, make_train_loader
 from training.data.order import epoch_order, rank_batch, rank_slice, sample_seed
+from training.data.pair_datasets import CsvDataset, SyntheticDataset, preprocess_txt
 from training.data.quarantine import Fault, Quarantine
+from training.data.shard_order import ResampledShards2, SharedEpoch, detshuffle2, pytorch_worker_seed
+from training.data.streaming import get_wds_dataset
+from training.data.synthetic import SyntheticTable
 from training.data.table import PairTable
+from training.data.tar_samples import (
+    base_plus_ext,
+    filter_no_caption_or_no_image,
+    group_by_keys_nothrow,
+    log_and_continue,
+    tarfile_to_samples_nothrow,
+)
+from training.data.upstream import (
+    count_samples,
+    get_csv_dataset,
+    get_data,
+    get_dataset_fn,
+    get_imagenet,
+    get_synthetic_dataset,
+)
+from training.data.urls import expand_urls, get_dataset_size
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
     "Batch",
     "ClassNumbers",
+    "CsvDataset",
+    "DataInfo",
     "EvalLoader",
     "Fault",
     "PairDataset",
     "PairTable",
     "PictureError",
     "Quarantine",
+    "ResampledShards2",
     "RgbFirst",
+    "SharedEpoch",
+    "SyntheticDataset",
+    "SyntheticTable",
     "TrainLoader",
+    "base_plus_ext",
+    "count_samples",
+    "detshuffle2",
     "epoch_order",
+    "expand_urls",
+    "filter_no_caption_or_no_image",
+    "get_csv_dataset",
+    "get_data",
+    "get_dataset_fn",
+    "get_dataset_size",
+    "get_imagenet",
+    "get_synthetic_dataset",
+    "get_wds_dataset",
+    "group_by_keys_nothrow",
+    "log_and_continue",
     "make_eval_loader",
     "make_train_loader",
     "open_image",
+    "preprocess_txt",
+    "pytorch_worker_seed",
     "rank_batch",
     "rank_slice",
     "read_class_folder",
     "read_csv_pairs",
     "read_folder_pairs",
     "sample_seed",
+    "tarfile_to_samples_nothrow",
 ]

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset, default_collate
 
 from open_clip.errors import DataError
 from training.data.batch import Batch
-from training.data.decode import DEFAULT_MAX_PIXELS, open_image
+from training.data.decode import DEFAULT_MAX_PIXELS
 from training.data.order import sample_seed
 from training.data.quarantine import Fault, printable
 from training.data.table import PairTable
@@ -119,7 +119,7 @@ class PairDataset(Dataset[Sample]):
     def _read(self, index: int, seed: int, faults: list[Fault]) -> Any:
         """Return the transformed picture of a row, or None after noting what is wrong with it."""
         try:
-            image = open_image(self.table.image_path(index), self.max_pixels)
+            image = self.table.open_image(index, self.max_pixels)
         except DataError as error:
             faults.append(self.table.fault(index, str(error)))
             return None

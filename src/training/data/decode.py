@@ -88,10 +88,19 @@ def open_image(path: str, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
 def _decode(file: BinaryIO, status: os.stat_result, max_pixels: int) -> Image.Image:
     if not stat.S_ISREG(status.st_mode):
         raise PictureError(f"not a picture file but {_kind(status.st_mode)}")
-    if status.st_size == 0:
+    return decode_picture(file, status.st_size, max_pixels)
+
+
+def decode_picture(file: BinaryIO, num_bytes: int, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
+    """Read the first frame of an open picture, whole or not at all.
+
+    Raises:
+        PictureError: it is not a picture, too large, torn or broken.
+    """
+    if num_bytes == 0:
         raise PictureError("picture file is empty")
-    if status.st_size > _MAX_FILE_BYTES:
-        raise PictureError(f"picture file of {status.st_size:,} bytes is over the limit of {_MAX_FILE_BYTES:,}")
+    if num_bytes > _MAX_FILE_BYTES:
+        raise PictureError(f"picture file of {num_bytes:,} bytes is over the limit of {_MAX_FILE_BYTES:,}")
     try:
         image = Image.open(file, formats=_FORMATS)
         num_pixels = image.width * image.height

@@ -1,7 +1,7 @@
 """Pairs of picture path and caption in a few flat arrays.
 
-Holds no pictures and no per-row Python objects: forked workers share the arrays without ever copying them. It reads no
-files; `csv.py` and `folder.py` fill it.
+Holds no pictures and no per-row Python objects: forked workers share the arrays without ever copying them. It reads
+single pictures when asked, and no lists of them; `csv.py` and `folder.py` fill it.
 """
 
 from array import array
@@ -10,7 +10,9 @@ from os.path import basename
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
+from training.data.decode import open_image
 from training.data.quarantine import Fault
 
 
@@ -77,6 +79,14 @@ class PairTable:
     def image_path(self, index: int) -> str:
         """Return the path of a row's picture."""
         return self._paths[int(self._image_ids[index])]
+
+    def open_image(self, index: int, max_pixels: int) -> Image.Image:
+        """Read a row's picture.
+
+        Raises:
+            PictureError: it cannot be used.
+        """
+        return open_image(self.image_path(index), max_pixels)
 
     def caption(self, index: int) -> str:
         """Return a row's caption as it was written."""

@@ -1,7 +1,7 @@
 """The trainer's flags: one dataclass a group, one place that collects them."""
 
 from training.params.cli import default_optimizer_settings, make_parser, parse_args
-from training.params.data import DataParams
+from training.params.data import DataParams, ShardParams
 from training.params.file import read_settings, write_settings
 from training.params.groups import RunParams
 from training.params.hardware import DistributedParams, HardwareParams
@@ -23,6 +23,7 @@ __all__ = [
     "ReportParams",
     "RunParams",
     "ScheduleParams",
+    "ShardParams",
     "check_rules",
     "default_optimizer_settings",
     "make_parser",

@@ -23,10 +23,6 @@ class FlagParser(argparse.ArgumentParser):
 # Flags of open_clip 3.3.0 that people's scripts hold and this trainer does not have yet.
 _NOT_THERE_YET = frozenset(
     (
-        "--train-num-samples",
-        "--val-num-samples",
-        "--train-data-upsampling-factors",
-        "--dataset-resampled",
         "--momentum",
         "--use-bn-sync",
         "--pretrained-image",

@@ -15,8 +15,9 @@ class DataParams:
     dataset_type: str = flag(
         "auto",
         "csv: a table of picture paths and captions; folder: a Flickr30k-form folder or pictures with NAME.txt files;"
-        " auto: by what --train-data is",
-        choices=("auto", "csv", "folder"),
+        " webdataset: tar shards; synthetic: --train-num-samples black pictures, to try a set-up out (--val-data is"
+        " then read as with auto); auto: by what --train-data is",
+        choices=("auto", "csv", "folder", "webdataset", "synthetic"),
     )
     csv_separator: str = flag("\t", "text between two columns of the table; `,` for a comma-separated file")
     csv_img_key: str = flag("filepath", "name of the column that holds picture paths")
@@ -40,4 +41,21 @@ class DataParams:
     )
     max_image_pixels: int = flag(
         25_000_000, "largest picture that is decoded, in pixels; larger ones count as unusable"
+    )
+
+
+@dataclass(frozen=True)
+class ShardParams:
+    """Shards and synthetic data."""
+
+    train_num_samples: int | None = flag(
+        None, "training pairs an epoch, of shards without a count beside them, or synthetic ones", type=int
+    )
+    val_num_samples: int | None = flag(None, "validation pairs, of shards without a count beside them", type=int)
+    dataset_resampled: bool = flag(False, "draw training shards with replacement, so that sources can have weights")
+    train_data_upsampling_factors: str | None = flag(
+        None, "how often the shards of each `::` source are drawn, such as 1::2; needs --dataset-resampled"
+    )
+    allow_pipe_urls: bool = flag(
+        False, "let a shard called `pipe:COMMAND` run its shell command; only for lists that you trust"
     )

@@ -4,7 +4,7 @@ import argparse
 from dataclasses import dataclass, fields
 from typing import Self
 
-from training.params.data import DataParams
+from training.params.data import DataParams, ShardParams
 from training.params.flags import read_group
 from training.params.hardware import DistributedParams, HardwareParams
 from training.params.model import ImageParams, LockParams, ModelParams
@@ -20,6 +20,7 @@ class RunParams:
     image: ImageParams
     lock: LockParams
     data: DataParams
+    shards: ShardParams
     optim: OptimParams
     schedule: ScheduleParams
     hardware: HardwareParams

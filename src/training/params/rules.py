@@ -15,10 +15,21 @@ def check_rules(args: Namespace) -> None:
     Raises:
         ConfigError: With the flags and what to change.
     """
-    if not any((args.train_data, args.val_data, args.imagenet_val, args.imagenet_v2)):
+    is_synthetic = args.dataset_type == "synthetic"
+    if not (is_synthetic or any((args.train_data, args.val_data, args.imagenet_val, args.imagenet_v2))):
         raise ConfigError(
             "there is nothing to do: give --train-data FILE to train, or --val-data FILE or --imagenet-val FOLDER to "
             "evaluate."
+        )
+    if is_synthetic and args.train_num_samples is None:
+        raise ConfigError("--dataset-type synthetic needs --train-num-samples N, the number of pairs of an epoch.")
+    is_shards = args.dataset_type == "auto" and any(
+        str(path).endswith(".tar") for path in (args.train_data, args.val_data)
+    )
+    if is_shards or args.dataset_type == "webdataset" or args.dataset_resampled or args.train_data_upsampling_factors:
+        raise ConfigError(
+            "the trainer does not read tar shards yet: give a table or a folder. Programs of your own read shards with "
+            "training.data.get_wds_dataset."
         )
     _check_ranges(args)
     if args.lr_scheduler == "const-cooldown" and args.epochs_cooldown is None:
@@ -46,6 +57,8 @@ def _check_ranges(args: Namespace) -> None:
         "gallery_size",
         "zeroshot_frequency",
     )
+    if args.train_num_samples is not None and args.train_num_samples < 1:
+        raise ConfigError(f"--train-num-samples is {args.train_num_samples}; it must be at least 1.")
     for names, least in ((at_least_one, 1), (at_least_zero, 0)):
         for name in names:
             if getattr(args, name) < least:
@@ -69,6 +82,10 @@ def _check_ranges(args: Namespace) -> None:
 
 def _flags_without_effect(args: Namespace) -> list[str]:
     messages = []
+    if args.dataset_type == "synthetic" and args.train_data:
+        messages.append("--train-data has no effect with --dataset-type synthetic.")
+    if args.dataset_type != "synthetic" and args.train_num_samples is not None:
+        messages.append(f"--train-num-samples has no effect with --dataset-type {args.dataset_type}.")
     if args.lock_image_unlocked_groups and not args.lock_image:
         messages.append("--lock-image-unlocked-groups has no effect without --lock-image.")
     if args.lock_text_unlocked_layers and not args.lock_text:

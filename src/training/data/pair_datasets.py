@@ -1,0 +1,155 @@
+"""Upstream's data sets of single pairs: items are (image, token ids), in the order of the file.
+
+The trainer reads the same sources with `dataset.py`, which replaces rows that cannot be used.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from open_clip import tokenize
+from open_clip.errors import cut_list
+from training.data.classes import read_class_folder
+from training.data.csv import read_csv_pairs
+from training.data.decode import open_image
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def preprocess_txt(text: str) -> Tensor:
+    """Turn a caption into token ids with the default tokenizer, int64 [L]."""
+    return tokenize([str(text)])[0]
+
+
+def first_row(tokenizer: Any, text: str) -> Any:
+    """Tokenize one caption; without a tokenizer, with the default one."""
+    return preprocess_txt(text) if tokenizer is None else tokenizer([text])[0]
+
+
+class CsvDataset(Dataset[tuple[Any, Any]]):
+    """Pairs of a separated text file.
+
+    Rows that cannot be used (no caption, no such picture) are left out with a warning when the file is read.
+
+    Args:
+        input_filename: the file, with a header.
+        transforms: from a picture to a tensor.
+        img_key: name of the column of picture paths.
+        caption_key: name of the column of captions.
+        sep: what stands between two columns.
+        tokenizer: from a list of captions to token ids.
+
+    Raises:
+        DataError: the file or a column is missing, or no row is usable.
+    """
+
+    def __init__(
+        self,
+        input_filename: str,
+        transforms: Callable[[Any], Any],
+        img_key: str,
+        caption_key: str,
+        sep: str = "\t",
+        tokenizer: Any = None,
+    ) -> None:
+        self.table = read_csv_pairs(input_filename, sep, img_key, caption_key)
+        if self.table.faults:
+            faults = self.table.faults
+            _LOGGER.warning("%d rows of %s are unusable: %s", len(faults), input_filename, cut_list(faults, 3))
+        self.transforms = transforms
+        self.tokenize = tokenizer
+
+    @property
+    def images(self) -> Sequence[str]:
+        """Paths of the pictures, row by row."""
+        return [self.table.image_path(index) for index in range(len(self))]
+
+    @property
+    def captions(self) -> Sequence[str]:
+        """Captions, row by row."""
+        return [self.table.caption(index) for index in range(len(self))]
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, idx: int) -> tuple[Any, Any]:
+        """Read a pair; a picture that cannot be read raises DataError."""
+        image = self.transforms(open_image(self.table.image_path(idx)))
+        return image, first_row(self.tokenize, self.table.caption(idx))
+
+
+class SyntheticDataset(Dataset[tuple[Any, Any]]):
+    """One black picture with one caption, again and again.
+
+    Args:
+        transform: from a picture to a tensor; without one, items hold the picture.
+        image_size: height and width of the picture, or its side.
+        caption: the caption.
+        dataset_size: number of items.
+        tokenizer: from a caption to token ids.
+    """
+
+    def __init__(
+        self,
+        transform: Callable[[Any], Any] | None = None,
+        image_size: int | tuple[int, int] = (224, 224),
+        caption: str = "Dummy caption",
+        dataset_size: int = 100,
+        tokenizer: Any = None,
+    ) -> None:
+        self.transform = transform
+        self.image_size = image_size
+        self.caption = caption
+        self.image = Image.new("RGB", _width_and_height(image_size))
+        self.dataset_size = dataset_size
+        self.tokenizer = tokenizer
+
+    def preprocess_txt(self, text: str) -> Any:
+        """Turn a caption into token ids."""
+        return preprocess_txt(text) if self.tokenizer is None else self.tokenizer(text)[0]
+
+    def __len__(self) -> int:
+        return self.dataset_size
+
+    def __getitem__(self, idx: int) -> tuple[Any, Any]:
+        """Give the pair."""
+        image = self.image if self.transform is None else self.transform(self.image)
+        return image, self.preprocess_txt(self.caption)
+
+
+class ClassFolderDataset(Dataset[tuple[Any, int]]):
+    """Pictures of a folder of class folders with the number of their class.
+
+    Args:
+        root: the folder.
+        transform: from an RGB picture to a tensor.
+        by_number: class folders are called 0, 1, 2, ... as ImageNet-V2's are.
+
+    Attributes:
+        classes: names of the class folders in their order.
+        targets: the class of each picture.
+    """
+
+    def __init__(self, root: str, transform: Callable[[Any], Any], by_number: bool = False) -> None:
+        self.table, self.classes = read_class_folder(root, by_number)
+        self.transform = transform
+        numbers = {name: number for number, name in enumerate(self.classes)}
+        self.targets = [numbers[self.table.caption(index)] for index in range(len(self.table))]
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, idx: int) -> tuple[Any, int]:
+        """Read a picture; one that cannot be read raises DataError."""
+        return self.transform(open_image(self.table.image_path(idx)).convert("RGB")), self.targets[idx]
+
+
+def _width_and_height(image_size: int | tuple[int, int]) -> tuple[int, int]:
+    if isinstance(image_size, int):
+        return image_size, image_size
+    height, width = image_size
+    return width, height

@@ -1,0 +1,199 @@
+"""Upstream's streaming data set over the webdataset library: (images, texts) batches in upstream's order.
+
+The trainer's own loaders are not built on it: an order that a restart can enter anywhere needs an index of members.
+"""
+
+import io
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final
+
+from open_clip.errors import ConfigError, DataError
+from training.data.data_info import DataInfo
+from training.data.decode import DEFAULT_MAX_PIXELS, decode_picture
+from training.data.optional import import_webdataset
+from training.data.shard_files import refuse_pipes
+from training.data.shard_order import ResampledShards2, SampleShuffle, SharedEpoch, detshuffle2
+from training.data.tar_samples import (
+    IMAGE_SUFFIXES,
+    TEXT_SUFFIX,
+    RawSample,
+    TarSamples,
+    base_plus_ext,
+    filter_no_caption_or_no_image,
+    log_and_continue,
+)
+from training.data.urls import expand_urls, get_dataset_size, require_shards
+
+_SHARD_SHUFFLE_SIZE: Final = 2000
+_SHARD_SHUFFLE_INITIAL: Final = 500
+_SAMPLE_SHUFFLE_SIZE: Final = 5000
+_SAMPLE_SHUFFLE_INITIAL: Final = 1000
+_MAX_BARREN_SHARDS: Final = 100
+_MAX_BAD_IN_A_ROW: Final = 1000
+
+
+def get_wds_dataset(
+    args: Any,
+    preprocess_img: Callable[[Any], Any],
+    is_train: bool,
+    epoch: int = 0,
+    floor: bool = False,
+    tokenizer: Any = None,
+) -> DataInfo:
+    """Make the streaming loader of the shards that ``args`` names.
+
+    Args:
+        args: train_data, val_data, train_num_samples, val_num_samples, dataset_resampled,
+            train_data_upsampling_factors, seed, batch_size, workers, world_size as `training.params.parse_args` gives
+            them (world_size is 1 when it is not set).
+        preprocess_img: from a picture to a tensor.
+        is_train: shuffle, and give only full batches.
+        epoch: the epoch to begin with.
+        floor: leave samples beyond the last full global batch out instead of repeating some.
+        tokenizer: from a caption to token ids, [1, L].
+
+    Returns:
+        Batches ``(images, texts)``; ``dataloader`` has ``num_batches`` and ``num_samples``.
+
+    Raises:
+        ConfigError: the flags contradict each other.
+        DataError: a shard is missing, the number of training samples is not known, or there are too few shards.
+        MissingDependency: webdataset is not installed.
+
+    Source: get_wds_dataset of open_clip_torch 3.3.0.
+    """
+    wds = import_webdataset()
+    source = args.train_data if is_train else args.val_data
+    if not source:
+        raise ConfigError(f"get_wds_dataset needs shards: --{'train' if is_train else 'val'}-data.")
+    resampled = is_train and bool(getattr(args, "dataset_resampled", False))
+    factors = getattr(args, "train_data_upsampling_factors", None) if is_train else None
+    if factors is not None and not resampled:
+        raise ConfigError("--train-data-upsampling-factors needs --dataset-resampled: only drawn shards have weights.")
+    urls, weights = expand_urls(source, factors)
+    allow_pipe = bool(getattr(args, "allow_pipe_urls", False))
+    refuse_pipes(urls, allow_pipe)
+    require_shards(urls)
+    world_size = int(getattr(args, "world_size", 1))
+    if is_train and not resampled and len(urls) < args.workers * world_size:
+        raise DataError(
+            f"{len(urls)} shards cannot be shared by {world_size} ranks with {args.workers} workers each: give every "
+            "worker a shard (fewer --workers), or draw shards with --dataset-resampled."
+        )
+    num_samples = _count_samples(args, urls, is_train)
+    shared_epoch = SharedEpoch(epoch=epoch)
+    order = _shard_order(wds, urls, weights, resampled, is_train, args.seed, shared_epoch)
+    decode = _Decode(preprocess_img, tokenizer, getattr(args, "max_image_pixels", DEFAULT_MAX_PIXELS))
+    batch = wds.batched(args.batch_size, partial=not is_train)
+    if is_train:
+        read = TarSamples(log_and_continue, _is_wanted, allow_pipe, min(_MAX_BARREN_SHARDS, max(3, len(urls))))
+        shuffle = SampleShuffle(_SAMPLE_SHUFFLE_SIZE, _SAMPLE_SHUFFLE_INITIAL, args.seed, shared_epoch)
+        dataset = wds.DataPipeline(*order, read, shuffle, decode, batch, _no_empty_pass)
+    else:
+        dataset = wds.DataPipeline(*order, TarSamples(log_and_continue, _is_wanted, allow_pipe), decode, batch)
+    num_batches = math.ceil(num_samples / args.batch_size)
+    if is_train:
+        per_worker = _batches_of_worker(num_samples, args.batch_size * world_size, args.workers, floor)
+        num_batches = per_worker * max(1, args.workers)
+        num_samples = num_batches * args.batch_size * world_size
+        dataset = dataset.with_epoch(per_worker)
+    loader = wds.WebLoader(
+        dataset, batch_size=None, shuffle=False, num_workers=args.workers, persistent_workers=args.workers > 0
+    )
+    loader.num_batches = num_batches
+    loader.num_samples = num_samples
+    return DataInfo(dataloader=loader, shared_epoch=shared_epoch)
+
+
+def _shard_order(
+    wds: Any,
+    urls: list[str],
+    weights: Sequence[float] | None,
+    resampled: bool,
+    is_train: bool,
+    seed: int,
+    epoch: SharedEpoch,
+) -> list[Any]:
+    """Give the stages that say which worker of which rank reads which shard when."""
+    if resampled:
+        return [ResampledShards2(urls, weights=weights, deterministic=True, epoch=epoch)]
+    if not is_train:
+        return [wds.SimpleShardList(urls), wds.split_by_worker]
+    shuffle = detshuffle2(_SHARD_SHUFFLE_SIZE, _SHARD_SHUFFLE_INITIAL, seed=seed, epoch=epoch)
+    return [wds.SimpleShardList(urls), shuffle, wds.split_by_node, wds.split_by_worker]
+
+
+def _count_samples(args: Any, urls: list[str], is_train: bool) -> int:
+    if not is_train:
+        return int(getattr(args, "val_num_samples", None) or 0)
+    num_samples = args.train_num_samples
+    if num_samples is None:
+        num_samples = get_dataset_size(urls)[0]
+    if not num_samples:
+        raise DataError(
+            "the number of training samples is not known: give --train-num-samples, or write sizes.json or __len__ "
+            "beside the shards."
+        )
+    return int(num_samples)
+
+
+def _batches_of_worker(num_samples: int, global_batch: int, workers: int, floor: bool) -> int:
+    """Share an epoch's batches out: every worker of every rank gives the same number."""
+    round_off = math.floor if floor else math.ceil
+    per_worker = round_off(round_off(num_samples / global_batch) / max(1, workers))
+    if per_worker < 1:
+        raise DataError(
+            f"{num_samples} samples do not fill one batch of {global_batch} for each of {max(1, workers)} workers."
+        )
+    return per_worker
+
+
+def _is_wanted(name: str) -> bool:
+    suffix = (base_plus_ext(name)[1] or "").lower()
+    return suffix == TEXT_SUFFIX or suffix in IMAGE_SUFFIXES
+
+
+def _no_empty_pass(batches: Iterable[Any]) -> Iterator[Any]:
+    """Pass batches on; a pass without any would end the epoch early on this rank, while the others wait for it."""
+    is_empty = True
+    for batch in batches:
+        is_empty = False
+        yield batch
+    if is_empty:
+        raise DataError(
+            "the shards of one worker do not hold enough usable samples for one batch. The warnings before this say "
+            "what is wrong with them; fewer --workers or a smaller --batch-size also help."
+        )
+
+
+class _Decode:
+    """A stage from raw samples to (image, text); a sample that cannot be used is logged and left out."""
+
+    def __init__(self, transform: Callable[[Any], Any], tokenizer: Any, max_pixels: int) -> None:
+        self.transform = transform
+        self.tokenizer = tokenizer
+        self.max_pixels = max_pixels
+
+    def __call__(self, samples: Iterable[RawSample]) -> Iterator[tuple[Any, Any]]:
+        num_bad = 0
+        for sample in samples:
+            if not filter_no_caption_or_no_image(sample):
+                continue
+            try:
+                decoded = self._decode(sample)
+            # Whatever a picture, a transform or a tokenizer raises is one sample less, as it is upstream.
+            except Exception as error:
+                problem = DataError(f"{sample['__url__']}: {sample['__key__']}: {error} ({type(error).__name__})")
+                num_bad += 1
+                if num_bad >= _MAX_BAD_IN_A_ROW:
+                    raise DataError(f"{num_bad} samples in a row cannot be used, the last: {problem}") from error
+                log_and_continue(problem)
+                continue
+            num_bad = 0
+            yield decoded
+
+    def _decode(self, sample: RawSample) -> tuple[Any, Any]:
+        data = next(sample[suffix] for suffix in IMAGE_SUFFIXES if suffix in sample)
+        picture = decode_picture(io.BytesIO(data), len(data), self.max_pixels).convert("RGB")
+        return self.transform(picture), self.tokenizer(sample[TEXT_SUFFIX].decode("utf-8"))[0]

@@ -1,0 +1,171 @@
+"""Lists of shards from what people write: brace ranges, several sources, weights, counts beside the shards.
+
+It opens no shard and needs no other package.
+"""
+
+import ast
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from open_clip.errors import ConfigError, DataError, cut_list
+from training.data.braces import expand_braces
+
+_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_VARIABLE: Final = re.compile(r"\$\{(\w+)\}")
+
+
+def expand_urls(
+    urls: str | Iterable[str], weights: str | Sequence[float] | None = None
+) -> tuple[list[str], Sequence[float] | None]:
+    """Spell out a list of shards.
+
+    Args:
+        urls: sources joined with ``::``, each with brace ranges such as ``{00000..00499}``; or the names themselves,
+            which pass through. ``${NAME}`` stands for the environment variable WDS_NAME.
+        weights: one factor a source, joined with ``::``; each shard of a source gets it. With a list of names, one a
+            name.
+
+    Returns:
+        The names and, when weights were given, the weight of each.
+
+    Raises:
+        ConfigError: the weights do not fit the sources or are no numbers, or the braces stand for too many names.
+
+    Source: expand_urls of open_clip_torch 3.3.0.
+    """
+    if not isinstance(urls, str):
+        names = list(urls)
+        if weights is None or not isinstance(weights, str):
+            return names, weights
+        return names, _read_weights(weights, len(names))
+    sources = urls.split("::")
+    expanded = [list(expand_braces(_fill_in_variables(source))) for source in sources]
+    names = [name for source in expanded for name in source]
+    if weights is None:
+        return names, None
+    factors = _read_weights(weights, len(sources))
+    return names, [factor for factor, source in zip(factors, expanded, strict=True) for _ in source]
+
+
+def get_dataset_size(shards: str | Iterable[str]) -> tuple[int | None, int]:
+    """Look up how many samples a list of shards holds.
+
+    The counts stand in ``sizes.json`` (file name -> samples) in the folder of a shard, or in that of the first shard;
+    else a file ``__len__`` there holds the sum.
+
+    Returns:
+        Samples, None when no such file is there; and the number of shards.
+
+    Raises:
+        DataError: such a file is not of this form, or ``sizes.json`` misses a shard.
+
+    Source: get_dataset_size of open_clip_torch 3.3.0, which reads these files only beside the first shard.
+    """
+    names = expand_urls(shards)[0]
+    if not names:
+        raise ConfigError("the list of shards is empty.")
+    folders = list(dict.fromkeys(os.path.dirname(name) for name in names))
+    sizes = {folder: _read_sizes(folder) for folder in folders}
+    first = sizes[folders[0]]
+    if first is not None:
+        return sum(_size_of(name, sizes[os.path.dirname(name)] or first, folders[0]) for name in names), len(names)
+    lengths = [_read_length(folder) for folder in folders]
+    if lengths[0] is None:
+        return None, len(names)
+    return sum(length for length in lengths if length is not None), len(names)
+
+
+def local_path(url: str) -> str | None:
+    """Return the path of a shard on this machine; None when its address names another way of access."""
+    if not _SCHEME.match(url):
+        return url
+    return unquote(urlsplit(url).path) if url.lower().startswith("file:") else None
+
+
+def require_shards(names: Sequence[str]) -> None:
+    """Check that every shard that is said to lie on this machine does.
+
+    Raises:
+        DataError: names the missing ones.
+    """
+    if not names:
+        raise DataError("the list of shards is empty.")
+    # One listing a folder: forty thousand single questions to a network file system take minutes.
+    listed: dict[str, frozenset[str]] = {}
+    missing = []
+    for name in names:
+        path = local_path(name)
+        if path is None:
+            continue
+        folder, base = os.path.split(path)
+        if folder not in listed:
+            listed[folder] = _list_folder(folder or ".")
+        if base not in listed[folder]:
+            missing.append(name)
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(names)} shards are not there: {cut_list(missing)}. "
+            "Check the pattern and that the folder is mounted."
+        )
+
+
+def _list_folder(folder: str) -> frozenset[str]:
+    try:
+        return frozenset(os.listdir(folder))
+    except OSError:
+        return frozenset()
+
+
+def _fill_in_variables(text: str) -> str:
+    """Replace ``${NAME}`` by WDS_NAME of the environment, as the webdataset library does; unknown names stay."""
+    return _VARIABLE.sub(lambda found: os.environ.get(f"WDS_{found[1]}", found[0]), text)
+
+
+def _read_weights(weights: str | Sequence[float], count: int) -> list[float]:
+    words = weights.split("::") if isinstance(weights, str) else list(weights)
+    try:
+        factors = [float(word) for word in words]
+    except ValueError:
+        factors = []
+    if len(factors) != count or not all(0 <= factor < float("inf") for factor in factors) or not any(factors):
+        raise ConfigError(
+            f"--train-data-upsampling-factors {weights}: give one number for each of the {count} sources, joined with "
+            "`::`, none below 0 and not all 0."
+        )
+    return factors
+
+
+def _read_sizes(folder: str) -> dict[str, int] | None:
+    path = os.path.join(folder, "sizes.json")
+    if not os.path.exists(path):
+        return None
+    try:
+        with open(path, encoding="utf-8") as file:
+            return {str(name): int(size) for name, size in json.load(file).items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} cannot be read as shard name -> number of samples: {error}") from None
+
+
+def _size_of(name: str, sizes: dict[str, int], first_folder: str) -> int:
+    size = sizes.get(os.path.basename(name))
+    if size is None:
+        raise DataError(
+            f"sizes.json has no entry for {os.path.basename(name)} (looked beside it and in {first_folder or '.'}). "
+            "Write it anew or give --train-num-samples."
+        )
+    return size
+
+
+def _read_length(folder: str) -> int | None:
+    path = os.path.join(folder, "__len__")
+    if not os.path.exists(path):
+        return None
+    try:
+        with open(path, encoding="utf-8") as file:
+            return int(ast.literal_eval(file.read(100).strip()))
+    except (OSError, ValueError, TypeError, SyntaxError) as error:
+        raise DataError(f"{path} does not hold a number of samples: {error}") from None
