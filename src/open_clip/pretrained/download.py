@@ -26,6 +26,8 @@ _TIMEOUT_S = 60.0
 _NUM_TRIES = 4
 _PAUSE_S = 0.5
 _NOT_SATISFIABLE = 416
+# Request Timeout and Too Many Requests: asking again later may help, as it may after any 5xx.
+_PASSING_STATUSES = (408, 429)
 
 
 class _Interrupted(Exception):
@@ -50,12 +52,16 @@ def download_pretrained_from_url(url: str, cache_dir: str | None = None) -> str:
         raise CheckpointError(f"{url}: ends in no file name; give the address of one file.")
     target, expected = folder / name, _expected_hash(url)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with _only_one(folder / f".{name}.lock"):
-            if not _is_usable(target, expected):
-                _fetch(url, target, expected)
+        # Without the lock first: a file has its name only when it is whole, and a shared cache may be read-only.
+        if not _is_usable(target, expected):
+            folder.mkdir(parents=True, exist_ok=True)
+            with _only_one(folder / f".{name}.lock"):
+                if not (target.exists() and _hash_of(target).startswith(expected)):
+                    _fetch(url, target, expected)
     except OSError as error:
-        raise CheckpointError(f"{url}: cannot be kept in {folder} ({error}). Choose another cache_dir.") from error
+        raise CheckpointError(
+            f"{url}: cannot be kept in {folder} ({error.strerror or error}). Free space or choose another cache_dir."
+        ) from error
     return str(target)
 
 
@@ -100,10 +106,18 @@ def _fetch(url: str, target: Path, expected: str) -> None:
         # Nothing could tell a mixture of two versions of the file from the file.
         part.unlink(missing_ok=True)
     resumed = part.exists() and part.stat().st_size > 0
-    _download(url, part)
-    if resumed and not _hash_of(part).startswith(expected):
-        part.unlink()
-        _download(url, part)
+    try:
+        if not resumed:
+            _download(url, part, bool(expected))
+        elif not _hash_of(part).startswith(expected):
+            _download(url, part, is_verified=True)
+            if not _hash_of(part).startswith(expected):
+                part.unlink()
+                _download(url, part, is_verified=True)
+    except OSError:
+        # Most likely the disk is full: it is not left so.
+        part.unlink(missing_ok=True)
+        raise
     _check(url, part, expected)
     os.replace(part, target)
 
@@ -116,28 +130,40 @@ def _check(url: str, part: Path, expected: str) -> None:
         reason = f"its SHA-256 checksum does not not match: it is {found}, its address promises {expected}"
     elif part.stat().st_size == 0:
         reason = "it is empty"
-    elif not expected and part.read_bytes()[:64].lstrip().startswith(b"<"):
+    elif not expected and _begins_as_page(part):
         reason = "it is a web page, not weights"
     if reason:
         part.unlink()
         raise CheckpointError(f"{url}: was downloaded and thrown away: {reason}. Try again later or fetch it by hand.")
 
 
-def _download(url: str, part: Path) -> None:
-    """Fetch a URL into ``part``, going on where it ends, however often the connection breaks within reason."""
-    validator = ""
+def _begins_as_page(part: Path) -> bool:
+    with part.open("rb") as file:
+        return file.read(64).lstrip().startswith(b"<")
+
+
+def _download(url: str, part: Path, is_verified: bool) -> None:
+    """Fetch a URL into ``part``, going on where it ends, however often the connection breaks within reason.
+
+    What no hash will verify goes on only where the server can tell that the file is still the same.
+    """
+    validator = reason = ""
     for attempt in range(1, _NUM_TRIES + 1):
+        start = part.stat().st_size if part.exists() and (is_verified or validator) else 0
         try:
-            with _open(url, part.stat().st_size if part.exists() else 0, validator) as response:
-                validator = response.headers.get("ETag") or ""
+            with _open(url, start, validator) as response:
+                tag = response.headers.get("ETag") or ""
+                validator = "" if tag.startswith("W/") else tag
                 _receive(response, part)
             return
         except HTTPError as error:
             if error.code == _NOT_SATISFIABLE and part.exists():
-                # What is there is as long as the file or longer: it is whole, or of no use.
+                # What is there is as long as the file or longer: it is whole, or of no use. A hash tells which.
+                if is_verified:
+                    return
                 part.unlink()
-                reason = str(error)
-            elif error.code < 500:
+                reason = reason or str(error)
+            elif error.code < 500 and error.code not in _PASSING_STATUSES:
                 raise CheckpointError(f"{url}: the server answered {error.code} ({error.reason}).") from error
             else:
                 reason = f"the server answered {error.code} ({error.reason})"
@@ -158,7 +184,7 @@ def _open(url: str, start: int, validator: str) -> Any:
     headers = {"User-Agent": "open_clip"}
     if start:
         headers["Range"] = f"bytes={start}-"
-        if validator and not validator.startswith("W/"):
+        if validator:
             headers["If-Range"] = validator
     return pretrained.urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_S)
 
@@ -166,8 +192,12 @@ def _open(url: str, start: int, validator: str) -> Any:
 def _receive(response: Any, part: Path) -> None:
     """Append an answer to ``part``, or replace it when the server sends the whole file."""
     is_rest = response.status == http.HTTPStatus.PARTIAL_CONTENT
-    length = response.headers.get("Content-Length")
-    missing = int(length) if length else None
+    begins = f"bytes {part.stat().st_size if part.exists() else 0}-"
+    if is_rest and not (response.headers.get("Content-Range") or begins).startswith(begins):
+        part.unlink(missing_ok=True)
+        raise _Interrupted("the server sent another part of the file than the one asked for")
+    length = response.headers.get("Content-Length") or ""
+    missing = int(length) if length.isdigit() else None
     with part.open("ab" if is_rest else "wb") as file:
         while block := response.read(_BLOCK_BYTES):
             file.write(block)

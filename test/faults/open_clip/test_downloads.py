@@ -99,8 +99,96 @@ def test_nobody_listening_is_said_with_what_to_do(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(CheckpointError, match="Choose another cache_dir"):
+    with pytest.raises(CheckpointError, match="choose another cache_dir"):
         download_pretrained_from_url("http://127.0.0.1:9/weights.pt", str(tmp_path / "file" / "cache"))
+
+
+def test_a_server_that_sends_another_part_is_asked_for_the_whole_again(tmp_path):
+    with serve_files(files={NAMELESS: CONTENT}, cut_after=[1000], misplaced=7) as server:
+        path = download_pretrained_from_url(server.url + NAMELESS, str(tmp_path))
+        assert server.ranges == ["", "bytes=1000-", ""]
+    assert Path(path).read_bytes() == CONTENT
+
+
+def test_a_length_that_is_promised_and_not_kept_is_said_unless_a_hash_knows_better(tmp_path):
+    with serve_files(files={NAMED: CONTENT, NAMELESS: CONTENT}, promised=100) as server:
+        assert Path(download_pretrained_from_url(server.url + NAMED, str(tmp_path))).read_bytes() == CONTENT
+        with pytest.raises(CheckpointError, match="cut 100 bytes before the end"):
+            download_pretrained_from_url(server.url + NAMELESS, str(tmp_path))
+    assert not (tmp_path / Path(NAMELESS).name).exists()
+
+
+def test_a_file_that_nothing_identifies_is_never_pieced_together(tmp_path):
+    with serve_files(files={NAMELESS: CONTENT}, cut_after=[1000], tagged=False) as server:
+        path = download_pretrained_from_url(server.url + NAMELESS, str(tmp_path))
+        assert server.ranges == ["", ""]
+    assert Path(path).read_bytes() == CONTENT
+
+
+def test_a_whole_file_that_a_kill_left_without_its_name_is_not_fetched_again(tmp_path):
+    with serve_files(files={NAMED: CONTENT}, cut_after=[1000] * 4) as server:
+        with pytest.raises(CheckpointError):
+            download_pretrained_from_url(server.url + NAMED, str(tmp_path))
+        next(tmp_path.glob(".*.part")).write_bytes(CONTENT)
+        num_asked = len(server.ranges)
+        download_pretrained_from_url(server.url + NAMED, str(tmp_path))
+        assert len(server.ranges) == num_asked
+    assert left_in(tmp_path) == [Path(NAMED).name]
+
+
+def test_a_part_longer_than_the_file_is_thrown_away(tmp_path):
+    with serve_files(files={NAMED: CONTENT}, cut_after=[1000] * 4) as server:
+        with pytest.raises(CheckpointError):
+            download_pretrained_from_url(server.url + NAMED, str(tmp_path))
+        next(tmp_path.glob(".*.part")).write_bytes(CONTENT + b"more")
+        path = download_pretrained_from_url(server.url + NAMED, str(tmp_path))
+    assert Path(path).read_bytes() == CONTENT
+
+
+def test_redirects_are_followed_and_go_on_where_a_download_was_cut(tmp_path):
+    files, redirects = (
+        {"/store/1": CONTENT},
+        {NAMED: "/store/1", "/loop.pt": "/loop.pt", "/local.pt": "file:///etc/hosts"},
+    )
+    with serve_files(files=files, redirects=redirects, cut_after=[1000]) as server:
+        path = download_pretrained_from_url(server.url + NAMED, str(tmp_path))
+        assert server.ranges == ["", "", "bytes=1000-", "bytes=1000-"]
+        for name in ("/loop.pt", "/local.pt"):
+            with pytest.raises(CheckpointError, match="answered 302"):
+                download_pretrained_from_url(server.url + name, str(tmp_path))
+    assert Path(path).read_bytes() == CONTENT
+    assert left_in(tmp_path) == [Path(NAMED).name]
+
+
+def test_too_many_requests_is_no_reason_to_give_up(tmp_path):
+    with serve_files(files={NAMED: CONTENT}, statuses=[429, 408]) as server:
+        assert download_pretrained_from_url(server.url + NAMED, str(tmp_path))
+
+
+def test_a_shared_cache_that_cannot_be_written_is_read(tmp_path):
+    (tmp_path / Path(NAMED).name).write_bytes(CONTENT)
+    # Taking the lock would fail, as it does on a read-only disk.
+    (tmp_path / f".{Path(NAMED).name}.lock").mkdir()
+    assert download_pretrained_from_url(f"http://127.0.0.1:9{NAMED}", str(tmp_path))
+    (tmp_path / Path(NAMED).name).write_bytes(b"damaged")
+    with pytest.raises(CheckpointError, match="choose another cache_dir"):
+        download_pretrained_from_url(f"http://127.0.0.1:9{NAMED}", str(tmp_path))
+
+
+def test_a_full_disk_is_named_and_not_left_full(tmp_path):
+    script = (
+        "import resource, signal, sys, open_clip; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000));"
+        "open_clip.download_pretrained_from_url(*sys.argv[1:])"
+    )
+    source = str(Path(download.__file__).resolve().parents[2])
+    with serve_files(files={NAMED: CONTENT}) as server:
+        command = [sys.executable, "-c", script, server.url + NAMED, str(tmp_path)]
+        environment = {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert "File too large" in done.stderr
+    assert "Free space or choose another cache_dir" in done.stderr
+    assert left_in(tmp_path) == []
 
 
 def test_processes_that_ask_together_download_once(tmp_path):
