@@ -15,6 +15,7 @@ from training.data.order import epoch_order, rank_batch, rank_slice, sample_seed
 from training.data.pair_datasets import CsvDataset, SyntheticDataset, preprocess_txt
 from training.data.quarantine import Fault, Quarantine
 from training.data.shard_order import ResampledShards2, SharedEpoch, detshuffle2, pytorch_worker_seed
+from training.data.source import PairSource
 from training.data.streaming import get_wds_dataset
 from training.data.synthetic import SyntheticTable
 from training.data.table import PairTable
@@ -44,6 +45,7 @@ __all__ = [
     "EvalLoader",
     "Fault",
     "PairDataset",
+    "PairSource",
     "PairTable",
     "PictureError",
     "Quarantine",

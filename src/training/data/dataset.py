@@ -19,7 +19,7 @@ from training.data.batch import Batch
 from training.data.decode import DEFAULT_MAX_PIXELS
 from training.data.order import sample_seed
 from training.data.quarantine import Fault, printable
-from training.data.table import PairTable
+from training.data.source import PairSource
 
 _MAX_BAD_IN_A_ROW: Final = 100
 
@@ -29,9 +29,10 @@ Tokenizer = Callable[[list[str]], Tensor]
 
 
 class Sample(NamedTuple):
-    """One pair on its way into a batch; ``image`` is None where the picture cannot be used."""
+    """One pair on its way into a batch; ``image`` is None where the row cannot be used."""
 
     image: Any
+    caption: str
     position: int
     seed: int
     faults: tuple[Fault, ...]
@@ -44,23 +45,23 @@ class Starved(NamedTuple):
 
 
 class PairDataset(Dataset[Sample]):
-    """The pairs of a table as tensors.
+    """The pairs of a source as tensors.
 
     Randomness of a sample depends on (seed, epoch, index) alone: no rank, worker count or restart changes it.
 
     Args:
-        table: picture paths and captions.
+        table: where pictures and captions come from.
         transform: from a picture to a tensor; called with ``generator=`` when it takes one, otherwise with the global
             CPU generators seeded for this sample and put back afterwards.
         tokenizer: from a list of captions to token ids, int64 [B, L].
         seed: seed of the run.
-        is_train: replace a picture that cannot be read by the next sound one; otherwise the row is left out.
+        is_train: replace a row that cannot be used by the next sound one; otherwise it is left out.
         max_pixels: limit on width x height of a picture.
     """
 
     def __init__(
         self,
-        table: PairTable,
+        table: PairSource,
         transform: Transform,
         tokenizer: Tokenizer,
         seed: int = 0,
@@ -88,13 +89,13 @@ class PairDataset(Dataset[Sample]):
             candidate = (index + step) % len(self.table)
             if self.table.image_id(candidate) in bad_images:
                 continue
-            image = self._read(candidate, seed, faults)
+            image, caption = self._read(candidate, seed, faults)
             if image is not None or not self.is_train:
-                return Sample(image, candidate, seed, tuple(faults))
+                return Sample(image, caption, candidate, seed, tuple(faults))
             bad_images.add(self.table.image_id(candidate))
             if len(bad_images) == _MAX_BAD_IN_A_ROW:
                 break
-        return Sample(None, index, seed, tuple(faults))
+        return Sample(None, "", index, seed, tuple(faults))
 
     def collate(self, samples: Sequence[Sample]) -> Batch | Starved:
         """Put samples into a batch, in their order; in evaluation without the rows that could not be read."""
@@ -116,26 +117,27 @@ class PairDataset(Dataset[Sample]):
             indices=torch.tensor([sample.position for sample in sound]),
         )
 
-    def _read(self, index: int, seed: int, faults: list[Fault]) -> Any:
-        """Return the transformed picture of a row, or None after noting what is wrong with it."""
+    def _read(self, index: int, seed: int, faults: list[Fault]) -> tuple[Any, str]:
+        """Return a row's transformed picture and its caption; None for the picture after noting what is wrong."""
         try:
+            caption = self.table.caption(index, seed)
             image = self.table.open_image(index, self.max_pixels)
         except DataError as error:
             faults.append(self.table.fault(index, str(error)))
-            return None
+            return None, ""
         try:
             if self._takes_generator:
-                return self.transform(image, generator=torch.Generator().manual_seed(seed))
+                return self.transform(image, generator=torch.Generator().manual_seed(seed)), caption
             with _seeded(seed):
-                return self.transform(image)
+                return self.transform(image), caption
         # A picture that the transform cannot take is one bad row; a transform that takes none starves the batch.
         except Exception as error:
             reason = " ".join(str(error).split())[:200]
             faults.append(self.table.fault(index, printable(f"transform failed: {reason} ({type(error).__name__})")))
-            return None
+            return None, ""
 
     def _tokenize(self, samples: Sequence[Sample]) -> Tensor:
-        captions = [self.table.caption(sample.position) for sample in samples]
+        captions = [sample.caption for sample in samples]
         if getattr(self.tokenizer, "reduction_fn", None) is None:
             return self.tokenizer(captions)
         # Tokenizers that drop tokens at random draw from the global generators: one seed a caption, as for crops.
@@ -184,8 +186,8 @@ def _text_lengths(texts: Tensor, tokenizer: object) -> Tensor | None:
 def _starved_message(sample: Sample) -> str:
     examples = "\n  ".join(str(fault) for fault in sample.faults[:3])
     count = len(sample.faults)
-    which = "1 picture" if count == 1 else f"{count} pictures one after the other"
+    which = "1 row" if count == 1 else f"{count} rows one after the other"
     return (
         f"{which} cannot be used, so no sound row is left to take {'its' if count == 1 else 'their'} "
-        f"place. The first:\n  {examples}\nCheck that the picture folder is complete and still mounted."
+        f"place. The first:\n  {examples}\nCheck that the data is complete and still mounted."
     )

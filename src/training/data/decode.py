@@ -16,7 +16,7 @@ PICTURE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", "
 DEFAULT_MAX_PIXELS: Final = 25_000_000
 # Formats outside this list include some that start other programs (EPS) or read other files.
 _FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-_MAX_FILE_BYTES: Final = 256 * 1024 * 1024
+MAX_FILE_BYTES: Final = 256 * 1024 * 1024
 
 
 class PictureError(DataError):
@@ -99,8 +99,8 @@ def decode_picture(file: BinaryIO, num_bytes: int, max_pixels: int = DEFAULT_MAX
     """
     if num_bytes == 0:
         raise PictureError("picture file is empty")
-    if num_bytes > _MAX_FILE_BYTES:
-        raise PictureError(f"picture file of {num_bytes:,} bytes is over the limit of {_MAX_FILE_BYTES:,}")
+    if num_bytes > MAX_FILE_BYTES:
+        raise PictureError(f"picture file of {num_bytes:,} bytes is over the limit of {MAX_FILE_BYTES:,}")
     try:
         image = Image.open(file, formats=_FORMATS)
         num_pixels = image.width * image.height

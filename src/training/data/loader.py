@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader, Sampler
 from open_clip.errors import DataError
 from training.data.batch import Batch
 from training.data.dataset import PairDataset, Request, Starved
-from training.data.order import epoch_order, rank_batch, rank_slice
+from training.data.order import rank_batch, rank_slice
+from training.data.source import PairSource
 
 _PREFETCH: Final = 2
 _MAIN_ONLY_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
@@ -24,7 +25,7 @@ class TrainLoader:
 
     Attributes:
         num_batches: batches an epoch; samples beyond the last full global batch are left out, other ones each epoch.
-        num_samples: rows of the data set.
+        num_samples: rows an epoch visits before that cut.
     """
 
     def __init__(self, requests: "_TrainRequests", batches: "_Workers", num_samples: int) -> None:
@@ -109,13 +110,14 @@ def make_train_loader(
         DataError: there are fewer samples than one global batch holds.
     """
     global_batch = batch_size * world_size
-    if len(dataset) < global_batch:
+    num_samples = len(dataset.table.epoch_order(seed, 0))
+    if num_samples < global_batch:
         raise DataError(
-            f"{dataset.table.source} has {len(dataset)} usable rows, fewer than one global batch of {global_batch} "
-            f"({batch_size} x {world_size} ranks). Use a smaller --batch-size or more data."
+            f"{dataset.table.source} has {num_samples} usable rows an epoch, fewer than one global batch of "
+            f"{global_batch} ({batch_size} x {world_size} ranks). Use a smaller --batch-size or more data."
         )
-    requests = _TrainRequests(len(dataset), seed, batch_size, rank, world_size)
-    return TrainLoader(requests, _Workers(dataset, requests, workers, pin_memory), len(dataset))
+    requests = _TrainRequests(dataset.table, num_samples, seed, batch_size, rank, world_size)
+    return TrainLoader(requests, _Workers(dataset, requests, workers, pin_memory), num_samples)
 
 
 def make_eval_loader(
@@ -136,7 +138,10 @@ def make_eval_loader(
 class _TrainRequests(Sampler[list[Request]]):
     """What the workers are asked for in one epoch, from any batch on."""
 
-    def __init__(self, num_samples: int, seed: int, batch_size: int, rank: int, world_size: int) -> None:
+    def __init__(
+        self, table: PairSource, num_samples: int, seed: int, batch_size: int, rank: int, world_size: int
+    ) -> None:
+        self._table = table
         self._num_samples = num_samples
         self._seed = seed
         self._global_batch = batch_size * world_size
@@ -156,7 +161,7 @@ class _TrainRequests(Sampler[list[Request]]):
 
     def __iter__(self) -> Iterator[list[Request]]:
         epoch = self._epoch
-        order = epoch_order(self._num_samples, self._seed, epoch)
+        order = self._table.epoch_order(self._seed, epoch)
         for batch_index in range(self._start_batch, len(self)):
             part = rank_batch(order, batch_index, self._global_batch, self._rank, self._world_size)
             yield [(epoch, index) for index in part.tolist()]

@@ -3,7 +3,7 @@
 No state and no random generator: the order stays the same over library versions, restarts and world sizes.
 """
 
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -46,12 +46,23 @@ def epoch_order(num_samples: int, seed: int, epoch: int, shuffle: bool = True) -
     """Return the order in which one epoch visits the samples, int64 [num_samples]."""
     if not shuffle:
         return np.arange(num_samples, dtype=np.int64)
-    positions = np.arange(num_samples, dtype=np.uint64)
-    keys = _mix_array(positions ^ np.uint64(_stream_key(_ORDER_STREAM, seed, epoch)))
-    return np.argsort(keys, kind="stable").astype(np.int64, copy=False)
+    return np.argsort(hash_positions(num_samples, seed, epoch), kind="stable").astype(np.int64, copy=False)
 
 
-def rank_batch(order: IntArray, batch_index: int, global_batch: int, rank: int, world_size: int) -> IntArray:
+def hash_positions(count: int, seed: int, epoch: int) -> npt.NDArray[np.uint64]:
+    """Return an evenly spread 64-bit number for each of the first positions; a number depends on its position alone."""
+    positions = np.arange(count, dtype=np.uint64)
+    return _mix_array(positions ^ np.uint64(_stream_key(_ORDER_STREAM, seed, epoch)))
+
+
+class SampleOrder(Protocol):
+    """The rows of one epoch in their order; a slice gives some neighbouring ones, int64."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, part: slice, /) -> IntArray: ...
+
+
+def rank_batch(order: SampleOrder, batch_index: int, global_batch: int, rank: int, world_size: int) -> IntArray:
     """Return one rank's part of a global batch, so that W ranks of B together see what one rank of W x B sees.
 
     Raises:

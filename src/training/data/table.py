@@ -13,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from training.data.decode import open_image
+from training.data.order import IntArray, epoch_order
 from training.data.quarantine import Fault
 
 
@@ -88,8 +89,12 @@ class PairTable:
         """
         return open_image(self.image_path(index), max_pixels)
 
-    def caption(self, index: int) -> str:
-        """Return a row's caption as it was written."""
+    def epoch_order(self, seed: int, epoch: int) -> IntArray:
+        """Return which rows an epoch visits: each once."""
+        return epoch_order(len(self), seed, epoch)
+
+    def caption(self, index: int, seed: int = 0) -> str:
+        """Return a row's caption as it was written; it has one, so the seed chooses nothing."""
         return self._captions[index]
 
     def row(self, index: int) -> int:
@@ -109,7 +114,7 @@ class PairTable:
         return Fault(self.source, self.row(index), self.image_path(index), reason)
 
 
-class _ColumnBuilder:
+class ColumnBuilder:
     """A text column that grows."""
 
     def __init__(self) -> None:
@@ -132,8 +137,8 @@ class TableBuilder:
     def __init__(self, source: str) -> None:
         self.source = source
         self.faults: list[Fault] = []
-        self._paths = _ColumnBuilder()
-        self._captions = _ColumnBuilder()
+        self._paths = ColumnBuilder()
+        self._captions = ColumnBuilder()
         self._image_ids = array("q")
         self._rows = array("q")
         self._id_of_path: dict[str, int] = {}

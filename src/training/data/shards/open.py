@@ -1,0 +1,89 @@
+"""From a pattern of shards to rows: all of them there, each counted once, the work shared by processes."""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from open_clip.errors import DataError
+from training.data.quarantine import Fault
+from training.data.shards.index import open_index
+from training.data.shards.selector import Selector
+from training.data.shards.table import ShardTable, Visit
+from training.data.urls import local_path, require_shards
+
+_LOG = logging.getLogger(__name__)
+
+Gather = Callable[[Any], list[Any]]
+_Counted = tuple[int, tuple[Fault, ...]]
+
+
+def open_shards(
+    source: str,
+    shards: Sequence[str],
+    selector: Selector,
+    visit: Visit,
+    *,
+    index_dir: str | None = None,
+    rank: int = 0,
+    world_size: int = 1,
+    gather: Gather = lambda value: [value],
+) -> ShardTable:
+    """Count the samples of all shards and give them as rows; every process must call it.
+
+    Args:
+        source: the pattern as it was given, for messages.
+        shards: the shards.
+        selector: which members make a sample.
+        visit: how an epoch goes over the shards.
+        index_dir: folder of the index files; beside the shards when None.
+        rank: this process; it counts every world_size-th shard.
+        world_size: number of processes.
+        gather: gives every process the list of all processes' values.
+
+    Raises:
+        DataError: shards are missing or unreadable, or hold no sample; on all processes alike.
+    """
+    require_shards(shards)
+    own: dict[int, _Counted | str] = {
+        place: _count(shards[place], selector, index_dir) for place in range(rank, len(shards), world_size)
+    }
+    counted: dict[int, _Counted | str] = {}
+    for part in gather(own):
+        counted |= part
+    results: list[_Counted] = []
+    problems: list[str] = []
+    for place in range(len(shards)):
+        entry = counted[place]
+        if isinstance(entry, str):
+            problems.append(entry)
+        else:
+            results.append(entry)
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise DataError("\n  ".join([f"{len(problems)} of {len(shards)} shards:", *problems[:3]]) + more)
+    counts = np.array([count for count, _ in results], dtype=np.int64)
+    if counts.sum() == 0:
+        raise DataError(
+            f"the {len(shards)} shards of {source} hold no sample with {' or '.join(selector.image_keys)} and "
+            f"{' or '.join(selector.json_keys or selector.text_keys)}. Name other suffixes with --image-key and "
+            "--text-key."
+        )
+    faults = [fault for _, shard_faults in results for fault in shard_faults]
+    return ShardTable(source, list(map(_local, shards)), counts, selector, visit, index_dir=index_dir, faults=faults)
+
+
+def _count(shard: str, selector: Selector, index_dir: str | None) -> _Counted | str:
+    try:
+        index = open_index(_local(shard), selector, index_dir)
+    except DataError as error:
+        return str(error)
+    return len(index), index.faults
+
+
+def _local(shard: str) -> str:
+    path = local_path(shard)
+    if path is None:
+        raise DataError(f"shard {shard} is not on this machine.")
+    return path

@@ -1,0 +1,201 @@
+"""The samples of many shards as rows: read by position, a few shards' indexes in memory at a time.
+
+The order of an epoch is `order.py`'s; finding the shards is `open.py`'s.
+"""
+
+import io
+import os
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from os.path import basename
+from typing import Any, Final
+
+import numpy as np
+from PIL import Image
+
+from open_clip.errors import DataError
+from training.data.decode import MAX_FILE_BYTES, decode_picture
+from training.data.order import IntArray
+from training.data.quarantine import Fault, printable
+from training.data.shards.index import ShardIndex, open_index
+from training.data.shards.order import DEFAULT_WINDOW, ShardOrder
+from training.data.shards.selector import Selector
+
+_NUM_HELD: Final = 64
+
+
+@dataclass(frozen=True)
+class Visit:
+    """How an epoch goes over the shards.
+
+    Attributes:
+        num_samples: samples of an epoch; all when None.
+        window: samples shuffled among each other, at least.
+        weights: how often each shard is drawn, with replacement; None visits each once.
+    """
+
+    num_samples: int | None = None
+    window: int = DEFAULT_WINDOW
+    weights: Sequence[float] | None = None
+
+
+class ShardTable:
+    """Rows of tar shards; fills the place of a `PairTable`.
+
+    Args:
+        source: the pattern the shards came from, for messages.
+        shards: name of each shard.
+        counts: int64 [S], usable samples of each.
+        selector: which members make a sample.
+        visit: how an epoch goes over them.
+        index_dir: folder of the index files; beside the shards when None.
+        faults: samples known to be unusable.
+        locate: from a shard's name to a file on this machine.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        shards: Sequence[str],
+        counts: IntArray,
+        selector: Selector,
+        visit: Visit,
+        *,
+        index_dir: str | None = None,
+        faults: Sequence[Fault] = (),
+        locate: Callable[[str], str] = str,
+    ) -> None:
+        self.source = source
+        self.faults = tuple(faults)
+        self.shards = tuple(shards)
+        self._counts = counts
+        self._stops = np.cumsum(counts).tolist()
+        self._selector = selector
+        self._visit = visit
+        self._index_dir = index_dir
+        self._locate = locate
+        self._held: OrderedDict[int, _OpenShard] = OrderedDict()
+
+    def __len__(self) -> int:
+        return self._stops[-1] if self._stops else 0
+
+    @property
+    def num_images(self) -> int:
+        """Number of pictures: each sample has its own."""
+        return len(self)
+
+    @property
+    def num_rows_read(self) -> int:
+        """Number of samples found, refused ones included."""
+        return len(self) + len(self.faults)
+
+    def epoch_order(self, seed: int, epoch: int) -> ShardOrder:
+        """Return which samples an epoch visits."""
+        visit = self._visit
+        return ShardOrder(
+            self._counts, seed, epoch, num_samples=visit.num_samples, window=visit.window, weights=visit.weights
+        )
+
+    def open_image(self, index: int, max_pixels: int) -> Image.Image:
+        """Read a sample's picture.
+
+        Raises:
+            DataError: it cannot be used.
+        """
+        shard, number = self._find(index)
+        offset, size = shard.span(number)[:2]
+        # What is over the limit is not even read: the header of a broken tar may claim any size.
+        content = shard.read(offset, size) if size <= MAX_FILE_BYTES else b""
+        return decode_picture(io.BytesIO(content), size, max_pixels)
+
+    def caption(self, index: int, seed: int = 0) -> str:
+        """Read a sample's caption, where it has several the one that the seed draws.
+
+        Raises:
+            DataError: it cannot be used.
+        """
+        shard, number = self._find(index)
+        offset, size = shard.span(number)[2:]
+        return self._selector.caption(shard.read(offset, size), seed)
+
+    def image_path(self, index: int) -> str:
+        """Return a sample's place as shard/key."""
+        name, number = self._name(index)
+        return f"{name}/{self._sample_key(index, number)}"
+
+    def image_id(self, index: int) -> int:
+        """Return the number of a sample's picture, its own position."""
+        return index
+
+    def key(self, index: int) -> str:
+        """Return the identity of a sample, ``shard:key``."""
+        name, number = self._name(index)
+        return f"{basename(name)}:{self._sample_key(index, number)}"
+
+    def fault(self, index: int, reason: str) -> Fault:
+        """Describe why a sample cannot be used: shard, number among its usable samples, key, reason."""
+        name, number = self._name(index)
+        return Fault(name, number, printable(self._sample_key(index, number)), reason)
+
+    def _sample_key(self, index: int, number: int) -> str:
+        """Return a sample's key; its number where the shard does not hold it any more."""
+        try:
+            shard, _ = self._find(index)
+        except DataError:
+            return f"#{number}"
+        return shard.index.keys[number] if number < len(shard.index) else f"#{number}"
+
+    def _name(self, index: int) -> tuple[str, int]:
+        """Return the name of a sample's shard and the sample's number in it."""
+        place = bisect_right(self._stops, index)
+        return self.shards[place], index - (self._stops[place] - int(self._counts[place]))
+
+    def _find(self, index: int) -> tuple["_OpenShard", int]:
+        place = bisect_right(self._stops, index)
+        shard = self._held.get(place)
+        if shard is None:
+            path = self._locate(self.shards[place])
+            shard = self._held[place] = _OpenShard(open_index(path, self._selector, self._index_dir))
+            if len(self._held) > _NUM_HELD:
+                self._held.popitem(last=False)[1].close()
+        else:
+            self._held.move_to_end(place)
+        return shard, index - (self._stops[place] - int(self._counts[place]))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A process that is not forked from this one has none of its open files.
+        return self.__dict__ | {"_held": OrderedDict()}
+
+
+class _OpenShard:
+    """A shard's index and its open file; reads give their position along, so processes may share the file."""
+
+    def __init__(self, index: ShardIndex) -> None:
+        self.index = index
+        try:
+            self._descriptor = os.open(index.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise DataError(f"shard {index.path} cannot be opened: {error.strerror}") from None
+
+    def span(self, number: int) -> tuple[int, int, int, int]:
+        """Return offset and size of a sample's picture and of its caption."""
+        if number >= len(self.index):
+            raise DataError(f"shard has {len(self.index)} usable samples, fewer than were counted: it was changed")
+        picture, picture_size, text, text_size = self.index.spans[number].tolist()
+        return picture, picture_size, text, text_size
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Read a member's bytes."""
+        try:
+            content = os.pread(self._descriptor, size, offset)
+        except OSError as error:
+            raise DataError(f"shard cannot be read at byte {offset}: {error.strerror}") from None
+        if len(content) < size:
+            raise DataError(f"shard ends at byte {offset + len(content)}, inside this sample")
+        return content
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)

@@ -1,0 +1,54 @@
+"""What the dataset asks of any source of pairs: a table of paths, shards, or made-up rows.
+
+It says how rows are named and read; a source decides no batch and transforms nothing.
+"""
+
+from typing import Protocol
+
+from PIL import Image
+
+from training.data.order import SampleOrder
+from training.data.quarantine import Fault
+
+
+class PairSource(Protocol):
+    """Rows of one picture and one caption each, by position.
+
+    Attributes:
+        source: what was read, for messages.
+        faults: rows refused before the first was read; they are no positions.
+    """
+
+    source: str
+    faults: tuple[Fault, ...]
+
+    def __len__(self) -> int: ...
+
+    @property
+    def num_images(self) -> int:
+        """Number of different pictures."""
+
+    @property
+    def num_rows_read(self) -> int:
+        """Number of rows the source holds, refused ones included."""
+
+    def epoch_order(self, seed: int, epoch: int) -> SampleOrder:
+        """Return which rows an epoch visits, as a pure function of seed and epoch."""
+
+    def open_image(self, index: int, max_pixels: int) -> Image.Image:
+        """Read a row's picture; DataError when it cannot be used."""
+
+    def caption(self, index: int, seed: int = 0) -> str:
+        """Return a row's caption, where it has several the one that the seed draws; DataError when it has none."""
+
+    def image_path(self, index: int) -> str:
+        """Return where a row's picture is, for people."""
+
+    def image_id(self, index: int) -> int:
+        """Return the number of a row's picture; rows of one picture share it."""
+
+    def key(self, index: int) -> str:
+        """Return the identity of a row."""
+
+    def fault(self, index: int, reason: str) -> Fault:
+        """Describe why a row cannot be used."""

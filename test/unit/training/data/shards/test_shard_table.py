@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from open_clip.errors import DataError
+from shard_sets import picture, write_shards, write_tar
+from training.data import PairDataset, make_train_loader
+from training.data.shards import Selector, Visit, open_shards
+
+
+def words(texts):
+    return torch.tensor([[len(text), ord(text[-1])] for text in texts])
+
+
+def pixels(image):
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
+
+
+def shards_of(folder):
+    return sorted(map(str, folder.glob("*.tar")))
+
+
+def open_all(folder, selector=None, **options):
+    return open_shards(str(folder), shards_of(folder), selector or Selector(), Visit(window=10), **options)
+
+
+def faulty_shard(path):
+    """The eight samples of real web shards: 1 no text, 2 torn, 4 empty text, 5 no UTF-8, 6 no picture."""
+    torn = picture(size=(64, 64), form="JPEG")[:300]
+    members = []
+    for number in range(8):
+        if number != 6:
+            members.append((f"{number}.jpg", torn if number == 2 else picture(form="JPEG" if number != 3 else "PNG")))
+        if number != 1:
+            text = {4: b"", 5: b"caf\xe9"}.get(number, b"caption %d" % number)
+            members.append((f"{number}.txt", text))
+    return write_tar(path, members)
+
+
+def test_rows_are_the_samples_of_all_shards(tmp_path):
+    table = open_all(write_shards(tmp_path, [3, 2, 4]))
+    assert len(table) == 9
+    assert [table.caption(row) for row in range(9)] == [
+        f"{shard:05d}_{number}" for shard, count in enumerate((3, 2, 4)) for number in range(count)
+    ]
+    assert isinstance(table.open_image(4, 1000), Image.Image)
+    assert table.key(4) == "00001.tar:000010001"
+
+
+def test_ranks_share_the_counting_and_agree(tmp_path):
+    write_shards(tmp_path, [3, 2, 4, 1])
+    parts = {}
+    for rank in range(3):
+        with pytest.raises(KeyError):
+            open_all(tmp_path, rank=rank, world_size=3, gather=lambda own, rank=rank: [parts.setdefault(rank, own)])
+    table = open_all(tmp_path, rank=0, world_size=3, gather=lambda own: list(parts.values()))
+    assert len(table) == 10
+    assert sorted(place for part in parts.values() for place in part) == [0, 1, 2, 3]
+
+
+def test_missing_shards_are_named(tmp_path):
+    write_shards(tmp_path, [2])
+    with pytest.raises(DataError, match=r"1 of 2 shards are not there: .*00001\.tar"):
+        open_shards("x", [str(tmp_path / "00000.tar"), str(tmp_path / "00001.tar")], Selector(), Visit())
+
+
+def test_shards_without_a_usable_sample_are_refused_with_the_flag_to_change(tmp_path):
+    write_shards(tmp_path, [2])
+    with pytest.raises(DataError, match="--image-key"):
+        open_all(tmp_path, Selector(image_keys=("jpg",)))
+
+
+def test_dirty_samples_are_left_out_and_listed(tmp_path):
+    faulty_shard(tmp_path / "0.tar")
+    table = open_all(tmp_path)
+    assert len(table) == 6
+    dataset = PairDataset(table, pixels, words, is_train=True)
+    loader = make_train_loader(dataset, batch_size=6)
+    batch = next(iter(loader.epoch(0)))
+    assert batch.images.shape == (6, 3, 8, 8)
+    reasons = {fault.path: fault.reason for fault in (*table.faults, *batch.faults)}
+    assert sorted(reasons) == ["1", "2", "4", "5", "6"]
+    assert "torn" in reasons["2"]
+    assert reasons["4"] == "caption is empty"
+    assert {key.partition(":")[2] for key in batch.keys} == {"0", "3", "7"}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_do_not_depend_on_workers_ranks_or_where_they_start(tmp_path, workers):
+    table = open_all(write_shards(tmp_path, [13, 7, 20]))
+    dataset = PairDataset(table, pixels, words, seed=5)
+    whole = [batch.keys for batch in make_train_loader(dataset, batch_size=8, seed=5).epoch(1)]
+    loader = make_train_loader(dataset, batch_size=8, seed=5, workers=workers)
+    assert [batch.keys for batch in loader.epoch(1, start_batch=2)] == whole[2:]
+    loader.close()
+    halves = [make_train_loader(dataset, batch_size=4, rank=rank, world_size=2, seed=5) for rank in range(2)]
+    joined = [a.keys + b.keys for a, b in zip(*(loader.epoch(1) for loader in halves), strict=True)]
+    assert joined == whole
+
+
+def test_a_shard_replaced_while_training_costs_its_samples_not_the_run(tmp_path):
+    write_shards(tmp_path, [6, 6])
+    table = open_all(tmp_path)
+    write_shards(tmp_path, [2])
+    dataset = PairDataset(table, pixels, words)
+    batch = dataset.collate([dataset[(0, 4)]])
+    assert batch.faults[0].reason.endswith("it was changed")
+    assert batch.keys == ("00001.tar:000010000",)
