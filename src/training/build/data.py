@@ -1,0 +1,165 @@
+"""The data of a run from the flags: sources, loaders, and what becomes of unusable rows."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import open_clip
+from open_clip.errors import ConfigError, OpenClipError, cut_list
+from open_clip.transform import to_uint8
+from training.build.place import Place
+from training.data import (
+    Batch,
+    ClassNumbers,
+    EvalLoader,
+    PairDataset,
+    PairSource,
+    Quarantine,
+    RgbFirst,
+    SyntheticTable,
+    TrainLoader,
+    make_eval_loader,
+    make_train_loader,
+    read_class_folder,
+    read_csv_pairs,
+    read_folder_pairs,
+)
+from training.evaluate import ClassSet, ZeroShot, read_class_names
+from training.params import DataParams, RunParams
+
+_LOG = logging.getLogger(__name__)
+
+
+def make_receive(place: Place, quarantine: Quarantine | None) -> Callable[[Batch], Batch]:
+    """Make the function that accounts for a batch's unusable rows and brings it to the device."""
+
+    def receive(batch: Batch) -> Batch:
+        if batch.faults and quarantine is not None and quarantine.record(batch.faults):
+            _LOG.warning("%d unusable rows so far, the last: %s", quarantine.count, batch.faults[-1])
+        return batch.to(place.torch_device, non_blocking=place.device.pin_memory)
+
+    return receive
+
+
+def _tokenizer(params: RunParams) -> Callable[..., torch.Tensor]:
+    tokenizer: Callable[..., torch.Tensor] = open_clip.get_tokenizer(
+        params.model.model, context_length=params.model.force_context_length, cache_dir=params.model.cache_dir
+    )
+    return tokenizer
+
+
+def _read_table(path: str, role: str, data: DataParams) -> PairSource:
+    kind = data.dataset_type
+    if kind in ("auto", "synthetic"):
+        kind = "folder" if Path(path).is_dir() else "csv"
+    try:
+        if kind == "folder":
+            return read_folder_pairs(path, role)
+        return read_csv_pairs(path, data.csv_separator, data.csv_img_key, data.csv_caption_key)
+    except OpenClipError as error:
+        error.add_note(f"(--{role}-data)")
+        raise
+
+
+def _synthetic_table(num_samples: int, transform: Any) -> PairSource:
+    """Make as many pairs as asked, of the size that the transform makes; 224 where it does not say."""
+    size = getattr(next(iter(getattr(transform, "transforms", ())), None), "size", 224)
+    height, width = (size, size) if isinstance(size, int) else size
+    return SyntheticTable(num_samples, height, width)
+
+
+def _pixels(transform: Any) -> Any:
+    """Leave normalisation to the device where the transform allows it; timm's pipelines stay whole."""
+    try:
+        return to_uint8(transform)
+    except ConfigError:
+        return transform
+
+
+def _open_dataset(params: RunParams, place: Place, transform: Any, role: str) -> tuple[PairDataset, Quarantine]:
+    path = params.data.train_data if role == "train" else params.data.val_data
+    if role == "train" and params.data.dataset_type == "synthetic":
+        assert params.shards.train_num_samples is not None
+        table = _synthetic_table(params.shards.train_num_samples, transform)
+    else:
+        assert path is not None
+        table = _read_table(path, role, params.data)
+    budget = params.data.bad_sample_budget
+    quarantine = Quarantine(place.folder.bad_samples, num_samples=table.num_rows_read, budget=budget)
+    try:
+        quarantine.record(table.faults)
+    except OpenClipError as error:
+        error.add_note(f"(--{role}-data)")
+        raise
+    _LOG.info("--%s-data: %d rows with %d pictures from %s", role, len(table), table.num_images, table.source)
+    if table.faults:
+        _LOG.warning("%d rows of %s are unusable: %s", len(table.faults), table.source, cut_list(table.faults, 3))
+    dataset = PairDataset(
+        table,
+        _pixels(transform),
+        _tokenizer(params),
+        seed=params.hardware.seed,
+        is_train=role == "train",
+        max_pixels=params.data.max_image_pixels,
+    )
+    return dataset, quarantine
+
+
+def build_train_data(params: RunParams, place: Place, transform: Any) -> tuple[TrainLoader | None, Quarantine | None]:
+    """Open the training data and make its loader; None twice for a run that only evaluates."""
+    if not params.data.train_data and params.data.dataset_type != "synthetic":
+        return None, None
+    dataset, quarantine = _open_dataset(params, place, transform, "train")
+    loader = make_train_loader(dataset, seed=params.hardware.seed, **_loader_options(params, place))
+    return loader, quarantine
+
+
+def build_eval_data(
+    params: RunParams, place: Place, transform: Any
+) -> tuple[EvalLoader | None, Quarantine | None, PairSource | None]:
+    """Open the validation data and make its loader; None three times without any."""
+    if not params.data.val_data:
+        return None, None, None
+    dataset, quarantine = _open_dataset(params, place, transform, "val")
+    return make_eval_loader(dataset, **_loader_options(params, place)), quarantine, dataset.table
+
+
+def build_zero_shot(params: RunParams, place: Place, transform: Any) -> ZeroShot | None:
+    """Open the class folders that the flags name; ImageNet-V2's folders are numbers, whose order is not the text's."""
+    if not params.evaluate.zeroshot_frequency:
+        return None
+    named = {
+        "imagenet-zeroshot-val": (params.evaluate.imagenet_val, False),
+        "imagenetv2-zeroshot-val": (params.evaluate.imagenet_v2, True),
+    }
+    sets = []
+    for name, (path, by_number) in named.items():
+        if not path:
+            continue
+        table, classes = read_class_folder(path, by_number)
+        quarantine = Quarantine(place.folder.bad_samples, table.num_rows_read, params.data.bad_sample_budget)
+        quarantine.record(table.faults)
+        dataset = PairDataset(
+            table,
+            RgbFirst(_pixels(transform)),
+            ClassNumbers(classes),
+            is_train=False,
+            max_pixels=params.data.max_image_pixels,
+        )
+        loader = make_eval_loader(dataset, **_loader_options(params, place))
+        names = read_class_names(path, len(classes))
+        sets.append(ClassSet(name, loader, names, make_receive(place, quarantine)))
+    return ZeroShot(sets, _tokenizer(params)) if sets else None
+
+
+def _loader_options(params: RunParams, place: Place) -> dict[str, Any]:
+    return {
+        "batch_size": params.data.batch_size,
+        "rank": place.world.rank,
+        "world_size": place.world.world_size,
+        "workers": params.data.workers,
+        "pin_memory": place.device.pin_memory,
+    }

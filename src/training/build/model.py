@@ -1,0 +1,54 @@
+"""The model of a run, with its transforms, from the flags; loads the weights they name, wraps nothing."""
+
+from typing import Any
+
+import torch
+
+import open_clip
+from open_clip.errors import ConfigError
+from open_clip.transform import Compose
+from training.params import LockParams, RunParams
+
+
+def build_model(params: RunParams, precision: str, torch_device: torch.device) -> tuple[Any, Compose, Compose]:
+    model, train, val = open_clip.create_model_and_transforms(
+        params.model.model,
+        params.model.pretrained or None,
+        precision=precision,
+        device=torch_device,
+        force_quick_gelu=params.model.force_quick_gelu,
+        force_custom_text=params.model.force_custom_text,
+        force_patch_dropout=params.model.force_patch_dropout,
+        force_image_size=_image_size(params.model.force_image_size),
+        force_context_length=params.model.force_context_length,
+        image_mean=tuple(params.image.image_mean) if params.image.image_mean else None,
+        image_std=tuple(params.image.image_std) if params.image.image_std else None,
+        image_interpolation=params.image.image_interpolation,
+        image_resize_mode=params.image.image_resize_mode,
+        aug_cfg=params.data.aug_cfg,
+        cache_dir=params.model.cache_dir,
+        output_dict=True,
+    )
+    _lock_towers(model, params.lock)
+    if params.model.grad_checkpointing:
+        model.set_grad_checkpointing()
+    return model, train, val
+
+
+def _image_size(values: list[int] | None) -> int | tuple[int, int] | None:
+    if not values:
+        return None
+    if len(values) > 2:
+        raise ConfigError(f"--force-image-size takes one value, or height and width; it has {len(values)}.")
+    return values[0] if len(values) == 1 else (values[0], values[1])
+
+
+def _lock_towers(model: Any, lock: LockParams) -> None:
+    if lock.lock_image:
+        model.lock_image_tower(
+            unlocked_groups=lock.lock_image_unlocked_groups, freeze_bn_stats=lock.lock_image_freeze_bn_stats
+        )
+    if lock.lock_text:
+        model.lock_text_tower(
+            unlocked_layers=lock.lock_text_unlocked_layers, freeze_layer_norm=lock.lock_text_freeze_layer_norm
+        )

@@ -1,0 +1,88 @@
+"""Everything of a run that is made before training starts."""
+
+import logging
+from dataclasses import dataclass
+
+import torch
+
+from open_clip.loss import ClipLoss
+from open_clip.transform import normalization_of
+from training.build.data import build_eval_data, build_train_data, build_zero_shot
+from training.build.model import build_model
+from training.build.place import Place
+from training.data import EvalLoader, PairSource, Quarantine, TrainLoader
+from training.device import MixedPrecision, make_mixed_precision, resolve_precision, seed_all
+from training.distributed import unwrap_model, wrap_model
+from training.evaluate import ZeroShot
+from training.optim import build_optimizer
+from training.params import RunParams
+from training.tasks import ClipTask
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything of a run that is made before training starts."""
+
+    task: ClipTask
+    mixed: MixedPrecision
+    optimizer: torch.optim.Optimizer | None
+    train_loader: TrainLoader | None
+    eval_loader: EvalLoader | None
+    eval_table: PairSource | None
+    train_quarantine: Quarantine | None
+    eval_quarantine: Quarantine | None
+    zero_shot: ZeroShot | None = None
+
+
+def build_parts(params: RunParams, place: Place) -> Parts:
+    """Make model, task, optimizer and loaders.
+
+    Raises:
+        OpenClipError: One of its kinds, naming the flag or file that is wrong.
+    """
+    hardware = params.hardware
+    precision = resolve_precision(hardware.precision, place.device)
+    if precision.note:
+        _LOG.info("%s", precision.note)
+    place.device.set_deterministic(hardware.deterministic)
+    mixed = make_mixed_precision(precision, place.device, place.torch_device, hardware.loss_scale)
+    # The same weights in every process; what differs between them (dropout) is seeded after.
+    seed_all(hardware.seed, place.device)
+    model, preprocess_train, preprocess_val = build_model(params, precision.model, place.torch_device)
+    seed_all(hardware.seed + place.world.rank, place.device)
+    train_loader, train_quarantine = build_train_data(params, place, preprocess_train)
+    eval_loader, eval_quarantine, eval_table = build_eval_data(params, place, preprocess_val)
+    optimizer = None
+    if train_loader is not None:
+        # apex must see the bare model and its optimizer before they are wrapped.
+        optimizer = build_optimizer(model, params.optim, place.device)
+        model, optimizer = mixed.prepare(model, optimizer)
+        model = wrap_model(model, place.torch_device, place.world, static_graph=params.distributed.ddp_static_graph)
+    mean, std = normalization_of(preprocess_val)
+    loss = ClipLoss(
+        local_loss=params.distributed.local_loss,
+        # Without it each process would get 1/world_size of the towers' gradient: other results on more devices.
+        gather_with_grad=True,
+        cache_labels=True,
+        rank=place.world.rank,
+        world_size=place.world.world_size,
+    )
+    task = ClipTask(model, loss, mean=mean, std=std, input_dtype=precision.input_dtype)
+    return Parts(
+        task,
+        mixed,
+        optimizer,
+        train_loader,
+        eval_loader,
+        eval_table,
+        train_quarantine,
+        eval_quarantine,
+        build_zero_shot(params, place, preprocess_val),
+    )
+
+
+def count_parameters(parts: Parts) -> int:
+    """Count the model's parameters."""
+    return sum(parameter.numel() for parameter in unwrap_model(parts.task.model).parameters())
