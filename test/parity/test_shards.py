@@ -1,3 +1,4 @@
+import inspect
 import json
 from types import SimpleNamespace
 
@@ -5,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import open_clip_train.data
 from peer import needs_peer, run_peer
 from shard_sets import write_shards
 from training.data import (
@@ -18,6 +20,29 @@ from training.data import (
 )
 
 pytestmark = needs_peer
+OFFERED = [
+]
+    "get_data",
+    "get_wds_dataset",
+    "get_csv_dataset",
+    "get_synthetic_dataset",
+    "get_dataset_fn",
+    "get_imagenet",
+    "get_dataset_size",
+    "count_samples",
+    "CsvDataset",
+    "SyntheticDataset",
+    "SharedEpoch",
+    "DataInfo",
+    "ResampledShards2",
+    "detshuffle2",
+    "expand_urls",
+    "filter_no_caption_or_no_image",
+    "log_and_continue",
+    "group_by_keys_nothrow",
+    "tarfile_to_samples_nothrow",
+    "pytorch_worker_seed",
+]  # noqa: SIM905
 SETTINGS = {
     "train_num_samples": 40,
     "val_num_samples": None,
@@ -61,6 +86,7 @@ def make_request(folder):
         "draws": [(lists[1][0], None, 0), (lists[1][0], None, 7), (lists[2][0], "1::3", 2), (["p", "q"], None, 1)],
         "shuffles": [(10, 4, 0, 0, 100), (2000, 500, 3, 2, 1000), (1000, 100, 11, 0, 3), (5, 50, -1, 6, 40)],
         "loaders": loaders,
+        "signatures": OFFERED,
     }
 
 
@@ -69,6 +95,13 @@ def both(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shards")
     request = make_request(folder)
     return request, run_peer("shards", request, folder)
+
+
+@pytest.mark.parametrize("name", OFFERED)
+def test_parameters_and_defaults_of_the_data_functions_are_those_of_the_peer(both, name):
+    parameters = inspect.signature(getattr(open_clip_train.data, name)).parameters.values()
+    written = [f"{item.name}={getattr(item.default, '__name__', item.default)}" for item in parameters]
+    assert written == both[1][f"signature_{name}"].tolist()
 
 
 def test_lists_of_shards_are_those_of_the_peer(both):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO, Final
 
 from open_clip.errors import ConfigError, DataError
+from training.data.quarantine import printable
 from training.data.shard_files import open_shard
 
 _LOGGER = logging.getLogger(__name__)
@@ -26,7 +27,8 @@ Handler = Callable[[Exception], bool]
 
 def log_and_continue(exn: Exception) -> bool:
     """Log what is wrong with a shard or a sample, and say that the stream goes on."""
-    _LOGGER.warning("left out of the stream: %s (%s)", " ".join(str(exn).split())[:500], type(exn).__name__)
+    kind = "" if isinstance(exn, DataError) else f" ({type(exn).__name__})"
+    _LOGGER.warning("left out of the stream: %s%s", printable(" ".join(str(exn).split())[:500]), kind)
     return True
 
 
@@ -51,7 +53,7 @@ def group_by_keys_nothrow(
     """Put members that follow each other and share a key together.
 
     Args:
-        data: members as ``fname``, ``data`` and ``__url__``; other items are passed over.
+        data: members as ``fname``, ``data`` and ``__url__``; any other item ends a sample.
         keys: from a member's name to key and suffix; members without a key are left out.
         lcase: suffixes in lower case.
         suffixes: the ones to keep; all when left out.
@@ -66,6 +68,10 @@ def group_by_keys_nothrow(
     sample: RawSample | None = None
     for member in data:
         if "fname" not in member:
+            # The webdataset library marks the end of a shard so.
+            if sample is not None:
+                yield sample
+            sample = None
             continue
         key, suffix = keys(member["fname"])
         if key is None or suffix is None:

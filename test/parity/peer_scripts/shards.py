@@ -1,5 +1,6 @@
 """Answer with what the peer's streaming data functions make of lists of shards: names, draws, orders, sizes."""
 
+import inspect
 import json
 import sys
 from types import SimpleNamespace
@@ -43,4 +44,8 @@ for number, (settings, is_train, epoch, floor) in enumerate(request["loaders"]):
     arrays[f"images_{number}"] = torch.cat(images).numpy()
     arrays[f"texts_{number}"] = np.array([text for batch in texts for text in batch])
     arrays[f"batches_{number}"] = np.array([len(batch) for batch in texts])
+for name in request["signatures"]:
+    parameters = inspect.signature(getattr(data, name)).parameters.values()
+    written = [f"{item.name}={getattr(item.default, '__name__', item.default)}" for item in parameters]
+    arrays[f"signature_{name}"] = np.array(written)
 np.savez(answered, **arrays)

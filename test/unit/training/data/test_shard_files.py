@@ -1,7 +1,9 @@
+import shutil
 import tarfile
 
 import pytest
 
+from file_server import serve_files
 from open_clip.errors import ConfigError, DataError
 from shard_sets import write_shard
 from training.data.shard_files import open_shard, refuse_pipes
@@ -46,3 +48,13 @@ def test_other_addresses_go_through_fsspec(tmp_path):
 def test_an_address_that_nothing_reads_is_named():
     with pytest.raises(ConfigError, match="nonsense://a.tar cannot be read"):
         open_shard("nonsense://a.tar")
+
+
+def test_http_needs_no_package_beyond_curl(tmp_path):
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    shard = write_shard(tmp_path / "0.tar", 2)
+    with serve_files() as server:
+        server.files["/0.tar"] = shard.read_bytes()
+        with open_shard(f"{server.url}/0.tar") as stream:
+            assert stream.read() == shard.read_bytes()

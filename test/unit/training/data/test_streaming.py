@@ -61,6 +61,17 @@ def test_workers_that_outlive_an_epoch_hear_of_the_next(shards):
     assert first != second
 
 
+def test_ranks_read_different_shards(tmp_path, monkeypatch):
+    names = f"{write_shards(tmp_path, [4] * 6)}/{{00000..00005}}.tar"
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    seen = []
+    for rank in range(2):
+        monkeypatch.setenv("RANK", str(rank))
+        seen.append(captions(make(names, train_num_samples=24, world_size=2)))
+    assert [len(texts) for texts in seen] == [12, 12]
+    assert len(set(seen[0]) | set(seen[1])) == 24
+
+
 def test_evaluation_reads_in_order_and_keeps_the_last_partial_batch(shards):
     info = make(shards, is_train=False, batch_size=5)
     assert captions(info) == [f"0000{shard}_{number}" for shard in range(3) for number in range(4)]
