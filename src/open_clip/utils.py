@@ -1,15 +1,14 @@
 """The small functions that programs import from ``open_clip.utils``; our own code has them where they belong."""
 
 from collections.abc import Callable, Iterable
-from itertools import repeat
-from typing import Any
 
 import torch
 from torch import nn
 
 from open_clip.transformer.freezing import freeze_batch_norm_2d
 from open_clip.transformer.norms import FrozenBatchNorm2d
-from open_clip.transformer.stack import take_indices
+from open_clip.transformer.stack import feature_take_indices
+from open_clip.tuples import to_1tuple, to_2tuple, to_3tuple, to_4tuple, to_ntuple
 
 __all__ = [
     "FrozenBatchNorm2d",
@@ -23,43 +22,6 @@ __all__ = [
     "to_4tuple",
     "to_ntuple",
 ]
-
-
-def to_ntuple(n: int, x: Any) -> Any:
-    """Repeat ``x`` ``n`` times in a tuple; anything iterable is returned as it is."""
-    return x if isinstance(x, Iterable) else tuple(repeat(x, n))
-
-
-def to_1tuple(x: Any) -> Any:
-    """Put ``x`` into a tuple of one unless it is iterable."""
-    return to_ntuple(1, x)
-
-
-def to_2tuple(x: Any) -> Any:
-    """Put ``x`` into a pair unless it is iterable."""
-    return to_ntuple(2, x)
-
-
-def to_3tuple(x: Any) -> Any:
-    """Put ``x`` into a tuple of three unless it is iterable."""
-    return to_ntuple(3, x)
-
-
-def to_4tuple(x: Any) -> Any:
-    """Put ``x`` into a tuple of four unless it is iterable."""
-    return to_ntuple(4, x)
-
-
-def feature_take_indices(
-    num_features: int, indices: int | list[int] | None = None, as_set: bool = False
-) -> tuple[list[int] | set[int], int]:
-    """Turn an index argument (None = all, n = the last n, a list = those) into block numbers and the largest of them.
-
-    Raises:
-        ConfigError: a number points outside the ``num_features`` blocks.
-    """
-    taken = take_indices(num_features, indices)
-    return (set(taken) if as_set else taken), max(taken)
 
 
 def replace_linear(

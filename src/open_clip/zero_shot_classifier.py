@@ -17,9 +17,10 @@ Template = Callable[[str], str] | str
 _Item = TypeVar("_Item")
 
 
-def _in_batches(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
+def batched(iterable: Iterable[_Item], n: int) -> Iterator[list[_Item]]:
+    """Give the items in lists of ``n``; the last may be shorter."""
+    iterator = iter(iterable)
+    while batch := list(islice(iterator, n)):
         yield batch
 
 
@@ -65,7 +66,7 @@ def build_zero_shot_classifier(
     size = len(classnames) if num_classes_per_batch is None else num_classes_per_batch
     _check(classnames, templates, size if len(classnames) else 1)
     columns = []
-    for batch in _progress(list(_in_batches(classnames, size)), use_tqdm):
+    for batch in _progress(list(batched(classnames, size)), use_tqdm):
         prompts = [prompt for classname in batch for prompt in _write_prompts(classname, templates)]
         features = model.encode_text(tokenizer(prompts).to(device), normalize=True)
         means = features.reshape(len(batch), len(templates), -1).mean(dim=1)

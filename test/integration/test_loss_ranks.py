@@ -45,3 +45,12 @@ def test_ranks_give_the_sigmoid_loss_and_gradients_of_one(ranks, mode):
     for index in (1, 2):
         rows = torch.cat([answer[index] for answer in answers])
         torch.testing.assert_close(rows / len(ranks), whole[index], atol=1e-12, rtol=0)
+
+
+def test_neighbours_get_what_was_sent_to_them_and_gradients_come_back(ranks):
+    count = len(ranks)
+    for rank, answers in enumerate(ranks):
+        left, right = (rank - 1) % count, (rank + 1) % count
+        # The right one sent its first tensor to its left, the left one its second to its right and its third round.
+        expected = [10 * right, 10 * left + 1, 10 * left + 2, left + 1, right + 1, right + 1]
+        assert [value.item() for value in answers["neighbours"]] == expected

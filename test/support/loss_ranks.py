@@ -9,7 +9,14 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from open_clip.loss import ClipLoss, CoCaLoss, DistillClipLoss, SigLipLoss
+from open_clip.loss import (
+    ClipLoss,
+    CoCaLoss,
+    DistillClipLoss,
+    SigLipLoss,
+    neighbour_exchange_bidir_with_grad,
+    neighbour_exchange_with_grad,
+)
 
 ROWS, WIDTH, TOKENS, VOCABULARY = 12, 8, 5, 7
 # (local_loss, gather_with_grad): those that upstream gives the gradients of one rank for.
@@ -51,6 +58,16 @@ def loss_and_gradients(loss: ClipLoss | SigLipLoss, rows: slice) -> list[Tensor]
     return [value.detach(), *(leaf.grad for leaf in leaves)]
 
 
+def neighbours_and_gradients(rank: int, world_size: int) -> list[Tensor]:
+    """What a rank gets from the one on its right, from its left and from one round the ring, and what comes back."""
+    left, right = (rank - 1) % world_size, (rank + 1) % world_size
+    sent = [torch.tensor([10.0 * rank + place], requires_grad=True) for place in range(3)]
+    received = [*neighbour_exchange_bidir_with_grad(left, right, *sent[:2])]
+    received.append(neighbour_exchange_with_grad(left, right, sent[2]))
+    sum(value * (rank + 1) for value in received).backward()
+    return [*(value.detach() for value in received), *(leaf.grad for leaf in sent)]
+
+
 def run_rank(rank: int, world_size: int, folder: str) -> None:
     """Score this rank's rows in every mode with every loss and write the answers to ``folder``."""
     torch.set_num_threads(1)
@@ -65,6 +82,7 @@ def run_rank(rank: int, world_size: int, folder: str) -> None:
     for dist_impl, chunk_size in SIGLIP_MODES:
         loss = SigLipLoss(rank=rank, world_size=world_size, dist_impl=dist_impl, chunk_size=chunk_size)
         answers["siglip", dist_impl, chunk_size] = loss_and_gradients(loss, rows)
+    answers["neighbours"] = neighbours_and_gradients(rank, world_size)
     torch.save(answers, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
     # Without the interpreter's teardown, in which one of torch's threads now and then aborts the process.

@@ -53,14 +53,14 @@ def _read_configs(path: Path) -> dict[str, dict[str, Any]]:
 
 
 @cache
-def _registry() -> dict[str, dict[str, Any]]:
+def model_registry() -> dict[str, dict[str, Any]]:
     """Return the registry itself, read from the package's folder at first use."""
     return _read_configs(_CONFIG_FOLDER)
 
 
 def list_models() -> list[str]:
     """List the model names, digits sorted as numbers and letters whatever their case."""
-    return sorted(_registry(), key=_natural_key)
+    return sorted(model_registry(), key=_natural_key)
 
 
 def add_model_config(path: str | Path) -> None:
@@ -75,7 +75,7 @@ def add_model_config(path: str | Path) -> None:
     found = _read_configs(path)
     if not found:
         raise ConfigError(f"{path}: holds no model configuration; one needs {', '.join(_REQUIRED_KEYS)}.")
-    _registry().update(found)
+    model_registry().update(found)
 
 
 def read_folder_config(folder: str | Path) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def get_model_config(model_name: str) -> dict[str, Any] | None:
     if scheme == "local-dir":
         cfg: dict[str, Any] = read_folder_config(rest)["model_cfg"]
         return cfg
-    return deepcopy(_registry().get(rest))
+    return deepcopy(model_registry().get(rest))
 
 
 def unknown_model(model_name: str) -> ModelNotFound:

@@ -9,13 +9,18 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+#: (rank to send to, rank to receive from) for each tensor.
+Hops = tuple[tuple[int, int], ...]
 
-def _exchange(hops: tuple[tuple[int, int], ...], tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+
+def exchange(hops: Hops, tensors: tuple[Tensor, ...], group: dist.ProcessGroup | None = None) -> tuple[Tensor, ...]:
     """Send tensor i to the first rank of hop i and receive one of the same shape from the second."""
     sent = [tensor.contiguous() for tensor in tensors]
     received = [torch.empty_like(tensor) for tensor in sent]
-    operations = [dist.P2POp(dist.isend, tensor, to) for (to, _), tensor in zip(hops, sent, strict=True)]
-    operations += [dist.P2POp(dist.irecv, tensor, source) for (_, source), tensor in zip(hops, received, strict=True)]
+    operations = [dist.P2POp(dist.isend, tensor, to, group) for (to, _), tensor in zip(hops, sent, strict=True)]
+    operations += [
+        dist.P2POp(dist.irecv, tensor, source, group) for (_, source), tensor in zip(hops, received, strict=True)
+    ]
     for request in dist.batch_isend_irecv(operations):
         request.wait()
     return tuple(received)
@@ -25,14 +30,14 @@ class _RingExchange(torch.autograd.Function):
     """A batch of hops in one go; gradients take them backwards."""
 
     @staticmethod
-    def forward(ctx: Any, hops: tuple[tuple[int, int], ...], *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, hops: Hops, *tensors: Tensor) -> tuple[Tensor, ...]:
         ctx.hops = hops
-        return _exchange(hops, tensors)
+        return exchange(hops, tensors)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         back = tuple((source, to) for to, source in ctx.hops)
-        return (None, *_exchange(back, gradients))
+        return (None, *exchange(back, gradients))
 
 
 def pass_on(tensor: Tensor, rank: int, world_size: int) -> Tensor:

@@ -4,9 +4,20 @@
 import urllib
 import urllib.request
 
+from open_clip.constants import (
+    HF_SAFE_WEIGHTS_NAME,
+    HF_WEIGHTS_NAME,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    INCEPTION_MEAN,
+    INCEPTION_STD,
+    OPENAI_DATASET_MEAN,
+    OPENAI_DATASET_STD,
+)
 from open_clip.pretrained.choose import download_pretrained
 from open_clip.pretrained.download import download_pretrained_from_url
 from open_clip.pretrained.hub import download_pretrained_from_hf, has_hf_hub
+from open_clip.pretrained.presets import _apcfg, _mc2cfg, _mccfg, _pcfg, _pecfg, _slpcfg
 from open_clip.pretrained.table import (
     _PRETRAINED,
     get_pretrained_cfg,
@@ -18,7 +29,21 @@ from open_clip.pretrained.table import (
 )
 
 __all__ = [
+    "HF_SAFE_WEIGHTS_NAME",
+    "HF_WEIGHTS_NAME",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "INCEPTION_MEAN",
+    "INCEPTION_STD",
+    "OPENAI_DATASET_MEAN",
+    "OPENAI_DATASET_STD",
     "_PRETRAINED",
+    "_apcfg",
+    "_mc2cfg",
+    "_mccfg",
+    "_pcfg",
+    "_pecfg",
+    "_slpcfg",
     "download_pretrained",
     "download_pretrained_from_hf",
     "download_pretrained_from_url",

@@ -15,17 +15,21 @@ _DEFAULT_PREPROCESS = "openai"
 _QUICK_GELU_SUFFIX = "-quickgelu"
 
 
+_DATA = json.loads(Path(__file__).with_name("tags.json").read_text(encoding="utf-8"))
+
+#: How pictures are prepared for each group of weights.
+PREPROCESS: dict[str, dict[str, Any]] = {
+    name: {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+    for name, settings in _DATA["preprocess"].items()
+}
+
+
 def _read_table() -> dict[str, dict[str, dict[str, Any]]]:
-    data = json.loads(Path(__file__).with_name("tags.json").read_text(encoding="utf-8"))
-    preprocess = {
-        name: {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
-        for name, settings in data["preprocess"].items()
-    }
     table: dict[str, dict[str, dict[str, Any]]] = {}
-    for model, tags in data["models"].items():
+    for model, tags in _DATA["models"].items():
         table[model] = {}
         for tag, entry in tags.items():
-            settings = preprocess[entry.pop("preprocess", _DEFAULT_PREPROCESS)]
+            settings = PREPROCESS[entry.pop("preprocess", _DEFAULT_PREPROCESS)]
             table[model][tag] = {"url": entry.pop("url", ""), "hf_hub": entry.pop("hf_hub"), **settings, **entry}
     for model, cfgs in list(table.items()):
         # The weights that need QuickGELU, once more under the name of the configuration that has it.

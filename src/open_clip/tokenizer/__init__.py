@@ -9,6 +9,7 @@ from typing import Any
 from open_clip.tokenizer.bpe import DEFAULT_CONTEXT_LENGTH, SimpleTokenizer
 from open_clip.tokenizer.cleaning import basic_clean, canonicalize_text, get_clean_fn, whitespace_clean
 from open_clip.tokenizer.default import decode, default_tokenizer, tokenize
+from open_clip.tokenizer.merges import get_pairs
 from open_clip.tokenizer.shorten import (
     get_reduction_mask_fn,
     random_mask_tokenize,
@@ -27,6 +28,7 @@ __all__ = [
     "default_bpe",
     "default_tokenizer",
     "get_clean_fn",
+    "get_pairs",
     "get_reduction_mask_fn",
     "random_mask_tokenize",
     "simple_mask_tokenize",

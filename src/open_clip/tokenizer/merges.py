@@ -4,9 +4,15 @@ Knows no vocabulary, no ids and no text cleaning.
 """
 
 import heapq
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 MergeRanks = Mapping[tuple[str, str], int]
+
+
+def get_pairs(word: Sequence[str]) -> set[tuple[str, str]]:
+    """Return the pairs of neighbouring symbols of a word."""
+    return set(pairwise(word))
 
 
 def merge_symbols(symbols: list[str], ranks: MergeRanks) -> list[str]:

@@ -3,6 +3,7 @@
 Holds no logic: `image` builds transforms from the settings in `config`; the other modules hold the steps.
 """
 
+from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.transform.augment import ColorJitter, Grayscale, shift_hue
 from open_clip.transform.compose import Compose, RandomTransform, SeededCompose
 from open_clip.transform.config import (
@@ -23,12 +24,14 @@ from open_clip.transform.pixels import (
     to_uint8,
 )
 from open_clip.transform.random_geometry import RandomResizedCrop, ResizeKeepRatio
+from open_clip.tuples import to_2tuple
 
 # The names these steps have in open_clip_torch.
 MaybeConvertMode = ConvertMode
 MaybeToTensor = ToTensor
 color_jitter = ColorJitter
 gray_scale = Grayscale
+_convert_to_rgb = ConvertMode("RGB")
 
 __all__ = [
     "AugmentationCfg",
@@ -41,6 +44,8 @@ __all__ = [
     "MaybeConvertMode",
     "MaybeToTensor",
     "Normalize",
+    "OPENAI_DATASET_MEAN",
+    "OPENAI_DATASET_STD",
     "PreprocessCfg",
     "RandomResizedCrop",
     "RandomTransform",
@@ -49,6 +54,7 @@ __all__ = [
     "SeededCompose",
     "ToTensor",
     "ToUint8Tensor",
+    "_convert_to_rgb",
     "center_crop_or_pad",
     "color_jitter",
     "gray_scale",
@@ -59,5 +65,6 @@ __all__ = [
     "normalization_of",
     "normalize_images",
     "shift_hue",
+    "to_2tuple",
     "to_uint8",
 ]

@@ -23,6 +23,11 @@ def sin_cos_2d(embed_dim: int, grid_size: int, has_class_token: bool = False) ->
     return torch.from_numpy(get_2d_sincos_pos_embed(embed_dim, grid_size, cls_token=has_class_token)).float()
 
 
+def expand_token(token: Tensor, batch_size: int) -> Tensor:
+    """Repeat a token [D] for a batch without copying it: [B, 1, D]."""
+    return token.view(1, 1, -1).expand(batch_size, -1, -1)
+
+
 class PatchDropout(nn.Module):
     """Keep a random part of the patch tokens while training; the order of what is kept is random too.
 

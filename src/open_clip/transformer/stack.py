@@ -56,6 +56,18 @@ def take_indices(num_blocks: int, indices: int | list[int] | None) -> list[int]:
     return taken
 
 
+def feature_take_indices(
+    num_features: int, indices: int | list[int] | None = None, as_set: bool = False
+) -> tuple[list[int] | set[int], int]:
+    """Turn an index argument (None = all, n = the last n, a list = those) into block numbers and the largest of them.
+
+    Raises:
+        ConfigError: a number points outside the ``num_features`` blocks.
+    """
+    taken = take_indices(num_features, indices)
+    return (set(taken) if as_set else taken), max(taken)
+
+
 class Transformer(nn.Module):
     """Residual attention blocks, one after the other."""
 
@@ -146,3 +158,26 @@ class Transformer(nn.Module):
         taken = take_indices(len(self.resblocks), indices)
         self.resblocks = self.resblocks[: max(taken) + 1]
         return taken
+
+
+class CustomTransformer(Transformer):
+    """The stack of custom blocks under a class of its own, for programs that build it themselves."""
+
+    def __init__(
+        self,
+        width: int,
+        layers: int,
+        heads: int,
+        mlp_ratio: float = 4.0,
+        ls_init_value: float | None = None,
+        act_layer: ActLayer = nn.GELU,
+        norm_layer: NormLayer = LayerNorm,
+        batch_first: bool = True,
+        block_types: str | list[str] = "CustomResidualAttentionBlock",
+    ) -> None:
+        names = [block_types] * layers if isinstance(block_types, str) else block_types
+        if len(names) != layers or set(names) - {"CustomResidualAttentionBlock"}:
+            raise ConfigError(f"block_types is {block_types!r}; it names CustomResidualAttentionBlock once a layer.")
+        if not batch_first:
+            raise ConfigError("batch_first is False; the batch always comes first here.")
+        super().__init__(width, layers, heads, mlp_ratio, ls_init_value, act_layer, norm_layer, block_type="custom")

@@ -60,6 +60,12 @@ def lock_text_layers(tower: nn.Module, unlocked_layers: int, freeze_layer_norm: 
         tower.ln_final.requires_grad_(True)
 
 
+def lock_text_tower(model: nn.Module, unlocked_layers: int = 0) -> None:
+    """Freeze the native text tower of any model, or the tower itself, but for its last groups of layers."""
+    tower = getattr(model, "text", None)
+    lock_text_layers(tower if isinstance(tower, nn.Module) else model, unlocked_layers, freeze_layer_norm=True)
+
+
 class TextTransformer(nn.Module):
     """Text transformer; causal and read at the end-of-text token unless the options say otherwise.
 

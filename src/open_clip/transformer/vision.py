@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from open_clip.errors import ConfigError
 from open_clip.transformer.freezing import LayerGroup, unlock_last_groups
 from open_clip.transformer.norms import LayerNorm
-from open_clip.transformer.patches import PatchDropout, sin_cos_2d
+from open_clip.transformer.patches import PatchDropout, expand_token, sin_cos_2d
 from open_clip.transformer.pooling import AttentionalPooler
 from open_clip.transformer.stack import Transformer
 from open_clip.transformer.types import ActLayer, NormLayer
@@ -127,10 +127,10 @@ class VisionTransformer(nn.Module):
         """Return the parameters that weight decay should leave alone."""
         return {"positional_embedding", "class_embedding"}
 
-    def embed_patches(self, x: Tensor) -> Tensor:
+    def _embeds(self, x: Tensor) -> Tensor:
         """Turn images [B, 3, H, W] into what enters the first block, [B, 1 + P, width]."""
         x = self.conv1(x).flatten(2).transpose(1, 2)
-        class_token = self.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
+        class_token = expand_token(self.class_embedding.to(x.dtype), x.shape[0])
         x = torch.cat([class_token, x], dim=1) + self.positional_embedding.to(x.dtype)
         x = self.patch_dropout(x)
         embedded: Tensor = self.ln_pre(x)
@@ -143,7 +143,7 @@ class VisionTransformer(nn.Module):
             return x[:, 0], x[:, 1:]
         return x, x
 
-    def pool(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _pool(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Pool block outputs [B, 1 + P, width] into ([B, pool width], tokens), not yet projected."""
         if self.attn_pool is not None and self.attn_pool_contrastive is not None:
             x = self.ln_post(x)
@@ -159,7 +159,7 @@ class VisionTransformer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Encode images [B, 3, H, W] as [B, E], with ``output_tokens`` as a pair with the unpooled tokens."""
-        pooled, tokens = self.pool(self.transformer(self.embed_patches(x)))
+        pooled, tokens = self._pool(self.transformer(self._embeds(x)))
         if self.proj is not None:
             pooled = pooled @ self.proj
         return (pooled, tokens) if self.output_tokens else pooled
@@ -193,7 +193,7 @@ class VisionTransformer(nn.Module):
         if output_fmt == "NCHW" and self.training and isinstance(self.patch_dropout, PatchDropout):
             raise ConfigError("image_output_fmt NCHW needs all patches; call eval() first or ask for NLC.")
         height, width = x.shape[-2] // self.patch_size[0], x.shape[-1] // self.patch_size[1]
-        last, collected = self.transformer.forward_intermediates(self.embed_patches(x), None, indices, stop_early)
+        last, collected = self.transformer.forward_intermediates(self._embeds(x), None, indices, stop_early)
         if normalize_intermediates:
             if self.attn_pool is not None and self.output_dim != self.transformer.width:
                 raise ConfigError("normalize_intermediates: the norm of this tower fits its pooled vectors only.")
@@ -205,7 +205,7 @@ class VisionTransformer(nn.Module):
         if output_extra_tokens:
             output["image_intermediates_prefix"] = [tokens[:, :1] for tokens in collected]
         if not intermediates_only:
-            pooled, _ = self.pool(last)
+            pooled, _ = self._pool(last)
             output["image_features"] = pooled if self.proj is None else pooled @ self.proj
         return output
 

@@ -3,6 +3,7 @@ import json
 import pytest
 
 import open_clip
+from open_clip import factory
 from open_clip.errors import ConfigError, ModelNotFound
 from open_clip.factory import parse_model_name
 from tiny_models import tiny_config, write_config
@@ -51,3 +52,10 @@ def test_an_unknown_model_is_answered_with_the_nearest_names():
     with pytest.raises(ModelNotFound, match="Did you mean ViT-B-32") as caught:
         open_clip.create_model("ViT-B-33")
     assert len(str(caught.value)) < 300
+
+
+def test_programs_may_write_a_model_of_their_own_into_the_registry(monkeypatch):
+    registry = factory._MODEL_CONFIGS
+    monkeypatch.setitem(registry, "written-in", {"embed_dim": 8, "vision_cfg": {}, "text_cfg": {}})
+    assert "written-in" in factory.list_models()
+    assert factory.get_model_config("written-in")["embed_dim"] == 8

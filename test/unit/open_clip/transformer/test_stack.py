@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from open_clip.errors import ConfigError
-from open_clip.transformer import Transformer
+from open_clip.transformer import CustomTransformer, Transformer
 from open_clip.transformer.stack import take_indices
 
 
@@ -49,3 +49,19 @@ def test_pruning_drops_the_blocks_behind():
     stack = Transformer(16, 4, 2)
     assert stack.prune_intermediate_layers([1]) == [1]
     assert len(stack.resblocks) == 2
+
+
+def test_the_custom_stack_is_the_stack_of_custom_blocks_under_its_own_class():
+    torch.manual_seed(0)
+    custom = CustomTransformer(16, 2, 4)
+    torch.manual_seed(0)
+    same = Transformer(16, 2, 4, block_type="custom")
+    assert custom.state_dict().keys() == same.state_dict().keys()
+    x = torch.randn(1, 3, 16)
+    assert torch.equal(custom(x), same(x))
+
+
+@pytest.mark.parametrize("wrong", [{"block_types": "Plain"}, {"block_types": ["a"]}, {"batch_first": False}])
+def test_the_custom_stack_refuses_what_it_is_not(wrong):
+    with pytest.raises(ConfigError, match="block_types|batch_first"):
+        CustomTransformer(16, 2, 4, **wrong)

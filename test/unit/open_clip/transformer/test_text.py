@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from open_clip.errors import ConfigError
-from open_clip.transformer import TextTransformer
-from tiny_models import tiny_batch
+from open_clip.transformer import TextTransformer, lock_text_tower
+from tiny_models import tiny_batch, tiny_clip
 
 _SIZES = {"context_length": 16, "vocab_size": 600, "width": 64, "heads": 2, "layers": 2, "output_dim": 32}
 
@@ -63,3 +63,13 @@ def test_output_tokens_come_with_the_pooled_vector():
 def test_unknown_options_are_refused(option):
     with pytest.raises(ConfigError, match="it can be"):
         _tower(**option)
+
+
+def test_a_models_text_tower_is_locked_by_function_wherever_it_stands():
+    for custom in (False, True):
+        model = tiny_clip(custom_text=custom)
+        lock_text_tower(model, 1)
+        text = model.text if custom else model
+        assert text.text_projection.requires_grad
+        assert not text.ln_final.weight.requires_grad
+        assert model.logit_scale.requires_grad
