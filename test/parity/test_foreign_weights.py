@@ -90,6 +90,18 @@ def test_every_tensor_is_the_one_that_upstream_makes(theirs, cases, script, labe
     np.testing.assert_allclose(features, theirs[f"{label} features"], atol=1e-6)
 
 
+def test_one_tower_can_be_taken_from_such_a_file(cases):
+    name, path, _ = cases["stacked"]
+    expected = open_clip.create_model(name, pretrained=path).state_dict()
+    image = open_clip.create_model(name, pretrained_image_path=path).state_dict()
+    text = open_clip.create_model(name, pretrained_text_path=path).state_dict()
+    key, other = "visual.trunk.blocks.1.attn.qkv.weight", "text.transformer.resblocks.1.attn.in_proj_weight"
+    assert torch.equal(image[key], expected[key])
+    assert not torch.equal(image[other], expected[other])
+    assert torch.equal(text[other], expected[other])
+    assert not torch.equal(text[key], expected[key])
+
+
 def test_the_door_converts_as_upstreams_does(cases):
     from open_clip.convert import load_big_vision_weights
 

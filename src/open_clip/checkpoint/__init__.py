@@ -1,7 +1,7 @@
 """Reading, fitting, loading and writing weights. No logic here."""
 
 from open_clip.checkpoint.archive import is_openai_archive
-from open_clip.checkpoint.keys import convert_to_custom_text_state_dict, normalise_state_dict
+from open_clip.checkpoint.keys import convert_state_dict, convert_to_custom_text_state_dict, normalise_state_dict
 from open_clip.checkpoint.load import load_checkpoint, load_weights
 from open_clip.checkpoint.metadata import read_metadata
 from open_clip.checkpoint.positions import resize_pos_embed, resize_text_pos_embed
@@ -9,6 +9,7 @@ from open_clip.checkpoint.read import read_checkpoint, read_state_dict
 from open_clip.checkpoint.write import write_safetensors
 
 __all__ = [
+    "convert_state_dict",
     "convert_to_custom_text_state_dict",
     "is_openai_archive",
     "load_checkpoint",

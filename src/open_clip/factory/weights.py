@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from open_clip.checkpoint import load_weights, read_state_dict
+from open_clip.checkpoint import convert_state_dict, load_weights, read_state_dict
 from open_clip.errors import CheckpointError, suggest_nearest
 
 _logger = logging.getLogger(__name__)
@@ -58,13 +58,17 @@ def find_weights_file(pretrained: str | Path) -> Path | None:
     return None
 
 
-def load_tower(tower: nn.Module, path: str | Path, prefix: str) -> None:
-    """Load what a file has for one tower, non-strict; names may carry the tower's ``prefix`` or not.
+def load_tower(model: nn.Module, tower: nn.Module, path: str | Path, prefix: str) -> None:
+    """Load what a file has for one tower of a model, non-strict; names may carry the tower's ``prefix`` or not.
 
     Raises:
         CheckpointError: the file cannot be read, a shape differs, or nothing in it belongs to the tower.
     """
     weights: dict[str, Tensor] = read_state_dict(path)
+    try:
+        weights = convert_state_dict(model, weights)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     if any(key.startswith(prefix) for key in weights):
         weights = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
     expected = tower.state_dict()
