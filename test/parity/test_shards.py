@@ -21,7 +21,6 @@ from training.data import (
 
 pytestmark = needs_peer
 OFFERED = [
-]
     "get_data",
     "get_wds_dataset",
     "get_csv_dataset",
@@ -42,7 +41,7 @@ OFFERED = [
     "group_by_keys_nothrow",
     "tarfile_to_samples_nothrow",
     "pytorch_worker_seed",
-]  # noqa: SIM905
+]
 SETTINGS = {
     "train_num_samples": 40,
     "val_num_samples": None,

@@ -29,19 +29,6 @@ def test_an_empty_command_line_has_all_that_upstreams_data_functions_read():
     assert args.world_size == 8
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["--train-data", "{0..9}.tar"],
-        ["--train-data", "a.csv", "--dataset-type", "webdataset"],
-        ["--train-data", "a.csv", "--dataset-resampled"],
-    ],
-)
-def test_the_trainer_says_that_it_reads_no_shards_yet(words):
-    with pytest.raises(ConfigError, match="get_wds_dataset"):
-        check_rules(parse_args(words))
-
-
 def test_synthetic_data_needs_a_number_of_pairs_and_no_path(caplog):
     with pytest.raises(ConfigError, match="--train-num-samples N"):
         check_rules(parse_args(["--dataset-type", "synthetic"]))
