@@ -114,6 +114,11 @@ def _rename_old_keys(cls: type, values: dict[str, Any]) -> dict[str, Any]:
     renamed = {old_names.get(key, key): value for key, value in values.items()}
     if cls is CLIPVisionCfg and "global_average_pool" in renamed:
         renamed["pool_type"] = "avg" if renamed.pop("global_average_pool") else renamed.get("pool_type", "tok")
+    if cls is CLIPVisionCfg and renamed.pop("input_patchnorm", False):
+        raise ConfigError(
+            "input_patchnorm is set: patches embedded by a norm and a linear layer left open_clip during 2.x, and "
+            "no published weights have them. Such a model needs the version it was trained with."
+        )
     return renamed
 
 

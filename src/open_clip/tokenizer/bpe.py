@@ -61,8 +61,11 @@ class SimpleTokenizer:
         context_length: int | None = DEFAULT_CONTEXT_LENGTH,
         clean: str = "lower",
         reduction_mask: str = "",
+        special_tokens: list[str] | None = None,
     ) -> None:
-        special_tokens = ["<start_of_text>", "<end_of_text>", *(additional_special_tokens or [])]
+        # `special_tokens` is what 2.x called the additional ones.
+        added = [*(additional_special_tokens or []), *(special_tokens or [])]
+        special_tokens = ["<start_of_text>", "<end_of_text>", *added]
         merges = read_merges(bpe_path or default_bpe())
         self.byte_encoder = bytes_to_unicode()
         self.byte_decoder = {character: byte for byte, character in self.byte_encoder.items()}

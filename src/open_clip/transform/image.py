@@ -29,10 +29,11 @@ def image_transform(
     is_train: bool,
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
-    resize_mode: str | None = None,
+    resize_mode: str | bool | None = None,
     interpolation: str | None = None,
     fill_color: int | Sequence[int] = 0,
     aug_cfg: AugSettings = None,
+    resize_longest_max: bool | None = None,
 ) -> Compose:
     """Build the transform from a Pillow picture to a normalised float tensor [3, H, W].
 
@@ -48,6 +49,7 @@ def image_transform(
         interpolation: `bicubic` (default), `bilinear` or `random`; for training only with timm.
         fill_color: Value of the pixels that `longest` pads with.
         aug_cfg: Training augmentation; settings that have no effect here are named in a UserWarning.
+        resize_longest_max: What 2.x had in the place of `resize_mode`, by place or by name: True is `longest`.
 
     Raises:
         ConfigError: A setting is not known or makes no sense.
@@ -56,6 +58,10 @@ def image_transform(
     Source: `image_transform` of open_clip_torch 3.3.0, argument order and pixels.
     """
     normalize = Normalize(_per_channel(mean, OPENAI_DATASET_MEAN), _per_channel(std, OPENAI_DATASET_STD))
+    if isinstance(resize_mode, bool):
+        resize_mode, resize_longest_max = None, resize_mode
+    if resize_mode is None and resize_longest_max:
+        resize_mode = "longest"
     interpolation = _require_choice("interpolation", interpolation or "bicubic", _INTERPOLATIONS)
     resize_mode = _require_choice("resize_mode", resize_mode or "shortest", _RESIZE_MODES)
     if is_train:

@@ -14,3 +14,9 @@ def test_names_of_older_configs_are_understood():
 def test_an_unknown_key_is_refused_with_the_nearest_one():
     with pytest.raises(ConfigError, match=r"no field 'patchsize'. Did you mean patch_size"):
         make_cfg(CLIPVisionCfg, {"patchsize": 8})
+
+
+def test_a_patch_norm_of_old_configs_is_refused_with_its_reason_and_ignored_when_off():
+    assert make_cfg(CLIPVisionCfg, {"input_patchnorm": False}) == CLIPVisionCfg()
+    with pytest.raises(ConfigError, match="input_patchnorm is set: .* left open_clip during 2.x"):
+        make_cfg(CLIPVisionCfg, {"input_patchnorm": True})

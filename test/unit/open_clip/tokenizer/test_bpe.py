@@ -179,3 +179,9 @@ def test_a_file_that_is_no_vocabulary_is_refused(tmp_path):
         SimpleTokenizer(wrong)
     with pytest.raises(FileNotFoundError, match="absent"):
         SimpleTokenizer(str(tmp_path / "absent.gz"))
+
+
+def test_the_name_that_2_x_had_for_special_tokens_is_known():
+    named, renamed = SimpleTokenizer(additional_special_tokens=["<mask>"]), SimpleTokenizer(special_tokens=["<mask>"])
+    assert named.encoder == renamed.encoder
+    assert renamed.all_special_ids == [49406, 49407, 49408]

@@ -160,3 +160,13 @@ def test_a_rotated_camera_picture_is_not_turned(tmp_path):
     make_picture(60, 30).save(tmp_path / "plain.jpg", quality=95)
     turned, plain = (image_transform(16, False)(Image.open(tmp_path / name)) for name in ("turned.jpg", "plain.jpg"))
     assert torch.equal(turned, plain)
+
+
+def test_what_2_x_had_for_the_resize_mode_is_known_by_place_and_by_name():
+    picture = make_picture(40, 60)
+    longest = image_transform(32, False, resize_mode="longest")(picture)
+    assert torch.equal(image_transform(32, False, None, None, True)(picture), longest)
+    assert torch.equal(image_transform(32, False, resize_longest_max=True)(picture), longest)
+    shortest = image_transform(32, False)(picture)
+    assert torch.equal(image_transform(32, False, None, None, False)(picture), shortest)
+    assert torch.equal(image_transform(32, False, resize_longest_max=False)(picture), shortest)
