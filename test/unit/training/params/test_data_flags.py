@@ -36,5 +36,5 @@ def test_synthetic_data_needs_a_number_of_pairs_and_no_path(caplog):
         check_rules(parse_args(["--dataset-type", "synthetic", "--train-num-samples", "0"]))
     check_rules(parse_args(["--dataset-type", "synthetic", "--train-num-samples", "8", "--train-data", "a.csv"]))
     assert "--train-data has no effect" in caplog.text
-    check_rules(parse_args(["--train-data", "a.csv", "--train-num-samples", "8"]))
+    check_rules(parse_args(["--dataset-type", "csv", "--train-data", "a.csv", "--train-num-samples", "8"]))
     assert "--train-num-samples has no effect" in caplog.text
