@@ -120,10 +120,9 @@ def create_model(
     if force_image_size is not None and isinstance(model.visual, TimmModel):
         model.visual.set_input_size(model.visual.image_size)
     if pretrained_image_path:
-        load_tower(model, model.visual, pretrained_image_path, "visual.")
+        load_tower(model, pretrained_image_path, "visual")
     if pretrained_text_path:
-        text = model.text if isinstance(model, CustomTextCLIP | CoCa) else model
-        load_tower(model, text, pretrained_text_path, "text.")
+        load_tower(model, pretrained_text_path, "text")
     model.output_dict = bool(output_dict or model_cfg.get("output_dict"))
     _set_preprocess(model, source.preprocess_cfg, force_preprocess_cfg)
     return model

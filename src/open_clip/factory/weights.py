@@ -58,25 +58,29 @@ def find_weights_file(pretrained: str | Path) -> Path | None:
     return None
 
 
-def load_tower(model: nn.Module, tower: nn.Module, path: str | Path, prefix: str) -> None:
-    """Load what a file has for one tower of a model, non-strict; names may carry the tower's ``prefix`` or not.
+def load_tower(model: nn.Module, path: str | Path, name: str) -> None:
+    """Load what a file has for a model's tower ``visual`` or ``text``, non-strict, resizing its positions to fit.
+
+    Names may begin with the tower's or not. A model that keeps its text at the top level takes all that a file has.
 
     Raises:
         CheckpointError: the file cannot be read, a shape differs, or nothing in it belongs to the tower.
     """
-    weights: dict[str, Tensor] = read_state_dict(path)
+    prefix = f"{name}." if hasattr(model, name) else ""
+    read: dict[str, Tensor] = read_state_dict(path)
     try:
-        weights = convert_state_dict(model, weights)
+        read = convert_state_dict(model, read)
+        if any(key.startswith(prefix) for key in read):
+            weights = {key: value for key, value in read.items() if key.startswith(prefix)}
+        else:
+            weights = {prefix + key: value for key, value in read.items()}
+        if weights.keys().isdisjoint(model.state_dict()):
+            raise CheckpointError(f"nothing in it belongs to the tower {name!r}; check the file.")
+        if (bias := getattr(model, "logit_bias", None)) is not None:
+            # Of a whole model's weights a missing bias is zero; a tower's say nothing about it.
+            weights.setdefault("logit_bias", bias.detach())
+        result: Any = load_weights(model, weights, strict=False)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    if any(key.startswith(prefix) for key in weights):
-        weights = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
-    expected = tower.state_dict()
-    if not any(key in expected for key in weights):
-        raise CheckpointError(f"{path}: nothing in it belongs to the tower {prefix.rstrip('.')!r}; check the file.")
-    try:
-        result: Any = load_weights(tower, weights, strict=False)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
-    if result.missing_keys:
-        _logger.warning("%s leaves %d entries of the tower as they were.", path, len(result.missing_keys))
+    if missing := [key for key in result.missing_keys if key.startswith(prefix)]:
+        _logger.warning("%s leaves %d entries of the tower as they were.", path, len(missing))

@@ -86,6 +86,29 @@ def test_one_tower_can_be_loaded_from_a_file_of_both(weights_file):
     assert not torch.equal(model.text_projection, tiny_clip(seed=9).text_projection)
 
 
+@pytest.mark.parametrize("is_bare", [False, True])
+def test_a_towers_positions_are_resized_as_those_of_the_whole_model(weights_file, tmp_path, is_bare):
+    path = weights_file
+    if is_bare:
+        path = tmp_path / "tower.pt"
+        tower = open_clip.create_model(NAME, weights_file).visual
+        torch.save(tower.state_dict(), path)
+    options = {"force_image_size": 48, "init_logit_bias": -10}
+    whole = open_clip.create_model(NAME, weights_file, **options)
+    model = open_clip.create_model(NAME, pretrained_image_path=path, **options)
+    assert torch.equal(model.visual.positional_embedding, whole.visual.positional_embedding)
+    assert not torch.equal(model.token_embedding.weight, whole.token_embedding.weight)
+    assert (model.logit_bias.item(), whole.logit_bias.item()) == (-10, 0)
+
+
+def test_a_text_towers_positions_are_resized_too(weights_file):
+    options = {"force_context_length": 20, "force_custom_text": True}
+    whole = open_clip.create_model(NAME, weights_file, **options)
+    model = open_clip.create_model(NAME, pretrained_text_path=weights_file, **options)
+    assert torch.equal(model.text.positional_embedding, whole.text.positional_embedding)
+    assert not torch.equal(model.visual.positional_embedding, whole.visual.positional_embedding)
+
+
 def test_a_tower_file_without_its_tower_is_refused(tmp_path):
     path = tmp_path / "other.safetensors"
     write_safetensors({"something": torch.zeros(1)}, path)
