@@ -26,6 +26,7 @@ PURPOSES = {
     "www.w3.org/": "XML 命名空间标识，不发起访问",
     "arxiv.org/": "注释中引用的论文",
     "git-lfs.github.com/": "Git LFS 指针文件的格式标识，不发起访问",
+    "storage.googleapis.com/": "分词器词表的下载地址",
     "github.com/": "文档中引用的开源仓库",
     "gitee.com/ascend": "文档中引用的昇腾开源仓库",
     "keepachangelog.com/": "文档中引用的变更日志格式说明",

@@ -7,7 +7,7 @@ import pytest
 
 import open_clip
 import peer
-from extras import extras_folder, needs_hf, needs_timm
+from extras import extras_folders, needs_hf, needs_timm
 from tiny_encoders import ENCODERS, write_encoder
 from tiny_models import tiny_config, write_config
 
@@ -59,5 +59,5 @@ class TestHuggingFace:
         write_config(configs, "tiny-hf", tiny_config() | {"text_cfg": text})
         open_clip.add_model_config(configs)
         request = {"names": ["tiny-hf"], "folder": str(configs)}
-        theirs = _decode(peer.run_peer("family_shapes", request, tmp_path, instead_of_peer=extras_folder()))
+        theirs = _decode(peer.run_peer("family_shapes", request, tmp_path, extras=extras_folders()))
         assert shapes("tiny-hf", {}) == theirs["tiny-hf"]

@@ -17,9 +17,11 @@ needs_hf = _needs("transformers", "sentencepiece")
 needs_towers = _needs("timm", "torchvision", "transformers", "sentencepiece")
 
 
-def extras_folder() -> Path:
-    """The folder that transformers is installed into, to be handed to the peer's process."""
-    spec = find_spec("transformers")
-    assert spec is not None
-    assert spec.origin is not None
-    return Path(spec.origin).parent.parent
+def extras_folders() -> list[Path]:
+    """The folders that transformers and what it needs are installed into, to be handed to the peer's process."""
+    folders = []
+    for package in ("transformers", "tokenizers", "sentencepiece"):
+        spec = find_spec(package)
+        if spec is not None and spec.origin is not None:
+            folders.append(Path(spec.origin).parent.parent)
+    return list(dict.fromkeys(folders))

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,16 +24,19 @@ needs_peer = [
 ]
 
 
-def run_peer(script: str, request: object, folder: Path, instead_of_peer: Path | None = None) -> dict[str, np.ndarray]:
+def run_peer(
+    script: str, request: object, folder: Path, instead_of_peer: Path | None = None, extras: Sequence[Path] = ()
+) -> dict[str, np.ndarray]:
     """Hand a request to a script of `peer_scripts` and return the arrays it answers with.
 
     The script is called with two paths: a JSON file to read and an npz file to write. It imports the peer's open_clip,
-    or the one in the folder `instead_of_peer`, with the libraries installed beside the peer either way.
+    or the one in the folder `instead_of_peer`, with the libraries in the folders `extras` and those installed beside
+    the peer either way.
     """
     asked, answered = folder / f"{script}.json", folder / f"{script}.npz"
     asked.write_text(json.dumps(request))
     command = [sys.executable, str(SCRIPTS / f"{script}.py"), str(asked), str(answered)]
-    folders = [path for path in (instead_of_peer, os.environ["OPENCLIP_PEER_PATH"]) if path]
+    folders = [path for path in (instead_of_peer, *extras, os.environ["OPENCLIP_PEER_PATH"]) if path]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders)), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=540)
     assert done.returncode == 0, done.stderr[-3000:]

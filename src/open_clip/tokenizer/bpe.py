@@ -13,7 +13,8 @@ import regex
 import torch
 from torch import Tensor
 
-from open_clip.errors import ConfigError, DataError
+from open_clip.errors import ConfigError
+from open_clip.tokenizer.captions import choose_length, refuse_non_strings, to_captions
 from open_clip.tokenizer.cleaning import CleanFn, get_clean_fn
 from open_clip.tokenizer.merges import MergeRanks, merge_symbols
 from open_clip.tokenizer.shorten import get_reduction_mask_fn
@@ -136,10 +137,8 @@ class SimpleTokenizer:
             ConfigError: No context length is set, or it is below 1.
             DataError: A caption is not a string.
         """
-        captions = [texts] if isinstance(texts, str) else list(texts)
-        length = context_length or self.context_length
-        if not length or length < 1:
-            raise ConfigError(f"Context length {length} cannot hold a caption: pass context_length=77, as CLIP has.")
+        captions = to_captions(texts)
+        length = choose_length(context_length, self.context_length)
         try:
             if self.reduction_fn is not None:
                 return self.reduction_fn(
@@ -151,7 +150,7 @@ class SimpleTokenizer:
                 )
             rows = self._encode_rows(captions, length)
         except (AttributeError, TypeError):
-            _refuse_non_strings(captions)
+            refuse_non_strings(captions)
             raise
         return torch.from_numpy(np.frombuffer(rows, dtype=np.int64).reshape(len(captions), length))
 
@@ -181,12 +180,3 @@ class SimpleTokenizer:
             symbols = "".join([self.byte_encoder[byte] for byte in token.encode("utf-8")])
             ids.extend([self.encoder[piece] for piece in self.bpe(symbols).split(" ")])
         return ids.tobytes()
-
-
-def _refuse_non_strings(captions: list[Any]) -> None:
-    for place, caption in enumerate(captions):
-        if not isinstance(caption, str):
-            raise DataError(
-                f"Caption {place} of {len(captions)} is {caption!r}, a {type(caption).__name__}, not a string:"
-                f" leave such rows out or turn them into text first."
-            ) from None
