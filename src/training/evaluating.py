@@ -3,8 +3,11 @@
 import time
 from pathlib import Path
 
+from PIL import Image
+
+from open_clip.errors import DataError
 from training.build import Parts, Place, make_receive
-from training.data import EvalLoader
+from training.data import EvalLoader, PairSource
 from training.distributed import broadcast_object
 from training.evaluate import Evaluation, build_gallery, evaluate_pairs
 from training.journal import Journal
@@ -84,12 +87,21 @@ class Evaluator:
     def _show_examples(self, evaluation: Evaluation) -> None:
         table, rows = self._parts.eval_table, evaluation.rows.tolist()
         assert table is not None
-        if self._params.evaluate.gallery_size:
-            self._journal.gallery = build_gallery(
-                evaluation.image_features,
-                evaluation.text_features,
-                evaluation.image_ids,
-                [table.image_path(row) for row in rows],
-                [table.caption(row) for row in rows],
-                count=self._params.evaluate.gallery_size,
-            )
+        if not self._params.evaluate.gallery_size:
+            return
+        self._journal.gallery = build_gallery(
+            evaluation.image_features,
+            evaluation.text_features,
+            evaluation.image_ids,
+            [table.caption(row) for row in rows],
+            lambda place: _open_picture(table, rows[place], self._params.data.max_image_pixels),
+            count=self._params.evaluate.gallery_size,
+        )
+
+
+def _open_picture(table: PairSource, row: int, max_pixels: int) -> tuple[str, Image.Image | None]:
+    name = Path(table.image_path(row)).name
+    try:
+        return name, table.open_image(row, max_pixels)
+    except DataError:
+        return name, None

@@ -4,17 +4,20 @@ import atexit
 import contextlib
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
-from open_clip.errors import OpenClipError
+from open_clip.errors import ConfigError, OpenClipError
 from training.device.startup import import_torch
 from training.params import check_rules, parse_args
 from training.report.console import setup_logging
 
 _LOG = logging.getLogger(__name__)
 _STATUS_FILE = "OPEN_CLIP_STATUS_FILE"
+LATEST_CHECKPOINT_NAME = "epoch_latest.pt"
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -58,6 +61,24 @@ def random_seed(seed: int = 42, rank: int = 0) -> None:
     torch.manual_seed(seed + rank)
     np.random.seed(seed + rank)
     random.seed(seed + rank)
+
+
+def natural_key(string_: str) -> list[int | str]:
+    """Give the key that sorts names with their numbers as numbers, as upstream's function of this name does."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", string_.lower())]
+
+
+def get_latest_checkpoint(path: str, remote: bool = False) -> str | None:
+    """Return the last ``.pt`` file under a folder by name, numbers as numbers; None when there is none.
+
+    ``--resume latest`` does more: it looks whether a file is whole.
+
+    Raises:
+        ConfigError: ``remote`` is set; checkpoints lie on this machine.
+    """
+    if remote:
+        raise ConfigError(f"{path}: checkpoints of other machines are not listed; copy them here first.")
+    return max((str(file) for file in Path(path).rglob("*.pt")), key=natural_key, default=None)
 
 
 def _leave_status(status: int) -> None:

@@ -11,6 +11,7 @@ import open_clip
 from open_clip.errors import ConfigError, OpenClipError, cut_list
 from open_clip.transform import to_uint8
 from training.build.place import Place
+from training.build.shards import build_shard_table, is_shard_pattern
 from training.data import (
     Batch,
     ClassNumbers,
@@ -28,7 +29,7 @@ from training.data import (
     read_folder_pairs,
 )
 from training.evaluate import ClassSet, ZeroShot, read_class_names
-from training.params import DataParams, RunParams
+from training.params import RunParams
 
 _LOG = logging.getLogger(__name__)
 
@@ -51,17 +52,16 @@ def _tokenizer(params: RunParams) -> Callable[..., torch.Tensor]:
     return tokenizer
 
 
-def _read_table(path: str, role: str, data: DataParams) -> PairSource:
+def _read_source(path: str, role: str, params: RunParams, place: Place) -> PairSource:
+    data = params.data
     kind = data.dataset_type
     if kind in ("auto", "synthetic"):
-        kind = "folder" if Path(path).is_dir() else "csv"
-    try:
-        if kind == "folder":
-            return read_folder_pairs(path, role)
-        return read_csv_pairs(path, data.csv_separator, data.csv_img_key, data.csv_caption_key)
-    except OpenClipError as error:
-        error.add_note(f"(--{role}-data)")
-        raise
+        kind = "webdataset" if is_shard_pattern(path) else "folder" if Path(path).is_dir() else "csv"
+    if kind == "webdataset":
+        return build_shard_table(path, role, params.shards, place)
+    if kind == "folder":
+        return read_folder_pairs(path, role)
+    return read_csv_pairs(path, data.csv_separator, data.csv_img_key, data.csv_caption_key)
 
 
 def _synthetic_table(num_samples: int, transform: Any) -> PairSource:
@@ -79,21 +79,28 @@ def _pixels(transform: Any) -> Any:
         return transform
 
 
-def _open_dataset(params: RunParams, place: Place, transform: Any, role: str) -> tuple[PairDataset, Quarantine]:
+def _open_source(params: RunParams, place: Place, transform: Any, role: str) -> tuple[PairSource, Quarantine]:
+    """Read what a data flag names and hold the rows that are refused there against the budget."""
     path = params.data.train_data if role == "train" else params.data.val_data
-    if role == "train" and params.data.dataset_type == "synthetic":
-        assert params.shards.train_num_samples is not None
-        table = _synthetic_table(params.shards.train_num_samples, transform)
-    else:
-        assert path is not None
-        table = _read_table(path, role, params.data)
-    budget = params.data.bad_sample_budget
-    quarantine = Quarantine(place.folder.bad_samples, num_samples=table.num_rows_read, budget=budget)
     try:
-        quarantine.record(table.faults)
+        if role == "train" and params.data.dataset_type == "synthetic":
+            assert params.shards.train_num_samples is not None
+            source = _synthetic_table(params.shards.train_num_samples, transform)
+        else:
+            assert path is not None
+            source = _read_source(path, role, params, place)
+        quarantine = Quarantine(
+            place.folder.bad_samples, num_samples=source.num_rows_read, budget=params.data.bad_sample_budget
+        )
+        quarantine.record(source.faults)
     except OpenClipError as error:
         error.add_note(f"(--{role}-data)")
         raise
+    return source, quarantine
+
+
+def _open_dataset(params: RunParams, place: Place, transform: Any, role: str) -> tuple[PairDataset, Quarantine]:
+    table, quarantine = _open_source(params, place, transform, role)
     _LOG.info("--%s-data: %d rows with %d pictures from %s", role, len(table), table.num_images, table.source)
     if table.faults:
         _LOG.warning("%d rows of %s are unusable: %s", len(table.faults), table.source, cut_list(table.faults, 3))

@@ -11,6 +11,7 @@ from training.params import LockParams, RunParams
 
 
 def build_model(params: RunParams, precision: str, torch_device: torch.device) -> tuple[Any, Compose, Compose]:
+    """Make the model, with locked towers and checkpointing as asked, and its transforms for training and validation."""
     model, train, val = open_clip.create_model_and_transforms(
         params.model.model,
         params.model.pretrained or None,

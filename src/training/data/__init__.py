@@ -14,6 +14,7 @@ from training.data.loader import EvalLoader, TrainLoader, make_eval_loader, make
 from training.data.order import epoch_order, rank_batch, rank_slice, sample_seed
 from training.data.pair_datasets import CsvDataset, SyntheticDataset, preprocess_txt
 from training.data.quarantine import Fault, Quarantine
+from training.data.shard_files import refuse_pipes
 from training.data.shard_order import ResampledShards2, SharedEpoch, detshuffle2, pytorch_worker_seed
 from training.data.source import PairSource
 from training.data.streaming import get_wds_dataset
@@ -80,6 +81,7 @@ __all__ = [
     "read_class_folder",
     "read_csv_pairs",
     "read_folder_pairs",
+    "refuse_pipes",
     "sample_seed",
     "tarfile_to_samples_nothrow",
 ]

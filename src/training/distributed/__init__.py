@@ -18,20 +18,34 @@ from training.distributed.questions import (
 )
 from training.distributed.setup import start_process_group, stop_process_group, unwrap_model, wrap_model
 from training.distributed.signals import StopRequest
+from training.distributed.startup import (
+    all_gather_object,
+    init_distributed_device,
+    init_distributed_device_so,
+    is_device_available,
+    is_using_horovod,
+    set_device,
+)
 
 __all__ = [
     "StopRequest",
     "World",
+    "all_gather_object",
     "barrier",
     "broadcast_object",
     "gather_objects",
     "gather_rows",
+    "init_distributed_device",
+    "init_distributed_device_so",
+    "is_device_available",
     "is_global_master",
     "is_local_master",
     "is_master",
     "is_using_distributed",
+    "is_using_horovod",
     "mean_over_processes",
     "reduce_flags",
+    "set_device",
     "start_process_group",
     "stop_process_group",
     "unwrap_model",

@@ -5,16 +5,15 @@ Picks and ranks examples and makes thumbnails; the file is ``examples.py``'s, th
 
 import base64
 import io
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from open_clip.errors import DataError
-from training.data.decode import PictureError, open_image
 from training.evaluate.examples import Example, Gallery, Match, Thumbnail
 from training.evaluate.retrieval import group_pictures
 
@@ -37,8 +36,8 @@ def build_gallery(
     image_features: Tensor,
     text_features: Tensor,
     image_ids: Tensor | Sequence[int] | np.ndarray,
-    image_paths: Sequence[str],
     captions: Sequence[str],
+    open_picture: Callable[[int], tuple[str, Image.Image | None]],
     count: int = 12,
     top: int = 5,
 ) -> Gallery:
@@ -51,17 +50,17 @@ def build_gallery(
         image_features: [N, C] normalised; the first row of each picture speaks for it.
         text_features: [N, C] normalised.
         image_ids: [N] equal for rows of the same picture.
-        image_paths: [N] files to make thumbnails of.
         captions: [N] texts.
+        open_picture: From a row to its picture's name and the picture, None when it cannot be read.
         count: Examples in each direction.
         top: Answers an example shows.
 
     Raises:
-        DataError: The five lists disagree in length.
+        DataError: The four lists disagree in length.
     """
-    lengths = [len(one) for one in (image_features, text_features, image_ids, image_paths, captions)]
+    lengths = [len(one) for one in (image_features, text_features, image_ids, captions)]
     if len(set(lengths)) != 1:
-        raise DataError(f"a gallery needs one picture, text, id, path and caption a row, got {lengths} of each")
+        raise DataError(f"a gallery needs one picture, text, id and caption a row, got {lengths} of each")
     groups = group_pictures(image_ids)
     owner_of_text, every_picture = groups.picture_of, np.arange(len(groups.first_row))
     pictures = image_features.float()[torch.from_numpy(groups.first_row).to(image_features.device)]
@@ -75,17 +74,15 @@ def build_gallery(
     ]
     caption_examples = [_example(one, captions, keys, [keys[int(owner_of_text[one.query])]]) for one in by_caption]
     shown = _named_pictures(picture_examples, caption_examples)
-    thumbnails = {key: make_thumbnail(image_paths[int(groups.first_row[int(key)])]) for key in shown}
+    thumbnails = {key: make_thumbnail(*open_picture(int(groups.first_row[int(key)]))) for key in shown}
     return Gallery(tuple(picture_examples), tuple(caption_examples), thumbnails, len(keys), len(texts))
 
 
-def make_thumbnail(path: str, side: int = THUMBNAIL_SIDE) -> Thumbnail:
-    """Shrink a picture to at most ``side`` pixels and hold it as a data URI; one that cannot be read has none."""
-    name = Path(path).name
-    try:
-        image = open_image(path).convert("RGB")
-    except PictureError:
+def make_thumbnail(name: str, picture: Image.Image | None, side: int = THUMBNAIL_SIDE) -> Thumbnail:
+    """Shrink a picture to at most ``side`` pixels and hold it as a data URI; one that could not be read has none."""
+    if picture is None:
         return Thumbnail(name, None, side, side)
+    image = picture.convert("RGB")
     image.thumbnail((side, side))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=_THUMBNAIL_QUALITY, optimize=True)

@@ -1,8 +1,10 @@
 """The trainer's flags: one dataclass a group, one place that collects them."""
 
 from training.params.cli import default_optimizer_settings, make_parser, parse_args
+from training.params.cli import default_optimizer_settings as get_default_params
 from training.params.data import DataParams, ShardParams
 from training.params.file import read_settings, write_settings
+from training.params.flags import KeyValueAction as ParseKwargs
 from training.params.groups import RunParams
 from training.params.hardware import DistributedParams, HardwareParams
 from training.params.model import ImageParams, LockParams, ModelParams
@@ -20,12 +22,14 @@ __all__ = [
     "LockParams",
     "ModelParams",
     "OptimParams",
+    "ParseKwargs",
     "ReportParams",
     "RunParams",
     "ScheduleParams",
     "ShardParams",
     "check_rules",
     "default_optimizer_settings",
+    "get_default_params",
     "make_parser",
     "parse_args",
     "read_settings",

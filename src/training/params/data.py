@@ -10,7 +10,11 @@ from training.params.flags import Flag, KeyValueAction, flag
 class DataParams:
     """Data."""
 
-    train_data: str | None = flag(None, "training pairs: a .csv or .tsv file, or a folder (see --dataset-type)")
+    train_data: str | None = flag(
+        None,
+        "training pairs: a .csv or .tsv file, a folder, or tar shards such as 'dir/{00000..00499}.tar'; `::` joins"
+        " patterns (see --dataset-type)",
+    )
     val_data: str | None = flag(None, "validation pairs, same forms; without --train-data the run only evaluates")
     dataset_type: str = flag(
         "auto",
@@ -55,6 +59,26 @@ class ShardParams:
     dataset_resampled: bool = flag(False, "draw training shards with replacement, so that sources can have weights")
     train_data_upsampling_factors: str | None = flag(
         None, "how often the shards of each `::` source are drawn, such as 1::2; needs --dataset-resampled"
+    )
+    image_key: str = flag(
+        "jpg;png;jpeg;webp", "suffixes of pictures in a shard; the first that a sample has is taken", metavar="SUFFIXES"
+    )
+    text_key: str = flag("txt", "suffixes of caption files in a shard, likewise", metavar="SUFFIXES")
+    json_text_key: str | None = flag(
+        None,
+        "fields of a sample's .json that hold captions, in place of --text-key; of several one is drawn each time",
+        metavar="FIELDS",
+    )
+    json_text_key_probs: str | None = flag(
+        None, "how often each field of --json-text-key is drawn, such as 0.7;0.3 (default: evenly)", metavar="SHARES"
+    )
+    shard_window: int = flag(
+        100_000,
+        "samples of neighbouring shards that are shuffled among each other; shards are shuffled too",
+    )
+    shard_index_dir: str | None = flag(
+        None,
+        "folder for the lists of where samples stand in shards (default: beside them, or the user's cache folder)",
     )
     allow_pipe_urls: bool = flag(
         False, "let a shard called `pipe:COMMAND` run its shell command; only for lists that you trust"

@@ -23,14 +23,8 @@ def check_rules(args: Namespace) -> None:
         )
     if is_synthetic and args.train_num_samples is None:
         raise ConfigError("--dataset-type synthetic needs --train-num-samples N, the number of pairs of an epoch.")
-    is_shards = args.dataset_type == "auto" and any(
-        str(path).endswith(".tar") for path in (args.train_data, args.val_data)
-    )
-    if is_shards or args.dataset_type == "webdataset" or args.dataset_resampled or args.train_data_upsampling_factors:
-        raise ConfigError(
-            "the trainer does not read tar shards yet: give a table or a folder. Programs of your own read shards with "
-            "training.data.get_wds_dataset."
-        )
+    if args.train_data_upsampling_factors and not args.dataset_resampled:
+        raise ConfigError("--train-data-upsampling-factors needs --dataset-resampled: only drawn shards have weights.")
     _check_ranges(args)
     if args.lr_scheduler == "const-cooldown" and args.epochs_cooldown is None:
         raise ConfigError("--lr-scheduler const-cooldown needs --epochs-cooldown N, the epochs of the final cooldown.")
@@ -46,7 +40,14 @@ def check_rules(args: Namespace) -> None:
 
 
 def _check_ranges(args: Namespace) -> None:
-    at_least_one = ("batch_size", "epochs", "accum_freq", "log_every_n_steps", "log_metric_every_n_steps")
+    at_least_one = (
+        "shard_window",
+        "batch_size",
+        "epochs",
+        "accum_freq",
+        "log_every_n_steps",
+        "log_metric_every_n_steps",
+    )
     at_least_zero = (
         "warmup",
         "workers",
@@ -84,7 +85,7 @@ def _flags_without_effect(args: Namespace) -> list[str]:
     messages = []
     if args.dataset_type == "synthetic" and args.train_data:
         messages.append("--train-data has no effect with --dataset-type synthetic.")
-    if args.dataset_type != "synthetic" and args.train_num_samples is not None:
+    if args.dataset_type in ("csv", "folder") and args.train_num_samples is not None:
         messages.append(f"--train-num-samples has no effect with --dataset-type {args.dataset_type}.")
     if args.lock_image_unlocked_groups and not args.lock_image:
         messages.append("--lock-image-unlocked-groups has no effect without --lock-image.")

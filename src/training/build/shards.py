@@ -1,0 +1,65 @@
+"""The shards of a run from the flags."""
+
+from collections.abc import Sequence
+
+from open_clip.errors import ConfigError
+from training.build.place import Place
+from training.data import expand_urls, refuse_pipes
+from training.data.shards import Selector, ShardTable, Visit, open_shards
+from training.distributed import gather_objects
+from training.params import ShardParams
+
+
+def is_shard_pattern(path: str) -> bool:
+    """Tell whether a data flag names tar shards."""
+    return all(source.rstrip().endswith(".tar") for source in path.split("::"))
+
+
+def build_shard_table(pattern: str, role: str, params: ShardParams, place: Place) -> ShardTable:
+    """Open shards for training or validation.
+
+    Raises:
+        ConfigError: the flags contradict each other.
+        DataError: shards are missing, unreadable or without samples.
+    """
+    is_train = role == "train"
+    factors = params.train_data_upsampling_factors if is_train else None
+    urls, weights = expand_urls(pattern, factors)
+    refuse_pipes(urls, params.allow_pipe_urls)
+    if is_train and params.dataset_resampled and weights is None:
+        weights = [1.0] * len(urls)
+    return open_shards(
+        pattern,
+        urls,
+        _selector(params),
+        Visit(
+            num_samples=params.train_num_samples if is_train else None,
+            window=params.shard_window,
+            weights=weights if is_train else None,
+        ),
+        index_dir=params.shard_index_dir,
+        rank=place.world.rank,
+        world_size=place.world.world_size,
+        gather=lambda own: gather_objects(own, place.world),
+    )
+
+
+def _selector(params: ShardParams) -> Selector:
+    return Selector(
+        image_keys=_split(params.image_key),
+        text_keys=_split(params.text_key),
+        json_keys=_split(params.json_text_key or ""),
+        json_weights=_numbers(params.json_text_key_probs),
+    )
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(word.strip().lstrip(".") for word in text.split(";") if word.strip())
+
+
+def _numbers(words: str | None) -> tuple[float, ...]:
+    parts: Sequence[str] = _split(words or "")
+    try:
+        return tuple(float(part) for part in parts)
+    except ValueError:
+        raise ConfigError(f"--json-text-key-probs {words}: give numbers separated by `;`, such as 0.7;0.3.") from None

@@ -1,0 +1,80 @@
+"""Training on tar shards through the command line."""
+
+import json
+
+import pytest
+from pairs import micro_flags
+from runs import read_lines
+from shard_sets import picture, write_shards, write_tar
+
+from training.main import main
+
+
+def pattern(folder, count):
+    return f"{folder}/{{00000..{count - 1:05d}}}.tar"
+
+
+def flags(tmp_path, train, **more):
+    return micro_flags(train, logs_dir=tmp_path / "logs", name="run", epochs=1, **more)
+
+
+def run_folder(tmp_path):
+    return tmp_path / "logs" / "run"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_on_shards_trains_evaluates_and_shows_examples(tmp_path, workers):
+    write_shards(tmp_path / "train", [20, 7, 16])
+    write_shards(tmp_path / "val", [9])
+    chosen = flags(tmp_path, pattern(tmp_path / "train", 3), val=pattern(tmp_path / "val", 1), workers=workers)
+    assert main(chosen) == 0
+    summary = json.loads((run_folder(tmp_path) / "summary.json").read_text())
+    assert summary["steps"] == 43 // 8
+    assert summary["metrics"]["num_samples"] == 9
+    thumbnails = json.loads((run_folder(tmp_path) / "gallery.json").read_text())["thumbnails"]
+    assert all(one["uri"].startswith("data:image/jpeg") for one in thumbnails.values())
+
+
+def test_a_missing_shard_ends_the_run_before_its_first_step(tmp_path, capfd):
+    write_shards(tmp_path / "train", [20, 20])
+    assert main(flags(tmp_path, pattern(tmp_path / "train", 3))) == 3
+    assert "00002.tar" in capfd.readouterr().err
+
+
+def test_dirty_samples_are_listed_with_shard_key_and_reason(tmp_path):
+    write_shards(tmp_path / "train", [30])
+    members = [("k1.png", picture()[:40]), ("k1.txt", b"torn"), ("k2.png", picture()), ("k2.txt", b" ")]
+    write_tar(tmp_path / "train" / "00001.tar", [*members, ("k3.png", picture())])
+    assert main(flags(tmp_path, pattern(tmp_path / "train", 2), bad_sample_budget=0.2)) == 0
+    listed = read_lines(run_folder(tmp_path) / "bad_samples.jsonl")
+    assert {line["path"] for line in listed} == {"k1", "k2", "k3"}
+    assert all(line["source"].endswith("00001.tar") and line["reason"] for line in listed)
+
+
+def test_more_dirt_than_the_budget_allows_ends_the_run(tmp_path, capfd):
+    write_shards(tmp_path / "train", [30])
+    write_tar(tmp_path / "train" / "00001.tar", [("k3.png", picture())])
+    assert main(flags(tmp_path, pattern(tmp_path / "train", 2))) == 3
+    assert "--bad-sample-budget" in capfd.readouterr().err
+
+
+def test_shards_without_one_sound_picture_end_the_run(tmp_path):
+    members = [(f"{n}.{end}", b"x") for n in range(200) for end in ("jpg", "txt")]
+    (tmp_path / "train").mkdir()
+    write_tar(tmp_path / "train" / "00000.tar", members)
+    assert main(flags(tmp_path, pattern(tmp_path / "train", 1), bad_sample_budget=1.0)) == 3
+
+
+def test_sources_are_drawn_by_weight(tmp_path):
+    write_shards(tmp_path / "a", [10])
+    write_shards(tmp_path / "b", [10])
+    sources = f"{tmp_path}/a/00000.tar::{tmp_path}/b/00000.tar"
+    chosen = flags(tmp_path, sources, dataset_resampled=True, train_num_samples=64)
+    assert main([*chosen, "--train-data-upsampling-factors", "1::3"]) == 0
+    assert json.loads((run_folder(tmp_path) / "summary.json").read_text())["steps"] == 8
+
+
+def test_pipes_are_refused_without_their_flag(tmp_path, capfd):
+    assert main(flags(tmp_path, f"pipe:touch {tmp_path}/ran; cat x.tar")) == 3
+    assert "--allow-pipe-urls" in capfd.readouterr().err
+    assert not (tmp_path / "ran").exists()
