@@ -75,7 +75,7 @@ class ContrastiveModel(nn.Module):
         image_logits = self.logit_scale.exp() * image_features @ text_features.mT
         if self.logit_bias is not None:
             image_logits = image_logits + self.logit_bias
-        return image_logits, image_logits.mT
+        return image_logits, image_logits.transpose(0, -1)
 
     def forward(
         self, image: Tensor | None = None, text: Tensor | None = None

@@ -41,6 +41,16 @@ def test_logits_hold_scale_and_bias():
     assert torch.equal(per_text, per_image.T)
 
 
+def test_logits_per_text_are_those_per_image_turned_round_with_several_vectors_an_image():
+    pool = {"attentional_pool": "parallel", "attn_pooler_queries": 5, "attn_pooler_heads": 2}
+    model = tiny_clip(vision=pool)
+    image, text = tiny_batch()
+    per_image, per_text = model.get_logits(image[:2], text)
+    assert per_image.shape == (2, 1, 3)
+    assert per_text.shape == (3, 1, 2)
+    torch.testing.assert_close(per_text[:, 0], per_image[:, 0].T)
+
+
 @pytest.mark.parametrize("custom_text", [False, True])
 def test_short_texts_are_encoded_as_padded_ones(custom_text):
     model, (_, text) = tiny_clip(custom_text=custom_text), tiny_batch()
