@@ -3,9 +3,11 @@
 Shapes: B texts, L tokens, D encoder width, E output width.
 """
 
+import contextlib
 import logging
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from open_clip.errors import ConfigError, MissingDependency, cut_list, suggest_nearest
@@ -139,11 +141,15 @@ class HFTextEncoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Encode token ids [B, L] as [B, E], with ``output_tokens`` as a pair with the hidden states [B, L, D].
 
-        A pooler that reads the first position takes it out of those hidden states.
+        A pooler that reads the first position takes it out of those hidden states. A tower whose matrices alone are
+        in half precision computes in it as autocast does, for its encoder expects one type throughout.
         """
-        attention_mask = (x != self.config.pad_token_id).long()
-        output = self.transformer(input_ids=x, attention_mask=attention_mask)
-        projected: Tensor = self.proj(self.pooler(output, attention_mask))
+        half = _half_of_mixed(self)
+        with contextlib.nullcontext() if half is None else torch.autocast(x.device.type, dtype=half):
+            attention_mask = (x != self.config.pad_token_id).long()
+            output = self.transformer(input_ids=x, attention_mask=attention_mask)
+            projected: Tensor = self.proj(self.pooler(output, attention_mask))
+            projected = projected if half is None else projected.to(half)
         if not self.output_tokens:
             return projected
         tokens: Tensor = output.last_hidden_state
@@ -160,8 +166,9 @@ class HFTextEncoder(nn.Module):
     def lock(self, unlocked_layers: int = 0, freeze_layer_norm: bool = True) -> None:
         """Freeze the encoder but for its last ``unlocked_layers`` layers; the projection stays as it is.
 
-        With ``freeze_layer_norm=False`` the layer norms of what is frozen stay trainable. Groups from the end: each
-        layer, then the embeddings.
+        With ``freeze_layer_norm=False`` the layer norms of what is frozen stay trainable, which upstream knows by
+        their name in BERT's family; the other encoders' are frozen either way. Groups from the end: each layer, then
+        the embeddings.
         """
         if not unlocked_layers:
             _freeze(self.transformer, freeze_layer_norm)
@@ -239,12 +246,14 @@ def _make_projection(width: int, output_dim: int, proj_type: str | None) -> nn.M
 
 
 def _freeze(module: nn.Module, freeze_layer_norm: bool) -> None:
-    module.requires_grad_(False)
-    if not freeze_layer_norm:
-        for part in module.modules():
-            # T5 has a layer norm class of its own.
-            if isinstance(part, nn.LayerNorm) or type(part).__name__.endswith(("LayerNorm", "RMSNorm")):
-                part.requires_grad_(True)
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad = not freeze_layer_norm and "LayerNorm" in name.split(".")
+
+
+def _half_of_mixed(tower: nn.Module) -> torch.dtype | None:
+    """Name the half precision that some of a tower's weights have and others have not."""
+    kinds = {parameter.dtype for parameter in tower.parameters()} - {torch.float32}
+    return kinds.pop() if kinds and any(p.dtype == torch.float32 for p in tower.parameters()) else None
 
 
 def _first_line(error: BaseException) -> str:

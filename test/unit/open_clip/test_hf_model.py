@@ -9,6 +9,7 @@ from extras import needs_hf
 from open_clip.errors import ConfigError, MissingDependency
 from open_clip.hf_configs import arch_dict
 from open_clip.hf_model import _POOLERS, HFTextEncoder
+from open_clip.model import convert_weights_to_lp
 from tiny_encoders import ENCODERS, write_encoder
 
 
@@ -89,12 +90,26 @@ class TestWithTransformers:
         assert _trainable(tower) == {"proj.weight"}
         tower.requires_grad_(True)
         tower.lock(freeze_layer_norm=False)
-        assert len(_trainable(tower)) > 1
-        assert all("norm" in name.lower() or name == "proj.weight" for name in _trainable(tower))
+        # Upstream leaves the norms of BERT's family alone and freezes the others'.
+        assert (len(_trainable(tower)) > 1) == (kind in ("bert", "roberta", "xlm-roberta"))
+        assert all("LayerNorm" in name or name == "proj.weight" for name in _trainable(tower))
         tower.requires_grad_(True)
         tower.lock(unlocked_layers=1)
         layers = {int(found[1]) for name in _trainable(tower) if (found := re.search(r"[rsk]\.(\d)\.", name))}
         assert layers == {1}
+
+    @pytest.mark.parametrize("kind", ENCODERS)
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_a_tower_with_matrices_in_half_precision_computes_in_it(self, tmp_path, kind, dtype):
+        tower = HFTextEncoder(write_encoder(tmp_path, kind), 8, proj_type="mlp", pretrained=False).eval()
+        text = torch.tensor([[5, 6, 7], [8, 9, tower.config.pad_token_id]])
+        full = tower(text)
+        convert_weights_to_lp(tower, dtype)
+        half = tower(text)
+        assert half.dtype == dtype
+        torch.testing.assert_close(half.float(), full, atol=2e-2, rtol=2e-2)
+        half.float().square().sum().backward()
+        assert tower.proj[0].weight.grad.dtype == dtype
 
     def test_checkpointed_gradients_equal_plain_ones(self, tmp_path):
         tower = HFTextEncoder(write_encoder(tmp_path, "roberta"), 8, proj_type="mlp", pretrained=False).train()
