@@ -121,10 +121,10 @@ class TimmModel(nn.Module):
         timm = import_timm()
         places: dict[str, int] = timm.models.group_modules(self.trunk, matcher, reverse=True)
         for name, module in list(self.trunk.named_modules()):
-            if places.get(name, last_frozen + 1) <= last_frozen and not list(module.children()):
-                frozen = timm.layers.freeze_batch_norm_2d(module)
-                if frozen is not module:
-                    self.trunk.set_submodule(name, frozen)
+            is_frozen = places.get(name, last_frozen + 1) <= last_frozen
+            # Not by being a leaf: timm's own batch norms hold their activation as a child.
+            if is_frozen and isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
+                self.trunk.set_submodule(name, timm.layers.freeze_batch_norm_2d(module))
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Trade time for memory where the network can; a warning says so where it cannot."""
@@ -199,10 +199,16 @@ def _make_trunk(model_name: str, pretrained: bool, options: dict[str, Any]) -> A
     try:
         return timm.create_model(model_name, pretrained=pretrained, **options)
     except (OSError, RuntimeError) as error:
+        if ":" in model_name:
+            raise ConfigError(
+                f"the image tower {model_name!r} cannot be read: {_first_line(error)} local-dir:FOLDER takes a folder "
+                "with timm's config.json, and with its weights if pretrained_image is set."
+            ) from error
         if timm.is_model(model_name) and pretrained:
             raise ConfigError(
-                f"the base weights of the image tower {model_name!r} cannot be fetched: {error} "
-                "pretrained_image=False does without them."
+                f"the base weights of the image tower {model_name!r} cannot be fetched: {_first_line(error)} "
+                "pretrained_image=False does without them; pretrained_image_path takes a file with an image tower's "
+                "weights, and timm_model_name local-dir:FOLDER a folder that timm saved."
             ) from error
         if timm.is_model(model_name):
             raise
@@ -210,6 +216,11 @@ def _make_trunk(model_name: str, pretrained: bool, options: dict[str, Any]) -> A
             f"timm {timm.__version__} has no model {model_name!r}.{suggest_nearest(model_name, timm.list_models())} "
             "A newer timm may have it."
         ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return line.rstrip(".") + "."
 
 
 def _take_classifier_off(trunk: Any, pool: str) -> None:

@@ -89,6 +89,15 @@ class TestWithTimm:
         tower.lock(freeze_bn_stats=True)
         torch.testing.assert_close(tower.train()(images), expected)
 
+    def test_batch_norms_that_hold_an_activation_are_frozen_and_keep_it(self):
+        tower = TimmModel("fastvit_t8", 8, image_size=64).eval()
+        images = torch.randn(2, 3, 64, 64)
+        expected = tower(images)
+        tower.lock(unlocked_groups=1, freeze_bn_stats=True)
+        torch.testing.assert_close(tower(images), expected)
+        counted = {key for key in tower.state_dict() if key.endswith("num_batches_tracked")}
+        assert not {key for key in counted if "stem" in key or "stages.0" in key}
+
     def test_checkpointed_gradients_equal_plain_ones(self):
         torch.manual_seed(0)
         tower, images = TimmModel("test_vit", 8), torch.randn(2, 3, 160, 160)

@@ -66,10 +66,29 @@ class TestTimm:
             else True
         )
 
-    def test_base_weights_for_the_image_are_asked_of_timm(self, timm_name):
-        # This network has none, which timm says without a network.
-        with pytest.raises((RuntimeError, ConfigError), match="(?i)pretrained"):
-            open_clip.create_model(timm_name, pretrained_image=True)
+    @pytest.mark.parametrize("network", ["test_vit", "test_vit_relpos", "test_vit.nonsense"])
+    def test_base_weights_that_cannot_be_fetched_are_an_error_that_names_ways_out(
+        self, timm_name, tmp_path, monkeypatch, network
+    ):
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+        config = tiny_config() | {"vision_cfg": VISION | {"timm_model_name": network}}
+        open_clip.add_model_config(write_config(tmp_path, "tiny-timm-pretrained", config))
+        with pytest.raises(ConfigError, match=f"{network}.*pretrained_image=False.*pretrained_image_path.*local-dir"):
+            open_clip.create_model("tiny-timm-pretrained", pretrained_image=True)
+
+    def test_base_weights_come_from_a_folder_that_timm_saved(self, tmp_path):
+        import timm
+
+        network = timm.create_model("test_vit")
+        timm.models.save_for_hf(network, tmp_path / "saved", model_config={})
+        for folder in ("saved", "missing"):
+            config = tiny_config() | {"vision_cfg": VISION | {"timm_model_name": f"local-dir:{tmp_path / folder}"}}
+            open_clip.add_model_config(write_config(tmp_path, f"tiny-timm-{folder}", config))
+        model = open_clip.create_model("tiny-timm-saved", pretrained_image=True)
+        assert torch.equal(model.visual.trunk.patch_embed.proj.weight, network.patch_embed.proj.weight)
+        with pytest.raises(ConfigError, match=r"(?s)missing.*cannot be read.*config\.json"):
+            open_clip.create_model("tiny-timm-missing", pretrained_image=True)
 
 
 class TestHuggingFace:
