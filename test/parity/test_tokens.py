@@ -2,10 +2,13 @@
 
 import json
 import random
+from functools import cache
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import Phase, given, seed, settings
+from hypothesis import strategies as st
 
 from hostile_text import hostile_captions
 from open_clip.tokenizer import SimpleTokenizer
@@ -25,9 +28,53 @@ def _request(name, texts, context_length=77, seed=0, decode=False, **options):
     }
 
 
+def _drawn_captions(count=1500):
+    """Captions as hypothesis draws them: any characters, and whole words, entities, specials and spaces mixed in."""
+    parts = st.sampled_from(
+        ["<start_of_text>", "<end_of_text>", "</w>", "&lt;", "&amp;amp;", "&#x202e;", "Ã©", "'S", "it's", "don’t", "_"]
+        + [
+            "\u202eשלום\u202c",
+            "مرحبا",
+            "👩‍👩‍👧",
+            "🏳️‍🌈",
+            "e\u0301",
+            "\ufeff",
+            "\x00",
+            "\x1b",
+            "\u2028",
+            "   ",
+            "",
+            "½",
+            "１２",
+        ]
+    )
+    words = st.one_of(parts, st.text(max_size=12), st.text(st.characters(categories=["L", "N", "P", "S"]), max_size=12))
+    captions = st.one_of(
+        st.lists(words, max_size=40).map(" ".join), st.lists(words, max_size=40).map("".join), st.text()
+    )
+    drawn = []
+
+    @seed(9)
+    @settings(max_examples=count, database=None, deadline=None, phases=[Phase.generate])
+    @given(captions)
+    def collect(caption):
+        drawn.append(caption)
+
+    collect()
+    return drawn
+
+
+@cache
 def _requests():
     few = hostile_captions(2000, seed=1)
+    drawn = _drawn_captions()
     return [
+        *(_request(f"drawn_{clean}", drawn, clean=clean) for clean in ("lower", "whitespace", "canonicalize")),
+        *(
+            _request(f"drawn_{clean}_{mask}", drawn, 9, seed=6, clean=clean, reduction_mask=mask)
+            for clean in ("lower", "whitespace", "canonicalize")
+            for mask in ("simple", "random", "shuffle")
+        ),
         _request("lower", hostile_captions(32_000)),
         _request("decode", few, decode=True),
         _request("whitespace", few, clean="whitespace"),
