@@ -68,7 +68,7 @@ def natural_key(string_: str) -> list[int | str]:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", string_.lower())]
 
 
-def get_latest_checkpoint(path: str, remote: bool = False) -> str | None:
+def get_latest_checkpoint(path: str, remote: bool) -> str | None:
     """Return the last ``.pt`` file under a folder by name, numbers as numbers; None when there is none.
 
     ``--resume latest`` does more: it looks whether a file is whole.

@@ -38,7 +38,7 @@ from open_clip.pretrained import (
     is_pretrained_cfg,
     list_pretrained_tags_by_model,
 )
-from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, SimpleTokenizer
+from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer, SigLipTokenizer, SimpleTokenizer
 from open_clip.transform import (
     AugmentationCfg,
     PreprocessCfg,
@@ -58,8 +58,10 @@ __all__ = [
     "CoCaLoss",
     "CustomTextCLIP",
     "DistillClipLoss",
+    "HFTokenizer",
     "PreprocessCfg",
     "SigLipLoss",
+    "SigLipTokenizer",
     "SimpleTokenizer",
     "add_model_config",
     "convert_to_custom_text_state_dict",

@@ -4,6 +4,8 @@ import math
 
 import torch
 
+from open_clip import CoCa
+from open_clip.errors import ConfigError
 from open_clip.loss import ClipLoss
 from open_clip.transform import normalize_images
 from training.data import Batch
@@ -15,7 +17,11 @@ MAX_LOG_SCALE = math.log(100)
 
 
 class ClipTask(Task):
-    """Train a two-tower model so that each picture finds its own caption in the global batch and back."""
+    """Train a two-tower model so that each picture finds its own caption in the global batch and back.
+
+    Raises:
+        ConfigError: The model also writes captions, which this recipe does not train.
+    """
 
     def __init__(
         self,
@@ -26,6 +32,11 @@ class ClipTask(Task):
         std: tuple[float, ...],
         input_dtype: torch.dtype | None = None,
     ) -> None:
+        if isinstance(unwrap_model(model), CoCa):
+            raise ConfigError(
+                "the model is a CoCa, and the trainer has no captioning recipe yet: choose a --model of two towers, "
+                "such as ViT-B-32."
+            )
         self.model = model
         self.loss = loss
         self.mean = mean

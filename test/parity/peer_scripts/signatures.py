@@ -9,12 +9,15 @@ import warnings
 
 import numpy as np
 
+# What stands behind the doors of open_clip_train here is called training.
+OWN = ("open_clip", "training")
+
 
 def readable(default):
     """Write a default so that it compares equal wherever its class was defined."""
     if default is inspect.Parameter.empty:
         return None
-    if isinstance(default, type):
+    if isinstance(default, type) or inspect.isfunction(default):
         return default.__name__
     if isinstance(default, enum.Enum):
         default = default.value
@@ -34,12 +37,12 @@ def parameters(value):
 def offered(module):
     for name in dir(module):
         value = getattr(module, name)
-        if name.startswith("_") or not (getattr(value, "__module__", None) or "").startswith("open_clip"):
+        if name.startswith("_") or not (getattr(value, "__module__", None) or "").startswith(OWN):
             continue
         if inspect.isclass(value):
             yield name, value
             for method, function in inspect.getmembers(value, inspect.isfunction):
-                if not method.startswith("_") and function.__module__.startswith("open_clip"):
+                if not method.startswith("_") and function.__module__.startswith(OWN):
                     yield f"{name}.{method}", function
         elif inspect.isfunction(value):
             yield name, value
