@@ -22,6 +22,7 @@ def order_of(params: RunParams, parts: Parts, world: World) -> Order:
         global_batch=params.data.batch_size * world.world_size,
         num_samples=parts.train_loader.num_samples,
         accum_freq=params.optim.accum_freq,
+        arrangement=parts.train_loader.arrangement,
     )
 
 

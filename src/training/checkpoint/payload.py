@@ -40,6 +40,7 @@ class Order:
     global_batch: int
     num_samples: int
     accum_freq: int = 1
+    arrangement: str = ""
 
 
 def collect(trained: Trained, progress: dict[str, Any], order: Order, name: str) -> dict[str, Any]:
@@ -130,9 +131,10 @@ def restore_weights(model: torch.nn.Module, payload: dict[str, Any], path: Path)
 
 def _check_order(saved: dict[str, Any], order: Order, path: Path) -> None:
     changed = [
-        f"{name} was {saved.get(name)} and is {value}"
+        f"{name} was {saved[name]} and is {value}"
         for name, value in vars(order).items()
-        if saved.get(name) != value
+        # What an older file does not say is taken to be the same.
+        if name in saved and saved[name] != value
     ]
     if changed:
         raise ConfigError(

@@ -26,11 +26,13 @@ class TrainLoader:
     Attributes:
         num_batches: batches an epoch; samples beyond the last full global batch are left out, other ones each epoch.
         num_samples: rows an epoch visits before that cut.
+        arrangement: what the order depends on besides the seed, the epoch and the number of rows.
     """
 
-    def __init__(self, requests: "_TrainRequests", batches: "_Workers", num_samples: int) -> None:
+    def __init__(self, requests: "_TrainRequests", batches: "_Workers", num_samples: int, arrangement: str) -> None:
         self.num_batches = len(requests)
         self.num_samples = num_samples
+        self.arrangement = arrangement
         self._requests = requests
         self._batches = batches
 
@@ -117,7 +119,8 @@ def make_train_loader(
             f"{global_batch} ({batch_size} x {world_size} ranks). Use a smaller --batch-size or more data."
         )
     requests = _TrainRequests(dataset.table, num_samples, seed, batch_size, rank, world_size)
-    return TrainLoader(requests, _Workers(dataset, requests, workers, pin_memory), num_samples)
+    batches = _Workers(dataset, requests, workers, pin_memory)
+    return TrainLoader(requests, batches, num_samples, dataset.table.arrangement)
 
 
 def make_eval_loader(

@@ -17,10 +17,12 @@ class PairSource(Protocol):
     Attributes:
         source: what was read, for messages.
         faults: rows refused before the first was read; they are no positions.
+        arrangement: what the order of an epoch depends on besides seed, epoch and number of rows; empty for nothing.
     """
 
     source: str
     faults: tuple[Fault, ...]
+    arrangement: str
 
     def __len__(self) -> int: ...
 

@@ -59,6 +59,7 @@ class PairTable:
     ) -> None:
         self.source = source
         self.faults = tuple(faults)
+        self.arrangement = ""
         self._paths = paths
         self._captions = captions
         self._image_ids = image_ids

@@ -3,6 +3,7 @@
 The order of an epoch is `order.py`'s; finding the shards is `open.py`'s.
 """
 
+import hashlib
 import io
 import os
 from bisect import bisect_right
@@ -70,6 +71,7 @@ class ShardTable:
         self.source = source
         self.faults = tuple(faults)
         self.shards = tuple(shards)
+        self.arrangement = _arrangement(counts, visit)
         self._counts = counts
         self._stops = np.cumsum(counts).tolist()
         self._selector = selector
@@ -167,6 +169,13 @@ class ShardTable:
     def __getstate__(self) -> dict[str, Any]:
         # A process that is not forked from this one has none of its open files.
         return self.__dict__ | {"_held": OrderedDict()}
+
+
+def _arrangement(counts: IntArray, visit: Visit) -> str:
+    """Describe in a few characters what the order depends on: sizes of the shards, window, weights."""
+    parts = (counts.tobytes(), repr((visit.window, visit.weights and list(visit.weights))).encode())
+    digest = hashlib.blake2b(b"".join(parts), digest_size=6).hexdigest()
+    return f"{len(counts)} shards, window {visit.window}, {digest}"
 
 
 class _OpenShard:
