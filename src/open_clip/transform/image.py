@@ -53,7 +53,7 @@ def image_transform(
 
     Raises:
         ConfigError: A setting is not known or makes no sense.
-        MissingDependency: `use_timm` is set and timm is not installed.
+        MissingDependency: `use_timm` is set and timm cannot be imported.
 
     Source: `image_transform` of open_clip_torch 3.3.0, argument order and pixels.
     """
@@ -134,9 +134,11 @@ def _timm_transform(
 ) -> Compose:
     try:
         from timm.data import create_transform
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:
+        # A torchvision that does not match torch fails with a RuntimeError in the middle of timm's import.
         raise MissingDependency(
-            f"aug_cfg use_timm=True needs timm, which could not be imported ({error}): run `pip install timm`."
+            f"aug_cfg use_timm=True needs timm, which cannot be imported ({error}): "
+            "run `pip install 'open_clip_torch[timm]'`."
         ) from error
     options = {name: value for name, value in asdict(augmentation).items() if value is not None}
     for own in ("use_timm", "color_jitter_prob", "gray_scale_prob"):

@@ -141,7 +141,17 @@ def test_timm_is_only_needed_when_asked_for(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     monkeypatch.setitem(sys.modules, "timm.data", None)
     image_transform(16, True)
-    with pytest.raises(MissingDependency, match="pip install timm"):
+    with pytest.raises(MissingDependency, match=r"open_clip_torch\[timm\]"):
+        image_transform(16, True, aug_cfg={"use_timm": True})
+
+
+def test_a_torchvision_that_does_not_fit_torch_is_told_as_a_missing_timm(monkeypatch, tmp_path):
+    (tmp_path / "timm").mkdir()
+    (tmp_path / "timm" / "__init__.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "timm"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(MissingDependency, match="torchvision::nms"):
         image_transform(16, True, aug_cfg={"use_timm": True})
 
 
