@@ -83,8 +83,9 @@ parity: $(VENV)/.ready-test $(PEER_DIR)/.ready ## compare with open_clip_torch 3
 	OPENCLIP_PEER_PATH="$(abspath $(PEER_DIR))" $(BIN)/python -m pytest -m parity $(PYTEST_FLAGS)
 
 .PHONY: parity-table
-parity-table: $(VENV)/.ready-test $(PEER_DIR)/.ready ## measure the differences from the peer and write docs/parity.md anew
-	OPENCLIP_PEER_PATH="$(abspath $(PEER_DIR))" $(BIN)/python tools/parity_table.py
+parity-table: $(VENV)/.ready-test $(PEER_DIR)/.ready $(TOWERS_DIR)/.ready ## measure the differences from the peer and write docs/parity.md anew
+	OPENCLIP_PEER_PATH="$(abspath $(PEER_DIR))" PYTHONPATH="$(abspath $(TOWERS_DIR))" \
+		$(BIN)/python tools/parity_table.py
 
 $(PEER_DIR)/.ready: constraints/peer.txt | $(VENV)/.ready-test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
