@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from open_clip.errors import ConfigError
 from training.build.place import Place
 from training.data import expand_urls, refuse_pipes
-from training.data.shards import Selector, ShardTable, Visit, open_shards
+from training.data.shards import Selector, ShardCache, ShardTable, Visit, open_shards
 from training.distributed import gather_objects
 from training.params import ShardParams
 
@@ -38,10 +38,18 @@ def build_shard_table(pattern: str, role: str, params: ShardParams, place: Place
             weights=weights if is_train else None,
         ),
         index_dir=params.shard_index_dir,
+        cache=_cache(params),
         rank=place.world.rank,
         world_size=place.world.world_size,
         gather=lambda own: gather_objects(own, place.world),
     )
+
+
+def _cache(params: ShardParams) -> ShardCache | None:
+    if params.shard_cache is None:
+        return None
+    max_bytes = None if params.shard_cache_gb is None else int(params.shard_cache_gb * 1e9)
+    return ShardCache(params.shard_cache, max_bytes, params.allow_pipe_urls)
 
 
 def _selector(params: ShardParams) -> Selector:

@@ -166,6 +166,7 @@ class _TrainRequests(Sampler[list[Request]]):
         epoch = self._epoch
         order = self._table.epoch_order(self._seed, epoch)
         for batch_index in range(self._start_batch, len(self)):
+            self._table.announce(order, batch_index * self._global_batch)
             part = rank_batch(order, batch_index, self._global_batch, self._rank, self._world_size)
             yield [(epoch, index) for index in part.tolist()]
 

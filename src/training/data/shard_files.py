@@ -3,8 +3,9 @@
 It reads nothing of what it opens.
 """
 
+import os
 from collections.abc import Iterable
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from open_clip.errors import DataError, MissingDependency
 from training.data.optional import import_fsspec, import_openers, import_webdataset
@@ -35,7 +36,8 @@ def open_shard(url: str, allow_pipe: bool = False) -> BinaryIO:
         piped: BinaryIO = import_openers().gopen_pipe(url, "rb")
         return piped
     try:
-        opened: BinaryIO = import_fsspec().open(url, "rb").open()
+        address, options = _address_for_fsspec(url)
+        opened: BinaryIO = import_fsspec().open(address, "rb", **options).open()
     except (ImportError, ValueError) as error:
         # Called directly: the library's own way in rewrites addresses by an environment variable, to pipes as well.
         reader = import_openers().gopen_schemes.get(scheme)
@@ -59,3 +61,17 @@ def refuse_pipes(urls: Iterable[str], allow_pipe: bool) -> None:
             )
         if url.lower().startswith("pipe:") and import_webdataset().utils.enforce_security:
             raise DataError(f"{url} runs a shell command, which WDS_SECURE=1 in the environment forbids.")
+
+
+def _address_for_fsspec(url: str) -> tuple[str, dict[str, Any]]:
+    """Turn Huawei's ``obs://bucket/key`` into its S3 form; OBS_ENDPOINT in the environment says where it is."""
+    if not url.lower().startswith("obs:"):
+        return url, {}
+    endpoint = os.environ.get("OBS_ENDPOINT")
+    if not endpoint:
+        raise DataError(
+            f"{url} lies in Huawei's object storage: set OBS_ENDPOINT in the environment, such as "
+            "https://obs.REGION.myhuaweicloud.com, and AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+        )
+    endpoint = endpoint if "://" in endpoint else f"https://{endpoint}"
+    return f"s3:{url.partition(':')[2]}", {"client_kwargs": {"endpoint_url": endpoint}}

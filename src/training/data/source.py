@@ -37,6 +37,9 @@ class PairSource(Protocol):
     def epoch_order(self, seed: int, epoch: int) -> SampleOrder:
         """Return which rows an epoch visits, as a pure function of seed and epoch."""
 
+    def announce(self, order: SampleOrder, position: int) -> None:
+        """Hear how far the reading of an order has come, in the main process, to fetch what comes next."""
+
     def open_image(self, index: int, max_pixels: int) -> Image.Image:
         """Read a row's picture; DataError when it cannot be used."""
 

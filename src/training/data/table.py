@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from training.data.decode import open_image
-from training.data.order import IntArray, epoch_order
+from training.data.order import IntArray, SampleOrder, epoch_order
 from training.data.quarantine import Fault
 
 
@@ -93,6 +93,9 @@ class PairTable:
     def epoch_order(self, seed: int, epoch: int) -> IntArray:
         """Return which rows an epoch visits: each once."""
         return epoch_order(len(self), seed, epoch)
+
+    def announce(self, order: SampleOrder, position: int) -> None:
+        """Do nothing: files of a table are where they are."""
 
     def caption(self, index: int, seed: int = 0) -> str:
         """Return a row's caption as it was written; it has one, so the seed chooses nothing."""

@@ -80,6 +80,12 @@ class ShardParams:
         None,
         "folder for the lists of where samples stand in shards (default: beside them, or the user's cache folder)",
     )
+    shard_cache: str | None = flag(
+        None, "folder that keeps copies of shards from other machines (s3://, http://, obs:// ...), for all processes"
+    )
+    shard_cache_gb: float | None = flag(
+        None, "size of --shard-cache in GB: the copies used longest ago go first; no limit if not given", type=float
+    )
     allow_pipe_urls: bool = flag(
         False, "let a shard called `pipe:COMMAND` run its shell command; only for lists that you trust"
     )

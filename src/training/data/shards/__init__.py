@@ -1,8 +1,9 @@
 """Tar shards read by position: an index a shard, a pure order over all of them."""
 
+from training.data.shards.cache import ShardCache
 from training.data.shards.open import open_shards
 from training.data.shards.order import DEFAULT_WINDOW, ShardOrder
 from training.data.shards.selector import Selector
 from training.data.shards.table import ShardTable, Visit
 
-__all__ = ["DEFAULT_WINDOW", "Selector", "ShardOrder", "ShardTable", "Visit", "open_shards"]
+__all__ = ["DEFAULT_WINDOW", "Selector", "ShardCache", "ShardOrder", "ShardTable", "Visit", "open_shards"]

@@ -71,6 +71,14 @@ class ShardOrder:
             start = min(stop, end)
         return np.concatenate(pieces) if pieces else np.zeros(0, np.int64)
 
+    def shards_after(self, position: int) -> list[int]:
+        """Return the shards of the window that follows the one a position lies in."""
+        number = int(np.searchsorted(self._window_starts, position, side="right"))
+        if number >= len(self._bounds) - 1:
+            return []
+        slots = self._slots[self._bounds[number] : self._bounds[number + 1]]
+        return list(dict.fromkeys(slots.tolist()))
+
     def _visit(self, weights: Sequence[float] | None) -> IntArray:
         """Return the shards in the order of the epoch, enough of them for its length."""
         num_shards = len(self._counts)

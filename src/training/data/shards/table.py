@@ -18,7 +18,7 @@ from PIL import Image
 
 from open_clip.errors import DataError
 from training.data.decode import MAX_FILE_BYTES, decode_picture
-from training.data.order import IntArray
+from training.data.order import IntArray, SampleOrder
 from training.data.quarantine import Fault, printable
 from training.data.shards.index import ShardIndex, open_index
 from training.data.shards.order import DEFAULT_WINDOW, ShardOrder
@@ -54,6 +54,7 @@ class ShardTable:
         index_dir: folder of the index files; beside the shards when None.
         faults: samples known to be unusable.
         locate: from a shard's name to a file on this machine.
+        fetch_ahead: told which shards come next.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class ShardTable:
         index_dir: str | None = None,
         faults: Sequence[Fault] = (),
         locate: Callable[[str], str] = str,
+        fetch_ahead: Callable[[Sequence[str]], None] | None = None,
     ) -> None:
         self.source = source
         self.faults = tuple(faults)
@@ -78,6 +80,7 @@ class ShardTable:
         self._visit = visit
         self._index_dir = index_dir
         self._locate = locate
+        self._fetch_ahead = fetch_ahead
         self._held: OrderedDict[int, _OpenShard] = OrderedDict()
 
     def __len__(self) -> int:
@@ -99,6 +102,11 @@ class ShardTable:
         return ShardOrder(
             self._counts, seed, epoch, num_samples=visit.num_samples, window=visit.window, weights=visit.weights
         )
+
+    def announce(self, order: SampleOrder, position: int) -> None:
+        """Have the shards of the next window fetched while this one is read."""
+        if self._fetch_ahead is not None and isinstance(order, ShardOrder):
+            self._fetch_ahead([self.shards[place] for place in order.shards_after(position)])
 
     def open_image(self, index: int, max_pixels: int) -> Image.Image:
         """Read a sample's picture.

@@ -171,9 +171,7 @@ def test_evaluation_gives_every_row_once_in_order(table, world_size, workers):
 
 
 def test_fewer_rows_than_a_global_batch_is_refused_with_both_numbers(table):
-    with pytest.raises(
-        DataError, match=r"100 usable rows an epoch, fewer than one global batch of 128 \(64 x 2"
-    ):
+    with pytest.raises(DataError, match=r"100 usable rows an epoch, fewer than one global batch of 128 \(64 x 2"):
         make_train_loader(train_set(table), batch_size=64, world_size=2)
 
 

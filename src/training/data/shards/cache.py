@@ -1,0 +1,141 @@
+"""Copies of remote shards on this machine: each fetched once for all processes, whole, the least used dropped first.
+
+It copies bytes and knows nothing of what is in them; how an address is opened is `shard_files.py`'s.
+"""
+
+import contextlib
+import hashlib
+import logging
+import os
+import shutil
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+from open_clip.errors import DataError, OpenClipError
+from training.data.shard_files import open_shard
+from training.data.urls import local_path
+
+_LOG = logging.getLogger(__name__)
+_NUM_TRIES: Final = 4
+_PAUSE_S: Final = 1.0
+_BLOCK_BYTES: Final = 1 << 22
+
+
+class ShardCache:
+    """A folder of fetched shards.
+
+    Args:
+        folder: where they go; may be shared by processes and by runs.
+        max_bytes: what the folder may hold; None for no limit. A shard in use that is dropped stays readable for those
+            who have opened it.
+        allow_pipe: run the shell command of a ``pipe:`` address.
+    """
+
+    def __init__(self, folder: str | Path, max_bytes: int | None = None, allow_pipe: bool = False) -> None:
+        self.folder = Path(folder).expanduser()
+        self.max_bytes = max_bytes
+        self.allow_pipe = allow_pipe
+        self._ahead: ThreadPoolExecutor | None = None
+        # Announced lately: neighbouring batches announce the same shards.
+        self._asked: deque[str] = deque(maxlen=1000)
+
+    def locate(self, shard: str) -> str:
+        """Return the path of a shard on this machine, fetching it when it is not there yet.
+
+        Raises:
+            DataError: it cannot be fetched or kept.
+        """
+        path = local_path(shard)
+        if path is not None:
+            return path
+        target = self.place(shard)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # The time of reading marks it as used; that of writing stays, since an index goes by it.
+            os.utime(target, ns=(time.time_ns(), target.stat().st_mtime_ns))
+        except FileNotFoundError:
+            self._fetch_once(shard, target)
+        except OSError as error:
+            raise DataError(f"--shard-cache {self.folder} cannot be used: {error.strerror}") from None
+        return str(target)
+
+    def fetch_ahead(self, shards: Sequence[str]) -> None:
+        """Fetch shards in the background, one after the other; what fails is tried again when it is read."""
+        if self._ahead is None:
+            self._ahead = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fetch-shards")
+        for shard in shards:
+            if shard not in self._asked:
+                self._asked.append(shard)
+                self._ahead.submit(self._fetch_quietly, shard)
+
+    def wait(self) -> None:
+        """Wait for what is fetched in the background."""
+        if self._ahead is not None:
+            self._ahead.shutdown(wait=True)
+            self._ahead = None
+
+    def _fetch_quietly(self, shard: str) -> None:
+        try:
+            self.locate(shard)
+        except DataError as error:
+            _LOG.warning("%s", error)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_ahead": None}
+
+    def place(self, shard: str) -> Path:
+        """Return where a shard's copy is or would be; shards of one name in different places do not meet."""
+        name = Path(unquote(urlsplit(shard).path)).name or "shard"
+        return self.folder / f"{hashlib.sha256(shard.encode()).hexdigest()[:12]}-{name}"
+
+    def _fetch_once(self, shard: str, target: Path) -> None:
+        from filelock import FileLock
+
+        with FileLock(self.folder / f".{target.name}.lock"):
+            if not target.exists():
+                self._fetch(shard, target)
+        self._drop_oldest(keep=target)
+
+    def _fetch(self, shard: str, target: Path) -> None:
+        temporary = target.with_name(f".{target.name}.part")
+        for attempt in range(_NUM_TRIES):
+            try:
+                with open_shard(shard, self.allow_pipe) as source, temporary.open("wb") as copy:
+                    shutil.copyfileobj(source, copy, _BLOCK_BYTES)
+                temporary.replace(target)
+                return
+            except OpenClipError:
+                raise
+            # Every file system raises errors of its own kind; each is tried again, since most pass.
+            except Exception as error:
+                with contextlib.suppress(OSError):
+                    temporary.unlink()
+                reason = f"{' '.join(str(error).split())[:200]} ({type(error).__name__})"
+                if attempt == _NUM_TRIES - 1 or isinstance(error, FileNotFoundError):
+                    raise DataError(f"shard {shard} cannot be fetched: {reason}") from error
+                _LOG.warning("fetching %s again after: %s", shard, reason)
+                time.sleep(_PAUSE_S * 2**attempt)
+
+    def _drop_oldest(self, keep: Path) -> None:
+        """Delete the copies that were not used for longest until the rest fits."""
+        if self.max_bytes is None:
+            return
+        copies = []
+        for path in self.folder.iterdir():
+            with contextlib.suppress(OSError):
+                if not path.name.startswith(".") and path.is_file():
+                    status = path.stat()
+                    copies.append((status.st_atime_ns, status.st_size, path))
+        total = sum(size for _, size, _ in copies)
+        for _, size, path in sorted(copies):
+            if total <= self.max_bytes:
+                return
+            if path != keep:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+                total -= size
