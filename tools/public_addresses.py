@@ -27,6 +27,7 @@ PURPOSES = {
     "arxiv.org/": "注释中引用的论文",
     "git-lfs.github.com/": "Git LFS 指针文件的格式标识，不发起访问",
     "storage.googleapis.com/": "分词器词表的下载地址",
+    "obs.REGION.myhuaweicloud.com": "报错信息中的对象存储地址示例，不发起访问",
     "github.com/": "文档中引用的开源仓库",
     "gitee.com/ascend": "文档中引用的昇腾开源仓库",
     "keepachangelog.com/": "文档中引用的变更日志格式说明",
