@@ -48,12 +48,14 @@ class Actions:
         save_step: Saves the state inside an epoch.
         save_epoch: Saves the state at the end of an epoch, where that is due or, given True, in any case.
         evaluate: Evaluates after so many completed epochs, when that is due.
+        after_step: Hears the number of each step that is done, and tells whether its state is to be saved.
     """
 
     receive: Callable[[Batch], Batch]
     save_step: Callable[[], None]
     save_epoch: Callable[[bool], None]
     evaluate: Callable[[], None]
+    after_step: Callable[[int], bool] = lambda step: False
 
 
 class Trainer:
@@ -121,7 +123,8 @@ class Trainer:
             is_logged = progress.step % self.plan.log_every_n_steps == 0 or is_last
             if is_logged or progress.step % self.plan.record_every_n_steps == 0:
                 self._record(result, lr, len(batches), is_logged)
-            if (stopping or self._save_is_due()) and not is_last:
+            wants_save = self.actions.after_step(progress.step)
+            if (stopping or wants_save or self._save_is_due()) and not is_last:
                 stopping = self._read_flags() or stopping
                 self.actions.save_step()
                 if stopping:
