@@ -3,10 +3,10 @@
 import json
 
 import pytest
+
 from pairs import micro_flags
 from runs import read_lines
 from shard_sets import picture, write_shards, write_tar
-
 from training.main import main
 
 
@@ -78,3 +78,13 @@ def test_pipes_are_refused_without_their_flag(tmp_path, capfd):
     assert main(flags(tmp_path, f"pipe:touch {tmp_path}/ran; cat x.tar")) == 3
     assert "--allow-pipe-urls" in capfd.readouterr().err
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_upstreams_order_trains_too(tmp_path, workers):
+    pytest.importorskip("webdataset", reason="the extra `shards` is not installed")
+    write_shards(tmp_path / "train", [20, 17, 27])
+    chosen = flags(tmp_path, pattern(tmp_path / "train", 3), shard_order="buffer", train_num_samples=64)
+    chosen += ["--workers", str(workers)]
+    assert main(chosen) == 0
+    assert json.loads((run_folder(tmp_path) / "summary.json").read_text())["steps"] == 8

@@ -11,7 +11,7 @@ import open_clip
 from open_clip.errors import ConfigError, OpenClipError, cut_list
 from open_clip.transform import to_uint8
 from training.build.place import Place
-from training.build.shards import build_shard_table, is_shard_pattern
+from training.build.shards import build_shard_table, build_stream_loader, is_shard_pattern
 from training.data import (
     Batch,
     ClassNumbers,
@@ -119,6 +119,8 @@ def build_train_data(params: RunParams, place: Place, transform: Any) -> tuple[T
     """Open the training data and make its loader; None twice for a run that only evaluates."""
     if not params.data.train_data and params.data.dataset_type != "synthetic":
         return None, None
+    if params.shards.shard_order == "buffer":
+        return build_stream_loader(params, place, _pixels(transform), _tokenizer(params)), None
     dataset, quarantine = _open_dataset(params, place, transform, "train")
     loader = make_train_loader(dataset, seed=params.hardware.seed, **_loader_options(params, place))
     return loader, quarantine

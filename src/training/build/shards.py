@@ -1,13 +1,15 @@
 """The shards of a run from the flags."""
 
+from argparse import Namespace
 from collections.abc import Sequence
+from typing import Any
 
 from open_clip.errors import ConfigError
 from training.build.place import Place
-from training.data import expand_urls, refuse_pipes
+from training.data import StreamLoader, expand_urls, refuse_pipes
 from training.data.shards import Selector, ShardCache, ShardTable, Visit, open_shards
 from training.distributed import gather_objects
-from training.params import ShardParams
+from training.params import RunParams, ShardParams
 
 
 def is_shard_pattern(path: str) -> bool:
@@ -43,6 +45,29 @@ def build_shard_table(pattern: str, role: str, params: ShardParams, place: Place
         world_size=place.world.world_size,
         gather=lambda own: gather_objects(own, place.world),
     )
+
+
+def build_stream_loader(params: RunParams, place: Place, transform: Any, tokenizer: Any) -> StreamLoader:
+    """Stream training shards in upstream's order.
+
+    Raises:
+        ConfigError: the training data are no shards.
+        DataError: shards are missing, or too few for all workers.
+    """
+    pattern, data = params.data.train_data, params.data
+    if pattern is None or not (data.dataset_type == "webdataset" or is_shard_pattern(pattern)):
+        raise ConfigError("--shard-order buffer needs tar shards as --train-data.")
+    args = Namespace(
+        **vars(params.shards),
+        train_data=pattern,
+        batch_size=data.batch_size,
+        workers=data.workers,
+        seed=params.hardware.seed,
+        world_size=place.world.world_size,
+        rank=place.world.rank,
+        max_image_pixels=data.max_image_pixels,
+    )
+    return StreamLoader(args, transform, tokenizer)
 
 
 def _cache(params: ShardParams) -> ShardCache | None:

@@ -17,6 +17,7 @@ from training.data.quarantine import Fault, Quarantine
 from training.data.shard_files import refuse_pipes
 from training.data.shard_order import ResampledShards2, SharedEpoch, detshuffle2, pytorch_worker_seed
 from training.data.source import PairSource
+from training.data.stream_loader import StreamLoader
 from training.data.streaming import get_wds_dataset
 from training.data.synthetic import SyntheticTable
 from training.data.table import PairTable
@@ -53,6 +54,7 @@ __all__ = [
     "ResampledShards2",
     "RgbFirst",
     "SharedEpoch",
+    "StreamLoader",
     "SyntheticDataset",
     "SyntheticTable",
     "TrainLoader",

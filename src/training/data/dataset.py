@@ -111,7 +111,7 @@ class PairDataset(Dataset[Sample]):
             images=default_collate([sample.image for sample in sound]),
             texts=texts,
             keys=tuple(self.table.key(sample.position) for sample in sound),
-            text_lengths=_text_lengths(texts, self.tokenizer),
+            text_lengths=text_lengths(texts, self.tokenizer),
             image_ids=torch.tensor([self.table.image_id(sample.position) for sample in sound]),
             faults=faults,
             indices=torch.tensor([sample.position for sample in sound]),
@@ -170,7 +170,7 @@ def _seeded(seed: int) -> Iterator[None]:
         torch.set_rng_state(torch_state)
 
 
-def _text_lengths(texts: Tensor, tokenizer: object) -> Tensor | None:
+def text_lengths(texts: Tensor, tokenizer: object) -> Tensor | None:
     """Return tokens up to and with the first end-of-text token of each row, int64 [B]; None when that token is unknown.
 
     A row without the token counts in full.

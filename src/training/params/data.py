@@ -72,6 +72,12 @@ class ShardParams:
     json_text_key_probs: str | None = flag(
         None, "how often each field of --json-text-key is drawn, such as 0.7;0.3 (default: evenly)", metavar="SHARES"
     )
+    shard_order: str = flag(
+        "exact",
+        "exact: by seed, epoch and position alone, whatever the number of processes; buffer: streamed and shuffled in"
+        " buffers as upstream does, needs the extra `shards`",
+        choices=("exact", "buffer"),
+    )
     shard_window: int = flag(
         100_000,
         "samples of neighbouring shards that are shuffled among each other; shards are shuffled too",

@@ -1,0 +1,47 @@
+"""Training batches from streamed shards in upstream's buffer-shuffled order, in the place of a loader by position.
+
+The order depends on the number of processes and workers, as upstream's does. Going on inside an epoch therefore means
+reading again what came before.
+"""
+
+import logging
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from training.data.batch import Batch
+from training.data.dataset import Tokenizer, text_lengths
+from training.data.loader import TrainLoader
+from training.data.streaming import get_wds_dataset
+
+_LOG = logging.getLogger(__name__)
+
+
+class StreamLoader(TrainLoader):
+    """Full batches of one rank from `streaming.get_wds_dataset`.
+
+    Args:
+        args: what ``get_wds_dataset`` reads; ``rank`` and ``world_size`` among them.
+        transform: from a picture to a tensor.
+        tokenizer: from a list of captions to token ids.
+    """
+
+    def __init__(self, args: Namespace, transform: Callable[[Any], Any], tokenizer: Tokenizer) -> None:
+        info = get_wds_dataset(args, transform, is_train=True, tokenizer=tokenizer)
+        self._info = info
+        self._tokenizer = tokenizer
+        self.num_batches = info.dataloader.num_batches
+        self.num_samples = info.dataloader.num_samples
+        self.arrangement = f"streamed by {args.world_size} processes with {args.workers} workers each"
+
+    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch from ``start_batch`` on; those before it are read and dropped."""
+        self._info.set_epoch(epoch)
+        if start_batch:
+            _LOG.info("reading the first %d batches of epoch %d again", start_batch, epoch)
+        for number, (images, texts) in enumerate(self._info.dataloader):
+            if number >= start_batch:
+                yield Batch(images, texts, text_lengths=text_lengths(texts, self._tokenizer))
+
+    def close(self) -> None:
+        """Do nothing: the workers end with the loader."""
