@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # What all training wrappers share: reads --key=value parameters, checks them, starts the trainer. Sourced, not run.
-# A wrapper sets JOB (finetune or pretrain), LAUNCH (1p: one process, 8p: torchrun) and DEFAULT_EPOCHS, then calls
-# run_wrapper "$@". Exit statuses are the trainer's: 0 done, 2 usage, 3 data, 4 checkpoint, 5 numerics, 6 device, 75 stopped.
+# A wrapper sets JOB (finetune or pretrain), LAUNCH (1p: one process, 8p: torchrun, taskset: one pinned process a device)
+# and DEFAULT_EPOCHS, then calls run_wrapper "$@". Exit statuses are the trainer's: 0 done, 2 usage, 3 data, 4 checkpoint, 5 numerics, 6 device, 75 stopped.
 
 : "${JOB:?}" "${LAUNCH:?}" "${DEFAULT_EPOCHS:?}"
 REPO_ROOT=$(dirname "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")")
@@ -17,10 +17,11 @@ fail() { # fail STATUS MESSAGE
 parameter_names() {
     case $JOB in
         finetune) echo data_path pretrain_model ;;
-        pretrain) echo train_data train_num_samples ;;
+        pretrain) echo train_data train_num_samples val_data imagenet_val ;;
     esac
     echo device_id device model epochs batch_size output_dir workers lr wd warmup precision case_name
     [[ $LAUNCH == 1p ]] || echo nproc_per_node master_port
+    [[ $LAUNCH != taskset ]] || echo cpu_lists
 }
 
 show_help() {
@@ -33,7 +34,9 @@ $([[ $JOB == pretrain ]] || cat <<FINETUNE
 FINETUNE
 )$([[ $JOB == finetune ]] || cat <<PRETRAIN
   --train_data=PATTERN    tar shards such as 'dir/{00000..00499}.tar', quoted, required
-  --train_num_samples=N   number of samples in them, required
+  --train_num_samples=N   samples of an epoch, about as many as there are; never more than are there, required
+  --val_data=PATTERN      shards, a table or a folder to measure retrieval on after each epoch
+  --imagenet_val=DIR      folder with a folder a class, to measure zero-shot accuracy on
 PRETRAIN
 )
   --device=NAME           auto, cpu, cuda or npu (auto: the best one here)
@@ -49,7 +52,12 @@ PRETRAIN
   --case_name=NAME        name in the result files (open_clip_bs<batch of a step>_<processes>p_acc)
 $([[ $LAUNCH == 1p ]] || cat <<MANY
   --nproc_per_node=N      processes on this machine (8)
-  --master_port=N         port they meet at (PORT, else 29500)
+  --master_port=N         port they meet at (PORT, else 29500)$([[ $LAUNCH != taskset ]] || cat <<PINNED
+
+  --cpu_lists=LISTS       cores of each process as taskset takes them, ; between processes: '0-5,12-17;6-11,18-23'
+                          (even shares of the cores that may be used, near each other)
+PINNED
+)
   Several machines: set NNODES, NODE_RANK, MASTER_ADDR and PORT in the environment of each.
 MANY
 )
@@ -83,7 +91,8 @@ read_parameters() {
         [[ $known == *" $key "* && $key != *" "* ]] ||
             fail 2 "unknown parameter --$key.$(nearest_name "$key") --help lists them; the trainer's own flags go behind \`--\`."
         [[ $word == *=?* ]] || fail 2 "--$key has no value; write --$key=VALUE."
-        [[ -z ${PARAM[$key]+given} ]] || fail 2 "--$key is given twice."
+        [[ -z ${PARAM[$key]+given} ]] ||
+            fail 2 "--$key is given twice.$([[ $word != *.tar ]] || echo " Put quotes around a pattern, or the shell expands it.")"
         PARAM[$key]=${word#*=}
     done
 }
@@ -103,6 +112,7 @@ set_defaults() {
     default master_port "${PORT:-29500}"
     default output_dir "$REPO_ROOT/test/output/${PARAM[device_id]}"
     default case_name ""
+    default cpu_lists ""
     if [[ $JOB == finetune ]]; then
         default batch_size 128 && default warmup 100 && default lr 5e-5 && default wd 0.1
     else
@@ -121,8 +131,8 @@ check_parameters() {
         [[ ${PARAM[$key]} =~ ^[0-9]{1,15}$ ]] || fail 2 "--$key is \"${PARAM[$key]}\"; it must be a whole number."
         PARAM[$key]=$((10#${PARAM[$key]}))
     done
-    for key in epochs batch_size nproc_per_node master_port; do
-        ((PARAM[$key] > 0)) || fail 2 "--$key is 0; it must be at least 1."
+    for key in epochs batch_size nproc_per_node master_port train_num_samples; do
+        ((${PARAM[$key]:-1} > 0)) || fail 2 "--$key is 0; it must be at least 1."
     done
     ((PARAM[master_port] < 65536)) || fail 2 "--master_port is ${PARAM[master_port]}; a port is below 65536."
     for key in lr wd; do
@@ -157,37 +167,58 @@ choose_python() {
 
 prepare_environment() {
     export PYTHONPATH="$REPO_ROOT/src${PYTHONPATH:+:$PYTHONPATH}"
+    # The card's own binding comes later than taskset and would override it.
+    [[ $LAUNCH != taskset ]] || export CPU_AFFINITY_CONF="${CPU_AFFINITY_CONF:-0}"
     if [[ ${PARAM[device]} == @(npu|auto) && ${etp_running_flag:-} != true ]]; then
         # shellcheck source=test/env_npu.sh
         source "$REPO_ROOT/test/env_npu.sh"
     fi
 }
 
-# Sets COMMAND to the words in front of the trainer's, DEVICE to what its --device gets, RANKS to all processes.
+# Sets RANKS to all processes, FIRST_RANK to this machine's first one.
+count_ranks() {
+    NODES=${NNODES:-1} NODE=${NODE_RANK:-0}
+    RANKS=1 FIRST_RANK=0
+    [[ $LAUNCH != 1p ]] || return 0
+    [[ $NODES =~ ^[1-9][0-9]{0,5}$ ]] ||
+        fail 2 "NNODES is \"$NODES\" in the environment; it must be a whole number of machines."
+    if ! [[ $NODE =~ ^(0|[1-9][0-9]{0,5})$ ]] || ((NODE >= NODES)); then
+        fail 2 "NODE_RANK is \"$NODE\" in the environment; with NNODES=$NODES it must be 0 to $((NODES - 1))."
+    fi
+    RANKS=$((PARAM[nproc_per_node] * NODES))
+    FIRST_RANK=$((PARAM[nproc_per_node] * NODE))
+}
+
+# Sets COMMAND to the words in front of the trainer's, DEVICE to what its --device gets.
 choose_launcher() {
-    local nodes=${NNODES:-1} node=${NODE_RANK:-0} address=${MASTER_ADDR:-127.0.0.1} cores
-    local checks=(--device "${PARAM[device]}" --device_id "${PARAM[device_id]}")
+    local checks=(--device "${PARAM[device]}" --device_id "${PARAM[device_id]}") meet cores
+    count_ranks
     DEVICE=${PARAM[device]}
     COMMAND=("$PYTHON" -u)
     if [[ $LAUNCH == 1p ]]; then
-        RANKS=1
         if [[ $DEVICE != cpu && ${PARAM[device_id]} != 0 ]]; then
             DEVICE=$("$PYTHON" "$REPO_ROOT/tools/wrapper_checks.py" "${checks[@]}")
         fi
         return 0
     fi
-    [[ $nodes =~ ^[1-9][0-9]*$ ]] || fail 2 "NNODES is \"$nodes\" in the environment; it must be a whole number of machines."
-    RANKS=$((PARAM[nproc_per_node] * nodes))
     checks=(--device "$DEVICE" --ranks "${PARAM[nproc_per_node]}")
-    [[ $node != 0 ]] || checks+=(--port "${PARAM[master_port]}")
+    [[ $NODE != 0 ]] || checks+=(--port "${PARAM[master_port]}")
     DEVICE=$("$PYTHON" "$REPO_ROOT/tools/wrapper_checks.py" "${checks[@]}")
+    meet=(--nnodes "$NODES" --node_rank "$NODE" --nproc_per_node "${PARAM[nproc_per_node]}"
+        --master_addr "${MASTER_ADDR:-127.0.0.1}" --master_port "${PARAM[master_port]}")
+    if [[ $LAUNCH == taskset ]]; then
+        command -v taskset >/dev/null || fail 2 "there is no taskset here; it comes with util-linux."
+        # Tools import each other from their folder, which that variable hides.
+        COMMAND=(env -u PYTHONSAFEPATH "$PYTHON" -u "$REPO_ROOT/tools/wrapper_ranks.py" "${meet[@]}" --output_dir "${PARAM[output_dir]}"
+            --cpu_lists "${PARAM[cpu_lists]}" -- "$PYTHON" -u)
+        return 0
+    fi
     cores=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
     cores=$((cores / PARAM[nproc_per_node]))
     export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$((cores > 1 ? cores : 1))}"
     # Time for rank 0 to finish its checkpoint after a signal; torchrun kills after 30 s otherwise.
     export TORCH_ELASTIC_SHUTDOWN_TIMEOUT="${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-600}"
-    COMMAND+=(-m torch.distributed.run --nnodes "$nodes" --node_rank "$node" --nproc_per_node "${PARAM[nproc_per_node]}"
-        --master_addr "$address" --master_port "${PARAM[master_port]}")
+    COMMAND+=(-m torch.distributed.run "${meet[@]}")
 }
 
 # Sets TRAINER to the trainer's words.
@@ -204,6 +235,8 @@ choose_trainer_flags() {
         [[ ${PARAM[pretrain_model]} == none ]] || TRAINER+=(--pretrained "${PARAM[pretrain_model]}")
     else
         TRAINER+=(--dataset-type webdataset --train-data "${PARAM[train_data]}" --train-num-samples "${PARAM[train_num_samples]}")
+        [[ -z ${PARAM[val_data]:-} ]] || TRAINER+=(--val-data "${PARAM[val_data]}")
+        [[ -z ${PARAM[imagenet_val]:-} ]] || TRAINER+=(--imagenet-val "${PARAM[imagenet_val]}")
     fi
     TRAINER+=("${EXTRA[@]}")
 }
@@ -228,7 +261,7 @@ run_wrapper() {
     [[ $DEVICE != @(cpu|cuda*) ]] || export TORCH_DEVICE_BACKEND_AUTOLOAD="${TORCH_DEVICE_BACKEND_AUTOLOAD:-0}"
     choose_trainer_flags
     # The shell becomes the supervisor, so that signals for the wrapper reach the trainer, once.
-    exec "$PYTHON" "$REPO_ROOT/tools/wrapper_run.py" --job "$JOB" --output_dir "${PARAM[output_dir]}" \
-        --case_name "${PARAM[case_name]}" --planned_batch "$((PARAM[batch_size] * RANKS))" --planned_ranks "$RANKS" \
+    exec env -u PYTHONSAFEPATH "$PYTHON" "$REPO_ROOT/tools/wrapper_run.py" --job "$JOB" --output_dir "${PARAM[output_dir]}" \
+        --case_name "${PARAM[case_name]}" --planned_batch "$((PARAM[batch_size] * RANKS))" --planned_ranks "$RANKS" --first_rank "$FIRST_RANK" \
         --started "$started" --again "$again" -- "${COMMAND[@]}" "${TRAINER[@]}"
 }

@@ -25,17 +25,18 @@ def main(words: list[str] | None = None) -> int:
     output_dir: Path = options.output_dir
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
-        _remove_old_results(output_dir, options)
-        status = _train(options, output_dir)
+        if options.first_rank == 0:
+            _remove_old_results(output_dir, options)
+        status = _train(options)
     except OSError as error:
         print(f"[Error] {error.filename or output_dir}: {error.strerror}", file=sys.stderr)
         return 2
-    if status == 0 and os.environ.get("NODE_RANK", "0") != "0":
+    if status == 0 and options.first_rank != 0:
         return 0  # the first machine writes the results
     if status == 0:
         return _write_results(options, output_dir)
     if status != _STOPPED:
-        log_path = output_dir / "train_0.log"
+        log_path = _log_path(options)
         print(f"[Error] training ended with status {status}; its output is in {log_path}", file=sys.stderr)
     if status != _USAGE:
         _print_how_to_go_on(output_dir / "logs", options)
@@ -49,6 +50,7 @@ def _parse(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--case_name", default="", help="name in the result files; empty: from batch and processes")
     parser.add_argument("--planned_batch", type=int, required=True, help="samples of one step by the parameters")
     parser.add_argument("--planned_ranks", type=int, required=True, help="processes by the parameters")
+    parser.add_argument("--first_rank", type=int, default=0, help="number of this machine's first process among all")
     parser.add_argument("--started", type=int, default=int(time.time()), help="unix time at which the script started")
     parser.add_argument("--again", default="", help="command that repeats this run, for the message after a stop")
     parser.add_argument("command", nargs="+", help="the trainer's command line, behind --")
@@ -62,7 +64,7 @@ def _remove_old_results(output_dir: Path, options: argparse.Namespace) -> None:
         path.unlink(missing_ok=True)
 
 
-def _train(options: argparse.Namespace, output_dir: Path) -> int:
+def _train(options: argparse.Namespace) -> int:
     # torchrun ends with status 1 whatever the trainer said, so the trainer leaves its status in a file; not on the disk
     # of the results, which may be full by then.
     with tempfile.TemporaryDirectory(prefix="open_clip_status_", ignore_cleanup_errors=True) as folder:
@@ -71,11 +73,17 @@ def _train(options: argparse.Namespace, output_dir: Path) -> int:
         env = dict(os.environ, OPEN_CLIP_STATUS_FILE=str(status_path), OPEN_CLIP_STEP_LINES="1")
         # A folder named `training` where the user stands must not be taken for the trainer.
         env.setdefault("PYTHONSAFEPATH", "1")
-        status = run_logged(options.command, output_dir / "train_0.log", env, append=_goes_on(options.command))
+        status = run_logged(options.command, _log_path(options), env, append=_goes_on(options.command))
         if status != 0 and status_path.is_file():
             text = status_path.read_text(encoding="utf-8").strip()
             status = int(text) if text.isdecimal() and int(text) > 0 else status
     return status
+
+
+def _log_path(options: argparse.Namespace) -> Path:
+    """Name this machine's log; machines may share the folder."""
+    folder: Path = options.output_dir
+    return folder / f"train_{options.first_rank}.log"
 
 
 def _goes_on(command: list[str]) -> bool:

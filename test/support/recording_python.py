@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 REPO_ROOT = Path(__file__).resolve().parents[2]
+# The variables that tell a process its place.
+PLACE = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _LAUNCHER = """#!/usr/bin/env bash
 if [[ "$1 $2" == "-u -m" ]]; then
     exec {python} {script} "$@"
@@ -29,10 +31,11 @@ class Wrapper:
     record: Path
     data: Path
     output: Path
+    required: tuple[str, ...]
 
     def command(self, *words: str, required: bool = True) -> list[str]:
         """Give the command line; the two required parameters are added unless told otherwise."""
-        given = [f"--data_path={self.data}", "--pretrain_model=none"] if required else []
+        given = self.required if required else ()
         return ["bash", str(self.script), *given, f"--output_dir={self.output}", "--device=cpu", *words]
 
     def environment(self, **extra: str) -> dict[str, str]:
@@ -46,9 +49,10 @@ class Wrapper:
             command, env=self.environment(**extra), capture_output=True, text=True, timeout=60, cwd=self.data.parent
         )
 
-    def recorded(self) -> dict[str, object]:
-        """Give what the trainer's command line and environment would have been."""
-        loaded: dict[str, object] = json.loads(self.record.read_text(encoding="utf-8"))
+    def recorded(self, rank: int | None = None) -> dict[str, object]:
+        """Give what the trainer's command line and environment would have been, of one process among several."""
+        record = self.record if rank is None else Path(f"{self.record}.{rank}")
+        loaded: dict[str, object] = json.loads(record.read_text(encoding="utf-8"))
         return loaded
 
     def trainer_flags(self) -> list[str]:
@@ -67,26 +71,33 @@ def make_wrapper(script: str, folder: Path) -> Wrapper:
     python = folder / "recording python"
     python.write_text(_LAUNCHER.format(python=repr(sys.executable), script=repr(__file__)), encoding="utf-8")
     python.chmod(0o755)
-    return Wrapper(REPO_ROOT / "test" / script, python, folder / "record.json", data, folder / "out put")
+    required: tuple[str, ...] = (f"--data_path={data}", "--pretrain_model=none")
+    if "pretrain" in script:
+        required = (f"--train_data={data}/{{00000..00499}}.tar", "--train_num_samples=5000000")
+    return Wrapper(REPO_ROOT / "test" / script, python, folder / "record.json", data, folder / "out put", required)
 
 
 def stand_in_trainer(words: list[str]) -> int:
     """Behave as the trainer would: record, print, leave a run folder, end with the status asked for."""
     kept = ("OPEN_CLIP_STATUS_FILE", "OMP_NUM_THREADS", "PYTHONPATH", "PYTHONSAFEPATH", "INF_NAN_MODE_ENABLE")
-    kept += ("OPEN_CLIP_STEP_LINES",)
+    kept += ("OPEN_CLIP_STEP_LINES", "CPU_AFFINITY_CONF", *PLACE)
     record = {"words": words, "cwd": os.getcwd(), "env": {name: os.environ.get(name) for name in kept}}
-    Path(os.environ["STAND_IN_RECORD"]).write_text(json.dumps(record), encoding="utf-8")
+    record["cores"] = sorted(os.sched_getaffinity(0))
+    rank = os.environ.get("RANK")
+    Path(os.environ["STAND_IN_RECORD"] + (f".{rank}" if rank else "")).write_text(json.dumps(record), encoding="utf-8")
     print("2026-01-01,00:00:00 | INFO | Train Epoch: 0", flush=True)
     print("a warning\rstep 1\rstep 2", file=sys.stderr, flush=True)
     if os.environ.get("STAND_IN_TERMINALS"):
         print(f"terminals {sys.stdout.isatty()} {sys.stderr.isatty()}", flush=True)
-    if os.environ.get("STAND_IN_SLEEP"):
+    if os.environ.get("STAND_IN_SLEEP") and f"STAND_IN_STATUS_{rank}" not in os.environ:
         return _wait_for_signal()
-    status = int(os.environ.get("STAND_IN_STATUS", "0"))
+    status = int(os.environ.get(f"STAND_IN_STATUS_{rank}", os.environ.get("STAND_IN_STATUS", "0")))
+    if status < 0:
+        os.kill(os.getpid(), -status)
     if status and "torch.distributed.run" in words:
         Path(os.environ["OPEN_CLIP_STATUS_FILE"]).write_text(f"{status}\n", encoding="utf-8")
         return 1
-    if status == 0:
+    if status == 0 and rank in (None, "0"):
         write_run(Path(words[words.index("--logs-dir") + 1]) / "run-1", batch=128, ranks=1)
     return status
 
@@ -122,7 +133,7 @@ def _wait_for_signal() -> int:
     received: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, lambda got, _frame: received.append(got))
-    Path(os.environ["STAND_IN_SLEEP"]).touch()
+    Path(os.environ["STAND_IN_SLEEP"] + os.environ.get("RANK", "")).touch()
     deadline = time.monotonic() + 30
     while not received and time.monotonic() < deadline:
         time.sleep(0.02)
