@@ -15,6 +15,7 @@ from training.distributed import (
     World,
     barrier,
     broadcast_object,
+    launch_words,
     start_process_group,
     stop_process_group,
     world_from_environment,
@@ -42,7 +43,8 @@ def run_session(args: argparse.Namespace) -> None:
     device = select_device(params.hardware.device)
     _check_process_limit(device, world, params)
     own_index = world.is_distributed and not params.distributed.no_set_device_rank
-    torch_device = device.activate(world.local_rank if own_index else None)
+    index = world.local_rank if world.device_index is None else world.device_index
+    torch_device = device.activate(index if own_index else None)
     with StopRequest() as stop:
         start_process_group(
             device,
@@ -143,12 +145,9 @@ def resume_command(place: Place) -> str:
     root = place.folder.root
     if root is None:
         return "nothing was saved (--logs-dir None)"
-    python = shlex.quote(sys.executable)
-    launcher = f"{python} -m training.main"
-    if place.world.is_distributed:
-        launcher = f"{python} -m torch.distributed.run --nproc_per_node {place.world.local_world_size} -m training.main"
+    launcher, note = launch_words(place.world)
     config, name = shlex.quote(str(root / "config.yaml")), shlex.quote(root.name)
-    return f"{launcher} --config {config} --name {name} --resume latest"
+    return f"{launcher} --config {config} --name {name} --resume latest{note}"
 
 
 def _log_start(place: Place, args: argparse.Namespace) -> None:

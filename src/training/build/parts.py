@@ -12,10 +12,10 @@ from training.build.model import build_model
 from training.build.place import Place
 from training.data import EvalLoader, PairSource, Quarantine, TrainLoader
 from training.device import MixedPrecision, make_mixed_precision, resolve_precision, seed_all
-from training.distributed import unwrap_model, wrap_model
+from training.distributed import DdpOptions, unwrap_model, wrap_model
 from training.evaluate import ZeroShot
 from training.optim import build_optimizer
-from training.params import RunParams
+from training.params import DistributedParams, RunParams
 from training.tasks import ClipTask
 
 _LOG = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def build_parts(params: RunParams, place: Place) -> Parts:
         # apex must see the bare model and its optimizer before they are wrapped.
         optimizer = build_optimizer(model, params.optim, place.device)
         model, optimizer = mixed.prepare(model, optimizer)
-        model = wrap_model(model, place.torch_device, place.world, static_graph=params.distributed.ddp_static_graph)
+        model = wrap_model(model, place.torch_device, place.world, _ddp_options(params.distributed))
     mean, std = normalization_of(preprocess_val)
     loss = ClipLoss(
         local_loss=params.distributed.local_loss,
@@ -86,3 +86,12 @@ def build_parts(params: RunParams, place: Place) -> Parts:
 def count_parameters(parts: Parts) -> int:
     """Count the model's parameters."""
     return sum(parameter.numel() for parameter in unwrap_model(parts.task.model).parameters())
+
+
+def _ddp_options(params: DistributedParams) -> DdpOptions:
+    return DdpOptions(
+        static_graph=params.ddp_static_graph,
+        find_unused=params.ddp_find_unused,
+        bucket_mb=params.ddp_bucket_mb,
+        comm_dtype=params.ddp_comm_dtype,
+    )

@@ -16,7 +16,8 @@ from training.distributed.questions import (
     is_using_distributed,
     world_info_from_env,
 )
-from training.distributed.setup import start_process_group, stop_process_group, unwrap_model, wrap_model
+from training.distributed.relaunch import launch_words
+from training.distributed.setup import DdpOptions, start_process_group, stop_process_group, unwrap_model, wrap_model
 from training.distributed.signals import StopRequest
 from training.distributed.startup import (
     all_gather_object,
@@ -28,6 +29,7 @@ from training.distributed.startup import (
 )
 
 __all__ = [
+    "DdpOptions",
     "StopRequest",
     "World",
     "all_gather_object",
@@ -43,6 +45,7 @@ __all__ = [
     "is_master",
     "is_using_distributed",
     "is_using_horovod",
+    "launch_words",
     "mean_over_processes",
     "reduce_flags",
     "set_device",

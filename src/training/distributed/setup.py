@@ -2,13 +2,21 @@
 
 import datetime
 import os
+from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook, fp16_compress_hook
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from open_clip.errors import DeviceError
 from training.device import Device
 from training.distributed.env import World
+from training.distributed.meeting import meeting_variables
+
+#: Types in which gradients may travel, each with the hook that casts them there and back.
+COMM_HOOKS = {"bf16": bf16_compress_hook, "fp16": fp16_compress_hook}
 
 
 def start_process_group(
@@ -18,7 +26,7 @@ def start_process_group(
     backend: str | None = None,
     init_method: str | None = None,
     timeout_s: float = 1800.0,
-) -> None:
+) -> Store | None:
     """Join the other processes; does nothing for a single one.
 
     Args:
@@ -28,20 +36,30 @@ def start_process_group(
         init_method: Where processes meet; ``env://`` when None.
         timeout_s: Seconds a collective may wait.
 
+    Returns:
+        The store the processes met at, where they can leave each other notes; None in a single process.
+
     Raises:
         DeviceError: When the group cannot be formed, with the address and what to check.
     """
     if not world.is_distributed:
-        return
+        return None
     for name, value in device.hang_environment(timeout_s).items():
         os.environ.setdefault(name, value)
+    if init_method is None or init_method == "env://":
+        os.environ.update(meeting_variables(world))
+    timeout = datetime.timedelta(seconds=timeout_s)
     try:
+        store: Store
+        url = init_method or "env://"
+        store, _, _ = next(rendezvous(url, world.rank, world.world_size, timeout=timeout))
+        store.set_timeout(timeout)
         dist.init_process_group(
             backend=backend or device.collective_backend,
-            init_method=init_method or "env://",
+            store=PrefixStore("group", store),
             rank=world.rank,
             world_size=world.world_size,
-            timeout=datetime.timedelta(seconds=timeout_s),
+            timeout=timeout,
         )
     except (RuntimeError, ValueError) as error:
         where = init_method or f"{os.environ.get('MASTER_ADDR', '?')}:{os.environ.get('MASTER_PORT', '?')}"
@@ -50,6 +68,7 @@ def start_process_group(
             f"process {world.rank} of {world.world_size} could not join the others at {where}: {reason}. "
             "Check that all processes were started, that the port is free and that --dist-backend fits the device."
         ) from error
+    return store
 
 
 def stop_process_group() -> None:
@@ -58,16 +77,40 @@ def stop_process_group() -> None:
         dist.destroy_process_group()
 
 
+@dataclass(frozen=True)
+class DdpOptions:
+    """How DistributedDataParallel exchanges gradients.
+
+    Attributes:
+        static_graph: Every step uses the same parameters.
+        find_unused: Some steps use only a part of the parameters.
+        bucket_mb: Megabytes of gradients sent together; torch's own choice when None.
+        comm_dtype: Type in which gradients travel: one of ``COMM_HOOKS``, or their own when None.
+    """
+
+    static_graph: bool = False
+    find_unused: bool = False
+    bucket_mb: int | None = None
+    comm_dtype: str | None = None
+
+
 def wrap_model(
-    model: torch.nn.Module, torch_device: torch.device, world: World, *, static_graph: bool = False
+    model: torch.nn.Module, torch_device: torch.device, world: World, options: DdpOptions = DdpOptions()
 ) -> torch.nn.Module:
     """Wrap a model for synchronised gradients; a single process gets it back as it is."""
     if not world.is_distributed:
         return model
-    device_ids = None if torch_device.index is None else [torch_device.index]
-    return torch.nn.parallel.DistributedDataParallel(
-        model, device_ids=device_ids, static_graph=static_graph, gradient_as_bucket_view=True
+    wrapped = torch.nn.parallel.DistributedDataParallel(
+        model,
+        device_ids=None if torch_device.index is None else [torch_device.index],
+        static_graph=options.static_graph,
+        find_unused_parameters=options.find_unused,
+        bucket_cap_mb=options.bucket_mb,
+        gradient_as_bucket_view=True,
     )
+    if options.comm_dtype is not None:
+        wrapped.register_comm_hook(None, COMM_HOOKS[options.comm_dtype])
+    return wrapped
 
 
 def unwrap_model(model: torch.nn.Module) -> torch.nn.Module:

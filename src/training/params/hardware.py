@@ -47,10 +47,28 @@ class DistributedParams:
 
     dist_url: str | None = flag(None, "where processes meet (default: env://, which torchrun sets)")
     dist_backend: str | None = flag(None, "collective backend (default: the device's own)")
-    dist_timeout_s: float = flag(1800.0, "seconds a collective may wait for a slow process before the run ends")
+    dist_timeout_s: float = flag(
+        600.0,
+        "seconds a process of a running training may make no headway before the run ends, with all stacks in the run"
+        " folder from half of it on; 0 waits for ever",
+    )
+    dist_startup_timeout_s: float = flag(
+        1800.0, "the same for start-up, first step, evaluations and saves, and the limit of the collective library"
+    )
     local_loss: bool = flag(False, "each process scores only its own rows against all: less memory, the same gradients")
     gather_with_grad: bool = flag(
         False, "accepted for upstream's scripts: gathered features always carry their gradient here"
     )
     ddp_static_graph: bool = flag(False, "tell DDP that every step uses the same parameters: fewer checks")
+    ddp_find_unused: bool = flag(
+        False, "let DDP look for parameters a step did not use: slower; locked towers do not need it"
+    )
+    ddp_bucket_mb: int | None = flag(
+        None, "megabytes of gradients that DDP sends together (default: torch's 25)", type=int
+    )
+    ddp_comm_dtype: str | None = flag(
+        None,
+        "send gradients in half precision: half the traffic, sums rounded to it (default: their own)",
+        choices=("bf16", "fp16"),
+    )
     no_set_device_rank: bool = flag(False, "use device 0 in every process (when the launcher shows each only one)")

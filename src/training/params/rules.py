@@ -26,6 +26,7 @@ def check_rules(args: Namespace) -> None:
     if args.train_data_upsampling_factors and not args.dataset_resampled:
         raise ConfigError("--train-data-upsampling-factors needs --dataset-resampled: only drawn shards have weights.")
     _check_ranges(args)
+    _check_processes(args)
     if args.lr_scheduler == "const-cooldown" and args.epochs_cooldown is None:
         raise ConfigError("--lr-scheduler const-cooldown needs --epochs-cooldown N, the epochs of the final cooldown.")
     if args.resume == "latest" and args.name is None:
@@ -37,6 +38,18 @@ def check_rules(args: Namespace) -> None:
         raise ConfigError(f"--report-to {args.report_to}: there is only tensorboard, or `all` of what there is.")
     for message in _flags_without_effect(args):
         _LOG.warning(message)
+
+
+def _check_processes(args: Namespace) -> None:
+    if args.dist_timeout_s < 0 or args.dist_startup_timeout_s <= 0:
+        raise ConfigError("--dist-timeout-s must be at least 0 and --dist-startup-timeout-s above 0 seconds.")
+    if args.dist_startup_timeout_s < args.dist_timeout_s:
+        raise ConfigError(
+            f"--dist-startup-timeout-s {args.dist_startup_timeout_s:g} is under --dist-timeout-s "
+            f"{args.dist_timeout_s:g}: starting takes longer than a step. Raise the first or lower the second."
+        )
+    if args.ddp_bucket_mb is not None and args.ddp_bucket_mb < 1:
+        raise ConfigError(f"--ddp-bucket-mb is {args.ddp_bucket_mb}; it must be at least 1.")
 
 
 def _check_ranges(args: Namespace) -> None:
