@@ -52,6 +52,7 @@ EXTRAS = {
     "hf": ["transformers>=4.48", "sentencepiece", "protobuf"],
     "lmdb": ["lmdb>=1.4"],
     "shards": SHARDS,
+    "remote": ["fsspec>=2024.2", "s3fs>=2024.2"],
     "npu": ["torch_npu>=2.6"],
     "logging": ["tensorboard>=2.16"],
     "test": TEST,

@@ -1,15 +1,16 @@
 """Find the checkpoint a run goes on from and put it back into the run's parts; writes none."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from open_clip.checkpoint import read_checkpoint
 from training.build import Parts, Place
-from training.checkpoint import Order, Trained, read_newest, restore, restore_weights
-from training.distributed import World, broadcast_object
+from training.checkpoint import Order, Trained, is_remote, read_verified, restore, restore_weights
+from training.distributed import World
+from training.elsewhere import read_address, read_latest
 from training.loop import Progress
-from training.params import RunParams
+from training.params import CheckpointParams, RunParams
 
 _LOG = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ def resume(params: RunParams, parts: Parts, place: Place) -> tuple[Progress, Pat
     wanted = params.checkpoint.resume
     if wanted is None:
         return Progress(), None
-    found = _find_checkpoint(wanted, place)
+    found = _find_checkpoint(wanted, params.checkpoint, place)
     if found is None:
         _LOG.info("nothing to resume in %s: starting from the beginning", place.folder.checkpoints)
         return Progress(), None
@@ -59,16 +60,32 @@ def resume(params: RunParams, parts: Parts, place: Place) -> tuple[Progress, Pat
     return progress, path
 
 
-def _find_checkpoint(wanted: str, place: Place) -> tuple[Path, dict[str, Any]] | None:
-    if wanted != "latest":
-        return Path(wanted), read_checkpoint(wanted)
-    assert place.folder.checkpoints is not None
-    # The master chooses, so that all processes go on from one file even while others are being written or removed.
-    path, payload = None, None
-    if place.world.is_master:
-        found = read_newest(place.folder.checkpoints, on_damaged=lambda message: _LOG.warning("%s", message))
-        path, payload = found if found is not None else (None, None)
-    path = broadcast_object(path, place.world)
-    if path is None:
+def roll_back(params: RunParams, parts: Parts, place: Place, resumed_from: Path | None) -> tuple[Progress, Path] | None:
+    """Put the newest good checkpoint of the run back into its parts; every process calls it.
+
+    Args:
+        params: The run's flags.
+        parts: The run's parts.
+        place: Where this process computes.
+        resumed_from: What to go back to while the run itself has saved nothing.
+
+    Returns:
+        Where the run goes on, and the file; None when there is none.
+    """
+    assert parts.optimizer is not None
+    here = replace(params.checkpoint, remote_sync=None)
+    found = _find_checkpoint("latest", here, place) if place.folder.checkpoints is not None else None
+    if found is None and resumed_from is not None:
+        found = _find_checkpoint(str(resumed_from), here, place)
+    if found is None:
         return None
-    return path, payload if payload is not None else read_checkpoint(path)
+    path, payload = found
+    trained = Trained(parts.task.model, parts.optimizer, parts.mixed, place.device, place.world)
+    state = restore(payload, path, trained, order_of(params, parts, place.world))
+    return None if state is None or "step" not in state else (Progress.from_state_dict(state), path)
+
+
+def _find_checkpoint(wanted: str, params: CheckpointParams, place: Place) -> tuple[Path, dict[str, Any]] | None:
+    if wanted == "latest":
+        return read_latest(params, place.folder, place.world)
+    return Path(wanted), read_address(wanted, place.world) if is_remote(wanted) else read_verified(Path(wanted))

@@ -1,21 +1,33 @@
 """When a run saves, and what a failed save means; how a checkpoint is made is `checkpoint`'s."""
 
 import logging
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from open_clip.errors import CheckpointError
 from training.build import Parts, Place
-from training.checkpoint import Keeper, Trained, collect
+from training.checkpoint import Background, Keeper, Saved, SaveTimer, Snapshot, Trained, collect
 from training.journal import Journal
 from training.loop import Progress
 from training.params import RunParams
 from training.resume import order_of
 
 _LOG = logging.getLogger(__name__)
+_Write = Callable[[dict[str, Any]], Saved]
 
 
 class Saver:
-    """Saves a run's state where that is due; every process calls it, the master writes."""
+    """Saves a run's state where that is due; every process calls it, the master writes.
+
+    A save that the run can do without is copied to host memory and written beside the training; one that it cannot do
+    without is waited for.
+
+    Args:
+        extras: Gives entries of the payload beyond those of ``checkpoint.collect``.
+    """
 
     def __init__(
         self,
@@ -25,6 +37,7 @@ class Saver:
         progress: Progress,
         journal: Journal,
         resumed_from: Path | None,
+        extras: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self._params = params
         self._place = place
@@ -32,7 +45,16 @@ class Saver:
         self._progress = progress
         self._journal = journal
         self._resumed_from = resumed_from
+        self._extras = extras
         self._keeper = self._make_keeper()
+        self._in_background = not params.checkpoint.no_save_in_background
+        self._snapshot = Snapshot(place.device)
+        self._writer: Background[Saved] = Background()
+        self._timer = SaveTimer(
+            params.checkpoint.save_every_n_minutes if place.folder.root is not None else 0,
+            params.report.log_metric_every_n_steps,
+            place.world,
+        )
 
     def save_epoch(self, in_any_case: bool) -> None:
         """Save at the end of an epoch, where the flags say so or in any case.
@@ -54,6 +76,23 @@ class Saver:
         """
         self._save(is_needed=is_needed, epoch_end=False)
 
+    def after_step(self, step: int) -> bool:
+        """Hear of a save that ended meanwhile, and tell whether the clock asks for one; all processes alike."""
+        self._hear(wait=False)
+        return self._timer.is_due(step)
+
+    def finish(self) -> None:
+        """Wait for the save that is under way.
+
+        Raises:
+            CheckpointError: When it failed.
+        """
+        self._hear(wait=True, is_needed=True)
+
+    def close(self) -> None:
+        """Wait for the save that is under way; a failure is only reported."""
+        self._hear(wait=True)
+
     @property
     def newest(self) -> Path | None:
         """The last checkpoint known to be good, or None."""
@@ -63,29 +102,49 @@ class Saver:
 
     def _save(self, *, is_needed: bool, epoch_end: bool, keep: bool = True) -> None:
         """Save on the master; a full disk in mid-run is reported and training goes on."""
+        started = time.monotonic()
         parts, place = self._parts, self._place
         if place.folder.root is None:
             return
         assert parts.optimizer is not None
         trained = Trained(parts.task.model, parts.optimizer, parts.mixed, place.device, place.world)
         order = order_of(self._params, parts, place.world)
-        payload = collect(trained, self._progress.state_dict(), order, place.folder.name)
+        payload = collect(trained, self._progress.state_dict(), order, place.folder.name, self._extras())
+        self._timer.restart()
         if self._keeper is None:
             return
+        # One at a time: the files stay in order, and host memory holds one state.
+        self._hear(wait=True)
+        write: _Write = partial(self._keeper.save_epoch, keep=keep) if epoch_end else self._keeper.save_step
+        if is_needed or not self._in_background:
+            self._report(lambda: write(payload), is_needed=is_needed)
+            return
+        copied = self._snapshot.take(payload)
+        self._writer.start(lambda: write(copied))
+        _LOG.debug("the state was copied in %.3f s; it is being written", time.monotonic() - started)
+
+    def _hear(self, *, wait: bool, is_needed: bool = False) -> None:
+        self._report(lambda: self._writer.take(wait=wait), is_needed=is_needed)
+
+    def _report(self, save: Callable[[], Saved | None], *, is_needed: bool) -> None:
         try:
-            saved = self._keeper.save_epoch(payload, keep=keep) if epoch_end else self._keeper.save_step(payload)
+            saved = save()
         except CheckpointError as error:
             if is_needed:
                 raise
             _LOG.error("%s Training goes on; free space before the next save.", error)
             self._journal.event("save_failed", reason=str(error))
             return
-        self._journal.event("checkpoint", path=str(saved.path), seconds=round(saved.seconds, 3))
+        if saved is not None:
+            self._journal.event("checkpoint", path=str(saved.path), seconds=round(saved.seconds, 3))
 
     def _make_keeper(self) -> Keeper | None:
         folder, params = self._place.folder.checkpoints, self._params.checkpoint
         if folder is None or not self._place.world.is_master or self._parts.train_loader is None:
             return None
         return Keeper(
-            folder, save_most_recent=params.save_most_recent, delete_previous=params.delete_previous_checkpoint
+            folder,
+            save_most_recent=params.save_most_recent,
+            delete_previous=params.delete_previous_checkpoint,
+            keep_epochs=params.keep_checkpoints,
         )

@@ -20,6 +20,7 @@ from training.distributed import (
     stop_process_group,
     world_from_environment,
 )
+from training.elsewhere import keep_copy, take_up
 from training.evaluating import Evaluator
 from training.journal import Journal, open_journal
 from training.loop import Actions, Plan, StepGuard, Stepper, Trainer
@@ -55,12 +56,14 @@ def run_session(args: argparse.Namespace) -> None:
         )
         name = broadcast_object(choose_name(args), world)
         folder = open_folder(params.checkpoint, name, is_master=world.is_master)
+        take_up(params.checkpoint, folder, world)
         place = Place(device, torch_device, world, folder)
         with open_journal(params.report, place) as journal, _explain_failures(device, params):
             if world.is_master:
                 _log_start(place, args)
                 describe_run(folder, args)
-            Session(params, place, journal, stop).run()
+            with keep_copy(params.checkpoint, folder, world):
+                Session(params, place, journal, stop).run()
         stop_process_group()
 
 
@@ -86,14 +89,18 @@ class Session:
                 return
             self._train_or_evaluate()
         except Preempted as stopped:
+            self.saver.finish()
             self.journal.event("stop", signal=self.stop.signal_name)
             # Nobody leaves before the master has saved: torchrun ends all when one process leaves.
             barrier(self.place.world)
             self.journal.finish("stopped", self.saver.newest)
             raise Preempted(f"{stopped}. Go on with:\n  {resume_command(self.place)}") from None
         except OpenClipError:
+            self.saver.close()
             self.journal.finish("failed", self.saver.newest)
             raise
+        finally:
+            self.saver.close()
         self.journal.finish("finished", self.saver.newest)
 
     def _train_or_evaluate(self) -> None:
@@ -132,6 +139,7 @@ class Session:
                 save_step=lambda: self.saver.save_step(self.stop.requested),
                 save_epoch=self.saver.save_epoch,
                 evaluate=self.evaluator.evaluate_if_due,
+                after_step=self.saver.after_step,
             ),
             recorder=self.journal.recorder,
             guard=StepGuard(self.stop, self.place.world),

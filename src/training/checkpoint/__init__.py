@@ -1,18 +1,35 @@
-"""Checkpoints of a run: written whole or not at all, found again, put back."""
+"""Checkpoints of a run: written whole or not at all, recorded, verified, found again, put back, copied elsewhere."""
 
+from training.checkpoint.background import Background
 from training.checkpoint.find import list_checkpoints
-from training.checkpoint.keeper import Keeper, Saved, read_newest
+from training.checkpoint.keeper import Keeper, Saved
+from training.checkpoint.manifest import Manifest, Record
 from training.checkpoint.payload import Order, Trained, collect, restore, restore_weights
+from training.checkpoint.remote import RemoteFolder, fetch_file, is_remote
+from training.checkpoint.snapshot import Snapshot
+from training.checkpoint.sync import RemoteSync
+from training.checkpoint.timing import SaveTimer
+from training.checkpoint.verify import read_newest, read_verified
 from training.checkpoint.write import to_host, write_checkpoint
 
 __all__ = [
+    "Background",
     "Keeper",
+    "Manifest",
     "Order",
+    "Record",
+    "RemoteFolder",
+    "RemoteSync",
+    "SaveTimer",
     "Saved",
+    "Snapshot",
     "Trained",
     "collect",
+    "fetch_file",
+    "is_remote",
     "list_checkpoints",
     "read_newest",
+    "read_verified",
     "restore",
     "restore_weights",
     "to_host",

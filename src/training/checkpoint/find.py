@@ -5,8 +5,10 @@ run, inside the epoch after the Nth; ``epoch_latest.pt`` repeats the newest epoc
 """
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
+LATEST = "epoch_latest.pt"
 _NAME = re.compile(r"epoch_(\d+)(?:_step_(\d+))?\.pt")
 
 
@@ -20,18 +22,19 @@ def step_path(folder: Path, epoch: int, step: int) -> Path:
     return folder / f"epoch_{epoch}_step_{step}.pt"
 
 
+def order_names(names: Iterable[str]) -> list[str]:
+    """Sort names of checkpoints, oldest state first; other names are left out."""
+    found = [((int(match[1]), int(match[2] or 0)), name) for name in names if (match := _NAME.fullmatch(name))]
+    return [name for _, name in sorted(found)]
+
+
 def list_checkpoints(folder: Path) -> list[Path]:
     """List a run's checkpoints, oldest state first.
 
     ``epoch_latest.pt`` does not say its epoch: it stands after everything that was written before it.
     """
-    found = []
-    for path in folder.glob("*.pt"):
-        match = _NAME.fullmatch(path.name)
-        if match:
-            found.append(((int(match[1]), int(match[2] or 0)), path))
-    ordered = [path for _, path in sorted(found)]
-    latest = folder / "epoch_latest.pt"
+    ordered = [folder / name for name in order_names(path.name for path in folder.glob("*.pt"))]
+    latest = folder / LATEST
     if latest.is_file():
         written = latest.stat().st_mtime_ns
         place = max((i + 1 for i, path in enumerate(ordered) if path.stat().st_mtime_ns <= written), default=0)
@@ -42,3 +45,8 @@ def list_checkpoints(folder: Path) -> list[Path]:
 def list_step_checkpoints(folder: Path) -> list[Path]:
     """List the checkpoints inside epochs, oldest first."""
     return [path for path in list_checkpoints(folder) if "_step_" in path.name]
+
+
+def list_epoch_checkpoints(folder: Path) -> list[Path]:
+    """List the checkpoints at ends of epochs, oldest first, without ``epoch_latest.pt``."""
+    return [path for path in list_checkpoints(folder) if "_step_" not in path.name and path.name != LATEST]

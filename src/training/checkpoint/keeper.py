@@ -1,20 +1,26 @@
-"""The checkpoints of one run: when they are written, which are kept, which one a run goes on from."""
+"""The checkpoints of one run: how they are written and recorded, and which are kept."""
 
-import logging
 import time
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from open_clip.checkpoint import read_checkpoint
 from open_clip.errors import CheckpointError
-from training.checkpoint.find import epoch_path, list_checkpoints, list_step_checkpoints, step_path
+from training.checkpoint.digest import Digest, digest_file
+from training.checkpoint.find import (
+    LATEST,
+    epoch_path,
+    list_checkpoints,
+    list_epoch_checkpoints,
+    list_step_checkpoints,
+    step_path,
+)
+from training.checkpoint.manifest import Manifest, Record
 from training.checkpoint.write import remove_leftovers, write_checkpoint
 
-_LOG = logging.getLogger(__name__)
 # Two, so that one good file remains if the newest turns out damaged.
-_KEPT_STEP_CHECKPOINTS = 2
+_LEAST_KEPT = 2
 
 
 @dataclass(frozen=True)
@@ -32,13 +38,25 @@ class Keeper:
         newest: The last checkpoint known to be good, or None.
     """
 
-    def __init__(self, folder: Path, *, save_most_recent: bool = False, delete_previous: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, save_most_recent: bool = False, delete_previous: bool = False, keep_epochs: int = 0
+    ) -> None:
+        """Make the folder ready.
+
+        Args:
+            folder: Where the checkpoints go.
+            save_most_recent: Write each epoch as ``epoch_latest.pt`` too.
+            delete_previous: Keep only the newest epoch, as upstream's flag does.
+            keep_epochs: Newest epochs to keep; 0 keeps all.
+        """
         self.folder = folder
         self.save_most_recent = save_most_recent
         self.delete_previous = delete_previous
+        self.keep_epochs = keep_epochs
         self.newest: Path | None = None
         folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder)
+        self._manifest = Manifest(folder)
 
     def save_epoch(self, payload: dict[str, Any], *, keep: bool = True) -> Saved:
         """Write the state at the end of an epoch.
@@ -52,15 +70,11 @@ class Keeper:
         """
         started = time.monotonic()
         epoch = payload["epoch"]
-        path = epoch_path(self.folder, epoch) if keep else self.folder / "epoch_latest.pt"
-        write_checkpoint(payload, path)
+        path = epoch_path(self.folder, epoch) if keep else self.folder / LATEST
+        record = self._write(payload, path)
         if keep and self.save_most_recent:
-            write_checkpoint(payload, self.folder / "epoch_latest.pt")
-        self.newest = path
-        for older in list_step_checkpoints(self.folder):
-            older.unlink(missing_ok=True)
-        if keep and self.delete_previous:
-            epoch_path(self.folder, epoch - 1).unlink(missing_ok=True)
+            self._write(payload, self.folder / LATEST)
+        self._delete(self._spent_by_epoch(epoch if keep else None), path, record)
         return Saved(path, time.monotonic() - started)
 
     def save_step(self, payload: dict[str, Any]) -> Saved:
@@ -71,34 +85,44 @@ class Keeper:
         """
         started = time.monotonic()
         path = step_path(self.folder, payload["epoch"], payload["global_step"])
-        write_checkpoint(payload, path)
-        self.newest = path
-        for older in list_step_checkpoints(self.folder)[:-_KEPT_STEP_CHECKPOINTS]:
-            older.unlink(missing_ok=True)
+        record = self._write(payload, path)
+        self._delete(list_step_checkpoints(self.folder)[:-_LEAST_KEPT], path, record)
         return Saved(path, time.monotonic() - started)
 
+    def _write(self, payload: dict[str, Any], path: Path) -> Record:
+        records: list[Record] = []
 
-def read_newest(folder: Path, on_damaged: Callable[[str], None]) -> tuple[Path, dict[str, Any]] | None:
-    """Read the newest good checkpoint of a folder.
+        def announce(digest: Digest) -> None:
+            records.append(Record.of(digest, payload))
+            self._manifest.announce(path.name, records[0])
 
-    Args:
-        folder: A run's checkpoint folder.
-        on_damaged: Told, in one line, of each newer file that had to be passed over.
+        write_checkpoint(payload, path, announce)
+        self.newest = path
+        return records[0]
 
-    Returns:
-        Path and payload, or None when the folder holds no checkpoint at all.
+    def _spent_by_epoch(self, epoch: int | None) -> list[Path]:
+        """List what the end of an epoch makes superfluous: its steps, and the epochs beyond those to keep."""
+        steps = list_step_checkpoints(self.folder)
+        if epoch is not None and self.delete_previous:
+            return [*steps, epoch_path(self.folder, epoch - 1)]
+        epochs = list_epoch_checkpoints(self.folder)
+        others = len(list_checkpoints(self.folder)) - len(steps)
+        spent = steps[: len(steps) - max(0, _LEAST_KEPT - others)]
+        return [*spent, *(epochs[: -self.keep_epochs] if self.keep_epochs else ())]
 
-    Raises:
-        CheckpointError: When there are checkpoints and none is good.
-    """
-    candidates = list_checkpoints(folder)
-    for path in reversed(candidates):
+    def _delete(self, spent: Iterable[Path], newest: Path, record: Record) -> None:
+        """Delete what is spent, once the disk has given back every byte of the newest."""
+        there = [path for path in spent if path != newest and path.exists()]
         try:
-            return path, read_checkpoint(path)
-        except CheckpointError as error:
-            on_damaged(f"{error} Trying the one before it.")
-    if candidates:
-        raise CheckpointError(
-            f"none of the {len(candidates)} checkpoints in {folder} is good; start a new run (--name)."
-        )
-    return None
+            if there and digest_file(newest, from_disk=True) != record.digest:
+                newest.unlink()
+                self.newest = None
+                raise CheckpointError(
+                    f"{newest}: the disk gave back other bytes than were written. It was removed, earlier checkpoints "
+                    "are untouched; look at the disk's health."
+                )
+            for path in there:
+                path.unlink(missing_ok=True)
+            self._manifest.settle(newest.name, record)
+        except OSError as error:
+            raise CheckpointError(f"could not tidy up {self.folder}: {error.strerror or error}.") from error

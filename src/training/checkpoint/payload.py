@@ -5,6 +5,7 @@ what upstream lacks for an exact continuation stands under ``training_state``.
 """
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,13 @@ class Order:
     arrangement: str = ""
 
 
-def collect(trained: Trained, progress: dict[str, Any], order: Order, name: str) -> dict[str, Any]:
+def collect(
+    trained: Trained,
+    progress: dict[str, Any],
+    order: Order,
+    name: str,
+    extras: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Gather the state of all processes into one payload; every process must call it.
 
     Args:
@@ -51,6 +58,7 @@ def collect(trained: Trained, progress: dict[str, Any], order: Order, name: str)
         progress: Plain numbers that say where the run is; ``epoch``, ``step`` and ``samples_seen`` among them.
         order: What the sample order depends on.
         name: Name of the run.
+        extras: Further entries of the payload, of plain containers and tensors; :func:`restore` leaves them to others.
 
     Raises:
         NumericsError: When a weight is not finite; such a state is never saved.
@@ -75,7 +83,8 @@ def collect(trained: Trained, progress: dict[str, Any], order: Order, name: str)
     scaler = trained.mixed.state_dict()
     if scaler:
         payload["scaler"] = scaler
-    return payload
+    assert not payload.keys() & (extras or {}).keys()
+    return payload | dict(extras or {})
 
 
 def restore(payload: dict[str, Any], path: Path, trained: Trained, order: Order) -> dict[str, Any] | None:
@@ -145,6 +154,11 @@ def _check_order(saved: dict[str, Any], order: Order, path: Path) -> None:
 
 
 def _refuse_nonfinite(state: dict[str, torch.Tensor], error: type[Exception], what: str) -> None:
-    bad = [name for name, value in state.items() if value.is_floating_point() and not torch.isfinite(value).all()]
+    floating = {name: value for name, value in state.items() if value.is_floating_point()}
+    # A sum in one pass and one read tells that all is well; only a sum that is not finite asks for a closer look.
+    sums = [value.sum(dtype=torch.float32) for value in floating.values()]
+    if not sums or torch.stack(sums).isfinite().all():
+        return
+    bad = [name for name, value in floating.items() if not torch.isfinite(value).all()]
     if bad:
         raise error(f"{what}: {cut_list(bad)}. Go on from an earlier checkpoint with a lower --lr or --grad-clip-norm.")

@@ -2,50 +2,111 @@
 
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
 from open_clip.errors import CheckpointError
+from training.checkpoint.digest import Digest, RunningDigest
 
 _LOG = logging.getLogger(__name__)
-_TEMPORARY = ".tmp-"
+TEMPORARY = ".tmp-"
 
 
-def write_checkpoint(payload: dict[str, Any], path: Path) -> None:
+class HashedFile:
+    """A file being written whose digest is computed on the way, so that nobody has to read it again for that."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._digest = RunningDigest()
+        self.error: OSError | None = None
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Write the next bytes."""
+        try:
+            written = self._file.write(data)
+        except OSError as error:
+            # torch's zip writer replaces it by a position in the file.
+            self.error = error
+            raise
+        self._digest.update(data)
+        return written
+
+    def flush(self) -> None:
+        """Hand everything to the system."""
+        self._file.flush()
+
+    def finish(self) -> Digest:
+        """Wait until the disk has all of it, and give its digest."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return self._digest.finish()
+
+
+def write_checkpoint(payload: dict[str, Any], path: Path, commit: Callable[[Digest], None] | None = None) -> Digest:
     """Save a payload under its final name only once every byte is on the disk.
 
     The file is written beside its place under a temporary name, flushed to the disk, and renamed: a kill or a full disk
     at any moment leaves the checkpoints that were there as they were. Tensors are saved from host memory, so the file
     loads on a machine without the device that wrote it.
 
+    Args:
+        payload: What to save.
+        path: Its final name.
+        commit: Called between the last byte and the renaming; an OSError of it counts as one of the write.
+
     Raises:
         CheckpointError: When it cannot be written; names the file and the cause. Nothing is left behind.
     """
-    temporary = path.with_name(f"{_TEMPORARY}{path.name}-{os.getpid()}")
+    temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
+    hashed: HashedFile | None = None
     try:
         with temporary.open("wb") as file:
-            torch.save(to_host(payload), file)
+            hashed = HashedFile(file)
+            torch.save(to_host(payload), hashed)  # type: ignore[arg-type]
+            digest = hashed.finish()
+        if commit is not None:
+            commit(digest)
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        known = hashed.error if hashed is not None and hashed.error is not None else error
+        message = f"could not write {path}: {_reason(known)}. Earlier checkpoints are untouched."
+        raise CheckpointError(message) from error
+    return digest
+
+
+def write_text(text: str, path: Path) -> None:
+    """Replace a small text file in one step, as :func:`write_checkpoint` does.
+
+    Raises:
+        OSError: When it cannot be written; what was there stays.
+    """
+    temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        _sync_folder(path.parent)
-    except (OSError, RuntimeError) as error:
+        sync_folder(path.parent)
+    except OSError:
         temporary.unlink(missing_ok=True)
-        message = f"could not write {path}: {_reason(error)}. Earlier checkpoints are untouched."
-        raise CheckpointError(message) from error
+        raise
 
 
 def remove_leftovers(folder: Path) -> None:
     """Delete temporary files that a killed run left."""
-    for leftover in folder.glob(f"{_TEMPORARY}*"):
+    for leftover in folder.glob(f"{TEMPORARY}*"):
         _LOG.info("removing %s, left by an interrupted save", leftover)
         leftover.unlink(missing_ok=True)
 
 
 def to_host(value: Any) -> Any:
-    """Copy every tensor of nested dicts, lists and tuples to host memory."""
+    """Give nested dicts, lists and tuples with every tensor in host memory; those that are there are not copied."""
     if isinstance(value, torch.Tensor):
         return value.detach().cpu()
     if isinstance(value, dict):
@@ -55,17 +116,18 @@ def to_host(value: Any) -> Any:
     return value
 
 
+def sync_folder(folder: Path) -> None:
+    """Wait until the disk has the folder's newest names."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _reason(error: BaseException) -> str:
     """Name the cause: torch's zip writer hides the system's error behind a position in the file."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OSError):
         cause = cause.__cause__ or cause.__context__
     return str((cause.strerror if isinstance(cause, OSError) else None) or " ".join(str(error).split())[:200])
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -33,6 +33,7 @@ def check_rules(args: Namespace) -> None:
         raise ConfigError("--resume latest needs --name RUN: without it a new run folder is made and nothing is found.")
     if args.resume == "latest" and args.logs_dir.lower() == "none":
         raise ConfigError("--resume latest needs a run folder; --logs-dir None keeps none.")
+    _check_keeping(args)
     unknown_reports = set(args.report_to.split(",")) - {"", "tensorboard", "all"}
     if unknown_reports:
         raise ConfigError(f"--report-to {args.report_to}: there is only tensorboard, or `all` of what there is.")
@@ -52,6 +53,18 @@ def _check_processes(args: Namespace) -> None:
         raise ConfigError(f"--ddp-bucket-mb is {args.ddp_bucket_mb}; it must be at least 1.")
 
 
+def _check_keeping(args: Namespace) -> None:
+    if args.keep_checkpoints == 1:
+        raise ConfigError(
+            "--keep-checkpoints 1 would leave nothing to go back to if the newest turns out damaged; give 2 or more, "
+            "or 0 for all. --delete-previous-checkpoint keeps one, as upstream."
+        )
+    if args.keep_checkpoints and args.delete_previous_checkpoint:
+        raise ConfigError("--keep-checkpoints and --delete-previous-checkpoint contradict each other; give one.")
+    if args.remote_sync and args.logs_dir.lower() == "none":
+        raise ConfigError("--remote-sync copies the run folder, and --logs-dir None keeps none.")
+
+
 def _check_ranges(args: Namespace) -> None:
     at_least_one = (
         "shard_window",
@@ -60,12 +73,15 @@ def _check_ranges(args: Namespace) -> None:
         "accum_freq",
         "log_every_n_steps",
         "log_metric_every_n_steps",
+        "remote_sync_frequency",
     )
     at_least_zero = (
         "warmup",
         "workers",
         "save_frequency",
         "save_every_n_steps",
+        "save_every_n_minutes",
+        "keep_checkpoints",
         "val_frequency",
         "wd",
         "gallery_size",

@@ -14,9 +14,23 @@ class CheckpointParams:
     resume: str | None = flag(None, "checkpoint to go on from, or `latest`: the newest good one of --name")
     save_frequency: int = flag(1, "epochs between two checkpoints; 0 saves only the last")
     save_every_n_steps: int = flag(0, "optimizer steps between two checkpoints inside an epoch; 0 saves none there")
+    save_every_n_minutes: float = flag(
+        0.0, "minutes between two checkpoints inside an epoch; 0 saves none by the clock"
+    )
+    keep_checkpoints: int = flag(0, "newest epoch checkpoints to keep, at least 2; 0 keeps all")
+    no_save_in_background: bool = flag(
+        False, "let training wait for each write: saves the host memory of one copy of the training state"
+    )
     save_most_recent: bool = flag(False, "also keep the newest epoch as epoch_latest.pt")
     delete_previous_checkpoint: bool = flag(
         False, "delete the epoch checkpoint before the newest, once that is written"
+    )
+    remote_sync: str | None = flag(
+        None, "where a copy of the run folder is kept, such as s3://bucket/runs; the run's name is added"
+    )
+    remote_sync_frequency: int = flag(300, "seconds between two copies to --remote-sync")
+    remote_sync_protocol: str = flag(
+        "s3", "s3: --remote-sync is an S3 address; fsspec: any address fsspec knows", choices=("s3", "fsspec")
     )
 
 

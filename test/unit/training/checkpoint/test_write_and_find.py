@@ -7,6 +7,7 @@ import torch
 
 from open_clip.errors import CheckpointError
 from training.checkpoint import Keeper, list_checkpoints, read_newest, write_checkpoint
+from training.checkpoint.digest import digest_file
 
 
 def payload(epoch, step=0, size=10):
@@ -62,21 +63,49 @@ def test_leftovers_of_a_killed_save_are_removed_at_the_next_start(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_newest_two_step_checkpoints_are_kept_until_the_epoch_is_saved(tmp_path):
+def test_two_step_checkpoints_are_kept_and_none_once_two_epochs_are_there(tmp_path):
     keeper = Keeper(tmp_path)
     for step in (10, 20, 30):
         keeper.save_step(payload(0, step))
     assert [p.name for p in list_checkpoints(tmp_path)] == ["epoch_0_step_20.pt", "epoch_0_step_30.pt"]
     keeper.save_epoch(payload(1, 40))
-    assert [p.name for p in list_checkpoints(tmp_path)] == ["epoch_1.pt"]
+    assert [p.name for p in list_checkpoints(tmp_path)] == ["epoch_0_step_30.pt", "epoch_1.pt"]
     assert keeper.newest == tmp_path / "epoch_1.pt"
+    keeper.save_step(payload(1, 50))
+    keeper.save_epoch(payload(2, 80))
+    assert [p.name for p in list_checkpoints(tmp_path)] == ["epoch_1.pt", "epoch_2.pt"]
+
+
+def test_so_many_newest_epochs_are_kept(tmp_path):
+    keeper = Keeper(tmp_path, keep_epochs=2)
+    for epoch in (1, 2, 10, 11):
+        keeper.save_epoch(payload(epoch))
+    assert [p.name for p in list_checkpoints(tmp_path)] == ["epoch_10.pt", "epoch_11.pt"]
+
+
+def test_nothing_is_deleted_when_the_disk_gives_back_other_bytes(tmp_path, monkeypatch):
+    keeper = Keeper(tmp_path, keep_epochs=2)
+    for epoch in (1, 2):
+        keeper.save_epoch(payload(epoch))
+
+    def rotten(path, *, from_disk=False):
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(bytes(content))
+        return digest_file(path, from_disk=from_disk)
+
+    monkeypatch.setattr("training.checkpoint.keeper.digest_file", rotten)
+    with pytest.raises(CheckpointError, match="the disk gave back other bytes"):
+        keeper.save_epoch(payload(3))
+    assert [p.name for p in list_checkpoints(tmp_path)] == ["epoch_1.pt", "epoch_2.pt"]
+    assert read_newest(tmp_path, pytest.fail)[1]["epoch"] == 2
 
 
 def test_delete_previous_removes_the_epoch_before_only_after_the_new_one(tmp_path):
     keeper = Keeper(tmp_path, delete_previous=True, save_most_recent=True)
     for epoch in (1, 2, 3):
         keeper.save_epoch(payload(epoch))
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["epoch_3.pt", "epoch_latest.pt"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["epoch_3.pt", "epoch_latest.pt", "manifest.json"]
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "empty"])
