@@ -9,7 +9,7 @@ from open_clip.errors import DataError
 from training.build import Parts, Place, make_receive
 from training.data import EvalLoader, PairSource
 from training.distributed import broadcast_object
-from training.evaluate import Evaluation, build_gallery, evaluate_pairs
+from training.evaluate import Evaluation, build_gallery, evaluate_pairs, on_whole_model
 from training.journal import Journal
 from training.loop import Progress
 from training.params import RunParams
@@ -40,6 +40,10 @@ class Evaluator:
 
     def evaluate(self) -> None:
         """Measure what is due; a run that only evaluates measures all it has."""
+        with on_whole_model(self._parts.task):
+            self._measure()
+
+    def _measure(self) -> None:
         parts, only = self._parts, self._parts.train_loader is None
         started = time.monotonic()
         metrics: dict[str, float] = {}

@@ -10,9 +10,10 @@ from open_clip.transform import normalization_of
 from training.build.data import build_eval_data, build_train_data, build_zero_shot
 from training.build.model import build_model
 from training.build.place import Place
+from training.build.spread import spread_model
 from training.data import EvalLoader, PairSource, Quarantine, TrainLoader
 from training.device import MixedPrecision, make_mixed_precision, resolve_precision, seed_all
-from training.distributed import DdpOptions, unwrap_model, wrap_model
+from training.distributed import DdpOptions, is_sharded, unwrap_model, wrap_model
 from training.evaluate import ZeroShot
 from training.optim import build_optimizer
 from training.params import DistributedParams, RunParams
@@ -56,10 +57,12 @@ def build_parts(params: RunParams, place: Place) -> Parts:
     eval_loader, eval_quarantine, eval_table = build_eval_data(params, place, preprocess_val)
     optimizer = None
     if train_loader is not None:
+        model = spread_model(model, params.fsdp, place, precision)
         # apex must see the bare model and its optimizer before they are wrapped.
         optimizer = build_optimizer(model, params.optim, place.device)
         model, optimizer = mixed.prepare(model, optimizer)
-        model = wrap_model(model, place.torch_device, place.world, _ddp_options(params.distributed))
+        if not is_sharded(model):
+            model = wrap_model(model, place.torch_device, place.world, _ddp_options(params.distributed))
     mean, std = normalization_of(preprocess_val)
     loss = ClipLoss(
         local_loss=params.distributed.local_loss,

@@ -15,7 +15,7 @@ import torch
 from open_clip.checkpoint import load_weights, normalise_state_dict
 from open_clip.errors import CheckpointError, ConfigError, NumericsError, cut_list
 from training.device import Device, MixedPrecision, restore_rng, rng_snapshot
-from training.distributed import World, gather_objects, unwrap_model
+from training.distributed import World, gather_objects, is_sharded, unwrap_model
 from training.optim import load_optimizer_state
 
 SCHEMA = 1
@@ -64,13 +64,18 @@ def collect(
         NumericsError: When a weight is not finite; such a state is never saved.
     """
     model = unwrap_model(trained.model)
-    state = model.state_dict()
-    _refuse_nonfinite(state, NumericsError, "the weights to be saved are not finite")
+    if is_sharded(model):
+        from training.checkpoint.gathered import gather_optimizer, gather_weights
+
+        state, optimizer = gather_weights(model, trained.world), gather_optimizer(trained.optimizer, trained.world)
+    else:
+        state, optimizer = model.state_dict(), trained.optimizer.state_dict()
+        _refuse_nonfinite(state, NumericsError, "the weights to be saved are not finite")
     payload = {
         "epoch": progress["epoch"],
         "name": name,
         "state_dict": state,
-        "optimizer": trained.optimizer.state_dict(),
+        "optimizer": optimizer,
         "global_step": progress["step"],
         "samples_seen": progress["samples_seen"],
         "training_state": {
@@ -107,7 +112,7 @@ def restore(payload: dict[str, Any], path: Path, trained: Trained, order: Order)
         _check_order(training_state["order"], order, path)
     try:
         if "optimizer" in payload:
-            load_optimizer_state(trained.optimizer, payload["optimizer"])
+            _load_optimizer(trained, payload["optimizer"])
         if "scaler" in payload:
             trained.mixed.load_state_dict(payload["scaler"])
     except (ValueError, KeyError) as error:
@@ -136,6 +141,14 @@ def restore_weights(model: torch.nn.Module, payload: dict[str, Any], path: Path)
         load_weights(unwrap_model(model), state)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
+
+
+def _load_optimizer(trained: Trained, state: dict[str, Any]) -> None:
+    if is_sharded(trained.model):
+        from training.checkpoint.gathered import spread_optimizer_state
+
+        state = spread_optimizer_state(trained.optimizer, state)
+    load_optimizer_state(trained.optimizer, state)
 
 
 def _check_order(saved: dict[str, Any], order: Order, path: Path) -> None:

@@ -18,6 +18,7 @@ from training.distributed.questions import (
 )
 from training.distributed.relaunch import launch_words
 from training.distributed.setup import DdpOptions, start_process_group, stop_process_group, unwrap_model, wrap_model
+from training.distributed.sharding import Sharding, is_sharded, whole_model
 from training.distributed.signals import StopRequest
 from training.distributed.startup import (
     all_gather_object,
@@ -30,6 +31,7 @@ from training.distributed.startup import (
 
 __all__ = [
     "DdpOptions",
+    "Sharding",
     "StopRequest",
     "World",
     "all_gather_object",
@@ -43,6 +45,7 @@ __all__ = [
     "is_global_master",
     "is_local_master",
     "is_master",
+    "is_sharded",
     "is_using_distributed",
     "is_using_horovod",
     "launch_words",
@@ -52,6 +55,7 @@ __all__ = [
     "start_process_group",
     "stop_process_group",
     "unwrap_model",
+    "whole_model",
     "world_from_environment",
     "world_info_from_env",
     "wrap_model",

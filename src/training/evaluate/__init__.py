@@ -4,6 +4,7 @@ from training.evaluate.examples import Gallery, load_gallery, save_gallery
 from training.evaluate.gallery import build_gallery
 from training.evaluate.retrieval import retrieval_metrics
 from training.evaluate.run import Evaluation, evaluate_pairs
+from training.evaluate.whole import on_whole_model
 from training.evaluate.zero_shot import ClassSet, ZeroShot, count_hits, read_class_names
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "count_hits",
     "evaluate_pairs",
     "load_gallery",
+    "on_whole_model",
     "read_class_names",
     "retrieval_metrics",
     "save_gallery",

@@ -5,6 +5,7 @@ from training.params.cli import default_optimizer_settings as get_default_params
 from training.params.data import DataParams, ShardParams
 from training.params.file import read_settings, write_settings
 from training.params.flags import KeyValueAction as ParseKwargs
+from training.params.fsdp import FsdpParams
 from training.params.groups import RunParams
 from training.params.hardware import DistributedParams, HardwareParams
 from training.params.model import ImageParams, LockParams, ModelParams
@@ -17,6 +18,7 @@ __all__ = [
     "DataParams",
     "DistributedParams",
     "EvaluateParams",
+    "FsdpParams",
     "HardwareParams",
     "ImageParams",
     "LockParams",

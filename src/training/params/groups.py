@@ -6,6 +6,7 @@ from typing import Self
 
 from training.params.data import DataParams, ShardParams
 from training.params.flags import read_group
+from training.params.fsdp import FsdpParams
 from training.params.hardware import DistributedParams, HardwareParams
 from training.params.model import ImageParams, LockParams, ModelParams
 from training.params.optim import OptimParams, ScheduleParams
@@ -25,6 +26,7 @@ class RunParams:
     schedule: ScheduleParams
     hardware: HardwareParams
     distributed: DistributedParams
+    fsdp: FsdpParams
     checkpoint: CheckpointParams
     evaluate: EvaluateParams
     report: ReportParams

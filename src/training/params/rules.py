@@ -5,6 +5,7 @@ import math
 from argparse import Namespace
 
 from open_clip.errors import ConfigError
+from training.params.fsdp import check_fsdp
 
 _LOG = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ def check_rules(args: Namespace) -> None:
     unknown_reports = set(args.report_to.split(",")) - {"", "tensorboard", "all"}
     if unknown_reports:
         raise ConfigError(f"--report-to {args.report_to}: there is only tensorboard, or `all` of what there is.")
-    for message in _flags_without_effect(args):
+    for message in (*check_fsdp(args), *_flags_without_effect(args)):
         _LOG.warning(message)
 
 

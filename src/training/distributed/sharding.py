@@ -1,0 +1,45 @@
+"""Whether and how a model is spread over the processes; the spreading itself, slow to import, is ``fsdp``'s."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+SPREAD = "_spread"
+
+
+@dataclass(frozen=True)
+class Sharding:
+    """How a model is spread.
+
+    Attributes:
+        param_dtype: What parameters are gathered and computed in; None for their own type. Gradients are reduced and
+            outputs given in fp32 where it is set.
+        reshard_after_forward: Free a block's whole parameters between forward and backward.
+        offload_to_cpu: Keep the shards and the optimizer state in host memory.
+    """
+
+    param_dtype: torch.dtype | None = None
+    reshard_after_forward: bool = True
+    offload_to_cpu: bool = False
+
+
+def is_sharded(model: torch.nn.Module) -> bool:
+    """Tell whether ``fsdp.shard_model`` has spread a model."""
+    return hasattr(model, SPREAD)
+
+
+@contextlib.contextmanager
+def whole_model(model: torch.nn.Module) -> Iterator[torch.nn.Module]:
+    """Lend a whole copy of a spread model, for forwards that need not be as many in every process.
+
+    Every process must enter. A model that is not spread is lent as it is.
+    """
+    if not is_sharded(model):
+        yield model
+        return
+    from training.distributed.fsdp import lend_whole
+
+    with lend_whole(model) as whole:
+        yield whole

@@ -1,0 +1,55 @@
+"""Flags that spread the model over the processes, and what they do not go with."""
+
+from argparse import Namespace
+from dataclasses import dataclass
+
+from open_clip.errors import ConfigError
+from training.params.flags import flag
+
+# Weights that are all of one type, or that autocast casts: FSDP2 gathers tensors of one type together.
+_PRECISIONS = ("amp", "amp_bf16", "amp_bfloat16", "fp32", "pure_bf16")
+
+
+@dataclass(frozen=True)
+class FsdpParams:
+    """FSDP."""
+
+    fsdp: bool = flag(
+        False,
+        "spread parameters, gradients and optimizer state over all processes (FSDP2): a W-th of their memory in each",
+    )
+    fsdp_no_reshard_after_forward: bool = flag(
+        False, "keep a block's whole parameters between forward and backward: faster, more memory"
+    )
+    fsdp_offload_cpu: bool = flag(
+        False, "keep parameters and optimizer state in host memory and update there: much slower"
+    )
+    fsdp_checkpoint: str = flag(
+        "full",
+        "full: one file in upstream's layout; sharded: a folder to which each process writes its own part",
+        choices=("full", "sharded"),
+    )
+
+
+def check_fsdp(args: Namespace) -> list[str]:
+    """Check the flags of FSDP against the others.
+
+    Returns:
+        Lines that tell of flags without effect.
+
+    Raises:
+        ConfigError: With the flags and what to change.
+    """
+    if not args.fsdp:
+        given = [name for name in ("fsdp_no_reshard_after_forward", "fsdp_offload_cpu") if getattr(args, name)]
+        given += ["fsdp_checkpoint"] if args.fsdp_checkpoint != "full" else []
+        return [f"--{name.replace('_', '-')} has no effect without --fsdp." for name in given]
+    if args.precision not in _PRECISIONS:
+        raise ConfigError(
+            f"--fsdp does not go with --precision {args.precision}, which mixes types of weights. Use --precision "
+            "amp_bf16, which gathers and computes in bfloat16, or one of " + ", ".join(_PRECISIONS) + "."
+        )
+    if args.fsdp_offload_cpu and args.precision == "amp":
+        raise ConfigError("--fsdp-offload-cpu does not go with the loss scale of --precision amp; use amp_bf16.")
+    ddp = [name for name in vars(args) if name.startswith("ddp_") and getattr(args, name)]
+    return [f"--{name.replace('_', '-')} has no effect with --fsdp." for name in ddp]
