@@ -8,7 +8,9 @@ import hashlib
 import json
 import logging
 import os
+import stat
 import zipfile
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,8 +25,9 @@ from training.data.shards.tar import Member, TornTarError, read_members
 from training.data.table import ColumnBuilder, TextColumn
 
 _LOG = logging.getLogger(__name__)
-_SCHEMA: Final = 1
+_SCHEMA: Final = 2
 _FOLDER: Final = ".open_clip_index"
+_APART: Final = "its name comes again elsewhere in the shard; members of a sample must be neighbours"
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,9 @@ def open_index(path: str, selector: Selector, index_dir: str | None = None) -> S
         status = os.stat(path)
     except OSError as error:
         raise DataError(f"shard {path} cannot be opened: {error.strerror}") from None
+    # A fifo would hold the process for ever.
+    if not stat.S_ISREG(status.st_mode):
+        raise DataError(f"shard {path} is no regular file.")
     stamp = json.dumps([_SCHEMA, status.st_size, status.st_mtime_ns, selector.identity])
     places = _places(path, index_dir)
     for place in places:
@@ -84,7 +90,7 @@ def make_index(path: str, selector: Selector) -> ShardIndex:
     members: list[Member] = []
     torn: str | None = None
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             for member in read_members(descriptor):
                 members.append(member)
@@ -101,9 +107,11 @@ def make_index(path: str, selector: Selector) -> ShardIndex:
 
 def _collect(path: str, samples: list[RawSample], selector: Selector, torn: str | None) -> ShardIndex:
     keys, spans, faults = ColumnBuilder(), [], []
+    times = Counter(sample.key for sample in samples)
     for number, sample in enumerate(samples):
         chosen = _why_not_key(sample.key) or selector.choose(sample)
         if isinstance(chosen, str):
+            chosen += f" ({_APART})" if times[sample.key] > 1 else ""
             faults.append(Fault(path, number, printable(sample.key), chosen))
             continue
         image, text = chosen

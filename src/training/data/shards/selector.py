@@ -13,7 +13,9 @@ from training.data.encoding import why_not_text
 from training.data.order import sample_seed
 from training.data.shards.tar import Member
 
-_MAX_CAPTION_BYTES: Final = 1 << 20
+# Longer ones are no captions, and one word of a megabyte holds the tokenizer for many seconds.
+_MAX_CAPTION_BYTES: Final = 1 << 16
+_MAX_JSON_BYTES: Final = 1 << 20
 _JSON: Final = "json"
 _CAPTION_STREAM: Final = 0x43617074
 
@@ -73,17 +75,21 @@ class Selector:
             return f"no picture ({', '.join(self.image_keys)})"
         if text is None:
             return f"no caption ({', '.join(self._caption_keys())})"
-        if text.size > _MAX_CAPTION_BYTES:
-            return f"caption of {text.size:,} bytes is over the limit of {_MAX_CAPTION_BYTES:,}"
+        limit = _MAX_JSON_BYTES if self.json_keys else _MAX_CAPTION_BYTES
+        if text.size > limit:
+            what = "json" if self.json_keys else "caption"
+            return f"{what} of {text.size:,} bytes is over the limit of {limit:,}"
         return image, text
 
     def caption(self, content: bytes, seed: int) -> str:
         """Read a caption from its member's bytes; ``seed`` chooses where there are several.
 
         Raises:
-            CaptionError: it is empty, not UTF-8, or not where ``json_keys`` say.
+            CaptionError: it is empty, far too long, not UTF-8, or not where ``json_keys`` say.
         """
         text = self._from_json(content, seed) if self.json_keys else content.decode("utf-8-sig", "surrogateescape")
+        if len(text) > _MAX_CAPTION_BYTES:
+            raise CaptionError(f"caption of {len(text):,} characters is over the limit of {_MAX_CAPTION_BYTES:,}")
         reason = why_not_text(text)
         if reason is not None:
             raise CaptionError(f"caption {reason}")

@@ -192,7 +192,7 @@ class _OpenShard:
     def __init__(self, index: ShardIndex) -> None:
         self.index = index
         try:
-            self._descriptor = os.open(index.path, os.O_RDONLY | os.O_CLOEXEC)
+            self._descriptor = os.open(index.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             raise DataError(f"shard {index.path} cannot be opened: {error.strerror}") from None
 
