@@ -1,7 +1,6 @@
 """Train, fine-tune or evaluate: ``python -m training.main --help``. Parses, runs, and maps errors to exit statuses."""
 
 import atexit
-import contextlib
 import logging
 import os
 import re
@@ -12,11 +11,11 @@ from typing import NoReturn
 
 from open_clip.errors import ConfigError, OpenClipError
 from training.device.startup import import_torch
+from training.exit_status import forget_status, leave_status
 from training.params import check_rules, parse_args
 from training.report.console import setup_logging
 
 _LOG = logging.getLogger(__name__)
-_STATUS_FILE = "OPEN_CLIP_STATUS_FILE"
 LATEST_CHECKPOINT_NAME = "epoch_latest.pt"
 
 
@@ -31,6 +30,7 @@ def main(args: Sequence[str] | None = None) -> int:
         resumable.
     """
     setup_logging(None)
+    forget_status()
     try:
         namespace = parse_args(args)
         check_rules(namespace)
@@ -45,9 +45,9 @@ def main(args: Sequence[str] | None = None) -> int:
     except SystemExit as left:
         status = left.code if isinstance(left.code, int) else 2
     except BaseException:
-        _leave_status(1)
+        leave_status(1)
         raise
-    _leave_status(status)
+    leave_status(status)
     return status
 
 
@@ -79,16 +79,6 @@ def get_latest_checkpoint(path: str, remote: bool) -> str | None:
     if remote:
         raise ConfigError(f"{path}: checkpoints of other machines are not listed; copy them here first.")
     return max((str(file) for file in Path(path).rglob("*.pt")), key=natural_key, default=None)
-
-
-def _leave_status(status: int) -> None:
-    """Tell the wrapper scripts the status of the first process that failed: torchrun itself always returns 1."""
-    path = os.environ.get(_STATUS_FILE)
-    if not path or status == 0:
-        return
-    # "x": the first writer wins, since its fellows fail of it. A full disk must not change the status that is returned.
-    with contextlib.suppress(OSError), open(path, "x", encoding="utf-8") as file:
-        file.write(f"{status}\n")
 
 
 def _leave(status: int) -> NoReturn:

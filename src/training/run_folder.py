@@ -45,6 +45,11 @@ class RunFolder:
         """List of unusable rows, one JSON object a line; all processes append to it."""
         return self._path("bad_samples.jsonl")
 
+    @property
+    def stacks(self) -> Path | None:
+        """Folder of what all processes were doing when a run hung."""
+        return self._path("stacks")
+
     def _path(self, name: str) -> Path | None:
         return None if self.root is None else self.root / name
 

@@ -38,7 +38,8 @@ def make_receive(place: Place, quarantine: Quarantine | None) -> Callable[[Batch
     """Make the function that accounts for a batch's unusable rows and brings it to the device."""
 
     def receive(batch: Batch) -> Batch:
-        if batch.faults and quarantine is not None and quarantine.record(batch.faults):
+        place.headway()
+        if batch.faults and quarantine is not None and quarantine.record(batch.faults, enforce=enforce_budget):
             _LOG.warning("%d unusable rows so far, the last: %s", quarantine.count, batch.faults[-1])
         return batch.to(place.torch_device, non_blocking=place.device.pin_memory)
 

@@ -123,6 +123,10 @@ class Device(ABC):
         """
         return {}
 
+    def collective_trace(self) -> str | None:
+        """Return the collective library's record of its last calls, as JSON; None where it keeps none."""
+        return None
+
     def profiler_activities(self) -> list[Any]:
         """List what torch's profiler should record here."""
         return [torch.profiler.ProfilerActivity.CPU]

@@ -99,6 +99,13 @@ class CudaDevice(Device):
             "TORCH_FR_BUFFER_SIZE": "2000",
         }
 
+    def collective_trace(self) -> str | None:
+        """Return NCCL's flight recorder; torch writes it by itself only at its own, longer limit."""
+        from torch._C import _distributed_c10d
+
+        dump = getattr(_distributed_c10d, "_dump_nccl_trace_json", None)
+        return None if dump is None else bytes(dump()).decode("utf-8", "replace")
+
     def profiler_activities(self) -> list[Any]:
         """Record the host and the GPU."""
         return [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]

@@ -125,6 +125,9 @@ class NpuDevice(Device):
             # Older CANN rounds this down to multiples of 68.
             "HCCL_EXEC_TIMEOUT": str(max(68, int(timeout_s * 0.9) // 68 * 68)),
             "TORCH_HCCL_ASYNC_ERROR_HANDLING": "1",
+            # The flight recorder: the last calls of each rank, written when a collective runs out of time.
+            "TORCH_HCCL_TRACE_BUFFER_SIZE": "2000",
+            "TORCH_HCCL_DUMP_ON_TIMEOUT": "1",
         }
 
     def profiler_activities(self) -> list[Any]:

@@ -28,11 +28,15 @@ from training.distributed.startup import (
     is_using_horovod,
     set_device,
 )
+from training.distributed.stragglers import Standings, Stragglers
+from training.distributed.watchdog import Limits, LostProcesses, Watchdog
 
 __all__ = [
     "DdpOptions",
     "Sharding",
     "StopRequest",
+    "Stragglers",
+    "Watchdog",
     "World",
     "all_gather_object",
     "barrier",

@@ -18,7 +18,7 @@ class StopRequest:
     seconds of the first signal is the same request.
 
     Attributes:
-        signal_name: Name of the signal that asked, or None while none came.
+        signal_name: Name of the signal, or the other reason, that asked; None while nothing did.
     """
 
     def __init__(self, echo_s: float = 3.0) -> None:
@@ -32,6 +32,11 @@ class StopRequest:
     def requested(self) -> bool:
         """Whether a signal has come."""
         return self.signal_name is not None
+
+    def ask(self, reason: str) -> None:
+        """Ask for an orderly stop without a signal."""
+        if self.signal_name is None:
+            self.signal_name, self._asked_at = reason, time.monotonic()
 
     def __enter__(self) -> Self:
         for number in _SIGNALS:
