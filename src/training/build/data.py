@@ -39,7 +39,7 @@ def make_receive(place: Place, quarantine: Quarantine | None) -> Callable[[Batch
 
     def receive(batch: Batch) -> Batch:
         place.headway()
-        if batch.faults and quarantine is not None and quarantine.record(batch.faults, enforce=enforce_budget):
+        if batch.faults and quarantine is not None and quarantine.record(batch.faults):
             _LOG.warning("%d unusable rows so far, the last: %s", quarantine.count, batch.faults[-1])
         return batch.to(place.torch_device, non_blocking=place.device.pin_memory)
 

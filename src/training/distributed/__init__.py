@@ -34,6 +34,10 @@ from training.distributed.watchdog import Limits, LostProcesses, Watchdog
 __all__ = [
     "DdpOptions",
     "Sharding",
+    "Limits",
+    "LostProcesses",
+    "Standings",
+    "Sharding",
     "StopRequest",
     "Stragglers",
     "Watchdog",
