@@ -120,6 +120,18 @@ class Journal:
         if self._lines is not None:
             self._lines.event(name, self._progress.step, **detail)
 
+    def event_at(self, name: str, step: int, **detail: Any) -> None:
+        """Note something rare about a step that may be over."""
+        if self._lines is not None:
+            self._lines.event(name, step, **detail)
+
+    def go_back(self, step: int) -> None:
+        """Forget what was recorded past a step: the run takes those steps again."""
+        if self._lines is not None:
+            self._lines.truncate_after(step)
+            self.times = StepTimes(self.times.global_batch)
+            self._remember()
+
     def evaluation(self, metrics: dict[str, float], seconds: float) -> None:
         """Note the metrics after the completed epochs."""
         if not self._is_master:
@@ -181,6 +193,11 @@ class Journal:
             checkpoint=None if checkpoint is None else str(checkpoint),
             report=None if root is None else str(root / "report.html"),
         )
+        summary |= {
+            "skipped_steps": len(self._progress.skipped),
+            "rollbacks": self._progress.rollbacks,
+            "steps_left_out": len(self._progress.left_out),
+        }
         self.write("summary", **summary)
         if root is not None:
             try:
@@ -251,6 +268,34 @@ class _LoopRecorder:
 
     def end_epoch(self) -> None:
         """Nothing to do: one bar spans all epochs."""
+
+    def event(self, name: str, *, step: int, **detail: Any) -> None:
+        """Log and record a spike or a skipped step."""
+        what = "update skipped" if name == "skipped_step" else "training goes on"
+        _LOG.warning(
+            "step %d (epoch %d, samples %d to %d): %s is out of line, loss %.5g; %s",
+            step,
+            detail["epoch"],
+            detail["first_sample"],
+            detail["first_sample"] + detail["num_samples"] - 1,
+            detail["reason"],
+            detail["loss"],
+            what,
+        )
+        self.journal.event_at(name, step, **detail)
+
+    def rolled_back(self, progress: Progress, *, reason: str, **detail: Any) -> None:
+        """Log and record a return to a checkpoint, and forget what is going to be said again."""
+        _LOG.warning(
+            "%s: going back to step %d (%s) and leaving out %d steps; rollback %d",
+            reason,
+            progress.step,
+            detail["path"],
+            len(detail["left_out"]),
+            progress.rollbacks,
+        )
+        self.journal.go_back(progress.step)
+        self.journal.event("rollback", reason=reason, rollbacks=progress.rollbacks, **detail)
 
     def close(self) -> None:
         """Leave the bar as it stands."""

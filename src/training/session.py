@@ -1,13 +1,10 @@
 """One start of the trainer, from parsed flags to the last report; what main calls and nothing else knows."""
 
 import argparse
-import contextlib
 import logging
 import shlex
-import sys
-from collections.abc import Iterator
 
-from open_clip.errors import DataError, DeviceError, OpenClipError, Preempted
+from open_clip.errors import DeviceError, OpenClipError, Preempted
 from training.build import Parts, Place, build_parts, make_receive
 from training.device import Device, select_device
 from training.distributed import (
@@ -22,11 +19,12 @@ from training.distributed import (
 )
 from training.elsewhere import keep_copy, take_up
 from training.evaluating import Evaluator
+from training.failures import explain_failures
 from training.journal import Journal, open_journal
-from training.loop import Actions, Plan, StepGuard, Stepper, Trainer
+from training.loop import EVALUATION, Actions, Plan, Progress, Recovery, StepGuard, Stepper, Trainer
 from training.optim import build_schedule
 from training.params import RunParams
-from training.resume import resume
+from training.resume import resume, roll_back
 from training.run_folder import choose_name, describe_run, open_folder
 from training.saving import Saver
 
@@ -58,7 +56,7 @@ def run_session(args: argparse.Namespace) -> None:
         folder = open_folder(params.checkpoint, name, is_master=world.is_master)
         take_up(params.checkpoint, folder, world)
         place = Place(device, torch_device, world, folder)
-        with open_journal(params.report, place) as journal, _explain_failures(device, params):
+        with open_journal(params.report, place) as journal, explain_failures(device, params):
             if world.is_master:
                 _log_start(place, args)
                 describe_run(folder, args)
@@ -87,7 +85,8 @@ class Session:
             if self._is_done():
                 _LOG.info("nothing is left to do: all %d epochs are trained and evaluated", self.progress.epoch)
                 return
-            self._train_or_evaluate()
+            with explain_failures(self.place.device, self.params):
+                self._train_or_evaluate()
         except Preempted as stopped:
             self.saver.finish()
             self.journal.event("stop", signal=self.stop.signal_name)
@@ -104,11 +103,11 @@ class Session:
         self.journal.finish("finished", self.saver.newest)
 
     def _train_or_evaluate(self) -> None:
+        if self.parts.train_loader is None or self.evaluator.is_missing(self.resumed_from):
+            with EVALUATION:
+                self.evaluator.evaluate()
         if self.parts.train_loader is None:
-            self.evaluator.evaluate()
             return
-        if self.evaluator.is_missing(self.resumed_from):
-            self.evaluator.evaluate()
         self._trainer().train()
 
     def _is_done(self) -> bool:
@@ -121,9 +120,11 @@ class Session:
         assert parts.train_loader is not None
         assert parts.optimizer is not None
         assert params.optim.lr is not None
+        quarantine = parts.train_quarantine
         steps = -(-parts.train_loader.num_batches // params.optim.accum_freq)
+        guard = self._guard()
         return Trainer(
-            Stepper(parts.task, parts.optimizer, parts.mixed, grad_clip_norm=params.optim.grad_clip_norm),
+            Stepper(parts.task, parts.optimizer, parts.mixed, grad_clip_norm=params.optim.grad_clip_norm, guard=guard),
             parts.train_loader,
             build_schedule(params.schedule, params.optim.lr, steps),
             plan=Plan(
@@ -135,17 +136,43 @@ class Session:
             ),
             progress=self.progress,
             actions=Actions(
-                receive=make_receive(self.place, parts.train_quarantine),
+                receive=make_receive(self.place, parts.train_quarantine, enforce_budget=False),
                 save_step=lambda: self.saver.save_step(self.stop.requested),
                 save_epoch=self.saver.save_epoch,
                 evaluate=self.evaluator.evaluate_if_due,
                 after_step=self.saver.after_step,
+                roll_back=self._roll_back,
+                start_counting=quarantine.start_counting if quarantine is not None else lambda: None,
             ),
             recorder=self.journal.recorder,
-            guard=StepGuard(self.stop, self.place.world),
+            guard=guard,
+            recovery=Recovery(
+                params.guards,
+                self.progress,
+                self.journal.recorder,
+                params.data.batch_size * self.place.world.world_size,
+                quarantine.check if quarantine is not None else lambda count: None,
+            ),
             world=self.place.world,
             batch_size=params.data.batch_size,
         )
+
+    def _guard(self) -> StepGuard:
+        quarantine = self.parts.train_quarantine
+        return StepGuard(
+            self.params.guards,
+            self.stop,
+            self.place.world,
+            self.place.device,
+            self.place.torch_device,
+            (lambda: quarantine.num_met) if quarantine is not None else (lambda: 0),
+        )
+
+    def _roll_back(self) -> tuple[Progress, str] | None:
+        # What is still being written may be what to go back to.
+        self.saver.close()
+        found = roll_back(self.params, self.parts, self.place, self.resumed_from)
+        return None if found is None else (found[0], str(found[1]))
 
 
 def resume_command(place: Place) -> str:
@@ -184,27 +211,3 @@ def _check_process_limit(device: Device, world: World, params: RunParams) -> Non
         f"{world.local_world_size} processes were started on this machine and {limit} {device.kind} device(s) are "
         f"visible. Start one process a device (--nproc_per_node {limit}), or ask for the CPU: --device cpu."
     )
-
-
-@contextlib.contextmanager
-def _explain_failures(device: Device, params: RunParams) -> Iterator[None]:
-    """Give the failures that libraries raise anywhere the project's own words and status."""
-    try:
-        yield
-    except OpenClipError:
-        raise
-    except Exception as error:
-        first_line = str(error).partition("\n")[0]
-        if first_line.startswith("DataLoader worker"):
-            # torch tells of a dead worker from a signal handler: between any two lines of the main process.
-            raise DataError(
-                f"a data worker process died: {first_line} It was killed from outside, or memory or /dev/shm ran out. "
-                "Go on with --resume latest, with fewer --workers if it happens again."
-            ) from error
-        if not device.is_out_of_memory(error):
-            raise
-        raise DeviceError(
-            f"the device ran out of memory at batch size {params.data.batch_size}, --precision "
-            f"{params.hardware.precision}: {' '.join(str(error).split())[:200]}. Lower --batch-size (and raise "
-            "--accum-freq to keep the global batch), add --grad-checkpointing, or use --precision amp_bf16."
-        ) from error

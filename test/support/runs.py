@@ -31,18 +31,18 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def trainer_command(flags, processes=1):
-    """Spell the command that starts the trainer with these flags."""
+def trainer_command(flags, processes=1, program=("-m", "training.main")):
+    """Spell the command that starts the trainer, or a program like it, with these flags."""
     if processes == 1:
-        return [sys.executable, "-m", "training.main", *flags]
+        return [sys.executable, *program, *flags]
     launcher = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_port", str(free_port())]
-    return [sys.executable, *launcher, "-m", "training.main", *flags]
+    return [sys.executable, *launcher, *program, *flags]
 
 
-def start_trainer(flags, processes=1, **environ):
+def start_trainer(flags, processes=1, program=("-m", "training.main"), **environ):
     """Start the trainer and return the running process; its output is one stream of text."""
     return subprocess.Popen(
-        trainer_command(flags, processes),
+        trainer_command(flags, processes, program),
         env=trainer_environment(**environ),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

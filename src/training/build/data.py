@@ -34,12 +34,20 @@ from training.params import RunParams
 _LOG = logging.getLogger(__name__)
 
 
-def make_receive(place: Place, quarantine: Quarantine | None) -> Callable[[Batch], Batch]:
-    """Make the function that accounts for a batch's unusable rows and brings it to the device."""
+def make_receive(
+    place: Place, quarantine: Quarantine | None, *, enforce_budget: bool = True
+) -> Callable[[Batch], Batch]:
+    """Make the function that accounts for a batch's unusable rows and brings it to the device.
+
+    Args:
+        place: Where batches go.
+        quarantine: What lists the rows.
+        enforce_budget: Raise when this process alone has met too many; else the count of all processes decides.
+    """
 
     def receive(batch: Batch) -> Batch:
         place.headway()
-        if batch.faults and quarantine is not None and quarantine.record(batch.faults):
+        if batch.faults and quarantine is not None and quarantine.record(batch.faults, enforce=enforce_budget):
             _LOG.warning("%d unusable rows so far, the last: %s", quarantine.count, batch.faults[-1])
         return batch.to(place.torch_device, non_blocking=place.device.pin_memory)
 

@@ -51,14 +51,41 @@ class Quarantine:
         self._shown: list[str] = []
         self._line_end = ""
         self._listed = self._read_listed()
+        self._before: int | None = None
+        self._met: set[tuple[str, int]] = set()
+
+    def start_counting(self) -> None:
+        """Count the rows met from here on anew, for :attr:`num_met`; rows refused before the first call stay apart."""
+        if self._before is None:
+            self._before = self.count
+        self._met = set()
+
+    @property
+    def num_met(self) -> int:
+        """Number of different bad rows this process met since :meth:`start_counting`."""
+        return len(self._met)
+
+    def check(self, num_met: int) -> None:
+        """Hold the rows that all processes met, and those refused before, against the budget.
+
+        Raises:
+            DataError: more rows than the budget allows are bad.
+        """
+        count = (self._before or 0) + num_met
+        if count > self.budget * self.num_samples:
+            raise DataError(self._over_budget(count))
 
     @property
     def count(self) -> int:
         """Number of different bad rows met by this run."""
         return len(self._seen)
 
-    def record(self, faults: Iterable[Fault]) -> int:
+    def record(self, faults: Iterable[Fault], *, enforce: bool = True) -> int:
         """List and count the rows that are new.
+
+        Args:
+            faults: bad rows, new or not.
+            enforce: hold this process's count against the budget; else :meth:`check` has the last word.
 
         Returns:
             How many of them were new.
@@ -68,6 +95,7 @@ class Quarantine:
         """
         new = []
         for fault in faults:
+            self._met.add((fault.source, fault.row))
             if (fault.source, fault.row) not in self._seen:
                 self._seen.add((fault.source, fault.row))
                 new.append(fault)
@@ -75,16 +103,16 @@ class Quarantine:
             return 0
         self._append([fault for fault in new if (fault.source, fault.row) not in self._listed])
         self._shown.extend(str(fault) for fault in new[: _NUM_SHOWN - len(self._shown)])
-        if self.count > self.budget * self.num_samples:
-            raise DataError(self._over_budget())
+        if enforce and self.count > self.budget * self.num_samples:
+            raise DataError(self._over_budget(self.count))
         return len(new)
 
-    def _over_budget(self) -> str:
-        more = self.count - len(self._shown)
+    def _over_budget(self, count: int) -> str:
+        more = count - len(self._shown)
         examples = "\n  ".join(self._shown) + (f"\n  and {more} more" if more > 0 else "")
         listed = f" All of them: {self.path}." if self.path is not None else ""
         return (
-            f"{self.count} of {self.num_samples} rows are bad, more than the {self.budget:.2%} allowed:\n  {examples}\n"
+            f"{count} of {self.num_samples} rows are bad, more than the {self.budget:.2%} allowed:\n  {examples}\n"
             f"Mend the data, or allow more with --bad-sample-budget SHARE (now {self.budget:g}).{listed}"
         )
 

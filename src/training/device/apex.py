@@ -49,6 +49,7 @@ class ApexPrecision(MixedPrecision):
         self._loss_scale: float | str = "dynamic" if loss_scale is None else loss_scale
         self._optimizer: Optimizer | None = None
         self._masters: list[tuple[Tensor, Tensor]] = []
+        self._has_overflowed = False
 
     def prepare(self, model: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
         """Hand model and optimizer to ``amp.initialize`` and note which master belongs to which weight."""
@@ -64,12 +65,28 @@ class ApexPrecision(MixedPrecision):
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of the scaled loss; apex brings them to their true size as the context closes."""
+        before = self.scale()
         with self._amp.scale_loss(loss, self._optimizer) as scaled:
             scaled.backward()
+        after = self.scale()
+        self._has_overflowed |= before is not None and after is not None and after < before
 
     def parameters_to_clip(self, model: nn.Module, optimizer: Optimizer) -> list[nn.Parameter]:
         """List the fp32 masters: the model's own gradients are not what the optimizer uses."""
         return list(self._amp.master_params(optimizer))
+
+    def gradient_fault(self, model: nn.Module, optimizer: Optimizer, norm: Tensor | None = None) -> Tensor:
+        """Tell whether a gradient is not finite under a fixed scale; apex itself answers overflows of a dynamic one."""
+        if self._loss_scale == "dynamic":
+            return torch.zeros((), dtype=torch.bool, device=self._device)
+        return super().gradient_fault(model, optimizer, norm)
+
+    def step(self, optimizer: Optimizer, skip: Tensor | bool = False) -> None:
+        """Update the weights unless told not to, or unless apex found an overflow."""
+        # An overflow makes apex turn the next call into one that does nothing; left out, the one after would be that.
+        if self._has_overflowed or not skip:
+            optimizer.step()
+        self._has_overflowed = False
 
     def scale(self) -> float | None:
         """Return the present loss scale."""

@@ -4,7 +4,7 @@ Knows no hardware by name. Choosing a device is in ``select``, mixed precision i
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -135,11 +135,42 @@ class Device(ABC):
         """Choose the implementation of torch's Adam family for these parameters: fused, foreach or plain."""
         return {"fused": True} if self._can_fuse(parameters) else {}
 
+    def can_skip_update(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Tell whether this optimizer's step, where its ``found_inf`` holds 1, changes nothing without asking the host.
+
+        torch's fused kernels do, where the device has torch's own; anything else needs the host to decide.
+        """
+        return False
+
+    def read_later(self, values: torch.Tensor) -> Callable[[], list[float]]:
+        """Start bringing a small float tensor to the host.
+
+        Returns:
+            What gives the values; called a step later it waits for this copy alone, not for the work given since.
+        """
+        if not self.pin_memory or values.device.type == "cpu":
+            return values.tolist
+        host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+        host.copy_(values, non_blocking=True)
+        arrived = self._make_event()
+        arrived.record()
+
+        def read() -> list[float]:
+            arrived.synchronize()
+            numbers: list[float] = host.tolist()
+            return numbers
+
+        return read
+
     def move(self, tensor: torch.Tensor) -> torch.Tensor:
         """Copy a tensor to the current device, without waiting when it comes from pinned memory."""
         target = self.torch_device(self._current)
         # Asking a tensor whether it is pinned costs a driver call; only host tensors can be.
         return tensor.to(target, non_blocking=tensor.device != target and self.pin_memory and tensor.is_pinned())
+
+    def _make_event(self) -> Any:
+        """Make an event of the device's current stream."""
+        return torch.Event(self.kind)
 
     def _can_fuse(self, parameters: Iterable[torch.Tensor]) -> bool:
         """Tell whether one fused kernel may update all of these."""

@@ -114,9 +114,17 @@ class CudaDevice(Device):
         """Choose the fused kernel, else the grouped one."""
         return {"fused": True} if self._can_fuse(parameters) else {"foreach": True}
 
+    def can_skip_update(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Tell whether the optimizer is one fused kernel, which reads its ``found_inf`` on the device."""
+        return all(group.get("fused") for group in optimizer.param_groups)
+
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Tell whether the GPU or one of its libraries ran out of memory."""
         return out_of_memory_error(error, "cuda out of memory", "cublas_status_alloc_failed", "out of memory")
+
+    def _make_event(self) -> Any:
+        """Make a CUDA event."""
+        return torch.cuda.Event()  # type: ignore[no-untyped-call]
 
 
 def _cudnn_version() -> str:

@@ -49,9 +49,36 @@ class MixedPrecision:
         """List the parameters whose gradients the optimizer is going to use."""
         return list(model.parameters())
 
-    def step(self, optimizer: Optimizer) -> None:
-        """Update the weights, or skip the update when scaled gradients overflowed."""
-        optimizer.step()
+    def gradient_fault(self, model: nn.Module, optimizer: Optimizer, norm: Tensor | None = None) -> Tensor:
+        """Tell whether a gradient is not finite for another reason than a loss scale that is being searched.
+
+        Args:
+            model: The model, wrapped or not.
+            optimizer: Its optimizer, whose gradients are there.
+            norm: Norm of the gradients, where clipping has computed it.
+
+        Returns:
+            A bool scalar on the device; asking waits for nothing.
+        """
+        if norm is None:
+            parameters = self.parameters_to_clip(model, optimizer)
+            norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        return ~torch.isfinite(norm)
+
+    def step(self, optimizer: Optimizer, skip: Tensor | bool = False) -> None:
+        """Update the weights, or leave them and the optimizer's state as they are.
+
+        Args:
+            optimizer: What updates; scaled gradients that overflowed make it leave out the step in any case.
+            skip: Whether to leave it out: a bool, or a bool scalar on the device where the device's
+                ``can_skip_update`` says that the optimizer reads one there.
+        """
+        if isinstance(skip, Tensor):
+            optimizer.grad_scale, optimizer.found_inf = None, skip.float()  # type: ignore[attr-defined]
+            optimizer.step()
+            del optimizer.grad_scale, optimizer.found_inf  # type: ignore[attr-defined]
+        elif not skip:
+            optimizer.step()
 
     def scale(self) -> float | None:
         """Return the present loss scale; None without one. Waits for the device."""
@@ -93,11 +120,37 @@ class ScaledPrecision(MixedPrecision):
             self._scaler.unscale_(optimizer)
             self._is_unscaled = True
 
-    def step(self, optimizer: Optimizer) -> None:
-        """Update unless a gradient overflowed, then adjust the scale."""
-        self._scaler.step(optimizer)
+    def gradient_fault(self, model: nn.Module, optimizer: Optimizer, norm: Tensor | None = None) -> Tensor:
+        """Tell whether a gradient is not finite and the scale is not to blame: it is fixed, or below 1 already."""
+        self.unscale(optimizer)
+        if self._is_fixed:
+            return super().gradient_fault(model, optimizer, norm)
+        overflowed = torch.stack([found.reshape(()) for found in self._overflows(optimizer)]).sum() > 0
+        one = torch.ones((), device=self._device)
+        return overflowed & (self._scaler.scale(one) < 1)
+
+    def step(self, optimizer: Optimizer, skip: Tensor | bool = False) -> None:
+        """Update unless told not to or a gradient overflowed, then adjust the scale; only overflows lower it."""
+        if isinstance(skip, Tensor):
+            self.unscale(optimizer)
+            overflows = self._overflows(optimizer)
+            own = [found.clone() for found in overflows]
+            for found in overflows:
+                # The fused kernels compare with 1: two reasons to skip must not add up to 2.
+                found.copy_(torch.maximum(found, skip.to(found)))
+            self._scaler.step(optimizer)
+            for found, before in zip(overflows, own, strict=True):
+                found.copy_(before)
+        elif skip:
+            self.unscale(optimizer)
+        else:
+            self._scaler.step(optimizer)
         self._scaler.update()
         self._is_unscaled = False
+
+    def _overflows(self, optimizer: Optimizer) -> list[Tensor]:
+        """Give the scaler's own flags of the gradients it has unscaled, one for each device they lie on."""
+        return list(self._scaler._found_inf_per_device(optimizer).values())
 
     def scale(self) -> float | None:
         """Return the present loss scale."""

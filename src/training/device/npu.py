@@ -142,6 +142,13 @@ class NpuDevice(Device):
         # The ranges torch_npu itself opens to foreach. Source: torch_npu 2.14.0 utils/_optim.py
         return {"foreach": "Ascend910B" < name < "Ascend910PremiumA" or name > "Ascend910_9"}
 
+    def can_skip_update(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Return False: the NPU's fused AdamW takes ``found_inf`` and does not look at it.
+
+        Source: op-plugin's ``_fused_adamw_`` passes only gradient, moments, step and settings to its kernel.
+        """
+        return False
+
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Tell whether the NPU ran out of memory."""
         return out_of_memory_error(error, "npu out of memory", "pin memory failed")

@@ -6,7 +6,7 @@ from training.distributed.collectives import (
     gather_objects,
     gather_rows,
     mean_over_processes,
-    reduce_flags,
+    sum_over_processes,
 )
 from training.distributed.env import World, world_from_environment
 from training.distributed.questions import (
@@ -58,10 +58,10 @@ __all__ = [
     "is_using_horovod",
     "launch_words",
     "mean_over_processes",
-    "reduce_flags",
     "set_device",
     "start_process_group",
     "stop_process_group",
+    "sum_over_processes",
     "unwrap_model",
     "whole_model",
     "world_from_environment",

@@ -48,11 +48,11 @@ def gather_rows(rows: torch.Tensor, world: World) -> torch.Tensor:
     return torch.cat([part[:size] for part, size in zip(gathered, sizes, strict=True)])
 
 
-def reduce_flags(flags: torch.Tensor, world: World) -> torch.Tensor:
-    """Take the maximum of a small float tensor over all processes, in place on the device, without a host sync."""
+def sum_over_processes(values: torch.Tensor, world: World) -> torch.Tensor:
+    """Add up a small float tensor over all processes, in place on the device, without a host sync."""
     if world.is_distributed:
-        dist.all_reduce(flags, op=dist.ReduceOp.MAX)
-    return flags
+        dist.all_reduce(values)
+    return values
 
 
 def mean_over_processes(values: torch.Tensor, world: World) -> torch.Tensor:

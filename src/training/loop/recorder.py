@@ -1,7 +1,7 @@
 """What the loop tells about itself; the report room listens, so the loop knows no file format."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from training.loop.state import Progress
 
@@ -53,6 +53,12 @@ class Recorder(Protocol):
     def end_epoch(self) -> None:
         """Hear that the epoch's last step is done."""
 
+    def event(self, name: str, *, step: int, **detail: Any) -> None:
+        """Hear of something rare about a step: ``skipped_step`` or ``loss_spike``, and where its samples stand."""
+
+    def rolled_back(self, progress: Progress, *, reason: str, **detail: Any) -> None:
+        """Hear that the run went back to the checkpoint whose progress is given."""
+
 
 class SilentRecorder:
     """Recorder of every process but the master."""
@@ -67,4 +73,10 @@ class SilentRecorder:
         """Ignore."""
 
     def end_epoch(self) -> None:
+        """Ignore."""
+
+    def event(self, name: str, *, step: int, **detail: Any) -> None:
+        """Ignore."""
+
+    def rolled_back(self, progress: Progress, *, reason: str, **detail: Any) -> None:
         """Ignore."""

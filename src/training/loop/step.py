@@ -1,6 +1,7 @@
-"""One optimizer step, from prepared batches to moved weights, without a host sync."""
+"""One optimizer step, from prepared batches to moved weights, without a host sync where the device allows it."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,6 +9,9 @@ import torch
 from training.data import Batch
 from training.device import MixedPrecision
 from training.loop.accumulate import backward_batches, sum_losses
+from training.loop.guard import StepGuard
+from training.loop.phases import BACKWARD, FORWARD, OPTIMIZER
+from training.loop.statistics import RunningStatistics
 from training.optim import set_learning_rate
 from training.tasks import Outputs, Task
 
@@ -21,7 +25,15 @@ class StepResult:
 
 
 class Stepper:
-    """Runs optimizer steps of a task."""
+    """Runs optimizer steps of a task.
+
+    Args:
+        task: The recipe.
+        optimizer: Updates the task's model.
+        mixed: The precision of forward, backward and update.
+        grad_clip_norm: Norm to clip the gradient to; None for no clipping.
+        guard: Judges each step before its update; None takes every update.
+    """
 
     def __init__(
         self,
@@ -30,11 +42,14 @@ class Stepper:
         mixed: MixedPrecision,
         *,
         grad_clip_norm: float | None = None,
+        guard: StepGuard | None = None,
     ) -> None:
         self.task = task
         self.optimizer = optimizer
         self.mixed = mixed
         self.grad_clip_norm = grad_clip_norm
+        self.guard = guard
+        self._statistics = RunningStatistics(task.model)
 
     def step(self, batches: Sequence[Batch], lr: float) -> StepResult:
         """Train on batches that are on the device; together they are one step.
@@ -45,12 +60,35 @@ class Stepper:
         """
         set_learning_rate(self.optimizer, lr)
         self.optimizer.zero_grad(set_to_none=True)
-        prepared = [self.task.prepare(batch) for batch in batches]
-        losses = backward_batches(self.task, prepared, self.mixed.autocast, self.mixed.backward)
-        if self.grad_clip_norm is not None:
-            self.mixed.unscale(self.optimizer)
-            parameters = self.mixed.parameters_to_clip(self.task.model, self.optimizer)
-            torch.nn.utils.clip_grad_norm_(parameters, self.grad_clip_norm)
-        self.mixed.step(self.optimizer)
-        self.task.after_step()
-        return StepResult(losses, sum_losses(losses))
+        if self.guard is not None:
+            self._statistics.remember()
+        with FORWARD:
+            prepared = [self.task.prepare(batch) for batch in batches]
+        losses = backward_batches(self.task, prepared, self._forward, self._backward)
+        total = sum_losses(losses)
+        with OPTIMIZER:
+            norm = self._clip()
+            skip: torch.Tensor | bool = False
+            if self.guard is not None:
+                fault = self.mixed.gradient_fault(self.task.model, self.optimizer, norm)
+                skip = self.guard.judge(total, fault, self.optimizer)
+                self._statistics.undo(skip)
+            self.mixed.step(self.optimizer, skip)
+            self.task.after_step()
+        return StepResult(losses, total)
+
+    @contextlib.contextmanager
+    def _forward(self) -> Iterator[None]:
+        with FORWARD, self.mixed.autocast():
+            yield
+
+    def _backward(self, loss: torch.Tensor) -> None:
+        with BACKWARD:
+            self.mixed.backward(loss)
+
+    def _clip(self) -> torch.Tensor | None:
+        if self.grad_clip_norm is None:
+            return None
+        self.mixed.unscale(self.optimizer)
+        parameters = self.mixed.parameters_to_clip(self.task.model, self.optimizer)
+        return torch.nn.utils.clip_grad_norm_(parameters, self.grad_clip_norm)

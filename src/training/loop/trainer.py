@@ -4,17 +4,20 @@ It knows tasks, loaders and the clock; what a checkpoint, an evaluation or a log
 """
 
 import itertools
-import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 
-from open_clip.errors import NumericsError, Preempted
+from open_clip.errors import Preempted
 from training.data import Batch, TrainLoader
 from training.distributed import World, mean_over_processes
+from training.loop.clock import Clock
 from training.loop.guard import StepGuard
+from training.loop.phases import DATA, EVALUATION, SAVE
 from training.loop.recorder import Recorder, StepRecord
+from training.loop.recovery import Recovery, RollBackNeeded, StepPlace
 from training.loop.state import Progress, RunningMean
 from training.loop.step import Stepper, StepResult
 from training.optim.schedule import Schedule
@@ -49,6 +52,8 @@ class Actions:
         save_epoch: Saves the state at the end of an epoch, where that is due or, given True, in any case.
         evaluate: Evaluates after so many completed epochs, when that is due.
         after_step: Hears the number of each step that is done, and tells whether its state is to be saved.
+        roll_back: Puts the newest good checkpoint back and gives its progress and name; None when there is none.
+        start_counting: Hears that unusable rows are counted anew: an epoch begins or the run went back.
     """
 
     receive: Callable[[Batch], Batch]
@@ -56,6 +61,8 @@ class Actions:
     save_epoch: Callable[[bool], None]
     evaluate: Callable[[], None]
     after_step: Callable[[int], bool] = lambda step: False
+    roll_back: Callable[[], tuple[Progress, str] | None] = lambda: None
+    start_counting: Callable[[], None] = lambda: None
 
 
 class Trainer:
@@ -72,6 +79,7 @@ class Trainer:
         actions: Actions,
         recorder: Recorder,
         guard: StepGuard,
+        recovery: Recovery,
         world: World,
         batch_size: int,
     ) -> None:
@@ -83,24 +91,36 @@ class Trainer:
         self.actions = actions
         self.recorder = recorder
         self.guard = guard
+        self.recovery = recovery
         self.world = world
         self.global_batch = batch_size * world.world_size
-        self._clock = _Clock()
+        self._clock = Clock()
+        # Steps whose verdict was not read yet, oldest first.
+        self._unread: deque[StepPlace] = deque()
 
     def train(self) -> None:
         """Run the epochs that are left.
 
         Raises:
             Preempted: After a checkpoint, when a signal asked for a stop.
-            NumericsError: When the loss is no longer finite; nothing is saved.
+            NumericsError: When the numbers are not finite and the guards allow no other way out.
+            DataError: When all processes together met more unusable rows than allowed.
         """
+        self._start_from_progress()
         while self.progress.epoch < self.plan.epochs:
-            stopping = self._train_epoch()
+            try:
+                stopping = self._train_epoch()
+            except RollBackNeeded as reason:
+                self._roll_back(reason)
+                continue
             self.progress.start_next_epoch()
-            self.actions.save_epoch(stopping)
+            self.recovery.start_epoch()
+            self.actions.start_counting()
+            self._save(lambda: self.actions.save_epoch(stopping))  # noqa: B023 (called at once)
             if stopping and self.progress.epoch < self.plan.epochs:
                 raise self._preempted()
-            self.actions.evaluate()
+            with EVALUATION:
+                self.actions.evaluate()
 
     def _train_epoch(self) -> bool:
         """Train to the end of the epoch; tell whether a stop was asked for in its last steps."""
@@ -108,16 +128,20 @@ class Trainer:
         self.recorder.start_epoch(progress)
         clock.start()
         for batches in self._batches_of_steps():
-            received = [self.actions.receive(batch) for batch in batches]
+            with DATA:
+                received = [self.actions.receive(batch) for batch in batches]
+            if self.recovery.is_left_out():
+                self._count(len(batches))
+                clock.step_left_out()
+                continue
             clock.data_arrived()
             lr = self.schedule(progress.step)
+            place = StepPlace(progress.epoch, progress.batch, len(batches), progress.step + 1)
             result = self.stepper.step(received, lr)
-            progress.batch += len(batches)
-            progress.step += 1
-            progress.samples_seen += len(batches) * self.global_batch
-            # The flags of the step before: reading them here leaves the device a whole step of work in the queue.
-            stopping = self._read_flags()
-            self.guard.post(result.total)
+            self._unread.append(place)
+            self._count(len(batches))
+            # The verdict of the step before: reading it here leaves the device a whole step of work in the queue.
+            stopping = self._read_verdicts(but=1)
             is_last = progress.batch >= self.loader.num_batches
             self.recorder.tick(progress, lr, len(batches) * self.global_batch, clock.step_done())
             is_logged = progress.step % self.plan.log_every_n_steps == 0 or is_last
@@ -125,12 +149,15 @@ class Trainer:
                 self._record(result, lr, len(batches), is_logged)
             wants_save = self.actions.after_step(progress.step)
             if (stopping or wants_save or self._save_is_due()) and not is_last:
-                stopping = self._read_flags() or stopping
-                self.actions.save_step()
+                stopping = self._read_verdicts() or stopping
+                if stopping or self.recovery.is_steady:
+                    self._save(self.actions.save_step)
                 if stopping:
                     raise self._preempted()
         self.recorder.end_epoch()
-        return self._read_flags()
+        stopping = self._read_verdicts()
+        self.recovery.check_epoch(-(-self.loader.num_batches // self.plan.accum_freq))
+        return stopping
 
     def _batches_of_steps(self) -> Iterator[list[Batch]]:
         batches = iter(self.loader.epoch(self.progress.epoch, self.progress.batch))
@@ -142,16 +169,33 @@ class Trainer:
         every = self.plan.save_every_n_steps
         return every > 0 and self.progress.step % every == 0
 
-    def _read_flags(self) -> bool:
-        """Read the newest flags: end the run where the loss broke, tell whether a stop was asked for."""
-        nonfinite, stopped = self.guard.read()
-        if nonfinite:
-            raise NumericsError(
-                f"the loss is not finite near step {self.progress.step} (epoch {self.progress.epoch}). "
-                "Nothing was saved since. Go on from the last checkpoint (--resume latest) with a lower --lr, a longer "
-                "--warmup, --grad-clip-norm 1.0 or --precision fp32."
-            )
-        return stopped
+    def _count(self, num_batches: int) -> None:
+        self.progress.batch += num_batches
+        self.progress.step += 1
+        self.progress.samples_seen += num_batches * self.global_batch
+
+    def _read_verdicts(self, but: int = 0) -> bool:
+        """Follow up all steps but the newest so many; tell whether a stop was asked for."""
+        stopping = False
+        while len(self._unread) > but:
+            stopping |= self.recovery.take(self.guard.read(), self._unread.popleft())
+        return stopping
+
+    def _save(self, save: Callable[[], None]) -> None:
+        self.progress.recent_losses = self.guard.window.losses()
+        with SAVE:
+            save()
+
+    def _roll_back(self, reason: RollBackNeeded) -> None:
+        self.guard.forget()
+        self._unread.clear()
+        self.recovery.roll_back(reason, self.actions.roll_back)
+        self._start_from_progress()
+
+    def _start_from_progress(self) -> None:
+        self.guard.window.restore(self.progress.recent_losses)
+        self.recovery.start()
+        self.actions.start_counting()
 
     def _preempted(self) -> Preempted:
         return Preempted(f"stopped on request after step {self.progress.step}; a checkpoint is written")
@@ -184,32 +228,3 @@ class Trainer:
                 is_logged=is_logged,
             )
         )
-
-
-class _Clock:
-    """Wall seconds of steps and of their waits for data."""
-
-    def start(self) -> None:
-        """Begin with the wait for the first batch."""
-        self._mark = time.monotonic()
-        self._waits = self._steps = 0.0
-        self._count = 0
-
-    def data_arrived(self) -> None:
-        """Close the wait for data."""
-        self._waits += time.monotonic() - self._mark
-
-    def step_done(self) -> float:
-        """Close the step and give its wall seconds, the wait included."""
-        now = time.monotonic()
-        seconds, self._mark = now - self._mark, now
-        self._steps += seconds
-        self._count += 1
-        return seconds
-
-    def take_means(self) -> tuple[float, float]:
-        """Give the mean wait and the mean step since the last call, in seconds."""
-        means = self._waits / self._count, self._steps / self._count
-        self._waits = self._steps = 0.0
-        self._count = 0
-        return means

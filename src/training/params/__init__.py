@@ -7,6 +7,7 @@ from training.params.file import read_settings, write_settings
 from training.params.flags import KeyValueAction as ParseKwargs
 from training.params.fsdp import FsdpParams
 from training.params.groups import RunParams
+from training.params.guards import GuardParams
 from training.params.hardware import DistributedParams, HardwareParams
 from training.params.model import ImageParams, LockParams, ModelParams
 from training.params.optim import OptimParams, ScheduleParams
@@ -18,6 +19,7 @@ __all__ = [
     "DataParams",
     "DistributedParams",
     "EvaluateParams",
+    "GuardParams",
     "FsdpParams",
     "HardwareParams",
     "ImageParams",

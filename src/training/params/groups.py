@@ -7,6 +7,7 @@ from typing import Self
 from training.params.data import DataParams, ShardParams
 from training.params.flags import read_group
 from training.params.fsdp import FsdpParams
+from training.params.guards import GuardParams
 from training.params.hardware import DistributedParams, HardwareParams
 from training.params.model import ImageParams, LockParams, ModelParams
 from training.params.optim import OptimParams, ScheduleParams
@@ -24,6 +25,7 @@ class RunParams:
     shards: ShardParams
     optim: OptimParams
     schedule: ScheduleParams
+    guards: GuardParams
     hardware: HardwareParams
     distributed: DistributedParams
     fsdp: FsdpParams

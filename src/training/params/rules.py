@@ -72,12 +72,14 @@ def _check_ranges(args: Namespace) -> None:
         "batch_size",
         "epochs",
         "accum_freq",
+        "max_skipped_steps",
         "log_every_n_steps",
         "log_metric_every_n_steps",
         "remote_sync_frequency",
     )
     at_least_zero = (
         "warmup",
+        "max_rollbacks",
         "workers",
         "save_frequency",
         "save_every_n_steps",
@@ -125,6 +127,12 @@ def _flags_without_effect(args: Namespace) -> list[str]:
         messages.append("--epochs-cooldown has no effect without --lr-scheduler const-cooldown.")
     if not args.zeroshot_frequency and (args.imagenet_val or args.imagenet_v2):
         messages.append("--imagenet-val and --imagenet-v2 have no effect with --zeroshot-frequency 0.")
+    if args.on_nonfinite == "stop" and args.on_loss_spike in ("warn", "off"):
+        messages += [
+            f"--{name.replace('_', '-')} has no effect with --on-nonfinite stop: no step is skipped."
+            for name, default in (("max_skipped_steps", 8), ("max_rollbacks", 2))
+            if getattr(args, name) != default
+        ]
     if args.loss_scale is not None and args.precision not in ("amp", "apex_o1", "apex_o2", "npu_amp"):
         messages.append(f"--loss-scale has no effect with --precision {args.precision}.")
     return messages

@@ -71,7 +71,13 @@ def events(run: RunFiles) -> str:
     left_out = len(run.events) - len(shown)
     note = f'<p class="intro">{left_out:,} earlier events are in metrics.jsonl.</p>' if left_out else ""
     listed = table(["Time", "Step", "Event", "Detail"], rows, "plain stacked")
-    newest = fact_list([("Newest checkpoint", run.summary.get("checkpoint"))])
+    counts = ("Skipped steps", "Rollbacks", "Steps left out")
+    newest = fact_list(
+        [
+            ("Newest checkpoint", run.summary.get("checkpoint")),
+            *((name, run.summary.get(name.lower().replace(" ", "_")) or None) for name in counts),
+        ]
+    )
     return section("events", "Events", newest, note, listed, _bad_samples(run))
 
 

@@ -1,0 +1,31 @@
+"""Keeps the running statistics of batch norms as they were when a step is skipped: its forward pass has moved them."""
+
+import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+class RunningStatistics:
+    """The running statistics of a model, with a copy from before the step; most models have none."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+        self._live = [buffer for layer in layers for buffer in layer.buffers(recurse=False)]
+        self._kept = [torch.empty_like(buffer) for buffer in self._live]
+
+    @torch.no_grad()
+    def remember(self) -> None:
+        """Copy the statistics before a forward pass."""
+        for kept, live in zip(self._kept, self._live, strict=True):
+            kept.copy_(live)
+
+    @torch.no_grad()
+    def undo(self, skip: torch.Tensor | bool) -> None:
+        """Put the copy back where the step was skipped.
+
+        Args:
+            skip: A bool, or a bool scalar on the device, which is not read.
+        """
+        if skip is False:
+            return
+        for kept, live in zip(self._kept, self._live, strict=True):
+            live.copy_(kept if skip is True else torch.where(skip, kept, live))
