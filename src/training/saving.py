@@ -5,15 +5,19 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from open_clip.errors import CheckpointError
 from training.build import Parts, Place
-from training.checkpoint import Background, Keeper, Saved, SaveTimer, Snapshot, Trained, collect
+from training.checkpoint import Background, Keeper, Saved, SaveTimer, Snapshot, Trained, collect, describe
+from training.distributed import is_sharded
 from training.journal import Journal
 from training.loop import Progress
 from training.params import RunParams
 from training.resume import order_of
+
+if TYPE_CHECKING:
+    from training.checkpoint.folder_keeper import FolderKeeper
 
 _LOG = logging.getLogger(__name__)
 _Write = Callable[[dict[str, Any]], Saved]
@@ -46,6 +50,7 @@ class Saver:
         self._journal = journal
         self._resumed_from = resumed_from
         self._extras = extras
+        self._folders = self._make_folder_keeper()
         self._keeper = self._make_keeper()
         self._in_background = not params.checkpoint.no_save_in_background
         self._snapshot = Snapshot(place.device)
@@ -96,9 +101,8 @@ class Saver:
     @property
     def newest(self) -> Path | None:
         """The last checkpoint known to be good, or None."""
-        if self._keeper is None:
-            return None
-        return self._keeper.newest or self._resumed_from
+        keeper = self._folders or self._keeper
+        return None if keeper is None else keeper.newest or self._resumed_from
 
     def _save(self, *, is_needed: bool, epoch_end: bool, keep: bool = True) -> None:
         """Save on the master; a full disk in mid-run is reported and training goes on."""
@@ -109,6 +113,11 @@ class Saver:
         assert parts.optimizer is not None
         trained = Trained(parts.task.model, parts.optimizer, parts.mixed, place.device, place.world)
         order = order_of(self._params, parts, place.world)
+        if self._folders is not None:
+            notes = describe(trained, self._progress.state_dict(), order, place.folder.name, self._extras())
+            self._timer.restart()
+            self._report(lambda: self._save_folder(trained, notes, epoch_end), is_needed=is_needed)
+            return
         payload = collect(trained, self._progress.state_dict(), order, place.folder.name, self._extras())
         self._timer.restart()
         if self._keeper is None:
@@ -122,6 +131,10 @@ class Saver:
         copied = self._snapshot.take(payload)
         self._writer.start(lambda: write(copied))
         _LOG.debug("the state was copied in %.3f s; it is being written", time.monotonic() - started)
+
+    def _save_folder(self, trained: Trained, notes: dict[str, Any], epoch_end: bool) -> Saved:
+        assert self._folders is not None
+        return self._folders.save(trained, notes, epoch_end=epoch_end)
 
     def _hear(self, *, wait: bool, is_needed: bool = False) -> None:
         self._report(lambda: self._writer.take(wait=wait), is_needed=is_needed)
@@ -138,9 +151,25 @@ class Saver:
         if saved is not None:
             self._journal.event("checkpoint", path=str(saved.path), seconds=round(saved.seconds, 3))
 
+    def _make_folder_keeper(self) -> "FolderKeeper | None":
+        folder, params = self._place.folder.checkpoints, self._params.checkpoint
+        is_wanted = self._params.fsdp.fsdp_checkpoint == "sharded" and is_sharded(self._parts.task.model)
+        if folder is None or not is_wanted:
+            return None
+        from training.checkpoint.folder_keeper import FolderKeeper
+
+        return FolderKeeper(
+            folder,
+            self._place.world,
+            delete_previous=params.delete_previous_checkpoint,
+            keep_epochs=params.keep_checkpoints,
+        )
+
     def _make_keeper(self) -> Keeper | None:
         folder, params = self._place.folder.checkpoints, self._params.checkpoint
         if folder is None or not self._place.world.is_master or self._parts.train_loader is None:
+            return None
+        if self._folders is not None:
             return None
         return Keeper(
             folder,

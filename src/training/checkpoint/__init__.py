@@ -4,7 +4,7 @@ from training.checkpoint.background import Background
 from training.checkpoint.find import list_checkpoints
 from training.checkpoint.keeper import Keeper, Saved
 from training.checkpoint.manifest import Manifest, Record
-from training.checkpoint.payload import Order, Trained, collect, restore, restore_weights
+from training.checkpoint.payload import Order, Trained, collect, describe, restore, restore_weights
 from training.checkpoint.remote import RemoteFolder, fetch_file, is_remote
 from training.checkpoint.snapshot import Snapshot
 from training.checkpoint.sync import RemoteSync
@@ -25,6 +25,7 @@ __all__ = [
     "Snapshot",
     "Trained",
     "collect",
+    "describe",
     "fetch_file",
     "is_remote",
     "list_checkpoints",

@@ -1,4 +1,4 @@
-"""Names and order of a run's checkpoint files.
+"""Names and order of a run's checkpoints: files, and folders of the same names without ``.pt``.
 
 ``epoch_N.pt`` is the state after N epochs, as upstream names it; ``epoch_N_step_S.pt`` is S optimizer steps into the
 run, inside the epoch after the Nth; ``epoch_latest.pt`` repeats the newest epoch.
@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 LATEST = "epoch_latest.pt"
-_NAME = re.compile(r"epoch_(\d+)(?:_step_(\d+))?\.pt")
+# A checkpoint written by many processes is a folder: the name without an ending.
+_NAME = re.compile(r"epoch_(\d+)(?:_step_(\d+))?(?:\.pt)?")
 
 
 def epoch_path(folder: Path, epoch: int) -> Path:
@@ -33,7 +34,10 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
     ``epoch_latest.pt`` does not say its epoch: it stands after everything that was written before it.
     """
-    ordered = [folder / name for name in order_names(path.name for path in folder.glob("*.pt"))]
+    ordered = [
+        folder / name
+        for name in order_names(path.name for path in folder.glob("epoch_*") if path.is_dir() != (path.suffix == ".pt"))
+    ]
     latest = folder / LATEST
     if latest.is_file():
         written = latest.stat().st_mtime_ns

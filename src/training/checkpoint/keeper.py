@@ -17,10 +17,10 @@ from training.checkpoint.find import (
     step_path,
 )
 from training.checkpoint.manifest import Manifest, Record
-from training.checkpoint.write import remove_leftovers, write_checkpoint
+from training.checkpoint.write import remove_checkpoint, remove_leftovers, write_checkpoint
 
 # Two, so that one good file remains if the newest turns out damaged.
-_LEAST_KEPT = 2
+LEAST_KEPT = 2
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Keeper:
         started = time.monotonic()
         path = step_path(self.folder, payload["epoch"], payload["global_step"])
         record = self._write(payload, path)
-        self._delete(list_step_checkpoints(self.folder)[:-_LEAST_KEPT], path, record)
+        self._delete(list_step_checkpoints(self.folder)[:-LEAST_KEPT], path, record)
         return Saved(path, time.monotonic() - started)
 
     def _write(self, payload: dict[str, Any], path: Path) -> Record:
@@ -107,7 +107,7 @@ class Keeper:
             return [*steps, epoch_path(self.folder, epoch - 1)]
         epochs = list_epoch_checkpoints(self.folder)
         others = len(list_checkpoints(self.folder)) - len(steps)
-        spent = steps[: len(steps) - max(0, _LEAST_KEPT - others)]
+        spent = steps[: len(steps) - max(0, LEAST_KEPT - others)]
         return [*spent, *(epochs[: -self.keep_epochs] if self.keep_epochs else ())]
 
     def _delete(self, spent: Iterable[Path], newest: Path, record: Record) -> None:
@@ -122,7 +122,7 @@ class Keeper:
                     "are untouched; look at the disk's health."
                 )
             for path in there:
-                path.unlink(missing_ok=True)
+                remove_checkpoint(path)
             self._manifest.settle(newest.name, record)
         except OSError as error:
             raise CheckpointError(f"could not tidy up {self.folder}: {error.strerror or error}.") from error

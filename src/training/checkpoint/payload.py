@@ -14,6 +14,7 @@ import torch
 
 from open_clip.checkpoint import load_weights, normalise_state_dict
 from open_clip.errors import CheckpointError, ConfigError, NumericsError, cut_list
+from training.checkpoint.folders import FOLDER
 from training.device import Device, MixedPrecision, restore_rng, rng_snapshot
 from training.distributed import World, gather_objects, is_sharded, unwrap_model
 from training.optim import load_optimizer_state
@@ -71,11 +72,17 @@ def collect(
     else:
         state, optimizer = model.state_dict(), trained.optimizer.state_dict()
         _refuse_nonfinite(state, NumericsError, "the weights to be saved are not finite")
-    payload = {
+    first = {"epoch": progress["epoch"], "name": name, "state_dict": state, "optimizer": optimizer}
+    return first | describe(trained, progress, order, name, extras)
+
+
+def describe(
+    trained: Trained, progress: dict[str, Any], order: Order, name: str, extras: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Gather what :func:`collect` does without weights and optimizer; every process must call it."""
+    payload: dict[str, Any] = {
         "epoch": progress["epoch"],
         "name": name,
-        "state_dict": state,
-        "optimizer": optimizer,
         "global_step": progress["step"],
         "samples_seen": progress["samples_seen"],
         "training_state": {
@@ -104,7 +111,7 @@ def restore(payload: dict[str, Any], path: Path, trained: Trained, order: Order)
         ConfigError: When it was saved inside an epoch whose sample order cannot be continued with these flags.
     """
     restore_weights(trained.model, payload, path)
-    if "state_dict" not in payload or "epoch" not in payload:
+    if not {"state_dict", FOLDER} & payload.keys() or "epoch" not in payload:
         return None
     training_state = payload.get("training_state") or {}
     progress: dict[str, Any] = training_state.get("progress") or {"epoch": payload["epoch"]}
@@ -112,7 +119,7 @@ def restore(payload: dict[str, Any], path: Path, trained: Trained, order: Order)
         _check_order(training_state["order"], order, path)
     try:
         if "optimizer" in payload:
-            _load_optimizer(trained, payload["optimizer"])
+            _load_optimizer(trained, payload)
         if "scaler" in payload:
             trained.mixed.load_state_dict(payload["scaler"])
     except (ValueError, KeyError) as error:
@@ -135,6 +142,11 @@ def restore_weights(model: torch.nn.Module, payload: dict[str, Any], path: Path)
     Raises:
         CheckpointError: When they do not fit the model or are not finite.
     """
+    if FOLDER in payload:
+        from training.checkpoint.sharded import load_sharded_weights
+
+        load_sharded_weights(unwrap_model(model), Path(payload[FOLDER]))
+        return
     try:
         state = normalise_state_dict(payload)
         _refuse_nonfinite(state, CheckpointError, "its weights are not finite")
@@ -143,8 +155,14 @@ def restore_weights(model: torch.nn.Module, payload: dict[str, Any], path: Path)
         raise CheckpointError(f"{path}: {error}") from error
 
 
-def _load_optimizer(trained: Trained, state: dict[str, Any]) -> None:
-    if is_sharded(trained.model):
+def _load_optimizer(trained: Trained, payload: dict[str, Any]) -> None:
+    state: dict[str, Any] = payload["optimizer"]
+    if FOLDER in payload:
+        from training.checkpoint.sharded import load_sharded_optimizer
+
+        model = unwrap_model(trained.model)
+        state = load_sharded_optimizer(model, trained.optimizer, state, Path(payload[FOLDER]))
+    elif is_sharded(trained.model):
         from training.checkpoint.gathered import spread_optimizer_state
 
         state = spread_optimizer_state(trained.optimizer, state)

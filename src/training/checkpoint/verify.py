@@ -9,6 +9,7 @@ from open_clip.checkpoint import read_checkpoint
 from open_clip.errors import CheckpointError
 from training.checkpoint.digest import PIECE_BYTES, Digest, digest_file
 from training.checkpoint.find import LATEST, list_checkpoints, order_names
+from training.checkpoint.folders import read_folder
 from training.checkpoint.manifest import MANIFEST, Manifest
 
 Fetch = Callable[[str], bool]
@@ -18,11 +19,13 @@ def read_verified(path: Path) -> dict[str, Any]:
     """Read a checkpoint and compare it with what the manifest beside it says was written.
 
     The comparison runs beside the reading. A file without an entry (upstream's, or one copied here) is held to the
-    checksums inside it.
+    checksums inside it; a folder of shards to the manifest in it, and its payload says where the tensors are.
 
     Raises:
         CheckpointError: When it is missing, differs from its entry, is damaged, or would run code.
     """
+    if path.is_dir():
+        return read_folder(path)
     manifest = Manifest(path.parent)
     known = manifest.of(path.name)
     if not known or not path.is_file():

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -102,7 +103,23 @@ def remove_leftovers(folder: Path) -> None:
     """Delete temporary files that a killed run left."""
     for leftover in folder.glob(f"{TEMPORARY}*"):
         _LOG.info("removing %s, left by an interrupted save", leftover)
-        leftover.unlink(missing_ok=True)
+        remove_checkpoint(leftover)
+
+
+def remove_checkpoint(path: Path) -> None:
+    """Delete a checkpoint, a file or a folder, if it is there; a kill on the way leaves no half of one.
+
+    Raises:
+        OSError: When it cannot be deleted.
+    """
+    if not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    spent = path
+    if not path.name.startswith(TEMPORARY):
+        spent = path.with_name(f"{TEMPORARY}{path.name}-spent-{os.getpid()}")
+        path.replace(spent)
+    shutil.rmtree(spent)
 
 
 def to_host(value: Any) -> Any:

@@ -51,5 +51,9 @@ def check_fsdp(args: Namespace) -> list[str]:
         )
     if args.fsdp_offload_cpu and args.precision == "amp":
         raise ConfigError("--fsdp-offload-cpu does not go with the loss scale of --precision amp; use amp_bf16.")
+    if args.save_most_recent and args.fsdp_checkpoint == "sharded":
+        raise ConfigError(
+            "--save-most-recent does not go with --fsdp-checkpoint sharded; --keep-checkpoints 2 keeps the newest two."
+        )
     ddp = [name for name in vars(args) if name.startswith("ddp_") and getattr(args, name)]
     return [f"--{name.replace('_', '-')} has no effect with --fsdp." for name in ddp]
