@@ -85,7 +85,7 @@ def read_latest(params: CheckpointParams, folder: RunFolder, world: World) -> tu
         if world.local_rank == 0 and not path.exists():
             remote.fetch_checkpoint(path.name, path.parent)
         barrier(world)
-    return path, payload if payload is not None else read_verified(path)
+    return path, payload if payload is not None else read_verified(path, is_verifier=world.local_rank == 0)
 
 
 def read_address(address: str, world: World) -> dict[str, Any]:
@@ -101,7 +101,8 @@ def read_address(address: str, world: World) -> dict[str, Any]:
             fetch_file(address, folder / "fetched.pt")
             _LOG.info("fetched %s", address)
         folders = gather_objects(folder, world)
-        payload = read_verified(folders[world.rank - world.local_rank] / "fetched.pt")
+        path = folders[world.rank - world.local_rank] / "fetched.pt"
+        payload = read_verified(path, is_verifier=world.local_rank == 0)
         barrier(world)
         return payload
     finally:

@@ -88,4 +88,6 @@ def roll_back(params: RunParams, parts: Parts, place: Place, resumed_from: Path 
 def _find_checkpoint(wanted: str, params: CheckpointParams, place: Place) -> tuple[Path, dict[str, Any]] | None:
     if wanted == "latest":
         return read_latest(params, place.folder, place.world)
-    return Path(wanted), read_address(wanted, place.world) if is_remote(wanted) else read_verified(Path(wanted))
+    if is_remote(wanted):
+        return Path(wanted), read_address(wanted, place.world)
+    return Path(wanted), read_verified(Path(wanted), is_verifier=place.world.local_rank == 0)

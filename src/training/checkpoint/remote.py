@@ -149,7 +149,7 @@ class RemoteFolder:
             CheckpointError: When they cannot be fetched.
         """
         for name in self.list_files():
-            is_checkpoint = name.startswith(f"{_CHECKPOINTS}/") and name.endswith((".pt", MANIFEST))
+            is_checkpoint = name.startswith(f"{_CHECKPOINTS}/") and not name.endswith("/results.jsonl")
             path = root / name
             if is_checkpoint or path.exists() or not path.resolve().is_relative_to(root.resolve()):
                 continue

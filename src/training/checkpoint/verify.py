@@ -15,17 +15,23 @@ from training.checkpoint.manifest import MANIFEST, Manifest
 Fetch = Callable[[str], bool]
 
 
-def read_verified(path: Path) -> dict[str, Any]:
+def read_verified(path: Path, *, is_verifier: bool = True) -> dict[str, Any]:
     """Read a checkpoint and compare it with what the manifest beside it says was written.
 
     The comparison runs beside the reading. A file without an entry (upstream's, or one copied here) is held to the
     checksums inside it; a folder of shards to the manifest in it, and its payload says where the tensors are.
+
+    Args:
+        path: The checkpoint.
+        is_verifier: False where another process of this machine compares the same file.
 
     Raises:
         CheckpointError: When it is missing, differs from its entry, is damaged, or would run code.
     """
     if path.is_dir():
         return read_folder(path)
+    if not is_verifier:
+        return read_checkpoint(path, is_verified=True)
     manifest = Manifest(path.parent)
     known = manifest.of(path.name)
     if not known or not path.is_file():

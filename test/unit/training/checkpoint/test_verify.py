@@ -141,3 +141,10 @@ def test_a_file_written_again_has_one_record_of_its_newest_content(tmp_path):
     (tmp_path / "epoch_latest.pt").write_bytes(old)
     with pytest.raises(CheckpointError, match="written as epoch_1"):
         read_verified(tmp_path / "epoch_latest.pt")
+
+
+def test_one_process_of_a_machine_compares_and_the_others_only_read(folder):
+    flip_bit(folder / "epoch_2.pt", 8 * (folder / "epoch_2.pt").read_bytes().index(b"\x00\x00\x80\x3f" * 20))
+    with pytest.raises(CheckpointError):
+        read_verified(folder / "epoch_2.pt")
+    assert read_verified(folder / "epoch_2.pt", is_verifier=False)["epoch"] == 2
