@@ -76,7 +76,9 @@ def roll_back(params: RunParams, parts: Parts, place: Place, resumed_from: Path 
     here = replace(params.checkpoint, remote_sync=None)
     found = _find_checkpoint("latest", here, place) if place.folder.checkpoints is not None else None
     if found is None and resumed_from is not None:
-        found = _find_checkpoint(str(resumed_from), here, place)
+        # A path would not bear the two slashes of an address.
+        given = params.checkpoint.resume
+        found = _find_checkpoint(given if given and given != "latest" else str(resumed_from), here, place)
     if found is None:
         return None
     path, payload = found
