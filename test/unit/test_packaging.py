@@ -6,7 +6,7 @@ import open_clip
 
 ROOT = Path(__file__).resolve().parents[2]
 # Optional packages that CI does not install, so nothing pins them.
-UNPINNED = {"timm", "torchvision", "transformers", "sentencepiece", "lmdb"}
+UNPINNED = {"timm", "torchvision", "transformers", "sentencepiece", "lmdb", "s3fs"}
 
 
 def _names(lines: list[str]) -> set[str]:
@@ -30,14 +30,14 @@ def test_every_core_requirement_is_pinned_for_ci() -> None:
 
 def test_every_package_of_the_extras_is_pinned_or_known_as_optional() -> None:
     tree = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))
-    wanted: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            if node.targets[0].id in ("TEST", "LINT"):
-                wanted |= _names([item.value for item in node.value.elts])  # type: ignore[attr-defined]
-            if node.targets[0].id == "EXTRAS":
-                lists = [value for value in node.value.values if isinstance(value, ast.List)]  # type: ignore[attr-defined]
-                wanted |= _names([item.value for part in lists for item in part.elts if isinstance(item, ast.Constant)])
+    assigned = {
+        node.targets[0].id: node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    }
+    lists = [assigned["SHARDS"], assigned["TEST"], assigned["LINT"], *assigned["EXTRAS"].values]  # type: ignore[attr-defined]
+    items = [item for part in lists if isinstance(part, ast.List) for item in part.elts]
+    wanted = _names([item.value for item in items if isinstance(item, ast.Constant)])
 
     assert len(wanted) > 15
     assert wanted - _pinned() == UNPINNED
