@@ -9,12 +9,15 @@ from training.build import Parts, Place, build_parts, make_receive
 from training.device import Device, select_device
 from training.distributed import (
     StopRequest,
+    Watchdog,
     World,
     barrier,
     broadcast_object,
+    is_sharded,
     launch_words,
     start_process_group,
     stop_process_group,
+    unwrap_model,
     world_from_environment,
 )
 from training.elsewhere import keep_copy, take_up
@@ -27,6 +30,7 @@ from training.params import RunParams
 from training.resume import resume, roll_back
 from training.run_folder import choose_name, describe_run, open_folder
 from training.saving import Saver
+from training.watching import make_stragglers, make_watchdog, watched
 
 _LOG = logging.getLogger(__name__)
 
@@ -45,38 +49,43 @@ def run_session(args: argparse.Namespace) -> None:
     index = world.local_rank if world.device_index is None else world.device_index
     torch_device = device.activate(index if own_index else None)
     with StopRequest() as stop:
-        start_process_group(
+        store = start_process_group(
             device,
             world,
             backend=params.distributed.dist_backend,
             init_method=params.distributed.dist_url,
-            timeout_s=params.distributed.dist_timeout_s,
+            timeout_s=params.distributed.dist_startup_timeout_s,
         )
         name = broadcast_object(choose_name(args), world)
         folder = open_folder(params.checkpoint, name, is_master=world.is_master)
         take_up(params.checkpoint, folder, world)
-        place = Place(device, torch_device, world, folder)
-        with open_journal(params.report, place) as journal, explain_failures(device, params):
+        watchdog = make_watchdog(params.distributed, device, world, store, stop, folder)
+        place = Place(device, torch_device, world, folder, watchdog.headway)
+        with open_journal(params.report, place) as journal, watchdog, explain_failures(device, params):
             if world.is_master:
                 _log_start(place, args)
                 describe_run(folder, args)
             with keep_copy(params.checkpoint, folder, world):
-                Session(params, place, journal, stop).run()
+                Session(params, place, journal, stop, watchdog).run()
         stop_process_group()
 
 
 class Session:
     """A run in the making: its parts, its checkpoints, its journal."""
 
-    def __init__(self, params: RunParams, place: Place, journal: Journal, stop: StopRequest) -> None:
+    def __init__(
+        self, params: RunParams, place: Place, journal: Journal, stop: StopRequest, watchdog: Watchdog
+    ) -> None:
         self.params = params
         self.place = place
         self.journal = journal
         self.stop = stop
+        self.watchdog = watchdog
         self.parts: Parts = build_parts(params, place)
         self.progress, self.resumed_from = resume(params, self.parts, place)
         self.saver = Saver(params, place, self.parts, self.progress, journal, self.resumed_from)
         self.evaluator = Evaluator(params, place, self.parts, self.progress, journal)
+        watchdog.on_hang = self._record_hang
 
     def run(self) -> None:
         """Train what is left, evaluate where due, and end with summary and report."""
@@ -85,13 +94,14 @@ class Session:
             if self._is_done():
                 _LOG.info("nothing is left to do: all %d epochs are trained and evaluated", self.progress.epoch)
                 return
-            with explain_failures(self.place.device, self.params):
+            with self.watchdog.explaining(), explain_failures(self.place.device, self.params):
                 self._train_or_evaluate()
         except Preempted as stopped:
-            self.saver.finish()
-            self.journal.event("stop", signal=self.stop.signal_name)
-            # Nobody leaves before the master has saved: torchrun ends all when one process leaves.
-            barrier(self.place.world)
+            with self.watchdog.during("save"):
+                self.saver.finish()
+                self.journal.event("stop", signal=self.stop.signal_name)
+                # Nobody leaves before the master has saved: torchrun ends all when one process leaves.
+                barrier(self.place.world)
             self.journal.finish("stopped", self.saver.newest)
             raise Preempted(f"{stopped}. Go on with:\n  {resume_command(self.place)}") from None
         except OpenClipError:
@@ -104,7 +114,7 @@ class Session:
 
     def _train_or_evaluate(self) -> None:
         if self.parts.train_loader is None or self.evaluator.is_missing(self.resumed_from):
-            with EVALUATION:
+            with EVALUATION, self.watchdog.during("evaluation"):
                 self.evaluator.evaluate()
         if self.parts.train_loader is None:
             return
@@ -135,14 +145,16 @@ class Session:
                 save_every_n_steps=params.checkpoint.save_every_n_steps,
             ),
             progress=self.progress,
-            actions=Actions(
-                receive=make_receive(self.place, parts.train_quarantine, enforce_budget=False),
-                save_step=lambda: self.saver.save_step(self.stop.requested),
-                save_epoch=self.saver.save_epoch,
-                evaluate=self.evaluator.evaluate_if_due,
-                after_step=self.saver.after_step,
-                roll_back=self._roll_back,
-                start_counting=quarantine.start_counting if quarantine is not None else lambda: None,
+            actions=self._watched(
+                Actions(
+                    receive=make_receive(self.place, parts.train_quarantine, enforce_budget=False),
+                    save_step=lambda: self.saver.save_step(self.stop.requested),
+                    save_epoch=self.saver.save_epoch,
+                    evaluate=self.evaluator.evaluate_if_due,
+                    after_step=self.saver.after_step,
+                    roll_back=self._roll_back,
+                    start_counting=quarantine.start_counting if quarantine is not None else lambda: None,
+                )
             ),
             recorder=self.journal.recorder,
             guard=guard,
@@ -156,6 +168,18 @@ class Session:
             world=self.place.world,
             batch_size=params.data.batch_size,
         )
+
+    def _watched(self, actions: Actions) -> Actions:
+        stragglers = make_stragglers(self.params.report, self.place, self.journal)
+        model = self.parts.task.model
+        if not is_sharded(model):
+            # A sharded model waits for the others inside its forward pass, which then tells nothing of this process.
+            stragglers.watch(unwrap_model(model))
+        return watched(actions, self.watchdog, stragglers)
+
+    def _record_hang(self, ranks: tuple[int, ...], message: str) -> None:
+        self.journal.event("hang", ranks=list(ranks), reason=message)
+        self.journal.finish("failed", self.saver.newest)
 
     def _guard(self) -> StepGuard:
         quarantine = self.parts.train_quarantine

@@ -11,7 +11,7 @@ from training.data import Batch
 from training.device import Device
 from training.distributed import Limits, StopRequest, Stragglers, Watchdog, World
 from training.journal import Journal
-from training.loop import Actions
+from training.loop import Actions, Progress
 from training.params import DistributedParams, ReportParams
 from training.run_folder import RunFolder
 
@@ -62,12 +62,17 @@ def watched(actions: Actions, watchdog: Watchdog, stragglers: Stragglers) -> Act
         with watchdog.during("save"):
             actions.save_epoch(in_any_case)
 
+    def roll_back() -> tuple[Progress, str] | None:
+        with watchdog.during("save"):
+            return actions.roll_back()
+
     return dataclasses.replace(
         actions,
         receive=receive,
         after_step=after_step,
         save_step=_during("save", actions.save_step, watchdog),
         save_epoch=save_epoch,
+        roll_back=roll_back,
         evaluate=_during("evaluation", actions.evaluate, watchdog),
     )
 

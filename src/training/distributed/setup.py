@@ -14,6 +14,7 @@ from open_clip.errors import DeviceError
 from training.device import Device
 from training.distributed.env import World
 from training.distributed.meeting import meeting_variables
+from training.distributed.rollcall import call_roll
 
 #: Types in which gradients may travel, each with the hook that casts them there and back.
 COMM_HOOKS = {"bf16": bf16_compress_hook, "fp16": fp16_compress_hook}
@@ -53,7 +54,7 @@ def start_process_group(
         store: Store
         url = init_method or "env://"
         store, _, _ = next(rendezvous(url, world.rank, world.world_size, timeout=timeout))
-        store.set_timeout(timeout)
+        store = call_roll(store, world.rank, world.world_size, timeout_s)
         dist.init_process_group(
             backend=backend or device.collective_backend,
             store=PrefixStore("group", store),
@@ -61,6 +62,8 @@ def start_process_group(
             world_size=world.world_size,
             timeout=timeout,
         )
+    except DeviceError:
+        raise
     except (RuntimeError, ValueError) as error:
         where = init_method or f"{os.environ.get('MASTER_ADDR', '?')}:{os.environ.get('MASTER_PORT', '?')}"
         reason = " ".join(str(error).split())[:300]
