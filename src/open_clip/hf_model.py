@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from open_clip.errors import ConfigError, MissingDependency, cut_list, suggest_nearest
 from open_clip.hf_configs import arch_dict
+from open_clip.transformer.freezing import LayerGroup
 
 _logger = logging.getLogger(__name__)
 
@@ -173,11 +174,17 @@ class HFTextEncoder(nn.Module):
         if not unlocked_layers:
             _freeze(self.transformer, freeze_layer_norm)
             return
-        encoder = getattr(self.transformer, "encoder", self.transformer)
-        layers = list(getattr(encoder, self._names["layer_attr"]))
-        embeddings = getattr(self.transformer, self._names["token_embeddings_attr"])
-        for module in [embeddings, *layers][:-unlocked_layers]:
+        for module in self._embeddings_and_layers()[:-unlocked_layers]:
             _freeze(module, freeze_layer_norm)
+
+    def layer_groups(self) -> list[LayerGroup]:
+        """List the tower's parts from the input to the output, for learning rates by depth."""
+        return [*([module] for module in self._embeddings_and_layers()), [self.pooler, self.proj]]
+
+    def _embeddings_and_layers(self) -> list[nn.Module]:
+        encoder = getattr(self.transformer, "encoder", self.transformer)
+        embeddings = getattr(self.transformer, self._names["token_embeddings_attr"])
+        return [embeddings, *getattr(encoder, self._names["layer_attr"])]
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Trade time for memory: recompute each layer in the backward pass."""

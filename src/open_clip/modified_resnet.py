@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from open_clip.errors import ConfigError
-from open_clip.transformer.freezing import freeze_batch_norm_2d
+from open_clip.transformer.freezing import LayerGroup, freeze_batch_norm_2d
 from open_clip.transformer.stack import take_indices
 
 _TOTAL_STRIDE = 32
@@ -156,6 +156,12 @@ class ModifiedResNet(nn.Module):
         self.requires_grad_(False)
         if freeze_bn_stats:
             freeze_batch_norm_2d(self)
+
+    def layer_groups(self) -> list[LayerGroup]:
+        """List the tower's parts from the input to the output, for learning rates by depth."""
+        stem: LayerGroup = [self.conv1, self.bn1, self.conv2, self.bn2, self.conv3, self.bn3]
+        stages: list[LayerGroup] = [[self.get_submodule(f"layer{number}")] for number in range(1, 5)]
+        return [stem, *stages, [self.attnpool]]
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Accept the switch and do nothing: computing a block twice would count its batch statistics twice."""

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from open_clip.errors import ConfigError, MissingDependency, suggest_nearest
+from open_clip.transformer.freezing import LayerGroup
 from open_clip.transformer.vision import to_pair
 
 _logger = logging.getLogger(__name__)
@@ -116,6 +117,12 @@ class TimmModel(nn.Module):
                     self.trunk.get_parameter(name).requires_grad = False
         if freeze_bn_stats:
             self._freeze_batch_norms(matcher, last_frozen)
+
+    def layer_groups(self) -> list[LayerGroup]:
+        """List the parts from the input to the output, as timm groups them, for learning rates by depth."""
+        named = import_timm().models.group_parameters(self.trunk, self.trunk.group_matcher())
+        trunk = [[self.trunk.get_parameter(name) for name in named[index]] for index in sorted(named)]
+        return [*trunk, [self.head]]
 
     def _freeze_batch_norms(self, matcher: Any, last_frozen: int) -> None:
         timm = import_timm()

@@ -60,16 +60,22 @@ def read_checkpoint(path: str | Path, *, is_verified: bool = False) -> dict[str,
     return loaded
 
 
-def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+def read_state_dict(path: str | Path, averaged: bool = False) -> dict[str, Tensor]:
     """Read the weights of any supported file, whatever they are wrapped in, as one flat dict of tensors.
 
     A training checkpoint is unwrapped, ``module.`` prefixes of DDP and OpenAI's three extra entries are taken off.
+    With ``averaged`` a training checkpoint's moving average (``state_dict_ema``) is read in place of its last weights.
 
     Raises:
-        CheckpointError: as ``read_checkpoint``, or what the file holds is not a dict of tensors.
+        CheckpointError: as ``read_checkpoint``, what the file holds is not a dict of tensors, or it has no average.
     """
+    checkpoint = read_checkpoint(path)
     try:
-        return normalise_state_dict(read_checkpoint(path))
+        if not averaged:
+            return normalise_state_dict(checkpoint)
+        if "state_dict_ema" not in checkpoint:
+            raise CheckpointError("holds no averaged weights (state_dict_ema); a run writes them with --ema-decay.")
+        return normalise_state_dict({"state_dict": checkpoint["state_dict_ema"]})
     except CheckpointError as error:
         if str(error).startswith(str(path)):
             raise

@@ -43,7 +43,7 @@ def check_text_length(num_tokens: int, num_positions: int) -> None:
 
 
 def text_layer_groups(tower: nn.Module) -> list[LayerGroup]:
-    """List a text tower's parts for freezing, embeddings first, projection last."""
+    """List a native text tower's parts, or a CLIP's own, from the embeddings to the projection."""
     blocks: list[nn.Module] = list(tower.transformer.resblocks)  # type: ignore[union-attr, arg-type]
     embeddings: Any = [tower.token_embedding, tower.positional_embedding, getattr(tower, "cls_emb", None)]
     ends: list[Any] = [[blocks[-1], tower.ln_final]]
@@ -167,6 +167,10 @@ class TextTransformer(nn.Module):
         """Freeze the tower but for its last groups: projection, last block with its norm, blocks, embeddings."""
         self.requires_grad_(False)
         lock_text_layers(self, unlocked_layers, freeze_layer_norm)
+
+    def layer_groups(self) -> list[LayerGroup]:
+        """List the tower's parts from the input to the output, for freezing and for learning rates by depth."""
+        return text_layer_groups(self)
 
     def no_weight_decay(self) -> set[str]:
         """Return the parameters that weight decay should leave alone."""

@@ -111,13 +111,16 @@ class VisionTransformer(nn.Module):
         From the end: the projection, the last block with its norm, each block before, then what makes the embeddings.
         ``freeze_bn_stats`` is for towers that have batch norms; this one has none.
         """
+        self.requires_grad_(False)
+        unlock_last_groups(self.layer_groups(), unlocked_groups)
+
+    def layer_groups(self) -> list[LayerGroup]:
+        """List the tower's parts from the input to the output, for freezing and for learning rates by depth."""
         blocks = list(self.transformer.resblocks)
         positions = None if self.has_fixed_positions else self.positional_embedding
         stem: LayerGroup = [self.conv1, self.class_embedding, positions, self.ln_pre]
         middle: list[LayerGroup] = [[block] for block in blocks[:-1]]
-        groups: list[LayerGroup] = [stem, *middle, [blocks[-1], self.ln_post], [self.proj]]
-        self.requires_grad_(False)
-        unlock_last_groups(groups, unlocked_groups)
+        return [stem, *middle, [blocks[-1], self.ln_post], [self.proj]]
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Trade time for memory: recompute each block in the backward pass."""
