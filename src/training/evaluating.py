@@ -1,5 +1,6 @@
 """When a run evaluates and what it does with the result; how metrics are computed is `evaluate`'s."""
 
+import contextlib
 import time
 from pathlib import Path
 
@@ -39,8 +40,12 @@ class Evaluator:
             self.evaluate()
 
     def evaluate(self) -> None:
-        """Measure what is due; a run that only evaluates measures all it has."""
-        with on_whole_model(self._parts.task):
+        """Measure what is due, with the averaged weights where the run keeps them.
+
+        A run that only evaluates measures all it has.
+        """
+        average = self._parts.task.average
+        with contextlib.nullcontext() if average is None else average.in_place(), on_whole_model(self._parts.task):
             self._measure()
 
     def _measure(self) -> None:

@@ -43,10 +43,12 @@ def resume(params: RunParams, parts: Parts, place: Place) -> tuple[Progress, Pat
     path, payload = found
     if parts.optimizer is None or parts.train_loader is None:
         restore_weights(parts.task.model, payload, path)
+        restore_average(parts, payload, path)
         _LOG.info("=> loaded weights '%s' (epoch %s) for evaluation", path, payload.get("epoch", "unknown"))
         return Progress(epoch=int(payload.get("epoch", 0)), step=int(payload.get("global_step", 0))), path
     trained = Trained(parts.task.model, parts.optimizer, parts.mixed, place.device, place.world)
     state = restore(payload, path, trained, order_of(params, parts, place.world))
+    restore_average(parts, payload, path)
     if state is None:
         _LOG.info("=> loaded weights '%s'; it holds no run to go on with, so training starts at epoch 0", path)
         return Progress(), path
@@ -84,7 +86,31 @@ def roll_back(params: RunParams, parts: Parts, place: Place, resumed_from: Path 
     path, payload = found
     trained = Trained(parts.task.model, parts.optimizer, parts.mixed, place.device, place.world)
     state = restore(payload, path, trained, order_of(params, parts, place.world))
+    restore_average(parts, payload, path)
     return None if state is None or "step" not in state else (Progress.from_state_dict(state), path)
+
+
+def average_entries(parts: Parts) -> dict[str, Any]:
+    """Give a checkpoint's entries of the averaged weights; none where the run keeps none."""
+    average = parts.task.average
+    return {} if average is None else {"state_dict_ema": average.state_dict(), "ema_updates": average.num_updates}
+
+
+def restore_average(parts: Parts, payload: dict[str, Any], path: Path) -> None:
+    """Go on with a checkpoint's averaged weights, or begin an average at the weights that were put back.
+
+    Raises:
+        CheckpointError: The average does not fit the model.
+    """
+    average, saved = parts.task.average, payload.get("state_dict_ema")
+    if average is None:
+        if saved is not None:
+            _LOG.warning("%s holds averaged weights; without --ema-decay they are not kept up.", path)
+    elif saved is None:
+        _LOG.warning("%s holds no averaged weights; the average begins at its weights.", path)
+        average.restart()
+    else:
+        average.load_state_dict(saved, int(payload.get("ema_updates", payload.get("global_step", 0))))
 
 
 def _find_checkpoint(wanted: str, params: CheckpointParams, place: Place) -> tuple[Path, dict[str, Any]] | None:

@@ -14,7 +14,7 @@ from training.distributed import is_sharded
 from training.journal import Journal
 from training.loop import Progress
 from training.params import RunParams
-from training.resume import order_of
+from training.resume import average_entries, order_of
 
 if TYPE_CHECKING:
     from training.checkpoint.folder_keeper import FolderKeeper
@@ -118,7 +118,8 @@ class Saver:
             self._timer.restart()
             self._report(lambda: self._save_folder(trained, notes, epoch_end), is_needed=is_needed)
             return
-        payload = collect(trained, self._progress.state_dict(), order, place.folder.name, self._extras())
+        extras = {**average_entries(parts), **self._extras()}
+        payload = collect(trained, self._progress.state_dict(), order, place.folder.name, extras)
         self._timer.restart()
         if self._keeper is None:
             return

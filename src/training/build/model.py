@@ -5,13 +5,18 @@ from typing import Any
 import torch
 
 import open_clip
-from open_clip.errors import ConfigError
+from open_clip.checkpoint import load_weights, read_state_dict
+from open_clip.errors import ConfigError, DeviceError
+from open_clip.timm_model import TimmModel, import_timm
 from open_clip.transform import Compose
+from training.build.place import Place
 from training.params import LockParams, RunParams
+from training.tasks import SIGLIP_START
 
 
 def build_model(params: RunParams, precision: str, torch_device: torch.device) -> tuple[Any, Compose, Compose]:
     """Make the model, with locked towers and checkpointing as asked, and its transforms for training and validation."""
+    start: dict[str, Any] = SIGLIP_START if params.recipe.siglip else {}
     model, train, val = open_clip.create_model_and_transforms(
         params.model.model,
         params.model.pretrained or None,
@@ -27,13 +32,33 @@ def build_model(params: RunParams, precision: str, torch_device: torch.device) -
         image_interpolation=params.image.image_interpolation,
         image_resize_mode=params.image.image_resize_mode,
         aug_cfg=params.data.aug_cfg,
+        pretrained_image=params.model.pretrained_image,
         cache_dir=params.model.cache_dir,
         output_dict=True,
+        **start,
     )
+    if params.model.pretrained_ema:
+        load_weights(model, read_state_dict(params.model.pretrained, averaged=True))
     _lock_towers(model, params.lock)
     if params.model.grad_checkpointing:
         model.set_grad_checkpointing()
     return model, train, val
+
+
+def share_batch_norms(model: Any, place: Place) -> Any:
+    """Let the batch norms of all processes take their statistics together; a single process has nothing to share.
+
+    Raises:
+        DeviceError: the device has no kernel for it.
+    """
+    if not place.world.is_distributed:
+        return model
+    if place.device.kind == "cpu":
+        raise DeviceError("--use-bn-sync does not work on a CPU: torch has it for accelerators only. Leave it out.")
+    if isinstance(model.visual, TimmModel):
+        # timm's batch norms hold an activation, which torch's own conversion would lose.
+        model.visual.trunk = import_timm().layers.convert_sync_batchnorm(model.visual.trunk)
+    return torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
 
 
 def _image_size(values: list[int] | None) -> int | tuple[int, int] | None:

@@ -5,17 +5,17 @@ from dataclasses import dataclass
 
 import torch
 
-from open_clip.loss import ClipLoss
 from open_clip.transform import normalization_of
 from training.build.data import build_eval_data, build_train_data, build_zero_shot
-from training.build.model import build_model
+from training.build.model import build_model, share_batch_norms
 from training.build.place import Place
 from training.build.spread import spread_model
+from training.build.task import build_task, build_teacher
 from training.data import EvalLoader, PairSource, Quarantine, TrainLoader
 from training.device import MixedPrecision, make_mixed_precision, resolve_precision, seed_all
 from training.distributed import DdpOptions, is_sharded, unwrap_model, wrap_model
 from training.evaluate import ZeroShot
-from training.optim import build_optimizer
+from training.optim import WeightAverage, build_optimizer
 from training.params import DistributedParams, RunParams
 from training.tasks import ClipTask
 
@@ -52,11 +52,17 @@ def build_parts(params: RunParams, place: Place) -> Parts:
     # The same weights in every process; what differs between them (dropout) is seeded after.
     seed_all(hardware.seed, place.device)
     model, preprocess_train, preprocess_val = build_model(params, precision.model, place.torch_device)
+    teacher = build_teacher(params, precision, place.torch_device)
     seed_all(hardware.seed + place.world.rank, place.device)
     train_loader, train_quarantine = build_train_data(params, place, preprocess_train)
     eval_loader, eval_quarantine, eval_table = build_eval_data(params, place, preprocess_val)
     optimizer = None
     if train_loader is not None:
+        if params.model.use_bn_sync:
+            model = share_batch_norms(model, place)
+        if params.model.torchcompile:
+            # In place: names of weights and the class stay as they are.
+            model.compile()
         model = spread_model(model, params.fsdp, place, precision)
         # apex must see the bare model and its optimizer before they are wrapped.
         optimizer = build_optimizer(model, params.optim, place.device)
@@ -64,15 +70,9 @@ def build_parts(params: RunParams, place: Place) -> Parts:
         if not is_sharded(model):
             model = wrap_model(model, place.torch_device, place.world, _ddp_options(params.distributed))
     mean, std = normalization_of(preprocess_val)
-    loss = ClipLoss(
-        local_loss=params.distributed.local_loss,
-        # Without it each process would get 1/world_size of the towers' gradient: other results on more devices.
-        gather_with_grad=True,
-        cache_labels=True,
-        rank=place.world.rank,
-        world_size=place.world.world_size,
-    )
-    task = ClipTask(model, loss, mean=mean, std=std, input_dtype=precision.input_dtype)
+    task = build_task(params, place, model, teacher, mean=mean, std=std, precision=precision)
+    if params.optim.ema_decay is not None:
+        task.average = WeightAverage(unwrap_model(model), params.optim.ema_decay)
     return Parts(
         task,
         mixed,

@@ -10,7 +10,7 @@ from open_clip.errors import DataError
 from training.data import Batch, EvalLoader
 from training.distributed import World, gather_objects, gather_rows, unwrap_model
 from training.evaluate.retrieval import retrieval_metrics
-from training.tasks import Task
+from training.tasks import Outputs, Task
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def evaluate_pairs(
     wrapped, was_training = task.model, model.training
     task.model = model.eval()
     try:
-        image_features, text_features, image_ids, rows, scale = _encode(task, loader, receive, autocast)
+        image_features, text_features, image_ids, rows, scale, sums = _encode(task, loader, receive, autocast)
     finally:
         task.model = wrapped
         model.train(was_training)
@@ -72,6 +72,9 @@ def evaluate_pairs(
     metrics = retrieval_metrics(image_features, text_features, image_ids.to(image_features.device))
     metrics["clip_val_loss"] = _blockwise_loss(image_features, text_features, scale, global_batch)
     metrics["num_samples"] = float(len(rows))
+    for of_process in gather_objects({name: float(value) for name, value in sums.items()}, world):
+        for name, value in of_process.items():
+            metrics[name] = metrics.get(name, 0.0) + value / len(rows)
     return Evaluation(metrics, image_features.cpu(), text_features.cpu(), image_ids, rows)
 
 
@@ -80,8 +83,10 @@ def _encode(
     loader: EvalLoader,
     receive: Callable[[Batch], Batch],
     autocast: Callable[[], contextlib.AbstractContextManager[None]],
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, Outputs]:
+    """Encode this process's rows and sum up the task's own figures of them."""
     images, texts, image_ids, rows = [], [], [], []
+    sums: Outputs = {}
     scale = task.logit_scale()
     empty = torch.empty(0, unwrap_model(task.model).visual.output_dim, device=scale.device)  # type: ignore[union-attr, arg-type]
     for batch in loader:
@@ -90,6 +95,8 @@ def _encode(
             continue
         with autocast():
             outputs = task.forward(task.prepare(received))
+        for name, figures in task.row_metrics(outputs).items():
+            sums[name] = sums.get(name, torch.zeros((), device=figures.device)) + figures.sum()
         images.append(outputs["image_features"].float())
         texts.append(outputs["text_features"].float())
         assert batch.image_ids is not None
@@ -98,8 +105,8 @@ def _encode(
         rows.append(batch.indices)
     if not images:
         none = torch.empty(0, dtype=torch.int64)
-        return empty, empty, none, none, scale
-    return torch.cat(images), torch.cat(texts), torch.cat(image_ids), torch.cat(rows), scale
+        return empty, empty, none, none, scale, sums
+    return torch.cat(images), torch.cat(texts), torch.cat(image_ids), torch.cat(rows), scale, sums
 
 
 def _blockwise_loss(images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, block: int) -> float:

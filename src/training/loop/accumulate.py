@@ -1,8 +1,9 @@
-"""Gradient of one large contrastive batch from several small forward passes.
+"""Gradient of one large batch from several small forward passes.
 
 A contrastive loss couples all rows, so summing the losses of small batches is another objective. Instead all features
 are computed once without gradient, then each small batch is run again with gradient among the cached rest (GradCache,
-arXiv 2101.06983). The weights' gradients equal those of the large batch.
+arXiv 2101.06983). The weights' gradients equal those of the large batch. Losses that are sums over rows (captions) are
+added up batch by batch and need no cache.
 """
 
 import contextlib
@@ -29,13 +30,24 @@ def backward_batches(task: Task, batches: Sequence[Batch], autocast: Autocast, b
     Returns:
         The step's named losses, detached.
     """
-    if len(batches) == 1:
-        with autocast():
-            losses = task.losses(task.forward(batches[0]))
-            total = sum_losses(losses)
-        backward(total)
-        return {name: value.detach() for name, value in losses.items()}
-    return _backward_cached(task, batches, autocast, backward)
+    totals = task.step_totals(batches)
+    with torch.no_grad(), autocast():
+        fixed = [totals | task.fixed_outputs(batch) for batch in batches]
+        cached = []
+        if len(batches) > 1 and task.row_outputs():
+            cached = [known | task.encode_rows(batch) for known, batch in zip(fixed, batches, strict=True)]
+    summed: Outputs = {}
+    for index, batch in enumerate(batches):
+        is_last = index == len(batches) - 1
+        with contextlib.nullcontext() if is_last else _without_reduction(task.model):
+            with autocast():
+                outputs = fixed[index] | task.forward(batch)
+                own = task.row_losses(outputs)
+                joint = task.joint_losses(_join(task, outputs, cached, index, is_last) if cached else outputs)
+            backward(sum_losses(joint | own))
+        for name, value in own.items():
+            summed[name] = summed[name] + value.detach() if name in summed else value.detach()
+    return {name: value.detach() for name, value in joint.items()} | summed
 
 
 def sum_losses(losses: Outputs) -> torch.Tensor:
@@ -43,32 +55,19 @@ def sum_losses(losses: Outputs) -> torch.Tensor:
     return torch.stack([value.float() for value in losses.values()]).sum()
 
 
-def _backward_cached(task: Task, batches: Sequence[Batch], autocast: Autocast, backward: Backward) -> Outputs:
-    with torch.no_grad(), autocast():
-        cached = [_rows(task, task.forward(batch)) for batch in batches]
-    losses: Outputs = {}
-    for index, batch in enumerate(batches):
-        is_last = index == len(batches) - 1
-        with contextlib.nullcontext() if is_last else _without_reduction(task.model):
-            with autocast():
-                outputs = task.forward(batch)
-                live = _rows(task, outputs)
-                for name in task.row_outputs():
-                    parts = [rows[name] for rows in cached]
-                    parts[index] = live[name]
-                    outputs[name] = torch.cat(parts)
-                # Every pass sees the whole loss; only the last may move what is not per row (the logit scale), or
-                # its gradient would be counted once a pass.
-                if not is_last:
-                    outputs = {k: v if k in task.row_outputs() else v.detach() for k, v in outputs.items()}
-                losses = task.losses(outputs)
-                total = sum_losses(losses)
-            backward(total)
-    return {name: value.detach() for name, value in losses.items()}
+def _join(task: Task, outputs: Outputs, cached: Sequence[Outputs], index: int, is_last: bool) -> Outputs:
+    """Put one batch's live rows among the cached rows of the others.
 
-
-def _rows(task: Task, outputs: Outputs) -> Outputs:
-    return {name: outputs[name] for name in task.row_outputs()}
+    Every pass sees the whole loss; only the last may move what is not per row (the logit scale), or its gradient would
+    be counted once a pass.
+    """
+    rows = task.row_outputs()
+    joined = {name: value if is_last else value.detach() for name, value in outputs.items() if name not in rows}
+    for name in rows:
+        parts = [batch[name] for batch in cached]
+        parts[index] = outputs[name]
+        joined[name] = torch.cat(parts)
+    return joined
 
 
 @contextlib.contextmanager

@@ -1,10 +1,12 @@
 """Optimizer and learning-rate schedule."""
 
+from training.optim.average import WeightAverage
 from training.optim.build import build_optimizer, load_optimizer_state, set_learning_rate
 from training.optim.groups import parameter_groups
 from training.optim.schedule import build_schedule, constant_schedule, cooldown_schedule, cosine_schedule
 
 __all__ = [
+    "WeightAverage",
     "build_optimizer",
     "build_schedule",
     "constant_schedule",

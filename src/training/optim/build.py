@@ -1,4 +1,4 @@
-"""Build the optimizer the device runs best."""
+"""Build the optimizer the device runs best, or one of timm's."""
 
 import logging
 from typing import Any
@@ -7,37 +7,56 @@ import torch
 
 from open_clip.errors import ConfigError
 from training.device import Device
-from training.optim.groups import parameter_groups
+from training.optim.groups import layer_scales, parameter_groups
+from training.optim.timm_optimizers import build_timm_optimizer
 from training.params.optim import OptimParams
 
 _LOG = logging.getLogger(__name__)
 # Settings of how a step is computed, not of what: they belong to the device, never to a checkpoint.
 _IMPLEMENTATION_KEYS = ("fused", "foreach", "capturable", "differentiable")
+_TIMM = "timm/"
 
 
 def build_optimizer(model: torch.nn.Module, params: OptimParams, device: Device) -> torch.optim.Optimizer:
-    """Make AdamW over the model's trainable parameters, fused where the device has that.
+    """Make the optimizer of ``--opt`` over the model's trainable parameters; AdamW fused where the device has that.
 
     Raises:
-        ConfigError: When every parameter is frozen.
+        ConfigError: Every parameter is frozen, or there is no such optimizer or argument.
+        MissingDependency: A timm optimizer is asked for and timm is not installed.
     """
-    groups = parameter_groups(model.named_parameters(), params.wd)
-    trainable = [parameter for group in groups for parameter in group["params"]]
-    if not trainable:
+    if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ConfigError("every parameter is frozen: unlock a tower (--lock-image, --lock-text) to train.")
+    is_timms = params.opt.startswith(_TIMM)
+    optimizer = _build_timm(model, params) if is_timms else _build_adamw(model, params, device)
+    shown = ", ".join(f"{name}: {value}" for name, value in (optimizer.defaults | {"weight_decay": params.wd}).items())
+    _LOG.info("Created %s (%s) optimizer: %s", type(optimizer).__name__, params.opt, shown)
+    return optimizer
+
+
+def _make_groups(model: torch.nn.Module, params: OptimParams) -> list[dict[str, Any]]:
+    scales = layer_scales(model, params.image_layer_decay, params.text_layer_decay)
+    return parameter_groups(model.named_parameters(), params.wd, exclude=params.wd_exclude or (), scales=scales)
+
+
+def _build_adamw(model: torch.nn.Module, params: OptimParams, device: Device) -> torch.optim.Optimizer:
     if params.lr is None or params.beta1 is None or params.beta2 is None or params.eps is None:
         raise ConfigError("lr, beta1, beta2 and eps must be set; training.params.parse_args fills them in.")
-    options = device.optimizer_options(trainable)
-    _LOG.info(
-        "Created AdamW (adamw) optimizer: lr: %s, betas: (%s, %s), eps: %s, weight_decay: %s, %s",
-        params.lr,
-        params.beta1,
-        params.beta2,
-        params.eps,
-        params.wd,
-        ", ".join(options) or "plain",
-    )
-    return torch.optim.AdamW(groups, lr=params.lr, betas=(params.beta1, params.beta2), eps=params.eps, **options)
+    options = device.optimizer_options([parameter for parameter in model.parameters() if parameter.requires_grad])
+    known = {"lr": params.lr, "betas": (params.beta1, params.beta2), "eps": params.eps}
+    try:
+        return torch.optim.AdamW(_make_groups(model, params), **{**known, **options, **params.opt_kwargs})
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"--opt-kwargs {params.opt_kwargs}: AdamW refuses them: {error}.") from error
+
+
+def _build_timm(model: torch.nn.Module, params: OptimParams) -> torch.optim.Optimizer:
+    given: dict[str, Any] = {"lr": params.lr, "weight_decay": params.wd, "eps": params.eps, "momentum": params.momentum}
+    if params.beta1 is not None:
+        given["betas"] = (params.beta1, params.beta2)
+    options = {name: value for name, value in given.items() if value is not None} | params.opt_kwargs
+    has_own_groups = params.wd_exclude or params.image_layer_decay is not None or params.text_layer_decay is not None
+    parameters = _make_groups(model, params) if has_own_groups else model
+    return build_timm_optimizer(parameters, params.opt.removeprefix(_TIMM), options)
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
@@ -51,6 +70,6 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Set the learning rate of every group."""
+    """Set the learning rate of every group, times the group's own factor where it has one."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("lr_scale", 1.0)

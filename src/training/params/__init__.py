@@ -11,6 +11,7 @@ from training.params.guards import GuardParams
 from training.params.hardware import DistributedParams, HardwareParams
 from training.params.model import ImageParams, LockParams, ModelParams
 from training.params.optim import OptimParams, ScheduleParams
+from training.params.recipe import RecipeParams
 from training.params.rules import check_rules
 from training.params.run import CheckpointParams, EvaluateParams, ReportParams
 
@@ -27,6 +28,7 @@ __all__ = [
     "ModelParams",
     "OptimParams",
     "ParseKwargs",
+    "RecipeParams",
     "ReportParams",
     "RunParams",
     "ScheduleParams",

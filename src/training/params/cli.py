@@ -23,23 +23,13 @@ class FlagParser(argparse.ArgumentParser):
 # Flags of open_clip 3.3.0 that people's scripts hold and this trainer does not have yet.
 _NOT_THERE_YET = frozenset(
     (
-        "--momentum",
-        "--use-bn-sync",
-        "--pretrained-image",
         "--torchscript",
         "--trace",
-        "--torchcompile",
         "--wandb-notes",
         "--wandb-project-name",
         "--copy-codebase",
         "--horovod",
-        "--coca-caption-loss-weight",
-        "--coca-contrastive-loss-weight",
-        "--distill-model",
-        "--distill-pretrained",
         "--use-bnb-linear",
-        "--siglip",
-        "--loss-dist-impl",
     )
 )
 
@@ -77,7 +67,9 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
     namespace, unknown = parser.parse_known_args(words)
     if unknown:
         raise ConfigError(_unknown_flag_message(parser, unknown))
-    for name, value in default_optimizer_settings(namespace.model).items():
+    # timm's optimizers have defaults of their own.
+    defaults = {} if namespace.opt.startswith("timm/") else default_optimizer_settings(namespace.model)
+    for name, value in defaults.items():
         if getattr(namespace, name) is None:
             setattr(namespace, name, value)
     return namespace

@@ -11,6 +11,7 @@ from training.params.guards import GuardParams
 from training.params.hardware import DistributedParams, HardwareParams
 from training.params.model import ImageParams, LockParams, ModelParams
 from training.params.optim import OptimParams, ScheduleParams
+from training.params.recipe import RecipeParams
 from training.params.run import CheckpointParams, EvaluateParams, ReportParams
 
 
@@ -21,6 +22,7 @@ class RunParams:
     model: ModelParams
     image: ImageParams
     lock: LockParams
+    recipe: RecipeParams
     data: DataParams
     shards: ShardParams
     optim: OptimParams

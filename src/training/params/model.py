@@ -13,6 +13,13 @@ class ModelParams:
     pretrained: str = flag(
         "", "weights to start from: a tag of the model, such as openai (downloaded), or the path of a weights file"
     )
+    pretrained_ema: bool = flag(
+        False,
+        "start from the averaged weights (--ema-decay) in the file that --pretrained names, not from the last ones",
+    )
+    pretrained_image: bool = flag(
+        False, "start a timm image tower from timm's own weights; of no effect with --pretrained"
+    )
     cache_dir: str | None = flag(None, "folder for downloaded weights; the user's cache folder if not given")
     force_quick_gelu: bool = flag(False, "use the approximate GELU that OpenAI's weights were trained with")
     force_custom_text: bool = flag(False, "keep the text tower under `text.` even where the configuration does not")
@@ -27,6 +34,10 @@ class ModelParams:
     )
     force_context_length: int | None = flag(
         None, "text length in tokens in place of the configuration's; positions are resized", type=int
+    )
+    torchcompile: bool = flag(False, "compile the model: a slow first step, faster ones after")
+    use_bn_sync: bool = flag(
+        False, "share batch-norm statistics between processes, for ResNets trained with small batches on each"
     )
     grad_checkpointing: bool = flag(
         False, "recompute activations in the backward pass: less memory, about a third slower"

@@ -1,15 +1,18 @@
 """Flags of the optimizer and of the learning-rate schedule."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
-from training.params.flags import flag
+from training.params.flags import Flag, KeyValueAction, flag
 
 
 @dataclass(frozen=True)
 class OptimParams:
     """Optimizer."""
 
-    opt: str = flag("adamw", "which optimizer", choices=("adamw",))
+    opt: str = flag(
+        "adamw", "which optimizer: adamw, or timm/NAME for one of timm's, such as timm/lamb", type=str.lower
+    )
     lr: float | None = flag(None, "peak learning rate (default: 5e-4)", type=float)
     beta1: float | None = flag(None, "AdamW's first moment decay (default: 0.9)", type=float)
     beta2: float | None = flag(
@@ -18,6 +21,38 @@ class OptimParams:
     eps: float | None = flag(None, "AdamW's epsilon (default: 1e-6 for ViT models, else 1e-8)", type=float)
     wd: float = flag(0.2, "weight decay; not applied to gains, biases and the logit scale")
     grad_clip_norm: float | None = flag(None, "clip the gradient to this norm; no clipping if not given", type=float)
+    momentum: float | None = flag(None, "momentum of a timm optimizer (default: the optimizer's own)", type=float)
+    opt_kwargs: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={
+            "flag": Flag(
+                help="further arguments of the optimizer, for example amsgrad=True",
+                nargs="*",
+                action=KeyValueAction,
+                metavar="KEY=VALUE",
+            )
+        },
+    )
+    wd_exclude: list[str] | None = flag(
+        None,
+        "parameters that are not decayed either, as patterns of their names, such as '*positional_embedding'",
+        nargs="*",
+        metavar="PATTERN",
+    )
+    image_layer_decay: float | None = flag(
+        None,
+        "factor of the learning rate from each layer of the image tower to the one before it; 0.65 to 0.9 keeps what"
+        " pretrained weights know",
+        type=float,
+        aliases=("--visual-layer-decay",),
+    )
+    text_layer_decay: float | None = flag(None, "the same for the text tower", type=float)
+    ema_decay: float | None = flag(
+        None,
+        "keep a moving average of the weights, of which a step keeps this share (0.999 for some thousand steps, 0.9999"
+        " for more), and evaluate it in their place; no average if not given",
+        type=float,
+    )
     accum_freq: int = flag(1, "batches of one optimizer step; the contrastive loss sees all of them together")
 
 

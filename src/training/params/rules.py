@@ -6,6 +6,7 @@ from argparse import Namespace
 
 from open_clip.errors import ConfigError
 from training.params.fsdp import check_fsdp
+from training.params.recipe_rules import check_optimizer, check_recipe, recipe_flags_without_effect
 
 _LOG = logging.getLogger(__name__)
 
@@ -26,6 +27,8 @@ def check_rules(args: Namespace) -> None:
         raise ConfigError("--dataset-type synthetic needs --train-num-samples N, the number of pairs of an epoch.")
     if args.train_data_upsampling_factors and not args.dataset_resampled:
         raise ConfigError("--train-data-upsampling-factors needs --dataset-resampled: only drawn shards have weights.")
+    check_recipe(args)
+    check_optimizer(args)
     _check_ranges(args)
     _check_processes(args)
     if args.lr_scheduler == "const-cooldown" and args.epochs_cooldown is None:
@@ -114,7 +117,7 @@ def _check_ranges(args: Namespace) -> None:
 
 
 def _flags_without_effect(args: Namespace) -> list[str]:
-    messages = []
+    messages = recipe_flags_without_effect(args)
     if args.dataset_type == "synthetic" and args.train_data:
         messages.append("--train-data has no effect with --dataset-type synthetic.")
     if args.dataset_type in ("csv", "folder") and args.train_num_samples is not None:

@@ -4,9 +4,7 @@ import math
 
 import torch
 
-from open_clip import CoCa
-from open_clip.errors import ConfigError
-from open_clip.loss import ClipLoss
+from open_clip.loss import ClipLoss, SigLipLoss
 from open_clip.transform import normalize_images
 from training.data import Batch
 from training.distributed import unwrap_model
@@ -17,28 +15,19 @@ MAX_LOG_SCALE = math.log(100)
 
 
 class ClipTask(Task):
-    """Train a two-tower model so that each picture finds its own caption in the global batch and back.
-
-    Raises:
-        ConfigError: The model also writes captions, which this recipe does not train.
-    """
+    """Train a two-tower model so that each picture finds its own caption in the global batch and back."""
 
     def __init__(
         self,
         model: torch.nn.Module,
-        loss: ClipLoss,
+        loss: ClipLoss | SigLipLoss,
         *,
         mean: tuple[float, ...],
         std: tuple[float, ...],
         input_dtype: torch.dtype | None = None,
     ) -> None:
-        if isinstance(unwrap_model(model), CoCa):
-            raise ConfigError(
-                "the model is a CoCa, and the trainer has no captioning recipe yet: choose a --model of two towers, "
-                "such as ViT-B-32."
-            )
         self.model = model
-        self.loss = loss
+        self.loss: ClipLoss | SigLipLoss = loss
         self.mean = mean
         self.std = std
         self.input_dtype = input_dtype
@@ -50,23 +39,19 @@ class ClipTask(Task):
 
     def forward(self, batch: Batch) -> Outputs:
         """Encode both sides: image_features and text_features [B, E], logit_scale []."""
-        outputs = self.model(batch.images, batch.texts)
-        if not isinstance(outputs, dict):
-            names = ("image_features", "text_features", "logit_scale", "logit_bias")
-            outputs = dict(zip(names, outputs, strict=False))
-        return {name: value for name, value in outputs.items() if value is not None}
+        return name_outputs(self.model(batch.images, batch.texts))
 
     def row_outputs(self) -> tuple[str, ...]:
         """Name the features."""
         return ("image_features", "text_features")
 
-    def losses(self, outputs: Outputs) -> Outputs:
-        """Compute the symmetric cross entropy over the global batch."""
+    def joint_losses(self, outputs: Outputs) -> Outputs:
+        """Compute the contrastive loss over the global batch."""
         named: Outputs = self.loss(**outputs, output_dict=True)
         return named
 
     @torch.no_grad()
-    def after_step(self) -> None:
+    def clamp(self) -> None:
         """Clamp the logit scale to [0, ln 100]."""
         self._log_scale().clamp_(0, MAX_LOG_SCALE)
 
@@ -78,3 +63,11 @@ class ClipTask(Task):
         scale = unwrap_model(self.model).logit_scale
         assert isinstance(scale, torch.Tensor)
         return scale
+
+
+def name_outputs(outputs: Outputs | tuple[torch.Tensor | None, ...]) -> Outputs:
+    """Name what a contrastive model returns, whichever of its two forms that has; what it lacks is left out."""
+    if not isinstance(outputs, dict):
+        names = ("image_features", "text_features", "logit_scale", "logit_bias")
+        return {name: value for name, value in zip(names, outputs, strict=False) if value is not None}
+    return {name: value for name, value in outputs.items() if value is not None}

@@ -124,7 +124,7 @@ def test_a_wrong_value_is_one_line_with_the_flag():
 
 
 def test_a_flag_of_upstream_that_is_not_there_yet_is_called_so():
-    with pytest.raises(ConfigError, match="upstream's --siglip is not there yet"):
-        parse_args(["--siglip"])
+    with pytest.raises(ConfigError, match="upstream's --use-bnb-linear is not there yet"):
+        parse_args(["--use-bnb-linear"])
     known = {option for action in make_parser()._actions for option in action.option_strings}
     assert not known & cli._NOT_THERE_YET

@@ -1,0 +1,30 @@
+"""Flags that choose what is trained: the loss and what it needs."""
+
+from dataclasses import dataclass
+
+from training.params.flags import flag
+
+
+@dataclass(frozen=True)
+class RecipeParams:
+    """Recipe."""
+
+    siglip: bool = flag(
+        False, "train with the sigmoid loss; the model gets a logit bias and starts at scale 10, bias -10"
+    )
+    loss_dist_impl: str | None = flag(
+        None,
+        "how the sigmoid loss passes captions between processes: same loss, other memory and traffic (default: bidir)",
+        choices=("bidir", "shift", "reduce", "gather"),
+    )
+    coca_caption_loss_weight: float = flag(2.0, "weight of the caption loss of a CoCa")
+    coca_contrastive_loss_weight: float = flag(
+        1.0, "weight of the contrastive loss of a CoCa; 0 trains the captions only"
+    )
+    distill_model: str | None = flag(
+        None, "name of a teacher whose scores the model imitates beside its pairs; needs --distill-pretrained"
+    )
+    distill_pretrained: str | None = flag(None, "weights of the teacher: a tag or the path of a weights file")
+    distill_own_normalization: bool = flag(
+        False, "normalise the teacher's pixels with its own mean and deviation, where upstream uses the student's"
+    )

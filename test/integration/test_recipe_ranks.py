@@ -1,0 +1,48 @@
+"""One step of each recipe on several processes against one process with all rows."""
+
+import pytest
+import torch
+
+from recipes import RECIPES, assert_same_step, lock, losses_and_gradients, make_batch, make_task, run_rank
+
+ROWS = 8
+
+
+@pytest.fixture(scope="module", params=[2, 4])
+def ranks(tmp_path_factory, request):
+    folder = tmp_path_factory.mktemp("ranks")
+    torch.multiprocessing.spawn(run_rank, (request.param, str(folder), ROWS), nprocs=request.param)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(request.param)]
+
+
+def over_processes(answers):
+    """Average the losses as the trainer's log does; the gradients are averaged already."""
+    names = answers[0][0]
+    return {
+        name: torch.stack([losses[name].double() for losses, _ in answers]).mean() for name in names
+    }, without_zeros(answers[0][1])
+
+
+def without_zeros(gradients):
+    """Leave out parameters that no loss moves: processes give them a gradient of 0 where one gives none."""
+    return {name: gradient for name, gradient in gradients.items() if gradient.any()}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("way", ["whole", "parts"])
+def test_processes_give_the_losses_and_gradients_of_one(ranks, recipe, way):
+    losses, gradients = losses_and_gradients(make_task(recipe), [make_batch(ROWS, recipe)])
+    together = over_processes([answers[recipe, way] for answers in ranks])
+    assert_same_step(together, (losses, without_zeros(gradients)))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_locked_tower_is_left_out_of_what_processes_exchange(ranks, recipe):
+    locked = make_task(recipe)
+    lock(locked.model)
+    losses, gradients = losses_and_gradients(locked, [make_batch(ROWS, recipe)])
+    assert not any(name.startswith("visual.") for name in gradients)
+    together = over_processes([answers[recipe, "locked"] for answers in ranks])
+    assert_same_step(together, (losses, without_zeros(gradients)))
+    exchanged, trainable = ranks[0][recipe, "bytes"]
+    assert exchanged == trainable

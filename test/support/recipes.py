@@ -1,0 +1,103 @@
+"""Tiny recipes and batches, with the gradient that a step puts into a model, for tests of what a task computes."""
+
+import contextlib
+import os
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from open_clip.loss import ClipLoss, CoCaLoss, DistillClipLoss, SigLipLoss
+from tiny_models import tiny_batch, tiny_clip, tiny_coca
+from training.data import Batch
+from training.distributed import World, wrap_model
+from training.loop.accumulate import backward_batches
+from training.tasks import ClipTask, CoCaTask, DistillTask, SigLipTask
+
+PIXELS = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
+ALONE = World(0, 0, 1, 1)
+RECIPES = ("clip", "siglip", "coca", "coca captions only", "distill")
+
+
+def make_task(recipe, world=ALONE, wrap=lambda model: model):
+    """Make a recipe with a tiny model in float64, so that only the order of sums can differ."""
+    options = {"rank": world.rank, "world_size": world.world_size}
+    shared = {"gather_with_grad": True, **options}
+    if recipe.startswith("coca"):
+        model = wrap(tiny_coca(change=0.02).double().train())
+        weight = 0.0 if recipe == "coca captions only" else 1.0
+        return CoCaTask(model, CoCaLoss(2.0, weight, **shared), world=world, **PIXELS)
+    bias = {"init_logit_bias": -10.0} if recipe == "siglip" else {}
+    model = wrap(tiny_clip(output_dict=True, **bias).double().train())
+    if recipe == "siglip":
+        return SigLipTask(model, SigLipLoss(**options), **PIXELS)
+    if recipe == "distill":
+        teacher = tiny_clip(seed=9, output_dict=True).double()
+        return DistillTask(
+            model, DistillClipLoss(**shared), teacher=teacher, to_teacher=lambda images: images, **PIXELS
+        )
+    return ClipTask(model, ClipLoss(**shared), **PIXELS)
+
+
+def make_batch(rows=12, recipe="clip"):
+    """Make prepared rows with captions of different lengths."""
+    images, texts = tiny_batch(rows, 15 if recipe.startswith("coca") else 16)
+    return Batch(images.double(), texts)
+
+
+def cut(batch, sizes):
+    """Cut a batch into parts of these sizes."""
+    parts = zip(batch.images.split(sizes), batch.texts.split(sizes), strict=True)
+    return [Batch(images, texts) for images, texts in parts]
+
+
+def losses_and_gradients(task, batches):
+    """Give a step's named losses and the gradients it leaves, by name; none for a parameter without one."""
+    task.model.zero_grad()
+    losses = backward_batches(task, batches, contextlib.nullcontext, lambda loss: loss.backward())
+    gradients = {name.removeprefix("module."): p.grad for name, p in task.model.named_parameters()}
+    return losses, {name: gradient.clone() for name, gradient in gradients.items() if gradient is not None}
+
+
+def assert_same_step(first, second, atol=1e-12):
+    """Assert that two answers of :func:`losses_and_gradients` are equal up to the order of sums.
+
+    Losses are summed in fp32, so they and what follows from them agree to its rounding.
+    """
+    for one, other in zip(first, second, strict=True):
+        assert one.keys() == other.keys()
+        for name, value in one.items():
+            torch.testing.assert_close(value.double(), other[name].double(), atol=atol, rtol=2e-6, msg=name)
+
+
+def run_rank(rank, world_size, folder, rows):
+    """Take one step of each recipe on this rank's rows, whole and in two parts; the answers go to ``folder``."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world_size)
+    world = World(rank, rank, world_size, world_size)
+    answers = {}
+    for recipe in RECIPES:
+        task = make_task(recipe, world, lambda model: wrap_model(model, torch.device("cpu"), world))
+        locked = make_task(recipe, world, lambda model: wrap_model(lock(model), torch.device("cpu"), world))
+        for name, parts in (("whole", 1), ("parts", 2)):
+            answers[recipe, name] = losses_and_gradients(task, rank_batches(recipe, rank, world_size, rows, parts))
+        answers[recipe, "locked"] = losses_and_gradients(locked, rank_batches(recipe, rank, world_size, rows, 2))
+        buffers = locked.model._get_ddp_logging_data()["total_parameter_size_bytes"]
+        answers[recipe, "bytes"] = (buffers, sum(p.numel() * 8 for p in locked.model.parameters() if p.requires_grad))
+    torch.save(answers, Path(folder) / f"{rank}.pt")
+    dist.destroy_process_group()
+    # Without the interpreter's teardown, in which one of torch's threads now and then aborts the process.
+    os._exit(0)
+
+
+def rank_batches(recipe, rank, world_size, rows, parts):
+    """Give a rank its rows of each of the parts of a step; over all ranks a part is a run of neighbouring rows."""
+    share = rows // (world_size * parts)
+    pieces = cut(make_batch(rows, recipe), [share] * (world_size * parts))
+    return [pieces[part * world_size + rank] for part in range(parts)]
+
+
+def lock(model):
+    """Freeze the image tower."""
+    model.lock_image_tower()
+    return model

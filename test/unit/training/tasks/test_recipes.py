@@ -1,0 +1,89 @@
+import pytest
+import torch
+
+from open_clip.errors import ConfigError
+from open_clip.loss import CoCaLoss, DistillClipLoss, SigLipLoss
+from recipes import PIXELS, RECIPES, assert_same_step, cut, losses_and_gradients, make_batch, make_task
+from tiny_models import tiny_clip
+from training.tasks import SIGLIP_START, DistillTask, SigLipTask
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("sizes", [(4, 4, 4), (8, 4)])
+def test_a_step_of_several_batches_equals_one_large_batch(recipe, sizes):
+    task, batch = make_task(recipe), make_batch(recipe=recipe)
+    whole = losses_and_gradients(task, [batch])
+    assert_same_step(losses_and_gradients(task, cut(batch, sizes)), whole)
+
+
+def test_captions_weigh_each_token_of_the_step_alike():
+    task, batch = make_task("coca"), make_batch(recipe="coca")
+    # Rows of other lengths in each part: the mean of the parts' means would be another figure.
+    parts = cut(batch, (1, 11))
+    losses, _ = losses_and_gradients(task, parts)
+    loss = CoCaLoss(2.0, 1.0)
+    outputs = task.model(batch.images, batch.texts)
+    expected = loss(**outputs, output_dict=True)
+    for name, value in expected.items():
+        torch.testing.assert_close(losses[name].double(), value, rtol=2e-6, atol=0)
+    counts = [(part.texts[:, 1:] != 0).double().mean() for part in parts]
+    assert counts[0] != counts[1]
+
+
+def test_no_scores_of_words_are_cached():
+    task = make_task("coca")
+    assert "logits" not in task.row_outputs()
+    assert task.encode_rows(make_batch(4, "coca")).keys() == {"image_features", "text_features"}
+    assert make_task("coca captions only").row_outputs() == ()
+
+
+def test_the_validation_figure_of_captions_is_upstreams():
+    task, batch = make_task("coca"), make_batch(recipe="coca")
+    outputs = task.forward(batch)
+    expected = torch.nn.functional.cross_entropy(outputs["logits"].permute(0, 2, 1), outputs["labels"])
+    figure = task.row_metrics(outputs)["val_generative_loss"].mean()
+    assert figure.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_the_teacher_runs_once_a_batch_in_eval_mode_and_gets_no_gradient():
+    task, batch = make_task("distill"), make_batch()
+    calls = []
+    task.teacher.register_forward_hook(lambda module, *_: calls.append((module.training, torch.is_grad_enabled())))
+    losses_and_gradients(task, cut(batch, (4, 4, 4)))
+    assert calls == [(False, False)] * 3
+    assert all(p.grad is None and not p.requires_grad for p in task.teacher.parameters())
+
+
+def test_a_teachers_bias_changes_nothing():
+    batch, plain = make_batch(), make_task("distill")
+    biased = make_task("distill")
+    biased.teacher.logit_bias = torch.nn.Parameter(torch.tensor(-10.0))
+    assert_same_step(losses_and_gradients(plain, [batch]), losses_and_gradients(biased, [batch]))
+
+
+def test_siglip_needs_a_bias_and_distillation_refuses_one():
+    with pytest.raises(ConfigError, match="logit bias"):
+        SigLipTask(tiny_clip(), SigLipLoss(), **PIXELS)
+    student = tiny_clip(init_logit_bias=-10.0)
+    with pytest.raises(ConfigError, match="logit bias"):
+        DistillTask(student, DistillClipLoss(), teacher=tiny_clip(), to_teacher=lambda images: images, **PIXELS)
+
+
+def test_siglip_starts_at_scale_10_and_bias_minus_10():
+    model = tiny_clip(**SIGLIP_START)
+    assert model.logit_scale.exp().item() == pytest.approx(10.0)
+    assert model.logit_bias.item() == -10.0
+
+
+@pytest.mark.parametrize("recipe", ["siglip", "coca"])
+def test_a_locked_tower_gets_no_gradient_in_an_accumulated_step(recipe):
+    task, batch = make_task(recipe), make_batch(recipe=recipe)
+    task.model.lock_image_tower()
+    whole = losses_and_gradients(task, [batch])
+    assert not any(name.startswith("visual.") for name in whole[1])
+    assert_same_step(losses_and_gradients(task, cut(batch, (4, 8))), whole)
