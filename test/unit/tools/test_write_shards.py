@@ -1,0 +1,55 @@
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from pairs import make_pairs
+from shard_sets import picture
+from training.data import read_csv_pairs
+from training.data.shards import Selector, Visit, open_shards
+
+pytest.importorskip("webdataset", reason="the extra `shards` is not installed")
+TOOL = Path(__file__).resolve().parents[3] / "tools" / "write_shards.py"
+
+
+def load_tool():
+    spec = importlib.util.spec_from_file_location("write_shards", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+write_shards = load_tool()
+
+COLUMNS = ["--csv-separator", ",", "--csv-img-key", "img_key", "--csv-caption-key", "caption_key"]
+
+
+def test_shards_hold_the_pairs_byte_for_byte_in_their_order(tmp_path, capsys):
+    table_path = make_pairs(tmp_path, num_images=7, captions_each=2)
+    flags = ["--data", str(table_path), "--out", str(tmp_path / "s"), "--samples-per-shard", "5", *COLUMNS]
+    assert write_shards.main(flags) == 0
+    assert json.loads((tmp_path / "s" / "sizes.json").read_text()) == {"00000.tar": 5, "00001.tar": 5, "00002.tar": 4}
+    assert "14 samples, 3 shards" in capsys.readouterr().out
+    shards = open_shards("s", sorted(map(str, (tmp_path / "s").glob("*.tar"))), Selector(), Visit())
+    pairs = read_csv_pairs(str(table_path), ",", "img_key", "caption_key")
+    assert [shards.caption(row) for row in range(14)] == [pairs.caption(row) for row in range(14)]
+    assert all(shards.open_image(row, 10**6).tobytes() == pairs.open_image(row, 10**6).tobytes() for row in range(14))
+
+
+def test_rows_that_cannot_be_used_are_named_and_left_out(tmp_path, capsys):
+    (tmp_path / "torn.jpg").write_bytes(picture(form="JPEG", size=(90, 90))[:200])
+    (tmp_path / "good.png").write_bytes(picture())
+    (tmp_path / "t.tsv").write_text(f"filepath\ttitle\n{tmp_path}/torn.jpg\ta\n{tmp_path}/good.png\tb\n")
+    assert write_shards.main(["--data", str(tmp_path / "t.tsv"), "--out", str(tmp_path / "s")]) == 0
+    shown = capsys.readouterr().out
+    assert "torn.jpg" in shown
+    assert "1 samples, 1 shards" in shown
+
+
+def test_a_folder_with_shards_is_refused(tmp_path, capsys):
+    table_path = make_pairs(tmp_path, num_images=2)
+    flags = ["--data", str(table_path), "--out", str(tmp_path / "s"), *COLUMNS]
+    assert write_shards.main(flags) == 0
+    assert write_shards.main(flags) == 3
+    assert "holds shards already" in capsys.readouterr().err
