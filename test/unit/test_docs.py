@@ -14,7 +14,10 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("README*.md"), *(ROOT / "docs").glob("*.md")])
 PAPERS = [*PAGES, *(ROOT / name for name in ("ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"))]
 PAIRS = [(page, page.with_suffix("").with_suffix(".zh.md")) for page in PAGES if not page.name.endswith(".zh.md")]
-TOP_FOLDERS = ("src", "test", "tools", "docs", "examples", "constraints", "benchmarks", ".ci")
+TOP_FOLDERS = ("src", "test", "tools", "docs", "examples", "constraints", "benchmarks", "scripts", ".ci")
+# Of torchrun and sbatch.
+LAUNCHER_FLAGS = {"--nnodes", "--rdzv_backend", "--rdzv_endpoint", "--max_restarts", "--shutdown_timeout"}
+LAUNCHER_FLAGS |= {"--nodes", "--ntasks-per-node", "--gres"}
 # What runs write, so a page names it and no checkout holds it.
 WRITTEN = ("test/output/",)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -105,7 +108,7 @@ def test_every_flag_named_is_one_of_ours(page):
     known |= {f"--{name}" for name in re.findall(r"--([a-z_]+)=", wrapper)}
     known |= set(FLAG.findall(read(ROOT / "tools" / "flickr30k_handle.py")))
     known |= set(FLAG.findall(read(ROOT / "src" / "open_clip" / "push_to_hf_hub.py")))
-    known |= {"--help", "--nproc_per_node", "--check"}
+    known |= {"--help", "--nproc_per_node", "--check"} | LAUNCHER_FLAGS
     assert not set(FLAG.findall(read(page))) - known
 
 
