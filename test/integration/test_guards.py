@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from guard_ranks import run_rank
 from npu_session import simulator_env
 from pairs import make_pairs, micro_flags
 from runs import (
@@ -101,6 +102,26 @@ def test_two_processes_skip_the_same_steps_as_one(spoiled, skipping, tmp_path):
     assert [step for step, loss in ours.items() if loss is None] == [s for s, loss in theirs.items() if loss is None]
     finite = {step: loss for step, loss in theirs.items() if loss is not None}
     assert {step: ours[step] for step in finite} == pytest.approx(finite, rel=1e-5)
+
+
+@pytest.mark.parametrize("who", ["host", "device"])
+def test_a_bad_number_on_one_process_alone_skips_the_step_on_all(ranks, who):
+    first, second = (rank[who] for rank in ranks)
+    verdicts = [[{**one, "loss": None} for one in answer["verdicts"]] for answer in (first, second)]
+    assert verdicts[0] == verdicts[1]
+    assert [one["skipped"] for one in verdicts[0]] == [False, True, False]
+    assert [one["bad_losses"] for one in verdicts[0]] == [0, 1, 0]
+    assert [one["bad_rows"] for one in verdicts[0]] == [3, 3, 3]
+    for answer in (first, second):
+        assert answer["moved"] == [False, True]
+        assert answer["steps"] == 2
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ranks")
+    torch.multiprocessing.spawn(run_rank, (2, str(folder)), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 
 @pytest.fixture(scope="module")

@@ -115,8 +115,12 @@ class CudaDevice(Device):
         return {"fused": True} if self._can_fuse(parameters) else {"foreach": True}
 
     def can_skip_update(self, optimizer: torch.optim.Optimizer) -> bool:
-        """Tell whether the optimizer is one fused kernel, which reads its ``found_inf`` on the device."""
-        return all(group.get("fused") for group in optimizer.param_groups)
+        """Tell whether the optimizer is one fused kernel, which reads its ``found_inf`` on the device.
+
+        Spread parameters (DTensor) do not go into one kernel with a flag that is not spread.
+        """
+        is_fused = all(group.get("fused") for group in optimizer.param_groups)
+        return is_fused and not any(hasattr(p, "to_local") for group in optimizer.param_groups for p in group["params"])
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Tell whether the GPU or one of its libraries ran out of memory."""

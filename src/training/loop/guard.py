@@ -62,6 +62,7 @@ class StepGuard:
         self._world = world
         self._device = device
         self._bad_rows = bad_rows
+        self._device_skips: bool | None = None
         self._verdicts: deque[Callable[[], list[float]]] = deque()
         self.window = SpikeWindow(torch_device)
 
@@ -94,7 +95,9 @@ class StepGuard:
             if self._params.on_loss_spike != "warn":
                 skip = skip | spike
         whole = torch.cat([flags, torch.stack([spike, skip]).float()])
-        if not self._params.skips_updates or self._device.can_skip_update(optimizer):
+        if self._device_skips is None:
+            self._device_skips = self._device.can_skip_update(optimizer)
+        if not self._params.skips_updates or self._device_skips:
             self._verdicts.append(self._device.read_later(whole))
             return skip if self._params.skips_updates else False
         values: list[float] = whole.tolist()

@@ -13,9 +13,10 @@ _LEAST_SIGMA = 0.01
 class SpikeWindow:
     """The last losses, and whether the next one is a spike among them.
 
-    A loss is a spike when it lies more than 6 standard deviations above the mean of the last 128. Nothing is said until
-    so many were seen. A spike enters the window cut down to that limit, so that one outlier hides no other and a loss
-    that stays at a new level is accepted after a while. A loss that is not finite does not enter.
+    A loss is a spike when it lies more than 6 standard deviations above the mean of the last 128, and its logarithm
+    too: the noise of small batches is lopsided, and many sigmas up is then nothing rare. Losses are positive. Nothing
+    is said until so many were seen. A spike enters the window cut down to that limit, so that one outlier hides no
+    other and a loss that stays at a new level is accepted after a while. A loss that is not finite does not enter.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -33,7 +34,8 @@ class SpikeWindow:
         """
         mean = self._losses.mean()
         sigma = torch.maximum(self._losses.std(correction=0), _LEAST_SIGMA * mean.abs())
-        limit = mean + SIGMAS * sigma
+        logs = self._losses.clamp(min=1e-30).log()
+        limit = torch.maximum(mean + SIGMAS * sigma, (logs.mean() + SIGMAS * logs.std(correction=0)).exp())
         is_finite = torch.isfinite(loss)
         spike = (self._count >= WINDOW) & (loss > limit) & is_finite
         entry = torch.where(spike, limit, loss).reshape(1)

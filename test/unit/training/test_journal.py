@@ -1,4 +1,5 @@
 import io
+import json
 import logging
 import sys
 
@@ -47,3 +48,24 @@ def test_on_a_terminal_a_step_moves_the_bar_and_its_line_goes_to_the_file(tmp_pa
     assert "Train Epoch: 0" not in terminal.getvalue()
     assert "2/2" in terminal.getvalue().split("\r")[-1]
     assert "loss 0.1250" in terminal.getvalue().split("\r")[-1]
+
+
+def test_a_rollback_drops_the_record_of_the_steps_that_are_taken_again(tmp_path, caplog):
+    journal = Journal(RunFolder("a", tmp_path), ReportParams(), is_master=True)
+    recorder, place = journal.recorder, {"epoch": 0, "batch": 1, "first_sample": 8, "num_samples": 8}
+    journal.write("run", schema=1)
+    journal.write("train", step=1, step_time_s=0.5, loss=1.0, loss_avg=1.0)
+    recorder.event("skipped_step", step=2, reason="loss", loss=float("nan"), **place)
+    journal.write("train", step=2, step_time_s=0.5, loss=None, loss_avg=1.0)
+    recorder.rolled_back(Progress(step=1, rollbacks=1), reason="so", from_step=2, path="x.pt", left_out=[[0, 1]])
+    journal.close()
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["kind"], line.get("step"), line.get("event")) for line in lines] == [
+        ("run", None, None),
+        ("train", 1, None),
+        ("event", 0, "rollback"),
+    ]
+    assert lines[-1]["detail"]["left_out"] == [[0, 1]]
+    assert journal.times.num_steps == 1
+    assert "step 2 (epoch 0, samples 8 to 15): loss is out of line, loss nan; update skipped" in caplog.text
+    assert "so: going back to step 1 (x.pt) and leaving out 1 steps; rollback 1" in caplog.text

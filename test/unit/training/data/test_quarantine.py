@@ -69,3 +69,25 @@ def test_a_list_that_cannot_be_written_is_a_warning_not_the_end(tmp_path, caplog
 def test_printable_leaves_text_alone_and_takes_the_sting_out_of_the_rest():
     assert printable("caf\u00e9 \u732b.jpg") == "caf\u00e9 \u732b.jpg"
     assert printable("a\nb\x1b[31m\udcff") == "a\\nb\\x1b[31m\\udcff"
+
+
+def test_what_is_met_is_counted_anew_where_asked_and_judged_with_what_was_refused_before():
+    quarantine = Quarantine(None, num_samples=100, budget=0.04)
+    quarantine.record([fault(1), fault(2)])
+    quarantine.start_counting()
+    quarantine.record([fault(3), fault(3)], enforce=False)
+    assert quarantine.num_met == 1
+    quarantine.start_counting()
+    # A row that was met in an earlier epoch is met again, by whichever process now visits it.
+    assert quarantine.record([fault(3)], enforce=False) == 0
+    assert quarantine.num_met == 1
+    quarantine.check(2)
+    with pytest.raises(DataError, match=r"5 of 100 rows are bad, more than the 4.00% allowed"):
+        quarantine.check(3)
+
+
+def test_without_enforcing_a_process_alone_raises_nothing():
+    quarantine = Quarantine(None, num_samples=10, budget=0.1)
+    assert quarantine.record([fault(row) for row in range(5)], enforce=False) == 5
+    with pytest.raises(DataError, match="6 of 10"):
+        quarantine.record([fault(6)])

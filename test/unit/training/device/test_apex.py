@@ -116,3 +116,18 @@ def test_weights_loaded_from_another_precision_reach_the_masters():
     mixed.load_state_dict({})
     masters = mixed.parameters_to_clip(model, optimizer)
     assert all(bool((master == 0.25).all()) for master in masters)
+
+
+@pytest.mark.usefixtures("apex")
+@pytest.mark.parametrize("factor", [1.0, math.inf])
+def test_a_step_that_is_to_be_skipped_does_not_cost_the_next_one(factor):
+    mixed, model, optimizer = make_run(loss_scale="dynamic")
+    before = [p.detach().cpu().clone() for p in model.parameters()]
+    with mixed.autocast():
+        loss = model(torch.ones(4, 8, device=TORCH_DEVICE)).square().mean() * factor
+    mixed.backward(loss)
+    assert not mixed.gradient_fault(model, optimizer)
+    mixed.step(optimizer, True)
+    assert all(torch.equal(a, b.detach().cpu()) for a, b in zip(before, model.parameters(), strict=True))
+    run_step(mixed, model, optimizer)
+    assert not all(torch.equal(a, b.detach().cpu()) for a, b in zip(before, model.parameters(), strict=True))

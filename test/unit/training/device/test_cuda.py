@@ -19,3 +19,10 @@ def test_a_torch_without_cuda_is_named_as_the_reason(monkeypatch):
 def test_a_machine_without_a_gpu_says_so(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert CudaDevice().missing()
+
+
+def test_only_one_fused_kernel_reads_on_the_device_that_it_is_to_skip():
+    weights = [torch.nn.Parameter(torch.zeros(2))]
+    assert CudaDevice().can_skip_update(torch.optim.AdamW(weights, fused=True))
+    assert not CudaDevice().can_skip_update(torch.optim.AdamW(weights, foreach=True))
+    assert not CudaDevice().can_skip_update(torch.optim.SGD(weights))

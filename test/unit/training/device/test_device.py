@@ -75,3 +75,11 @@ def test_autocast_computes_in_the_dtype_asked_for(dtype):
     layer = torch.nn.Linear(4, 4).to(TORCH_DEVICE)
     with torch.autocast(DEVICE.kind, dtype=dtype, enabled=dtype is not torch.float32):
         assert layer(torch.ones(2, 4, device=TORCH_DEVICE)).dtype is dtype
+
+
+def test_numbers_on_the_device_are_read_later_as_they_were():
+    values = torch.arange(3.0, device=TORCH_DEVICE)
+    first = DEVICE.read_later(values)
+    second = DEVICE.read_later(values + 1)
+    assert first() == [0.0, 1.0, 2.0]
+    assert second() == [1.0, 2.0, 3.0]

@@ -128,3 +128,25 @@ def test_a_checkpoint_without_a_scale_starts_afresh():
 def test_a_loss_scale_that_is_no_positive_number_is_refused(loss_scale):
     with pytest.raises(ConfigError, match="positive number such as 512"):
         make_mixed_precision(SCALED, DEVICE, TORCH_DEVICE, loss_scale)
+
+
+@pytest.mark.parametrize("loss_scale", [None, 64])
+@pytest.mark.parametrize("precision", [SCALED, resolve_precision("fp32", DEVICE)])
+def test_a_step_that_is_to_be_skipped_changes_nothing_and_the_next_one_does(precision, loss_scale):
+    mixed, model, optimizer = make_step(loss_scale if precision.scaled else None, precision)
+    before, scale = weights_of(model), mixed.scale()
+    mixed.backward(model(torch.ones(2, 8, device=TORCH_DEVICE)).square().mean())
+    assert not mixed.gradient_fault(model, optimizer)
+    mixed.step(optimizer, True)
+    assert torch.equal(before[0], weights_of(model)[0])
+    assert mixed.scale() == scale
+    # Small enough that 2**16 overflows nothing.
+    run_step(mixed, model, optimizer, factor=1e-2)
+    assert not torch.equal(before[0], weights_of(model)[0])
+
+
+def test_a_gradient_that_is_not_finite_is_a_fault_unless_a_scale_is_searched():
+    for loss_scale, precision, expected in ((None, SCALED, False), (64, SCALED, True), (None, None, True)):
+        mixed, model, optimizer = make_step(loss_scale, precision or resolve_precision("fp32", DEVICE))
+        mixed.backward(model(torch.full((2, 8), math.inf, device=TORCH_DEVICE)).sum())
+        assert bool(mixed.gradient_fault(model, optimizer)) is expected
