@@ -36,8 +36,12 @@ def seal_folder(folder: Path, digests: Mapping[str, Digest]) -> None:
     write_text(text + "\n", folder / MANIFEST)
 
 
-def read_folder(folder: Path) -> dict[str, Any]:
+def read_folder(folder: Path, *, is_verified: bool = False) -> dict[str, Any]:
     """Compare every file of a folder with its manifest and give its notes.
+
+    Args:
+        folder: The checkpoint.
+        is_verified: Whether somebody else compares the files.
 
     Returns:
         A payload without weights; its entry ``FOLDER`` says where those are.
@@ -46,7 +50,7 @@ def read_folder(folder: Path) -> dict[str, Any]:
         CheckpointError: When a file is missing, altered or cut short, or the folder is no checkpoint.
     """
     digests = _read_digests(folder)
-    for name, known in digests.items():
+    for name, known in () if is_verified else digests.items():
         path = folder / name
         try:
             size = path.stat().st_size

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
 
 from open_clip.errors import NumericsError, cut_list
 from training.distributed import World
@@ -27,7 +28,7 @@ def gather_weights(model: torch.nn.Module, world: World) -> dict[str, torch.Tens
         if whole.is_floating_point() and not torch.isfinite(whole).all():
             bad.append(name)
         if world.is_master:
-            state[name] = whole.cpu()
+            state[name] = _own_copy(whole, value)
     refuse_nonfinite(bad)
     return state
 
@@ -80,4 +81,9 @@ def _to_host(value: Any, world: World) -> Any:
     if not isinstance(value, torch.Tensor):
         return value
     whole = whole_tensor(value)
-    return whole.cpu() if world.is_master else None
+    return _own_copy(whole, value) if world.is_master else None
+
+
+def _own_copy(whole: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+    """Give a tensor in host memory that training does not change; what was gathered is one already."""
+    return whole.detach().to("cpu", copy=not isinstance(source, DTensor))

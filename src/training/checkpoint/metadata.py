@@ -72,7 +72,7 @@ def read_metadata(folder: Path) -> Metadata:
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if module in ("pathlib", "pathlib._local") and name in ("PosixPath", "WindowsPath"):
+        if module in ("pathlib", "pathlib._local") and name.endswith(("PosixPath", "WindowsPath")):
             # Where the folder was written; of no use, and the other system's kind cannot be built.
             return PurePosixPath
         if name not in _ALLOWED.get(module, ()):

@@ -198,7 +198,10 @@ def _refuse_nonfinite(tensors: dict[str, Tensor], world: World) -> None:
 def _write_parts(tensors: dict[str, Tensor], folder: Path) -> None:
     writer = FileSystemWriter(folder, single_file_per_rank=True, sync_files=True, thread_count=1)
     try:
-        save(dict(tensors), storage_writer=writer)
+        with warnings.catch_warnings():
+            # That there is one process only needs no warning.
+            warnings.simplefilter("ignore")
+            save(dict(tensors), storage_writer=writer)
     except CheckpointException as error:
         # torch gathers the failures: every process raises.
         first = next(iter(error.failures.values()))[0]
@@ -259,7 +262,6 @@ def _load(tensors: dict[str, Tensor], folder: Path) -> None:
     """Read tensors in place, each process the parts it holds."""
     try:
         with torch.no_grad(), warnings.catch_warnings():
-            # That there is one process only needs no warning.
             warnings.simplefilter("ignore")
             load(tensors, storage_reader=ShardReader(folder))
     except CheckpointException as error:

@@ -29,7 +29,7 @@ def read_verified(path: Path, *, is_verifier: bool = True) -> dict[str, Any]:
         CheckpointError: When it is missing, differs from its entry, is damaged, or would run code.
     """
     if path.is_dir():
-        return read_folder(path)
+        return read_folder(path, is_verified=not is_verifier)
     if not is_verifier:
         return read_checkpoint(path, is_verified=True)
     manifest = Manifest(path.parent)

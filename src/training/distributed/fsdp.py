@@ -105,7 +105,7 @@ def reshard(model: nn.Module) -> None:
 
 def share_buffers(model: nn.Module) -> None:
     """Give every process the master's buffers, such as running statistics of batch norms, as DDP does."""
-    for buffer in model.buffers():
+    for buffer in model.buffers() if dist.is_initialized() else ():
         dist.broadcast(buffer, src=0)
 
 

@@ -8,6 +8,7 @@ import torch
 
 from training.data import Batch
 from training.device import MixedPrecision
+from training.distributed import is_sharded
 from training.loop.accumulate import backward_batches, sum_losses
 from training.loop.guard import StepGuard
 from training.loop.phases import BACKWARD, FORWARD, OPTIMIZER
@@ -87,8 +88,14 @@ class Stepper:
             self.mixed.backward(loss)
 
     def _clip(self) -> torch.Tensor | None:
-        if self.grad_clip_norm is None:
+        is_spread = is_sharded(self.task.model)
+        if self.grad_clip_norm is None and not is_spread:
             return None
         self.mixed.unscale(self.optimizer)
         parameters = self.mixed.parameters_to_clip(self.task.model, self.optimizer)
+        if is_spread:
+            from training.distributed.fsdp import clip_gradients
+
+            return clip_gradients(parameters, self.grad_clip_norm)
+        assert self.grad_clip_norm is not None
         return torch.nn.utils.clip_grad_norm_(parameters, self.grad_clip_norm)

@@ -1,0 +1,178 @@
+"""One rank's part in comparing FSDP with DDP, to be run in its own process; what it found is written to a file."""
+
+import copy
+import os
+import warnings
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+from open_clip import CLIP
+from open_clip.loss import ClipLoss
+from tiny_models import tiny_batch, tiny_clip, tiny_coca, tiny_config
+from training.checkpoint.gathered import gather_optimizer, gather_weights, spread_optimizer_state
+from training.distributed import Sharding, World, whole_model
+from training.distributed.fsdp import clip_gradients, shard_model, whole_tensor
+
+ROWS, STEPS, CLIP_NORM = 8, 6, 0.5
+RESNET = {"layers": (1, 1, 1, 1), "width": 8, "head_width": 8, "patch_size": None}
+
+
+def make_clip():
+    """The model that is compared: two towers, some of the image tower locked."""
+    model = tiny_clip()
+    model.lock_image_tower(unlocked_groups=2)
+    model.output_dict = True
+    return model.train()
+
+
+def make_optimizer(model):
+    """Its optimizer, whose first group mixes spread parameters with the scalar that is whole."""
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    groups = [[p for _, p in named if p.ndim < 2], [p for _, p in named if p.ndim >= 2]]
+    sorted_out = [{"params": groups[0], "weight_decay": 0.0}, {"params": groups[1]}]
+    # The trainer's epsilon for these models: keys have biases whose gradient is nothing but rounding.
+    return torch.optim.AdamW(sorted_out, lr=1e-3, betas=(0.9, 0.98), eps=1e-6, fused=True)
+
+
+def rows_of(rank, world_size, step):
+    """This rank's pictures and captions of a step; all ranks' together are the same for any number of ranks."""
+    images, texts = tiny_batch(ROWS, seed=100 + step)
+    share = slice(rank * ROWS // world_size, (rank + 1) * ROWS // world_size)
+    return images[share], texts[share]
+
+
+def train(model, optimizer, world, clip, steps=range(STEPS)):
+    """Take steps; give the losses and the norms before clipping."""
+    loss_of = ClipLoss(gather_with_grad=True, rank=world.rank, world_size=world.world_size)
+    losses, norms = [], []
+    for step in steps:
+        optimizer.zero_grad()
+        loss = loss_of(**model(*rows_of(world.rank, world.world_size, step)))
+        loss.backward()
+        norms.append(clip(model.parameters()))
+        optimizer.step()
+        losses.append(loss.detach())
+    return torch.stack(losses), torch.stack(norms)
+
+
+def local_bytes(model, optimizer):
+    """Bytes that this rank holds of parameters and optimizer state."""
+    tensors = [*model.parameters(), *(t for state in optimizer.state.values() for t in state.values())]
+    own = [t.to_local() if hasattr(t, "to_local") else t for t in tensors]
+    return sum(t.numel() * t.element_size() for t in own)
+
+
+def torch_clip(parameters):
+    """What DDP's gradients are clipped with."""
+    return torch.nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
+
+
+def spread_clip(parameters):
+    """What FSDP's gradients are clipped with."""
+    return clip_gradients(parameters, CLIP_NORM)
+
+
+def spread(model, world, **options):
+    """Spread a model as the trainer does."""
+    return shard_model(model, torch.device("cpu"), world, Sharding(**options))
+
+
+def compare_training(world):
+    """Train the same model both ways, with a save and a load in the middle of one."""
+    plain, model = make_clip(), spread(make_clip(), world)
+    wrapped = DistributedDataParallel(plain)
+    optimizers = make_optimizer(plain), make_optimizer(model)
+    names = [name for name, _ in model.named_parameters()] == [name for name, _ in plain.named_parameters()]
+    expected = train(wrapped, optimizers[0], world, torch_clip)
+    found = train(model, optimizers[1], world, spread_clip)
+    answers = {"names": names, "ddp": expected, "fsdp": found}
+    answers["bytes"] = local_bytes(model, optimizers[1]), local_bytes(plain, optimizers[0])
+    answers["ddp weights"] = {name: value.clone() for name, value in plain.state_dict().items()}
+    answers["fsdp weights"] = gather_weights(model, world)
+    answers["ddp optimizer"] = optimizers[0].state_dict()
+    answers["fsdp optimizer"] = gather_optimizer(optimizers[1], world)
+    answers["evaluated"], answers["reference"] = evaluate_unevenly(model, plain, world)
+    # Back into another spread model, whole on every rank as a file is read, and on from there.
+    again = spread(make_clip(), world)
+    again.load_state_dict(answers["ddp weights"])
+    optimizer = make_optimizer(again)
+    optimizer.load_state_dict(spread_optimizer_state(optimizer, copy.deepcopy(answers["ddp optimizer"])))
+    later = range(STEPS, STEPS + 2)
+    answers["on"] = train(model, optimizers[1], world, spread_clip, later)[0]
+    answers["on after loading"] = train(again, optimizer, world, spread_clip, later)[0]
+    return answers
+
+
+def evaluate_unevenly(model, plain, world):
+    """Encode another number of batches on each rank; nobody may wait for the others."""
+    with whole_model(model) as whole, torch.no_grad():
+        whole.eval()
+        features = [whole.encode_image(tiny_batch(2, seed=step)[0]) for step in range(world.rank + 1)]
+    with torch.no_grad():
+        reference = [plain.eval().encode_image(tiny_batch(2, seed=step)[0]) for step in range(world.rank + 1)]
+    plain.train()
+    return torch.cat(features), torch.cat(reference)
+
+
+def accumulate(world):
+    """Gradients of two passes that are reduced together, and of the same passes reduced apart."""
+    gradients = []
+    for paused in (True, False):
+        model = spread(make_clip(), world)
+        loss_of = ClipLoss(gather_with_grad=True, rank=world.rank, world_size=world.world_size)
+        for step in range(2):
+            context = model.no_sync() if paused and step == 0 else torch.enable_grad()
+            with context:
+                loss_of(**model(*rows_of(world.rank, world.world_size, step))).backward()
+        gradients.append({n: whole_tensor(p.grad) for n, p in model.named_parameters() if p.grad is not None})
+    return gradients
+
+
+def outputs_of(model, world, **options):
+    """Outputs and one gradient of a bare model and of the same one spread."""
+    images, texts = tiny_batch(2, context_length=getattr(model, "context_length", 16), seed=7)
+    answers = []
+    for one in (model, spread(copy.deepcopy(model), world, **options)):
+        output = one(images, texts)
+        values = output.values() if isinstance(output, dict) else output
+        tensors = [value for value in values if value is not None]
+        sum(tensor.float().square().mean() for tensor in tensors).backward()
+        gradient = next(p.grad for name, p in one.named_parameters() if name == "visual.proj" or "positional" in name)
+        answers.append(([tensor.detach() for tensor in tensors], whole_tensor(gradient).detach()))
+    return answers
+
+
+def nan_on_one_rank(world):
+    """The norm that each rank sees when only the last one's gradient is broken."""
+    model = spread(make_clip(), world)
+    loss_of = ClipLoss(gather_with_grad=True, rank=world.rank, world_size=world.world_size)
+    loss_of(**model(*rows_of(world.rank, world.world_size, 0))).backward()
+    if world.rank == world.world_size - 1:
+        gradients = [p.grad.to_local() for p in model.parameters() if hasattr(p.grad, "to_local")]
+        next(gradient for gradient in gradients if gradient.numel()).view(-1)[0] = float("nan")
+    return clip_gradients(model.parameters(), None)
+
+
+def run_rank(rank, world_size, folder):
+    """Do all of it and write the answers to ``folder``."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world_size)
+    world = World(rank, rank, world_size, world_size)
+    answers = compare_training(world)
+    answers["accumulated"] = accumulate(world)
+    answers["nan"] = nan_on_one_rank(world)
+    torch.manual_seed(0)
+    answers["resnet"] = outputs_of(CLIP(**tiny_config(vision=RESNET)).train(), world)
+    answers["coca"] = outputs_of(tiny_coca(), world)
+    checkpointed = tiny_clip()
+    checkpointed.set_grad_checkpointing()
+    answers["checkpointed"] = outputs_of(checkpointed.train(), world)
+    answers["bfloat16"] = outputs_of(tiny_clip().train(), world, param_dtype=torch.bfloat16)
+    torch.save(answers, Path(folder) / f"{rank}.pt")
+    dist.destroy_process_group()
+    # Without the interpreter's teardown, in which one of torch's threads now and then aborts the process.
+    os._exit(0)
