@@ -49,8 +49,8 @@ def reasons(path, selector=None):
         ([("k.jpg", picture(size=(1001, 1000))), ("k.txt", b"words")], "over the limit of 1,000,000"),
         ([("k.jpg", picture()), ("k.txt", b"")], "caption is empty"),
         ([("k.jpg", picture()), ("k.txt", b" \n\t")], "caption is empty"),
-        ([("k.jpg", picture()), ("k.txt", b"caf\xe9")], "caption"),
-        ([("k.jpg", picture()), ("k.txt", b"a\0b")], "caption"),
+        ([("k.jpg", picture()), ("k.txt", b"caf\xe9")], "caption is not UTF-8 at byte 3"),
+        ([("k.jpg", picture()), ("k.txt", b"a\0b")], "caption holds a NUL character"),
         ([("k.jpg", picture()), ("k.txt", b"x" * 1_000_000)], "caption of 1,000,000 bytes is over the limit"),
         ([("a.png", picture()), ("b.png", picture()), ("a.txt", b"1"), ("b.txt", b"2")], "must be neighbours"),
     ],
@@ -176,11 +176,14 @@ def test_a_run_lists_what_it_left_out_by_shard_key_and_reason(tmp_path):
     (tmp_path / "data").mkdir()
     write_shard(tmp_path / "data" / "00000.tar", 40)
     long = ("k0.txt", b"x" * 1_000_000)
-    write_tar(tmp_path / "data" / "00001.tar", [*SOUND, ("k0.png", picture()), long, ("k1.png", picture()[:50])])
+    torn = [(f"k2.{suffix}", data) for suffix, data in (("png", picture()[:50]), ("txt", b"torn"))]
+    write_tar(tmp_path / "data" / "00001.tar", [("k0.png", picture()), long, ("k1.png", picture()), *torn, *SOUND])
     flags = micro_flags(f"{tmp_path}/data/{{00000..00001}}.tar", logs_dir=tmp_path / "logs", name="run", epochs=1)
     assert main([*flags, "--bad-sample-budget", "0.1"]) == 0
     listed = read_lines(tmp_path / "logs" / "run" / "bad_samples.jsonl")
-    assert [(line["source"][-9:], line["path"]) for line in listed] == [("00001.tar", "k0"), ("00001.tar", "k1")]
+    assert [(line["source"][-9:], line["row"], line["path"]) for line in listed] == [
+        ("00001.tar", row, f"k{row}") for row in range(3)
+    ]
 
 
 def test_mutated_shards_are_read_or_refused_in_one_line(tmp_path):

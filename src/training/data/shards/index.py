@@ -25,7 +25,7 @@ from training.data.shards.tar import Member, TornTarError, read_members
 from training.data.table import ColumnBuilder, TextColumn
 
 _LOG = logging.getLogger(__name__)
-_SCHEMA: Final = 2
+_SCHEMA: Final = 3
 _FOLDER: Final = ".open_clip_index"
 _APART: Final = "its name comes again elsewhere in the shard; members of a sample must be neighbours"
 
@@ -38,12 +38,14 @@ class ShardIndex:
         path: the tar file.
         keys: name of each sample.
         spans: int64 [n, 4], offset and size of the picture, offset and size of the caption.
+        rows: int64 [n], number of each sample in the shard, the unusable ones counted.
         faults: samples that cannot be used, and where the shard breaks off.
     """
 
     path: str
     keys: TextColumn
     spans: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int64]
     faults: tuple[Fault, ...]
 
     def __len__(self) -> int:
@@ -106,7 +108,7 @@ def make_index(path: str, selector: Selector) -> ShardIndex:
 
 
 def _collect(path: str, samples: list[RawSample], selector: Selector, torn: str | None) -> ShardIndex:
-    keys, spans, faults = ColumnBuilder(), [], []
+    keys, spans, rows, faults = ColumnBuilder(), [], [], []
     times = Counter(sample.key for sample in samples)
     for number, sample in enumerate(samples):
         chosen = _why_not_key(sample.key) or selector.choose(sample)
@@ -117,9 +119,11 @@ def _collect(path: str, samples: list[RawSample], selector: Selector, torn: str 
         image, text = chosen
         keys.append(sample.key)
         spans.append((image.offset, image.size, text.offset, text.size))
+        rows.append(number)
     if torn is not None:
         faults.append(Fault(path, len(samples), "(rest of the shard)", torn))
-    return ShardIndex(path, keys.finish(), np.array(spans, dtype=np.int64).reshape(-1, 4), tuple(faults))
+    table = np.array(spans, dtype=np.int64).reshape(-1, 4)
+    return ShardIndex(path, keys.finish(), table, np.array(rows, dtype=np.int64), tuple(faults))
 
 
 def _why_not_key(key: str) -> str | None:
@@ -148,7 +152,8 @@ def _load(place: Path, path: str, stamp: str) -> ShardIndex | None:
             if bytes(file["stamp"]).decode("utf-8") != stamp:
                 return None
             faults = tuple(Fault(path, *entry) for entry in json.loads(bytes(file["faults"])))
-            return ShardIndex(path, TextColumn(file["keys"], file["key_offsets"]), file["spans"], faults)
+            keys = TextColumn(file["keys"], file["key_offsets"])
+            return ShardIndex(path, keys, file["spans"], file["rows"], faults)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
@@ -164,6 +169,7 @@ def _store(index: ShardIndex, place: Path, stamp: str) -> bool:
         "keys": index.keys.blob,
         "key_offsets": index.keys.offsets,
         "spans": index.spans,
+        "rows": index.rows,
         "faults": _blob(json.dumps([fault[1:] for fault in index.faults])),
     }
     try:

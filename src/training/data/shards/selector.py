@@ -87,7 +87,7 @@ class Selector:
         Raises:
             CaptionError: it is empty, far too long, not UTF-8, or not where ``json_keys`` say.
         """
-        text = self._from_json(content, seed) if self.json_keys else content.decode("utf-8-sig", "surrogateescape")
+        text = self._from_json(content, seed) if self.json_keys else _decode(content)
         if len(text) > _MAX_CAPTION_BYTES:
             raise CaptionError(f"caption of {len(text):,} characters is over the limit of {_MAX_CAPTION_BYTES:,}")
         reason = why_not_text(text)
@@ -142,6 +142,13 @@ def group_members(members: Iterable[Member]) -> Iterator[RawSample]:
         current.members[suffix] = member
     if current is not None:
         yield current
+
+
+def _decode(content: bytes) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise CaptionError(f"caption is not UTF-8 at byte {error.start}") from None
 
 
 def _texts(value: object) -> list[str]:

@@ -145,17 +145,23 @@ class ShardTable:
         return f"{basename(name)}:{self._sample_key(index, number)}"
 
     def fault(self, index: int, reason: str) -> Fault:
-        """Describe why a sample cannot be used: shard, number among its usable samples, key, reason."""
+        """Describe why a sample cannot be used: shard, number in it, key, reason."""
         name, number = self._name(index)
-        return Fault(name, number, printable(self._sample_key(index, number)), reason)
+        held = self._index_of(index)
+        row = int(held.rows[number]) if held is not None and number < len(held) else number
+        return Fault(name, row, printable(self._sample_key(index, number)), reason)
 
     def _sample_key(self, index: int, number: int) -> str:
         """Return a sample's key; its number where the shard does not hold it any more."""
+        held = self._index_of(index)
+        return held.keys[number] if held is not None and number < len(held) else f"#{number}"
+
+    def _index_of(self, index: int) -> ShardIndex | None:
+        """Return the index of a sample's shard; None where it cannot be opened any more."""
         try:
-            shard, _ = self._find(index)
+            return self._find(index)[0].index
         except DataError:
-            return f"#{number}"
-        return shard.index.keys[number] if number < len(shard.index) else f"#{number}"
+            return None
 
     def _name(self, index: int) -> tuple[str, int]:
         """Return the name of a sample's shard and the sample's number in it."""

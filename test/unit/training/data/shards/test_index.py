@@ -110,7 +110,7 @@ def test_captions_of_json_are_drawn_by_weight_and_seed():
     "selector, content, reason",
     [
         (Selector(), b"  \n", "empty"),
-        (Selector(), b"caf\xe9", "not valid text"),
+        (Selector(), b"caf\xe9", "not UTF-8"),
         (Selector(), b"a\0b", "NUL"),
         (Selector(json_keys=("caption",)), b"{", "cannot be read"),
         (Selector(json_keys=("caption",)), b"[1]", "no fields"),
