@@ -144,8 +144,12 @@ class Journal:
             self._board.write_eval(self._metrics, epoch)
         if self._folder.checkpoints is not None:
             self._folder.checkpoints.mkdir(parents=True, exist_ok=True)
-            with (self._folder.checkpoints / "results.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(finite_json(self._metrics)) + "\n")
+            try:
+                with (self._folder.checkpoints / "results.jsonl").open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(finite_json(self._metrics)) + "\n")
+            except OSError as error:
+                # A full disk, perhaps only while a checkpoint is being tried: metrics.jsonl has the figures too.
+                _LOG.error("could not append to results.jsonl: %s. The run goes on.", error.strerror or error)
 
     def step(self, record: StepRecord, line: TrainLine) -> None:
         """Note the figures of a logged step."""
