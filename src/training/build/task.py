@@ -65,7 +65,7 @@ def build_task(
     loss: Any = _create_loss(params, place, is_coca)
     options: dict[str, Any] = {"mean": mean, "std": std, "input_dtype": precision.input_dtype}
     if teacher is not None:
-        to_teacher = _teacher_pixels(params, teacher, options, precision)
+        to_teacher = teacher_pixels(params, teacher, options, precision)
         return DistillTask(model, loss, teacher=teacher, to_teacher=to_teacher, **options)
     if is_coca:
         return CoCaTask(model, loss, world=place.world, **options)
@@ -111,7 +111,7 @@ def _pair(size: int | tuple[int, int]) -> tuple[int, ...]:
     return (size, size) if isinstance(size, int) else tuple(size)
 
 
-def _teacher_pixels(
+def teacher_pixels(
     params: RunParams, teacher: Any, student: dict[str, Any], precision: Precision
 ) -> Callable[[torch.Tensor], torch.Tensor]:
     """Make the function from the student's normalised pixels to the teacher's."""

@@ -2,10 +2,10 @@ import pytest
 import torch
 
 from open_clip.errors import ConfigError
-from open_clip.loss import CoCaLoss, DistillClipLoss, SigLipLoss
+from open_clip.loss import ClipLoss, CoCaLoss, DistillClipLoss, SigLipLoss
 from recipes import PIXELS, RECIPES, assert_same_step, cut, losses_and_gradients, make_batch, make_task
 from tiny_models import tiny_clip
-from training.tasks import SIGLIP_START, DistillTask, SigLipTask
+from training.tasks import SIGLIP_START, ClipTask, DistillTask, SigLipTask
 
 
 @pytest.fixture(autouse=True)
@@ -87,3 +87,13 @@ def test_a_locked_tower_gets_no_gradient_in_an_accumulated_step(recipe):
     whole = losses_and_gradients(task, [batch])
     assert not any(name.startswith("visual.") for name in whole[1])
     assert_same_step(losses_and_gradients(task, cut(batch, (4, 8))), whole)
+
+
+@pytest.mark.parametrize("freeze", [False, True])
+def test_a_locked_towers_batch_norms_keep_their_statistics_when_asked(freeze):
+    model = tiny_clip(output_dict=True, vision={"layers": [1, 1, 1, 1], "width": 8}).double().train()
+    model.lock_image_tower(freeze_bn_stats=freeze)
+    task = ClipTask(model, ClipLoss(), **PIXELS)
+    before = model.visual.bn1.running_mean.clone()
+    losses_and_gradients(task, cut(make_batch(8), (4, 4)))
+    assert torch.equal(model.visual.bn1.running_mean, before) == freeze

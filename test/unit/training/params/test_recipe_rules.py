@@ -1,0 +1,48 @@
+import logging
+
+import pytest
+
+from open_clip.errors import ConfigError
+from training.params import check_rules, parse_args
+
+TRAIN = ["--train-data", "pairs.csv"]
+
+
+@pytest.mark.parametrize(
+    "words,message",
+    [
+        (["--distill-model", "ViT-B-32"], "go together"),
+        (["--distill-model", "ViT-B-32", "--distill-pretrained", "x.pt", "--siglip"], "contradict"),
+        (["--coca-caption-loss-weight", "-1"], "number from 0 up"),
+        (["--pretrained-ema"], "needs --pretrained FILE"),
+        (["--opt", "sgd"], "timm/NAME"),
+        (["--opt", "timm/lamb"], "needs --lr"),
+        (["--opt", "timm/lamb", "--lr", "1", "--beta1", "0.9"], "both or neither"),
+        (["--ema-decay", "1.0"], "between 0 and 1"),
+        (["--ema-decay", "0.9", "--fsdp"], "does not go with --fsdp"),
+        (["--image-layer-decay", "0"], "--image-layer-decay is 0.0"),
+    ],
+)
+def test_flags_that_lack_something_or_contradict_are_refused(words, message):
+    with pytest.raises(ConfigError, match=message):
+        check_rules(parse_args([*TRAIN, *words]))
+
+
+@pytest.mark.parametrize(
+    "words,message",
+    [
+        (["--loss-dist-impl", "shift"], "--loss-dist-impl has no effect without --siglip"),
+        (["--momentum", "0.9"], "--momentum has no effect with --opt adamw"),
+        (["--distill-own-normalization"], "no effect without --distill-model"),
+    ],
+)
+def test_flags_without_effect_are_named(words, message, caplog):
+    with caplog.at_level(logging.WARNING):
+        check_rules(parse_args([*TRAIN, *words]))
+    assert message in caplog.text
+
+
+def test_timms_optimizers_keep_their_own_settings():
+    args = parse_args(["--opt", "timm/Lamb", "--lr", "0.1", "--model", "ViT-B-32"])
+    assert (args.opt, args.lr, args.beta1, args.eps) == ("timm/lamb", 0.1, None, None)
+    assert parse_args(["--visual-layer-decay", "0.7"]).image_layer_decay == 0.7
