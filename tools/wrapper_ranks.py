@@ -45,19 +45,24 @@ class RankGroup:
         self._ranks = ranks
         self._logs: list[BinaryIO] = []
         self._processes: list[subprocess.Popen[bytes]] = []
-        for rank in ranks:
-            log = None if rank.log_path is None else rank.log_path.open("ab" if append else "wb")
-            if log is not None:
-                self._logs.append(log)
-            self._processes.append(
-                subprocess.Popen(
-                    ["taskset", "-c", rank.cpus, *command],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log and subprocess.STDOUT,
-                    env={**os.environ, **rank.variables},
-                )
-            )
+        try:
+            for rank in ranks:
+                self._processes.append(self._start(rank, command, append))
+        except OSError:
+            self.send(signal.SIGKILL)
+            raise
+
+    def _start(self, rank: Rank, command: Sequence[str], append: bool) -> subprocess.Popen[bytes]:
+        log = None if rank.log_path is None else rank.log_path.open("ab" if append else "wb")
+        if log is not None:
+            self._logs.append(log)
+        return subprocess.Popen(
+            ["taskset", "-c", rank.cpus, *command],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log and subprocess.STDOUT,
+            env={**os.environ, **rank.variables},
+        )
 
     def send(self, number: int) -> None:
         """Send a signal to all that still run."""
@@ -142,7 +147,11 @@ def main(words: list[str] | None = None) -> int:
     stops = (signal.SIGINT, signal.SIGTERM)
     for stop in stops:
         signal.signal(stop, lambda got, _frame: early.append(got))
-    group = RankGroup(ranks, options.command, append)
+    try:
+        group = RankGroup(ranks, options.command, append)
+    except OSError as error:
+        print(f"[Error] {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
         group.send(number)

@@ -178,6 +178,16 @@ def test_lists_that_do_not_fit_are_refused(pinned: Wrapper) -> None:
     assert "--cpu_lists has 1 lists for 2 processes" in done.stderr
 
 
+def test_a_log_that_cannot_be_written_ends_all_processes(pinned: Wrapper) -> None:
+    (pinned.output / "train_1.log").mkdir(parents=True)
+
+    done = pinned.run("--nproc_per_node=2", f"--master_port={free_port()}", STAND_IN_SLEEP=str(pinned.record))
+
+    assert done.returncode == 2
+    assert "train_1.log: Is a directory" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_the_second_machine_counts_on_and_claims_no_result(pinned: Wrapper) -> None:
     done = pinned.run("--nproc_per_node=2", NNODES="3", NODE_RANK="1", MASTER_ADDR="192.0.2.7", PORT="29999")
 
