@@ -4,6 +4,7 @@ import logging
 
 import torch
 
+from open_clip.errors import ConfigError
 from training.build.place import Place
 from training.device import Precision
 from training.distributed import Sharding
@@ -16,10 +17,17 @@ def spread_model(model: torch.nn.Module, params: FsdpParams, place: Place, preci
     """Spread a bare model before its optimizer is made; without ``--fsdp`` or fellow processes it stays as it is.
 
     Raises:
+        ConfigError: When the precision scales the loss.
         DeviceError: When this torch cannot do it on the device.
     """
     if not params.fsdp:
         return model
+    if precision.scaled:
+        # torch's check for overflows wants all gradients spread, and the logit scale's is not.
+        raise ConfigError(
+            f"--fsdp does not go with --precision {precision.requested}, which scales the loss here. Use --precision "
+            "amp_bf16, or fp32 where the device has no bfloat16."
+        )
     if not place.world.is_distributed:
         _LOG.warning("--fsdp has no effect in a single process: there is nobody to share the model with.")
         return model

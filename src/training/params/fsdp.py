@@ -49,8 +49,6 @@ def check_fsdp(args: Namespace) -> list[str]:
             f"--fsdp does not go with --precision {args.precision}, which mixes types of weights. Use --precision "
             "amp_bf16, which gathers and computes in bfloat16, or one of " + ", ".join(_PRECISIONS) + "."
         )
-    if args.fsdp_offload_cpu and args.precision == "amp":
-        raise ConfigError("--fsdp-offload-cpu does not go with the loss scale of --precision amp; use amp_bf16.")
     if args.save_most_recent and args.fsdp_checkpoint == "sharded":
         raise ConfigError(
             "--save-most-recent does not go with --fsdp-checkpoint sharded; --keep-checkpoints 2 keeps the newest two."

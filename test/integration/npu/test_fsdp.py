@@ -1,0 +1,42 @@
+"""A model spread over two simulated npus, against DDP there."""
+
+import pytest
+
+from npu_session import simulator_env
+from pairs import make_pairs, micro_flags
+from runs import run_trainer, train_losses
+
+pytestmark = pytest.mark.npu
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    return make_pairs(folder, 16, 2, name="train.csv"), make_pairs(folder, 5, 2, seed=1, name="val.csv")
+
+
+def run_on_npu(data, logs, name, *words, **flags):
+    chosen = {"device": "npu", "batch_size": 4, "epochs": 1, "grad_clip_norm": 0.5, **flags}
+    return run_trainer([*micro_flags(*data, logs_dir=logs, name=name, **chosen), *words], 2, **simulator_env(devices=2))
+
+
+def test_a_spread_model_gives_the_losses_of_ddp_and_saves_folders(data, tmp_path):
+    for name, words in (
+        ("ddp", []),
+        ("fsdp", ["--fsdp", "--fsdp-checkpoint", "sharded"]),
+        ("offloaded", ["--fsdp", "--fsdp-offload-cpu", "--fsdp-no-reshard-after-forward"]),
+    ):
+        status, output = run_on_npu(data, tmp_path, name, *words)
+        assert status == 0, output
+    expected = pytest.approx(train_losses(tmp_path / "ddp"), rel=2e-6)
+    assert train_losses(tmp_path / "fsdp") == expected
+    assert train_losses(tmp_path / "offloaded") == expected
+    assert (tmp_path / "fsdp" / "checkpoints" / "epoch_1" / "manifest.json").is_file()
+    assert (tmp_path / "offloaded" / "checkpoints" / "epoch_1.pt").is_file()
+
+
+def test_a_precision_that_scales_the_loss_is_refused_with_what_to_use(data, tmp_path):
+    status, output = run_on_npu(data, tmp_path, "scaled", "--fsdp", precision="amp")
+    assert status != 0
+    assert "--fsdp does not go with --precision amp" in output
+    assert "amp_bf16" in output
