@@ -2,6 +2,7 @@
 
 import atexit
 import logging
+import multiprocessing
 import os
 import re
 import sys
@@ -87,6 +88,9 @@ def _leave(status: int) -> NoReturn:
     A thread of torch's that asks for the interpreter during the teardown aborts the process ("terminate called without
     an active exception"), and the launcher would see that instead of the status.
     """
+    # A data worker that is still there ignores the signal that the exit handlers send, and they would wait for it.
+    for child in multiprocessing.active_children():
+        child.kill()
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()

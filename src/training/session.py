@@ -110,6 +110,7 @@ class Session:
             raise
         finally:
             self.saver.close()
+            self.parts.close()
         self.journal.finish("finished", self.saver.newest)
 
     def _train_or_evaluate(self) -> None:

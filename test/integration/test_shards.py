@@ -1,6 +1,7 @@
 """Training on tar shards through the command line."""
 
 import json
+import multiprocessing
 
 import pytest
 
@@ -33,6 +34,7 @@ def test_a_run_on_shards_trains_evaluates_and_shows_examples(tmp_path, workers):
     assert summary["metrics"]["num_samples"] == 9
     thumbnails = json.loads((run_folder(tmp_path) / "gallery.json").read_text())["thumbnails"]
     assert all(one["uri"].startswith("data:image/jpeg") for one in thumbnails.values())
+    assert not multiprocessing.active_children()
 
 
 def test_a_missing_shard_ends_the_run_before_its_first_step(tmp_path, capfd):

@@ -36,6 +36,12 @@ class Parts:
     eval_quarantine: Quarantine | None
     zero_shot: ZeroShot | None = None
 
+    def close(self) -> None:
+        """Stop the processes that read data."""
+        for reader in (self.train_loader, self.eval_loader, self.zero_shot):
+            if reader is not None:
+                reader.close()
+
 
 def build_parts(params: RunParams, place: Place) -> Parts:
     """Make model, task, optimizer and loaders.

@@ -213,8 +213,13 @@ class _Workers:
             raise DataError(_worker_died(error)) from error
 
     def close(self) -> None:
-        """Let go of the worker processes; they end with the loader that holds them."""
-        self._loader = None
+        """Stop the worker processes."""
+        loader, self._loader = self._loader, None
+        # Left to the garbage collector they would live on as long as anything holds the loader, past the end of the
+        # run: they ignore the signal by which an ending program stops its children.
+        iterator = getattr(loader, "_iterator", None)
+        if iterator is not None:
+            iterator._shutdown_workers()
 
     def _make(self) -> DataLoader[Any]:
         return DataLoader(

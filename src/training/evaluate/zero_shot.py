@@ -85,6 +85,11 @@ class ZeroShot:
         self._tokenizer = tokenizer
         self._classifiers: dict[tuple[str, ...], Tensor] = {}
 
+    def close(self) -> None:
+        """Stop the processes that read the sets."""
+        for one in self._sets:
+            one.loader.close()
+
     @torch.no_grad()
     def evaluate(self, task: Task, *, world: World, torch_device: torch.device, autocast: Autocast) -> dict[str, float]:
         """Classify every picture and return top-1 and top-5 as shares, under the names ``SET-top1``, ``SET-top5``.
