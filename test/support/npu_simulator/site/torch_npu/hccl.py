@@ -1,7 +1,7 @@
 """The collective backend ``hccl``: gloo on the host memory under npu tensors, so nothing is copied.
 
-Every call is finished when it returns. Its work holds the npu tensors themselves, because DDP's reducer reads them
-there.
+Every call but a send or a receive is finished when it returns. Its work holds the npu tensors themselves, because DDP's
+reducer reads them there.
 """
 
 import npusim_native as _native
@@ -55,6 +55,18 @@ def _collective(name, *, returns=0, inputs=1):
     return method
 
 
+def _point_to_point(name):
+    """Make a method that starts gloo's method of the same name; neighbours that exchange must not wait in the send."""
+
+    def method(self, tensors, *args):
+        _native.check_usable()
+        self._calls += 1
+        return getattr(self._gloo, name)(_host(tensors), *args)
+
+    method.__name__ = name
+    return method
+
+
 class ProcessGroupHCCL(c10d.Backend):
     """Gloo behind the name of hccl."""
 
@@ -87,8 +99,8 @@ class ProcessGroupHCCL(c10d.Backend):
     scatter = _collective("scatter", inputs=2)
     alltoall = _collective("alltoall", inputs=2)
     all_to_all_single = alltoall_base = _collective("all_to_all_single", inputs=2)
-    send = _collective("send")
-    recv = _collective("recv")
+    send = _point_to_point("send")
+    recv = _point_to_point("recv")
 
     def barrier(self, opts=None):
         """Wait for all ranks."""
