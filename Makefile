@@ -111,6 +111,10 @@ docs: setup ## write the generated papers anew
 	$(BIN)/python tools/public_addresses.py --write
 	$(BIN)/python tools/flag_pages.py
 
+.PHONY: scaling
+scaling: setup ## compute the tables of docs/scaling.md anew
+	$(BIN)/python tools/scaling_table.py
+
 .PHONY: bench
 bench: $(VENV)/.ready-test $(PEER_DIR)/.ready ## run each benchmark against the peer
 	@for script in benchmarks/*.py; do \

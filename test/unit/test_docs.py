@@ -109,6 +109,8 @@ def test_every_flag_named_is_one_of_ours(page):
     known |= set(FLAG.findall(read(ROOT / "tools" / "flickr30k_handle.py")))
     known |= set(FLAG.findall(read(ROOT / "src" / "open_clip" / "push_to_hf_hub.py")))
     known |= {"--help", "--nproc_per_node", "--check"} | LAUNCHER_FLAGS
+    for tool in ("scaling_table", "simulate_order"):
+        known |= set(FLAG.findall(read(ROOT / "tools" / f"{tool}.py")))
     assert not set(FLAG.findall(read(page))) - known
 
 

@@ -1,0 +1,22 @@
+"""The bytes that docs/scaling.md computes for a step against those that processes really hand over."""
+
+import json
+
+import pytest
+import torch
+
+from scaling_model import count_model, sent_bytes
+from traffic_ranks import BATCH, MODEL, run_rank
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_a_step_sends_the_bytes_that_the_formula_says(tmp_path, ranks):
+    torch.multiprocessing.spawn(run_rank, (ranks, str(tmp_path)), nprocs=ranks)
+    expected = sent_bytes(count_model(MODEL), BATCH, ranks)
+    # What a ring sends from each rank for what was handed over: all-gather W - 1 times a rank's rows, all-reduce
+    # 2 (W - 1) / W times the whole.
+    for rank in range(ranks):
+        counted = json.loads((tmp_path / f"{rank}.json").read_text())
+        assert counted["allgather"] * (ranks - 1) == pytest.approx(expected["gather"])
+        assert counted["allreduce"] * 2 * (ranks - 1) / ranks == pytest.approx(expected["gather_backward"])
+        assert counted["gradients"] * 2 * (ranks - 1) / ranks == pytest.approx(expected["gradients"])

@@ -1,0 +1,59 @@
+"""One rank of a run in which every byte handed to the collective library is counted."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import open_clip
+from open_clip.loss import ClipLoss
+from training.distributed import World, wrap_model
+
+MODEL, BATCH, WIDTH = "ViT-micro-8-32", 3, 32
+
+
+class CollectiveBytes(TorchDispatchMode):
+    """Counts the bytes of each kind of collective that this rank gives away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counted = {"allgather": 0, "allreduce": 0}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.name()
+        for kind, place in (("allgather", 1), ("allreduce", 0)):
+            if name.startswith(f"c10d::{kind}_"):
+                self.counted[kind] += sum(tensor.numel() * tensor.element_size() for tensor in args[place])
+        return func(*args, **(kwargs or {}))
+
+
+def run_rank(rank: int, world_size: int, folder: str) -> None:
+    """Take one step of a small model; write the bytes of features, their gradients and the parameters' gradients."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world_size)
+    model = open_clip.create_model(MODEL)
+    wrapped = wrap_model(model, torch.device("cpu"), World(rank, rank, world_size, world_size))
+    sizes: list[int] = []
+
+    def count_bucket(state: Any, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+        sizes.append(bucket.buffer().numel() * bucket.buffer().element_size())
+        return allreduce_hook(state, bucket)
+
+    wrapped.register_comm_hook(None, count_bucket)
+    images, texts, scale = wrapped(torch.randn(BATCH, 3, 32, 32), torch.ones(BATCH, 16, dtype=torch.int64))[:3]
+    leaves = [F.normalize(side.detach(), dim=-1).requires_grad_() for side in (images, texts)]
+    loss = ClipLoss(local_loss=True, gather_with_grad=True, rank=rank, world_size=world_size)
+    with CollectiveBytes() as traffic:
+        loss(*leaves, scale.detach()).backward()
+    features = dict(traffic.counted)
+    (images.sum() + texts.sum() + scale).backward()
+    Path(folder, f"{rank}.json").write_text(json.dumps({**features, "gradients": sum(sizes)}), encoding="utf-8")
+    dist.destroy_process_group()
+    # Without the interpreter's teardown, in which one of torch's threads now and then aborts the process.
+    os._exit(0)
