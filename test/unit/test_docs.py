@@ -106,7 +106,8 @@ def test_every_flag_named_is_one_of_ours(page):
     known = {option for action in make_parser()._actions for option in action.option_strings}
     wrapper = read(ROOT / "test" / "wrapper_lib.sh")
     known |= {f"--{name}" for name in re.findall(r"--([a-z_]+)=", wrapper)}
-    known |= set(FLAG.findall(read(ROOT / "tools" / "flickr30k_handle.py")))
+    for tool in ("flickr30k_handle.py", "write_shards.py"):
+        known |= set(FLAG.findall(read(ROOT / "tools" / tool)))
     known |= set(FLAG.findall(read(ROOT / "src" / "open_clip" / "push_to_hf_hub.py")))
     known |= {"--help", "--nproc_per_node", "--check"} | LAUNCHER_FLAGS
     for tool in ("scaling_table", "simulate_order"):
