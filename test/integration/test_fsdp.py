@@ -15,8 +15,10 @@ def ranks(tmp_path_factory, request):
 
 def test_losses_and_gradient_norms_are_those_of_ddp(ranks):
     for answers in ranks:
-        for expected, found in zip(answers["ddp"], answers["fsdp"], strict=True):
-            torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
+        (losses, norms), (spread_losses, spread_norms) = answers["ddp"], answers["fsdp"]
+        torch.testing.assert_close(spread_losses, losses, rtol=1e-6, atol=0)
+        # More than two parts are added up in another order than DDP's buckets.
+        torch.testing.assert_close(spread_norms, norms, rtol=1e-6 if len(ranks) == 2 else 3e-6, atol=0)
 
 
 def test_gathered_weights_and_optimizer_state_are_those_of_ddp(ranks):

@@ -17,16 +17,16 @@ def spread_model(model: torch.nn.Module, params: FsdpParams, place: Place, preci
     """Spread a bare model before its optimizer is made; without ``--fsdp`` or fellow processes it stays as it is.
 
     Raises:
-        ConfigError: When the precision scales the loss.
+        ConfigError: When host memory is to hold what a loss scale needs on the device.
         DeviceError: When this torch cannot do it on the device.
     """
     if not params.fsdp:
         return model
-    if precision.scaled:
-        # torch's check for overflows wants all gradients spread, and the logit scale's is not.
+    if precision.scaled and params.fsdp_offload_cpu:
+        # The scaler's flags of overflows lie on the device, the gradients then do not.
         raise ConfigError(
-            f"--fsdp does not go with --precision {precision.requested}, which scales the loss here. Use --precision "
-            "amp_bf16, or fp32 where the device has no bfloat16."
+            f"--fsdp-offload-cpu does not go with --precision {precision.requested}, which scales the loss here. Use "
+            "--precision amp_bf16, or fp32 where the device has no bfloat16."
         )
     if not place.world.is_distributed:
         _LOG.warning("--fsdp has no effect in a single process: there is nobody to share the model with.")

@@ -4,8 +4,8 @@ Which precision means what is in ``precision``; apex is in ``apex``. The order i
 """
 
 import logging
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -117,7 +117,8 @@ class ScaledPrecision(MixedPrecision):
     def unscale(self, optimizer: Optimizer) -> None:
         """Divide the gradients by the scale, once a step."""
         if not self._is_unscaled:
-            self._scaler.unscale_(optimizer)
+            with _spread_first(optimizer):
+                self._scaler.unscale_(optimizer)
             self._is_unscaled = True
 
     def gradient_fault(self, model: nn.Module, optimizer: Optimizer, norm: Tensor | None = None) -> Tensor:
@@ -172,6 +173,26 @@ class ScaledPrecision(MixedPrecision):
             return
         kept = {key: state[key] for key in ("scale", "_growth_tracker") if key in state}
         self._scaler.load_state_dict({**self._scaler.state_dict(), **kept})
+
+
+@contextmanager
+def _spread_first(optimizer: Optimizer) -> Iterator[None]:
+    """Let a scaler meet gradients that are spread over processes before whole ones.
+
+    torch takes it from the first gradient whether overflows must be told to the other processes (seen in 2.14).
+    """
+    groups = optimizer.param_groups
+    if any(_is_spread(parameter) for group in groups for parameter in group["params"]):
+        parameters = [parameter for group in groups for parameter in group["params"]]
+        optimizer.param_groups = [{"params": sorted(parameters, key=lambda parameter: not _is_spread(parameter))}]
+    try:
+        yield
+    finally:
+        optimizer.param_groups = groups
+
+
+def _is_spread(parameter: Tensor) -> bool:
+    return hasattr(parameter, "placements")
 
 
 def make_mixed_precision(

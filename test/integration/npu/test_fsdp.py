@@ -35,8 +35,11 @@ def test_a_spread_model_gives_the_losses_of_ddp_and_saves_folders(data, tmp_path
     assert (tmp_path / "offloaded" / "checkpoints" / "epoch_1.pt").is_file()
 
 
-def test_a_precision_that_scales_the_loss_is_refused_with_what_to_use(data, tmp_path):
-    status, output = run_on_npu(data, tmp_path, "scaled", "--fsdp", precision="amp")
+def test_a_scaled_loss_gives_the_losses_of_ddp_and_is_refused_where_gradients_leave_the_device(data, tmp_path):
+    for name, words in (("ddp", []), ("fsdp", ["--fsdp"])):
+        status, output = run_on_npu(data, tmp_path, name, *words, precision="amp", grad_clip_norm=None)
+        assert status == 0, output
+    assert train_losses(tmp_path / "fsdp") == pytest.approx(train_losses(tmp_path / "ddp"), rel=2e-6)
+    status, output = run_on_npu(data, tmp_path, "off", "--fsdp", "--fsdp-offload-cpu", precision="amp")
     assert status != 0
-    assert "--fsdp does not go with --precision amp" in output
-    assert "amp_bf16" in output
+    assert "--fsdp-offload-cpu does not go with --precision amp" in output
