@@ -90,3 +90,16 @@ def test_upstreams_order_trains_too(tmp_path, workers):
     chosen += ["--workers", str(workers)]
     assert main(chosen) == 0
     assert json.loads((run_folder(tmp_path) / "summary.json").read_text())["steps"] == 8
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stream_without_one_sound_picture_ends_the_run_with_a_reason(tmp_path, workers, capfd):
+    pytest.importorskip("webdataset", reason="the extra `shards` is not installed")
+    (tmp_path / "train").mkdir()
+    for shard in range(2):
+        members = [(f"{n}.{end}", b"x") for n in range(20) for end in ("jpg", "txt")]
+        write_tar(tmp_path / "train" / f"{shard:05d}.tar", members)
+    chosen = flags(tmp_path, pattern(tmp_path / "train", 2), shard_order="buffer", train_num_samples=32)
+    assert main([*chosen, "--workers", str(workers)]) == 3
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert "Traceback" not in last

@@ -9,6 +9,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from open_clip.errors import DataError
 from training.data.batch import Batch
 from training.data.dataset import Tokenizer, text_lengths
 from training.data.loader import TrainLoader
@@ -39,9 +40,13 @@ class StreamLoader(TrainLoader):
         self._info.set_epoch(epoch)
         if start_batch:
             _LOG.info("reading the first %d batches of epoch %d again", start_batch, epoch)
-        for number, (images, texts) in enumerate(self._info.dataloader):
-            if number >= start_batch:
-                yield Batch(images, texts, text_lengths=text_lengths(texts, self._tokenizer))
+        try:
+            for number, (images, texts) in enumerate(self._info.dataloader):
+                if number >= start_batch:
+                    yield Batch(images, texts, text_lengths=text_lengths(texts, self._tokenizer))
+        except DataError as error:
+            # Torch hands a worker's error on with its traceback as the text; the last lines are ours.
+            raise DataError(str(error).rpartition("DataError: ")[2]) from error
 
     def close(self) -> None:
         """Do nothing: the workers end with the loader."""
