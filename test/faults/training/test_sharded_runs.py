@@ -1,13 +1,18 @@
 """Runs whose model is spread over two processes and whose checkpoints are folders: stopped, damaged, gone on with."""
 
+import os
+import random
 import shutil
 import signal
+import time
+from pathlib import Path
 
 import pytest
 import torch
 
 from pairs import make_pairs, micro_flags
 from runs import kill_group, load_payload, run_trainer, start_trainer, train_losses, wait_for_step
+from training.checkpoint import list_checkpoints, read_verified
 from training.export import export
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
@@ -77,3 +82,21 @@ def test_a_folder_goes_on_in_another_kind_of_run(data, uninterrupted, tmp_path, 
     ours = load_payload(end if end.exists() else export(run / "checkpoints" / "epoch_1"))["state_dict"]
     for name, value in load_payload(uninterrupted / "checkpoints" / "epoch_1.pt")["state_dict"].items():
         torch.testing.assert_close(ours[name], value, rtol=0, atol=2e-6, msg=name)
+
+
+def test_kills_leave_nothing_but_whole_folders_and_temporary_ones(data, tmp_path):
+    for trial in range(3):
+        name = f"run{trial}"
+        words = flags(data, tmp_path, name=name, save_every_n_steps=1, epochs=20)
+        process = start_trainer([*words, *SHARDED], processes=2)
+        wait_for_step(tmp_path / name, 3 + trial, process)
+        time.sleep(random.Random(trial).random() * 0.2)
+        workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        assert len(workers) == 2
+        for worker in workers:
+            os.kill(int(worker), signal.SIGKILL)
+        process.communicate(timeout=60)
+        found = list_checkpoints(tmp_path / name / "checkpoints")
+        assert found
+        for folder in found:
+            assert read_verified(folder)["global_step"] == int(folder.name.rpartition("_")[2])
