@@ -65,7 +65,7 @@ def test_when_no_picture_is_left_the_run_ends_with_the_first_reasons(tmp_path, b
         (tmp_path / f"{name}.jpg").write_bytes(b"")
     dataset = PairDataset(broken_table, crop_to_uint8, WordTokenizer())
     loader = make_train_loader(dataset, batch_size=5, workers=workers)
-    with pytest.raises(DataError, match=r"(?s)^4 pictures one after the other.*picture file is empty"):
+    with pytest.raises(DataError, match=r"(?s)^4 rows one after the other.*picture file is empty"):
         list(loader.epoch(0))
     loader.close()
     with pytest.raises(DataError, match="None of the 20 pictures to evaluate"):
