@@ -72,13 +72,13 @@ def test_when_no_picture_is_left_the_run_ends_with_the_first_reasons(tmp_path, b
         list(make_eval_loader(PairDataset(broken_table, crop_to_uint8, WordTokenizer(), is_train=False), batch_size=5))
 
 
-def test_when_the_only_picture_is_gone_the_run_speaks_of_one_picture(tmp_path):
+def test_when_the_only_picture_is_gone_the_run_speaks_of_one_row(tmp_path):
     only = tmp_path / "a.jpg"
     only.write_bytes((IMAGES_DIR / os.path.basename(PICTURE)).read_bytes())
     table = read_csv_pairs(write_pairs(tmp_path / "pairs.csv", [(str(only), "a cat")]))
     only.write_bytes(b"")
     loader = make_train_loader(PairDataset(table, crop_to_uint8, WordTokenizer()), batch_size=1, workers=0)
-    with pytest.raises(DataError, match="^1 picture cannot be used, so no sound row is left to take its place"):
+    with pytest.raises(DataError, match="^1 row cannot be used, so no sound row is left to take its place"):
         list(loader.epoch(0))
 
 
