@@ -9,7 +9,7 @@ import pytest
 
 from agents import children, node_arguments, rank_pid, send, start_agent
 from pairs import make_pairs, micro_flags
-from runs import assert_same_state, free_port, load_payload, read_lines, train_losses, wait_for_step
+from runs import assert_same_state, free_port, load_payload, read_lines, start_trainer, train_losses, wait_for_step
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 TIMEOUT_S = 6
@@ -152,6 +152,17 @@ def test_a_rank_whose_data_workers_fail_is_named_and_the_status_is_3(table, tmp_
     assert said in agent.output()
     assert "rank 1 (" in agent.output()
     assert status.read_text() == "3\n"
+
+
+def test_a_single_process_whose_loader_gives_nothing_ends_too(table, tmp_path):
+    process = start_trainer(flags(table, tmp_path, epochs=50, workers=1))
+    wait_for_step(tmp_path / "run", 4, process)
+    for pid in children(process.pid):
+        send(pid, signal.SIGSTOP)
+    output, _ = process.communicate(timeout=TIMEOUT_S + 30)
+    assert process.returncode == 3, output
+    assert "no batch came for" in output
+    assert (tmp_path / "run" / "stacks" / "rank-0.txt").is_file()
 
 
 def command_of(pid):

@@ -6,6 +6,7 @@ runs, know phases that may take longer, and end every process with a message and
 
 import contextlib
 import logging
+import multiprocessing
 import os
 import signal
 import socket
@@ -119,6 +120,8 @@ class Watchdog:
     def close(self) -> None:
         """Stop watching."""
         self._closed.set()
+        # It may hold the whole run, data workers included, which end with it.
+        self.on_hang = lambda ranks, message: None
         if self._courier is not None:
             self._courier.close()
 
@@ -291,6 +294,9 @@ class Watchdog:
         self._leave(message, status, follows=True)
         record.join(_LAST_WORDS_S)
         leave_status(status)
+        # A data worker that hangs, too, would outlive this process and hold its output open.
+        for child in multiprocessing.active_children():
+            child.kill()
         logging.shutdown()
         os._exit(status)
 

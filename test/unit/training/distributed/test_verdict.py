@@ -24,7 +24,9 @@ def test_a_rank_without_a_sign_of_life_is_named_with_its_place():
     assert verdict.is_loss
     assert verdict.status == 6
     assert verdict.frozen == (("b", 8),)
-    assert "rank 1 (b, process 8) gives no sign of life since 12 s or longer, last seen in step 12" in verdict.describe()
+    assert (
+        "rank 1 (b, process 8) gives no sign of life since 12 s or longer, last seen in step 12" in verdict.describe()
+    )
 
 
 def test_a_rank_that_starves_for_data_is_named_and_the_status_is_that_of_data():
