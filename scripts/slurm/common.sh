@@ -1,6 +1,7 @@
 #!/bin/bash
 # What both job scripts share: pass the notice on, tell why the run ended, and queue the job again where it can go on.
 
+# shellcheck disable=SC2154 # set by the script that takes this one in
 export PYTHONPATH="${here}/src${PYTHONPATH:+:${PYTHONPATH}}"
 status_file=$(mktemp -d)/status
 export OPEN_CLIP_STATUS_FILE="${status_file}"
