@@ -21,7 +21,7 @@ from training.loop import Progress, Recorder, RunningMean, SilentRecorder, StepR
 from training.params import ReportParams, RunParams
 from training.report.console import STEP_LINE, TrainLine, format_eval_line, format_train_line, setup_logging
 from training.report.html import write_report
-from training.report.jsonl import MetricsWriter, finite_json, read_metrics
+from training.report.jsonl import MetricsWriter, add_result, finite_json, read_metrics
 from training.report.progress import ProgressBar
 from training.report.summary import StepTimes, build_summary, format_summary
 from training.report.tensorboard import TensorBoardWriter
@@ -49,6 +49,7 @@ class Journal:
         self._world_size = 1
         self._device = ""
         self._progress = Progress()
+        self._is_training = False
         self._metrics: dict[str, float] | None = None
         self._lines = MetricsWriter(folder.metrics) if is_master and folder.metrics is not None else None
         self._wants_board = is_master and folder.tensorboard is not None and _wants_tensorboard(report)
@@ -64,13 +65,16 @@ class Journal:
         info = place.device.info()
         self._world_size, self._device, self._progress = place.world.world_size, info.name, progress
         self.times.global_batch = global_batch
-        if self._lines is not None and resumed_from is not None:
+        self._is_training = parts.train_loader is not None
+        # A run that was killed before its first checkpoint starts anew in a folder that has records of it.
+        goes_on = resumed_from is not None or params.checkpoint.resume == "latest"
+        if self._lines is not None and goes_on:
             # An evaluation repeats no step: what its folder has recorded stays.
             if parts.train_loader is not None:
                 self._lines.truncate_after(progress.step)
             self._remember()
         if self._wants_board and self._folder.tensorboard is not None:
-            resumed_step = None if resumed_from is None or parts.train_loader is None else progress.step
+            resumed_step = progress.step if goes_on and parts.train_loader is not None else None
             self._board = TensorBoardWriter(self._folder.tensorboard, resumed_step)
         loader = parts.train_loader
         if loader is not None:
@@ -115,6 +119,18 @@ class Journal:
             return False
         return any(line.get("epoch") == epoch for line in read_metrics(self._folder.metrics, "eval"))
 
+    def is_told(self) -> bool:
+        """Tell whether summary and report of the finished run are there: a kill may come between them and its end."""
+        root = self._folder.root
+        if root is None or not self._is_master:
+            return True
+        try:
+            summary = json.loads((root / "summary.json").read_text(encoding="utf-8"))
+            is_newer = (root / "report.html").stat().st_mtime_ns >= (root / "summary.json").stat().st_mtime_ns
+        except (OSError, ValueError):
+            return False
+        return is_newer and (summary.get("status"), summary.get("steps")) == ("finished", self._progress.step)
+
     def event(self, name: str, **detail: Any) -> None:
         """Note something rare."""
         if self._lines is not None:
@@ -139,17 +155,13 @@ class Journal:
         epoch = self._progress.epoch
         self._metrics = {**metrics, "epoch": epoch}
         _LOG.info("%s", format_eval_line(self._metrics, epoch))
+        if self._folder.checkpoints is not None:
+            self._folder.checkpoints.mkdir(parents=True, exist_ok=True)
+            # First, so that a kill in between has the evaluation done again; of an epoch that was, one line stays.
+            add_result(self._folder.checkpoints / "results.jsonl", self._metrics, replaces=self._is_training)
         self.write("eval", epoch=epoch, step=self._progress.step, metrics=self._metrics, eval_time_s=round(seconds, 3))
         if self._board is not None:
             self._board.write_eval(self._metrics, epoch)
-        if self._folder.checkpoints is not None:
-            self._folder.checkpoints.mkdir(parents=True, exist_ok=True)
-            try:
-                with (self._folder.checkpoints / "results.jsonl").open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(finite_json(self._metrics)) + "\n")
-            except OSError as error:
-                # A full disk, perhaps only while a checkpoint is being tried: metrics.jsonl has the figures too.
-                _LOG.error("could not append to results.jsonl: %s. The run goes on.", error.strerror or error)
 
     def step(self, record: StepRecord, line: TrainLine) -> None:
         """Note the figures of a logged step."""

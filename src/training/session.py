@@ -93,6 +93,8 @@ class Session:
         try:
             if self._is_done():
                 _LOG.info("nothing is left to do: all %d epochs are trained and evaluated", self.progress.epoch)
+                if not self.journal.is_told():
+                    self.journal.finish("finished", self.saver.newest)
                 return
             with self.watchdog.explaining(), explain_failures(self.place.device, self.params):
                 self._train_or_evaluate()

@@ -56,7 +56,7 @@ class MetricsWriter:
 
         Train, eval, summary and event lines go when their step is greater; an event without a step shares the step of
         the line before it. Run lines stay: they are the history of the run. A torn last line goes too. The file is
-        replaced whole or not at all.
+        replaced whole or not at all, on a full disk shortened in place, and left as it is where neither works.
 
         Returns:
             How many lines were dropped.
@@ -75,12 +75,7 @@ class MetricsWriter:
             if record.get("kind") == "run" or last_step <= step:
                 kept.append(raw + b"\n")
         if len(kept) < num_lines or not self.path.read_bytes().endswith(b"\n"):
-            partial = self.path.with_name(self.path.name + ".tmp")
-            with partial.open("wb") as file:
-                file.writelines(kept)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(self.path)
+            self._replace(b"".join(kept))
         return num_lines - len(kept)
 
     def close(self) -> None:
@@ -88,6 +83,24 @@ class MetricsWriter:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+    def _replace(self, content: bytes) -> None:
+        partial = self.path.with_name(self.path.name + ".tmp")
+        try:
+            try:
+                with partial.open("wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                partial.replace(self.path)
+            except OSError:
+                partial.unlink(missing_ok=True)
+                # What is kept is shorter than what is there, so this needs no room.
+                with self.path.open("r+b") as file:
+                    file.write(content)
+                    file.truncate()
+        except OSError as error:
+            logger.warning("Cannot shorten %s: %s. Some steps stand in it twice.", self.path, error)
 
     def _open(self) -> IO[bytes]:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -98,6 +111,33 @@ class MetricsWriter:
                 existing.seek(-1, os.SEEK_END)
                 self._is_torn = existing.read(1) != b"\n"
         return file
+
+
+def add_result(path: Path, record: Record, *, replaces: bool) -> None:
+    """Append an evaluation to a file of them; a full disk costs the line, never the run.
+
+    Args:
+        path: The file, one JSON object a line.
+        record: The metrics; ``epoch`` among them.
+        replaces: Drop what the file has of this epoch and of later ones: the run takes them again.
+    """
+    line = json.dumps(finite_json(record)).encode() + b"\n"
+    try:
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        records = [_parse(raw) for raw in lines]
+        if replaces and any(one is None or one.get("epoch", 0) >= record["epoch"] for one in records):
+            kept = [
+                raw for raw, one in zip(lines, records, strict=True) if one and one.get("epoch", 0) < record["epoch"]
+            ]
+            partial = path.with_name(path.name + ".tmp")
+            partial.write_bytes(b"".join([*kept, line]))
+            partial.replace(path)
+            return
+        with path.open("ab") as file:
+            file.write(line)
+    except OSError as error:
+        # metrics.jsonl has the figures too.
+        logger.error("could not append to %s: %s. The run goes on.", path.name, error.strerror or error)
 
 
 def iterate_metrics(path: str | Path) -> Iterator[Record]:

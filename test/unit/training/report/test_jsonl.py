@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.report.jsonl import MetricsWriter, read_metrics
+from training.report.jsonl import MetricsWriter, add_result, read_metrics
 
 
 @pytest.fixture
@@ -109,3 +109,21 @@ def test_a_full_disk_warns_once_and_the_run_goes_on(caplog):
         for step in range(3):
             writer.write("train", step=step)
     assert caplog.text.count("Cannot write /dev/full") == 1
+
+
+def test_an_evaluation_that_is_taken_again_stands_once_in_the_results(tmp_path):
+    path = tmp_path / "results.jsonl"
+    for epoch, loss in ((1, 1.0), (2, 2.0), (2, 2.0)):
+        add_result(path, {"epoch": epoch, "loss": loss}, replaces=True)
+    with path.open("a") as file:
+        file.write('{"epoch": 3, "lo')
+    add_result(path, {"epoch": 2, "loss": 2.5}, replaces=True)
+    assert read_metrics(path) == [{"epoch": 1, "loss": 1.0}, {"epoch": 2, "loss": 2.5}]
+    add_result(path, {"epoch": 2, "loss": 2.5}, replaces=False)
+    assert len(read_metrics(path)) == 3
+    assert [file.name for file in tmp_path.iterdir()] == ["results.jsonl"]
+
+
+def test_results_that_cannot_be_written_cost_their_line_only(tmp_path, caplog):
+    add_result(tmp_path / "absent" / "results.jsonl", {"epoch": 1}, replaces=True)
+    assert "could not append to results.jsonl" in caplog.text
