@@ -33,11 +33,15 @@ def flip_bit(path, place):
         file.write(bytes([byte ^ 1 << place % 8]))
 
 
-class _Countdown:
-    def __init__(self, left):
-        self.left = left
+class Countdown:
+    """Kills this process when it is called for the so many-th time, where a call counts."""
+
+    def __init__(self, left, counts=lambda: True):
+        self.left, self.counts = left, counts
 
     def __call__(self, torn=None):
+        if not self.counts():
+            return
         self.left -= 1
         if self.left == 0:
             if torn is not None:
@@ -56,7 +60,7 @@ def die_before_call(number, work):
     child = os.fork()
     if child == 0:
         with contextlib.suppress(BaseException):
-            _trap(_Countdown(number))
+            trap_calls(Countdown(number))
             work()
             os._exit(0)
         os._exit(1)
@@ -65,7 +69,9 @@ def die_before_call(number, work):
     return os.WIFSIGNALED(status)
 
 
-def _trap(count):
+def trap_calls(count):
+    """Have ``count`` called before each call of this process that opens, writes, syncs, renames or deletes a file."""
+
     def counted(call):
         def wrapper(*args, **options):
             count()

@@ -1,0 +1,213 @@
+"""Runs the real trainer in forked children of a process that imported torch once, so that a start costs no import.
+
+Started as ``python killed_trainer.py``: reads one job a line (JSON, see `kill_trials.Job`) and answers each with the
+statuses of its ranks, a negative one for a signal. What a child does to itself (die, fill a disk, spoil a batch) is
+told in the job; every child writes what each step trained on, as one line of JSON, before anything of it is saved.
+"""
+
+import functools
+import hashlib
+import json
+import os
+import random
+import resource
+import signal
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import open_clip
+from checkpoint_faults import Countdown, trap_calls
+from runs import free_port
+from standardised_trainer import standardise_training
+from training import session  # noqa: F401  (imported before the fork)
+from training.checkpoint import Keeper
+from training.loop import Stepper
+from training.main import _leave, main
+from training.saving import Saver
+from training.tasks import ClipTask
+
+# Of the vocabulary's size most of a checkpoint comes; at this width it is 5 MB.
+NANO = {
+    "embed_dim": 8,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 16, "head_width": 8, "patch_size": 8},
+    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 8, "heads": 2, "layers": 1},
+}
+
+
+def serve():
+    """Answer jobs until the input ends."""
+    open_clip.add_model_config(_write_config())
+    # What costs time in a start and has no part in what is tried here.
+    torch.use_deterministic_algorithms(False)
+    open_clip.get_tokenizer = functools.cache(open_clip.get_tokenizer)
+    open_clip.get_tokenizer("ViT-nano", context_length=None, cache_dir=None)(["a picture"])
+    for line in sys.stdin:
+        job = json.loads(line)
+        started = time.monotonic()
+        statuses = _run(job)
+        print(json.dumps({"statuses": statuses, "seconds": time.monotonic() - started}), flush=True)
+
+
+def _write_config():
+    path = Path(sys.argv[1]) / "ViT-nano.json"
+    path.write_text(json.dumps(NANO))
+    return path
+
+
+def _run(job):
+    """Fork the job's ranks and wait for them; one that dies takes the others along, as under torchrun."""
+    port, count = free_port(), job["ranks"]
+    children = {}
+    for rank in range(count):
+        child = os.fork()
+        if child == 0:
+            _be_trainer(job, rank, port)
+        children[child] = rank
+    statuses = [None] * count
+    kill, started, seen = job.get("kill") or {}, time.monotonic(), None
+    while children:
+        for child in [*children]:
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if not ended:
+                continue
+            statuses[children.pop(child)] = os.waitstatus_to_exitcode(status)
+            if os.WIFSIGNALED(status):
+                _kill_all(children)
+        now = time.monotonic()
+        if kill.get("at") == "time":
+            if seen is None and _count_lines(job["steps"]) >= kill["line"]:
+                seen = now
+            if seen is not None and now >= seen + kill["seconds"]:
+                _kill_all(children)
+        if now > started + job.get("limit_s", 200):
+            _kill_all(children)
+        time.sleep(0.002)
+    return statuses
+
+
+def _kill_all(children):
+    for child in children:
+        os.kill(child, signal.SIGKILL)
+
+
+def _count_lines(path):
+    return Path(path).read_bytes().count(b"\n") if os.path.exists(path) else 0
+
+
+def _be_trainer(job, rank, port):
+    output = os.open(job["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for descriptor in (1, 2):
+        os.dup2(output, descriptor)
+    sys.stdin.close()
+    if job["ranks"] > 1:
+        size = str(job["ranks"])
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=size, LOCAL_WORLD_SIZE=size)
+        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    kill = job.get("kill") or {}
+    _keep_steps(job, rank, kill if kill.get("rank", 0) == rank else {})
+    if kill.get("at") == "call":
+        _die_in_save(kill["number"])
+    if "spoil" in job:
+        _spoil(**job["spoil"])
+    if job.get("is_standardised"):
+        open_clip.create_model_and_transforms = standardise_training(open_clip.create_model_and_transforms)
+    _leave(main(job["flags"]))
+
+
+def _keep_steps(job, rank, kill):
+    """Write what each step did; die before or after one; fill and empty a disk."""
+    steps = os.open(f"{job['steps']}{f'-{rank}' if rank else ''}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    step, after_step, last = Stepper.step, Saver.after_step, {}
+
+    def kept_step(self, batches, lr):
+        if kill.get("at") == "before_step" and last.get("step", -1) + 1 >= kill["step"]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = step(self, batches, lr)
+        last.update(keys=[key for batch in batches for key in batch.keys], loss=float(result.total).hex())
+        return result
+
+    def kept_after_step(self, number):
+        last.update(step=number, random=random_digest())
+        if job.get("measure_every") and number % job["measure_every"] == 0:
+            last["measured"] = measure()
+        os.write(steps, json.dumps(last).encode() + b"\n")
+        last.pop("measured", None)
+        if kill.get("at") == "after_step" and number >= kill["step"]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        _fill(job.get("fill", {}), number)
+        return after_step(self, number)
+
+    Stepper.step, Saver.after_step = kept_step, kept_after_step
+
+
+def random_digest():
+    """Name the state of the generators of Python, NumPy and torch."""
+    digest = hashlib.sha1(repr(random.getstate()).encode())
+    digest.update(np.random.get_state()[1].tobytes())
+    digest.update(torch.get_rng_state().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def measure():
+    """Say what a process holds: bytes of memory, open files, child processes, files in shared memory."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return {
+        "rss": pages * resource.getpagesize(),
+        "files": len(os.listdir("/proc/self/fd")),
+        "threads": threading.active_count(),
+        "children": len(children),
+        "shared": len([name for name in os.listdir("/dev/shm") if name.startswith("torch_")]),
+    }
+
+
+def _fill(fill, number):
+    if number == fill.get("from"):
+        with open(fill["path"], "wb", buffering=0) as file, suppress(OSError):
+            while True:
+                file.write(b"\0" * 65536)
+    if number == fill.get("until") and os.path.exists(fill["path"]):
+        os.unlink(fill["path"])
+
+
+def _die_in_save(number):
+    """Die before the so many-th call to the system that a save makes, in whatever thread it runs."""
+    here = threading.local()
+
+    def marked(save):
+        def wrapper(*args, **options):
+            here.saving = True
+            try:
+                return save(*args, **options)
+            finally:
+                here.saving = False
+
+        return wrapper
+
+    Keeper.save_step, Keeper.save_epoch = marked(Keeper.save_step), marked(Keeper.save_epoch)
+    trap_calls(Countdown(number, lambda: getattr(here, "saving", False)))
+
+
+def _spoil(keys, factor):
+    """Multiply the loss of the batch of just these rows, on the rank that has it."""
+    prepare, losses, spoiled = ClipTask.prepare, ClipTask.joint_losses, []
+
+    def kept_prepare(self, batch):
+        spoiled[:] = [True] * (list(batch.keys) == keys)
+        return prepare(self, batch)
+
+    def spoiled_losses(self, outputs):
+        found = losses(self, outputs)
+        return {name: value * factor for name, value in found.items()} if spoiled else found
+
+    ClipTask.prepare, ClipTask.joint_losses = kept_prepare, spoiled_losses
+
+
+if __name__ == "__main__":
+    serve()
