@@ -72,7 +72,9 @@ def recall_section(run: RunFiles) -> str:
     if not rows and metrics:
         return section("recall", "Evaluation", _other_metrics(metrics))
     if not rows:
-        return section("recall", "Retrieval", '<p class="empty">This run has no evaluation yet.</p>')
+        is_over = run.summary.get("status") == "finished"
+        reason = "This run measured none; --val-data adds it." if is_over else "This run has no evaluation yet."
+        return section("recall", "Retrieval", f'<p class="empty">{reason}</p>')
     intro = (
         f"{num_images:,.0f} pictures and {num_texts:,.0f} texts. R@K is the share of questions with a right answer "
         "among the K best. Under each figure stands what random scores would reach."

@@ -121,6 +121,14 @@ def test_an_empty_folder_gives_a_page_that_says_so(folder):
     assert "Still going on, or killed" in page.text
 
 
+def test_a_finished_run_without_validation_data_says_how_to_get_some(folder):
+    folder.mkdir()
+    (folder / "summary.json").write_text('{"status": "finished", "steps": 3}')
+    text = page_of(folder).text
+    assert "--val-data adds it" in text
+    assert "no evaluation yet" not in text
+
+
 def test_a_run_killed_in_its_first_epoch_shows_what_it_has(folder):
     folder.mkdir()
     with MetricsWriter(folder / "metrics.jsonl") as writer:
