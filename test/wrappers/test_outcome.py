@@ -139,6 +139,8 @@ def test_a_signal_to_the_whole_group_reaches_the_trainer_once(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # Under nohup the tests ignore it, and a shell cannot trap what was ignored when it started.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 30
     while not ready.exists() and time.monotonic() < deadline:
