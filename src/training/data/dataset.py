@@ -128,7 +128,7 @@ class PairDataset(Dataset[Sample]):
         try:
             if self._takes_generator:
                 return self.transform(image, generator=torch.Generator().manual_seed(seed)), caption
-            with _seeded(seed):
+            with seeded(seed):
                 return self.transform(image), caption
         # A picture that the transform cannot take is one bad row; a transform that takes none starves the batch.
         except Exception as error:
@@ -143,7 +143,7 @@ class PairDataset(Dataset[Sample]):
         # Tokenizers that drop tokens at random draw from the global generators: one seed a caption, as for crops.
         rows = []
         for sample, caption in zip(samples, captions, strict=True):
-            with _seeded(sample.seed):
+            with seeded(sample.seed):
                 rows.append(self.tokenizer([caption]))
         return torch.cat(rows)
 
@@ -156,7 +156,7 @@ def _takes_generator(transform: Transform) -> bool:
 
 
 @contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """Seed the global CPU generators of python, numpy and torch for a while; no device's generator is touched."""
     python_state, numpy_state, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
     random.seed(seed)

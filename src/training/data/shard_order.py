@@ -119,14 +119,19 @@ class SampleShuffle:
         self.initial = initial
         self.seed = seed
         self.epoch = epoch
+        self._counted = epoch.get_value()
         self._num_passes = 0
 
     def __call__(self, src: Iterable[Item]) -> Iterator[Item]:
         """Shuffle one pass."""
+        epoch = self.epoch.get_value()
+        if epoch != self._counted:
+            # A run that goes on in this epoch has seen none of the passes before it.
+            self._counted, self._num_passes = epoch, 0
         rank, world_size, worker, workers = import_webdataset().utils.pytorch_worker_info()
         place = (self._num_passes * world_size + rank) * workers + worker
         self._num_passes += 1
-        seed = sample_seed(self.seed, self.epoch.get_value(), place)
+        seed = sample_seed(self.seed, epoch, place)
         return shuffle_stream(src, self.bufsize, self.initial, random.Random(seed))
 
 

@@ -5,13 +5,18 @@ The trainer's own loaders are not built on it: an order that a restart can enter
 
 import io
 import math
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
+import torch
+
 from open_clip.errors import ConfigError, DataError
 from training.data.data_info import DataInfo
+from training.data.dataset import seeded
 from training.data.decode import DEFAULT_MAX_PIXELS, decode_picture
 from training.data.optional import import_webdataset
+from training.data.order import sample_seed
 from training.data.shard_files import refuse_pipes
 from training.data.shard_order import ResampledShards2, SampleShuffle, SharedEpoch, detshuffle2
 from training.data.tar_samples import (
@@ -84,7 +89,8 @@ def get_wds_dataset(
     num_samples = _count_samples(args, urls, is_train)
     shared_epoch = SharedEpoch(epoch=epoch)
     order = _shard_order(wds, urls, weights, resampled, is_train, args.seed, shared_epoch)
-    decode = _Decode(preprocess_img, tokenizer, getattr(args, "max_image_pixels", DEFAULT_MAX_PIXELS))
+    max_pixels = getattr(args, "max_image_pixels", DEFAULT_MAX_PIXELS)
+    decode = _Decode(preprocess_img, tokenizer, max_pixels, args.seed if is_train else 0, shared_epoch)
     batch = wds.batched(args.batch_size, partial=not is_train)
     if is_train:
         read = TarSamples(log_and_continue, _is_wanted, allow_pipe, min(_MAX_BARREN_SHARDS, max(3, len(urls))))
@@ -98,8 +104,17 @@ def get_wds_dataset(
         num_batches = per_worker * max(1, args.workers)
         num_samples = num_batches * args.batch_size * world_size
         dataset = dataset.with_epoch(per_worker)
+    # Starting an epoch draws a number, from which workers draw shards: from a generator of its own, or a resumed run
+    # would differ. Its first is what the global one would give.
+    generator = torch.Generator()
+    generator.set_state(torch.get_rng_state())
     loader = wds.WebLoader(
-        dataset, batch_size=None, shuffle=False, num_workers=args.workers, persistent_workers=args.workers > 0
+        dataset,
+        batch_size=None,
+        shuffle=False,
+        num_workers=args.workers,
+        persistent_workers=args.workers > 0,
+        generator=generator,
     )
     loader.num_batches = num_batches
     loader.num_samples = num_samples
@@ -168,20 +183,31 @@ def _no_empty_pass(batches: Iterable[Any]) -> Iterator[Any]:
 
 
 class _Decode:
-    """A stage from raw samples to (image, text); a sample that cannot be used is logged and left out."""
+    """A stage from raw samples to (image, text); a sample that cannot be used is logged and left out.
 
-    def __init__(self, transform: Callable[[Any], Any], tokenizer: Any, max_pixels: int) -> None:
+    What a transform draws depends on seed, epoch, sample and its place in the stream alone: a run that goes on inside
+    an epoch reads its beginning again and sees the same crops.
+    """
+
+    def __init__(
+        self, transform: Callable[[Any], Any], tokenizer: Any, max_pixels: int, seed: int, epoch: SharedEpoch
+    ) -> None:
         self.transform = transform
         self.tokenizer = tokenizer
         self.max_pixels = max_pixels
+        self.seed = seed
+        self.epoch = epoch
 
     def __call__(self, samples: Iterable[RawSample]) -> Iterator[tuple[Any, Any]]:
         num_bad = 0
-        for sample in samples:
+        epoch = self.epoch.get_value()
+        for place, sample in enumerate(samples):
             if not filter_no_caption_or_no_image(sample):
                 continue
             try:
-                decoded = self._decode(sample)
+                name = f"{sample['__url__']}:{sample['__key__']}:{place}".encode("utf-8", "replace")
+                with seeded(sample_seed(self.seed, epoch, zlib.crc32(name))):
+                    decoded = self._decode(sample)
             # Whatever a picture, a transform or a tokenizer raises is one sample less, as it is upstream.
             except Exception as error:
                 problem = DataError(f"{sample['__url__']}: {sample['__key__']}: {error} ({type(error).__name__})")
