@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import signal
 from dataclasses import dataclass, field
 
 import pytest
@@ -45,10 +46,15 @@ SETUPS = {
     "csv-workers-accumulating": Setup("csv", {"workers": 2, "accum_freq": 2}, accum_freq=2),
     "csv-waiting": Setup("csv", {"no_save_in_background": True, "grad_clip_norm": 1.0, "on_loss_spike": "skip"}),
     "shards": Setup("shards", {"grad_clip_norm": 1.0, "save_most_recent": True}),
+    "shards-drawn": Setup("shards", {"dataset_resampled": True, "train_num_samples": 88}),
     "shards-workers": Setup("shards", {"workers": 2, "ema_decay": 0.9, "keep_checkpoints": 2}),
     "csv-evaluated": Setup("csv", {"val_data": True, "save_every_n_steps": 3}),
+    "streamed": Setup("shards", {"shard_order": "buffer", "train_num_samples": 88, "workers": 1}),
     "npu-scaled": Setup("csv", {"device": "npu", "precision": "amp", "ema_decay": 0.9, "deterministic": True}),
 }
+
+# What needs nothing that may be missing.
+PLAIN = [name for name in SETUPS if name not in ("streamed", "npu-scaled")]
 
 
 class Bench:
@@ -119,7 +125,7 @@ def draw_kill(rng, kind, steps):
     return {"at": kind, "step": rng.randrange(1, steps)}
 
 
-@pytest.mark.parametrize("name", [name for name in SETUPS if name != "npu-scaled"])
+@pytest.mark.parametrize("name", PLAIN)
 def test_a_few_kills_change_nothing(bench, name):
     rng = random.Random(name)
     steps = len(bench.whole(name).history)
@@ -132,27 +138,39 @@ def test_a_run_killed_before_its_first_checkpoint_starts_anew_and_tells_each_ste
     assert [len(attempt.steps) for attempt in trial.attempts[:2]] == [1, 1]
 
 
+@pytest.mark.parametrize("name", ["csv-workers-accumulating", "shards-workers", "csv-evaluated"])
+def test_a_request_to_stop_at_any_time_changes_nothing_and_costs_no_step(bench, name):
+    rng = random.Random(name)
+    kills = [draw_kill(rng, "time", 5) | {"signal": number} for number in (signal.SIGTERM, signal.SIGUSR1)]
+    trial = bench.try_kills(name, kills)
+    assert [attempt.statuses for attempt in trial.attempts] == [[75], [75], [0]]
+    assert trial.lost == [0, 0]
+
+
 @pytest.mark.parametrize("line, seconds", [(11, 0.02), (11, 0.1), (22, 0.03), (22, 0.1), (22, 0.2)])
 def test_a_kill_about_an_evaluation_or_the_report_loses_neither(bench, line, seconds):
     trial = bench.try_kills("csv-evaluated", [{"at": "time", "line": line, "seconds": seconds}])
     assert trial.attempts
 
 
+def test_a_kill_changes_nothing_in_a_stream(bench):
+    pytest.importorskip("webdataset", reason="--shard-order buffer needs the extra shards")
+    bench.try_kills("streamed", [{"at": "after_step", "step": 7}, {"at": "after_step", "step": 17}])
+
+
 @pytest.mark.slow
+@pytest.mark.npu
 def test_a_hundred_kills_change_nothing(bench):
     rng = random.Random(0)
     kinds = ("call", "time", "after_step", "call", "start", "before_step", "time")
     killed = dict.fromkeys(kinds, 0)
-    names = [*SETUPS]
+    names = [*PLAIN, "npu-scaled"]
     number = 0
     while sum(killed.values()) < 100:
         name, kind = names[number % len(names)], kinds[number % len(kinds)]
-        if name == "npu-scaled" and number % (3 * len(names)) != len(names) - 1:
-            name = "shards"
         number += 1
         trial = bench.try_kills(name, [draw_kill(rng, kind, len(bench.whole(name).history))])
         killed[kind] += trial.attempts[0].was_killed
-        print(number, name, kind, trial.lost, killed, flush=True)
     assert killed["call"] >= 10
 
 

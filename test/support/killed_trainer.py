@@ -78,22 +78,24 @@ def _run(job):
                 continue
             statuses[children.pop(child)] = os.waitstatus_to_exitcode(status)
             if os.WIFSIGNALED(status):
-                _kill_all(children)
+                _signal_all(children)
         now = time.monotonic()
         if kill.get("at") == "time":
             if seen is None and _count_lines(job["steps"]) >= kill["line"]:
                 seen = now
             if seen is not None and now >= seen + kill["seconds"]:
-                _kill_all(children)
+                # One signal only: a second one of those that ask for a stop would end the run at once.
+                kill = {}
+                _signal_all(children, job["kill"].get("signal", signal.SIGKILL))
         if now > started + job.get("limit_s", 200):
-            _kill_all(children)
+            _signal_all(children)
         time.sleep(0.002)
     return statuses
 
 
-def _kill_all(children):
+def _signal_all(children, number=signal.SIGKILL):
     for child in children:
-        os.kill(child, signal.SIGKILL)
+        os.kill(child, number)
 
 
 def _count_lines(path):
@@ -129,7 +131,7 @@ def _keep_steps(job, rank, kill):
         if kill.get("at") == "before_step" and last.get("step", -1) + 1 >= kill["step"]:
             os.kill(os.getpid(), signal.SIGKILL)
         result = step(self, batches, lr)
-        last.update(keys=[key for batch in batches for key in batch.keys], loss=float(result.total).hex())
+        last.update(keys=[key for batch in batches for key in name_rows(batch)], loss=float(result.total).hex())
         return result
 
     def kept_after_step(self, number):
@@ -144,6 +146,13 @@ def _keep_steps(job, rank, kill):
         return after_step(self, number)
 
     Stepper.step, Saver.after_step = kept_step, kept_after_step
+
+
+def name_rows(batch):
+    """Name the rows of a batch; those of a stream, which have no keys, by their words."""
+    if batch.keys is not None:
+        return batch.keys
+    return [hashlib.sha1(words.numpy().tobytes()).hexdigest()[:12] for words in batch.texts.cpu()]
 
 
 def random_digest():
