@@ -21,7 +21,7 @@ from training.loop import Progress, Recorder, RunningMean, SilentRecorder, StepR
 from training.params import ReportParams, RunParams
 from training.report.console import STEP_LINE, TrainLine, format_eval_line, format_train_line, setup_logging
 from training.report.html import write_report
-from training.report.jsonl import MetricsWriter, add_result, finite_json, read_metrics
+from training.report.jsonl import MetricsWriter, add_result, finite_json, iterate_metrics, read_metrics
 from training.report.progress import ProgressBar
 from training.report.summary import StepTimes, build_summary, format_summary
 from training.report.tensorboard import TensorBoardWriter
@@ -125,11 +125,16 @@ class Journal:
         if root is None or not self._is_master:
             return True
         try:
+            is_recorded = any(self._is_end(line) for line in iterate_metrics(root / "metrics.jsonl"))
             summary = json.loads((root / "summary.json").read_text(encoding="utf-8"))
             is_newer = (root / "report.html").stat().st_mtime_ns >= (root / "summary.json").stat().st_mtime_ns
         except (OSError, ValueError):
             return False
-        return is_newer and (summary.get("status"), summary.get("steps")) == ("finished", self._progress.step)
+        return is_recorded and is_newer and self._is_end({"kind": "summary", **summary})
+
+    def _is_end(self, record: dict[str, Any]) -> bool:
+        told = record.get("kind"), record.get("status"), record.get("steps")
+        return told == ("summary", "finished", self._progress.step)
 
     def event(self, name: str, **detail: Any) -> None:
         """Note something rare."""
@@ -214,13 +219,14 @@ class Journal:
             "rollbacks": self._progress.rollbacks,
             "steps_left_out": len(self._progress.left_out),
         }
-        self.write("summary", **summary)
         if root is not None:
             try:
                 self._write_files(root, summary)
             except OSError as error:
                 # The checkpoint is what counts; the report can be made again from the run folder.
                 _LOG.error("could not write summary and report: %s. `python -m training.report %s`", error, root)
+        # Last: a run that was killed before this line tells its end again, and has it once.
+        self.write("summary", **summary)
         _LOG.info("\n%s", format_summary(summary))
 
     def _write_files(self, root: Path, summary: dict[str, Any]) -> None:
