@@ -69,23 +69,10 @@ def get_wds_dataset(
     Source: get_wds_dataset of open_clip_torch 3.3.0.
     """
     wds = import_webdataset()
-    source = args.train_data if is_train else args.val_data
-    if not source:
-        raise ConfigError(f"get_wds_dataset needs shards: --{'train' if is_train else 'val'}-data.")
     resampled = is_train and bool(getattr(args, "dataset_resampled", False))
-    factors = getattr(args, "train_data_upsampling_factors", None) if is_train else None
-    if factors is not None and not resampled:
-        raise ConfigError("--train-data-upsampling-factors needs --dataset-resampled: only drawn shards have weights.")
-    urls, weights = expand_urls(source, factors)
     allow_pipe = bool(getattr(args, "allow_pipe_urls", False))
-    refuse_pipes(urls, allow_pipe)
-    require_shards(urls)
     world_size = int(getattr(args, "world_size", 1))
-    if is_train and not resampled and len(urls) < args.workers * world_size:
-        raise DataError(
-            f"{len(urls)} shards cannot be shared by {world_size} ranks with {args.workers} workers each: give every "
-            "worker a shard (fewer --workers), or draw shards with --dataset-resampled."
-        )
+    urls, weights = _list_shards(args, is_train, resampled, allow_pipe, world_size)
     num_samples = _count_samples(args, urls, is_train)
     shared_epoch = SharedEpoch(epoch=epoch)
     order = _shard_order(wds, urls, weights, resampled, is_train, args.seed, shared_epoch)
@@ -119,6 +106,27 @@ def get_wds_dataset(
     loader.num_batches = num_batches
     loader.num_samples = num_samples
     return DataInfo(dataloader=loader, shared_epoch=shared_epoch)
+
+
+def _list_shards(
+    args: Any, is_train: bool, resampled: bool, allow_pipe: bool, world_size: int
+) -> tuple[list[str], Sequence[float] | None]:
+    """Spell the shards out and refuse what cannot be streamed."""
+    source = args.train_data if is_train else args.val_data
+    if not source:
+        raise ConfigError(f"get_wds_dataset needs shards: --{'train' if is_train else 'val'}-data.")
+    factors = getattr(args, "train_data_upsampling_factors", None) if is_train else None
+    if factors is not None and not resampled:
+        raise ConfigError("--train-data-upsampling-factors needs --dataset-resampled: only drawn shards have weights.")
+    urls, weights = expand_urls(source, factors)
+    refuse_pipes(urls, allow_pipe)
+    require_shards(urls)
+    if is_train and not resampled and len(urls) < args.workers * world_size:
+        raise DataError(
+            f"{len(urls)} shards cannot be shared by {world_size} ranks with {args.workers} workers each: give every "
+            "worker a shard (fewer --workers), or draw shards with --dataset-resampled."
+        )
+    return urls, weights
 
 
 def _shard_order(
