@@ -8,7 +8,7 @@ from PIL import Image
 
 from open_clip.errors import DataError
 from training.build import Parts, Place, make_receive
-from training.data import EvalLoader, PairSource
+from training.data import EvalLoader, PairSource, sample_seed
 from training.distributed import broadcast_object
 from training.evaluate import Evaluation, build_gallery, evaluate_pairs, on_whole_model
 from training.journal import Journal
@@ -102,7 +102,8 @@ class Evaluator:
             evaluation.image_features,
             evaluation.text_features,
             evaluation.image_ids,
-            [table.caption(row) for row in rows],
+            # The seed that evaluation drew with: of several captions the one that was scored.
+            [table.caption(row, sample_seed(self._params.hardware.seed, 0, row)) for row in rows],
             lambda place: _open_picture(table, rows[place], self._params.data.max_image_pixels),
             count=self._params.evaluate.gallery_size,
         )

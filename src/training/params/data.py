@@ -53,9 +53,11 @@ class ShardParams:
     """Shards and synthetic data."""
 
     train_num_samples: int | None = flag(
-        None, "training pairs an epoch, of shards without a count beside them, or synthetic ones", type=int
+        None, "training pairs an epoch: of shards at most, all when not given; of synthetic data needed", type=int
     )
-    val_num_samples: int | None = flag(None, "validation pairs, of shards without a count beside them", type=int)
+    val_num_samples: int | None = flag(
+        None, "for training.data.get_data; the trainer counts its validation shards itself", type=int
+    )
     dataset_resampled: bool = flag(False, "draw training shards with replacement, so that sources can have weights")
     train_data_upsampling_factors: str | None = flag(
         None, "how often the shards of each `::` source are drawn, such as 1::2; needs --dataset-resampled"
