@@ -12,6 +12,7 @@ from open_clip.transform.config import (
     merge_preprocess_dict,
     merge_preprocess_kwargs,
 )
+from open_clip.transform.direct import DirectTransform, to_direct
 from open_clip.transform.geometry import CenterCrop, CenterCropOrPad, Resize, center_crop_or_pad
 from open_clip.transform.image import image_transform, image_transform_v2
 from open_clip.transform.pixels import (
@@ -40,6 +41,7 @@ __all__ = [
     "ColorJitter",
     "Compose",
     "ConvertMode",
+    "DirectTransform",
     "Grayscale",
     "MaybeConvertMode",
     "MaybeToTensor",
@@ -66,5 +68,6 @@ __all__ = [
     "normalize_images",
     "shift_hue",
     "to_2tuple",
+    "to_direct",
     "to_uint8",
 ]

@@ -3,6 +3,7 @@
 It leaves the mode (palette, grey, CMYK, alpha) and the EXIF rotation alone: the transform converts, as upstream does.
 """
 
+import io
 import os
 import stat
 from typing import BinaryIO, Final
@@ -10,6 +11,7 @@ from typing import BinaryIO, Final
 from PIL import Image, UnidentifiedImageError
 
 from open_clip.errors import DataError
+from open_clip.transform.direct import Picture
 from training.data.quarantine import printable
 
 PICTURE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
@@ -83,6 +85,29 @@ def open_image(path: str, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
         raise PictureError(f"picture cannot be opened: {_one_line(error)}") from None
     with os.fdopen(descriptor, "rb") as file:
         return _decode(file, os.fstat(descriptor), max_pixels)
+
+
+def open_pixels(path: str, max_pixels: int = DEFAULT_MAX_PIXELS) -> Picture:
+    """Read a picture file as `open_image` does; where that is faster, as the pixels [H, W, 3] that Pillow would give.
+
+    Raises:
+        PictureError: as `open_image`.
+    """
+    return open_image(path, max_pixels)
+
+
+def decode_pixels(content: bytes, num_bytes: int, max_pixels: int = DEFAULT_MAX_PIXELS) -> Picture:
+    """Decode a picture in memory as `decode_picture` does; where that is faster, to the pixels [H, W, 3].
+
+    Args:
+        content: The file; empty where it was over the limit and not read.
+        num_bytes: Its size.
+        max_pixels: Limit on width x height.
+
+    Raises:
+        PictureError: as `decode_picture`.
+    """
+    return decode_picture(io.BytesIO(content), num_bytes, max_pixels)
 
 
 def _decode(file: BinaryIO, status: os.stat_result, max_pixels: int) -> Image.Image:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from PIL import Image
 
+from open_clip.transform.direct import Picture
 from training.data.order import SampleOrder
 from training.data.quarantine import Fault
 
@@ -42,6 +43,9 @@ class PairSource(Protocol):
 
     def open_image(self, index: int, max_pixels: int) -> Image.Image:
         """Read a row's picture; DataError when it cannot be used."""
+
+    def open_pixels(self, index: int, max_pixels: int) -> Picture:
+        """Read a row's picture for a `DirectTransform`; DataError when it cannot be used."""
 
     def caption(self, index: int, seed: int = 0) -> str:
         """Return a row's caption, where it has several the one that the seed draws; DataError when it has none."""

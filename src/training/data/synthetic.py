@@ -5,6 +5,7 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
+from open_clip.transform.direct import Picture
 from training.data.table import PairTable, TableBuilder
 
 CAPTION: Final = "Dummy caption"
@@ -35,6 +36,10 @@ class SyntheticTable(PairTable):
     def open_image(self, index: int, max_pixels: int) -> Image.Image:
         """Make the picture."""
         return Image.new("RGB", (self._width, self._height))
+
+    def open_pixels(self, index: int, max_pixels: int) -> Picture:
+        """Make the picture."""
+        return self.open_image(index, max_pixels)
 
     def caption(self, index: int, seed: int = 0) -> str:
         """Return the caption."""

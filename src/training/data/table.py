@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from training.data.decode import open_image
+from open_clip.transform.direct import Picture
+from training.data.decode import open_image, open_pixels
 from training.data.order import IntArray, SampleOrder, epoch_order
 from training.data.quarantine import Fault
 
@@ -89,6 +90,14 @@ class PairTable:
             PictureError: it cannot be used.
         """
         return open_image(self.image_path(index), max_pixels)
+
+    def open_pixels(self, index: int, max_pixels: int) -> Picture:
+        """Read a row's picture for a `DirectTransform`.
+
+        Raises:
+            PictureError: it cannot be used.
+        """
+        return open_pixels(self.image_path(index), max_pixels)
 
     def epoch_order(self, seed: int, epoch: int) -> IntArray:
         """Return which rows an epoch visits: each once."""

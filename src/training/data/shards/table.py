@@ -17,7 +17,8 @@ import numpy as np
 from PIL import Image
 
 from open_clip.errors import DataError
-from training.data.decode import MAX_FILE_BYTES, decode_picture
+from open_clip.transform.direct import Picture
+from training.data.decode import MAX_FILE_BYTES, decode_picture, decode_pixels
 from training.data.order import IntArray, SampleOrder
 from training.data.quarantine import Fault, printable
 from training.data.shards.index import ShardIndex, open_index
@@ -114,11 +115,16 @@ class ShardTable:
         Raises:
             DataError: it cannot be used.
         """
-        shard, number = self._find(index)
-        offset, size = shard.span(number)[:2]
-        # What is over the limit is not even read: the header of a broken tar may claim any size.
-        content = shard.read(offset, size) if size <= MAX_FILE_BYTES else b""
+        content, size = self._read_picture(index)
         return decode_picture(io.BytesIO(content), size, max_pixels)
+
+    def open_pixels(self, index: int, max_pixels: int) -> Picture:
+        """Read a sample's picture for a `DirectTransform`.
+
+        Raises:
+            DataError: it cannot be used.
+        """
+        return decode_pixels(*self._read_picture(index), max_pixels)
 
     def caption(self, index: int, seed: int = 0) -> str:
         """Read a sample's caption, where it has several the one that the seed draws.
@@ -167,6 +173,12 @@ class ShardTable:
         """Return the name of a sample's shard and the sample's number in it."""
         place = bisect_right(self._stops, index)
         return self.shards[place], index - (self._stops[place] - int(self._counts[place]))
+
+    def _read_picture(self, index: int) -> tuple[bytes, int]:
+        shard, number = self._find(index)
+        offset, size = shard.span(number)[:2]
+        # What is over the limit is not even read: the header of a broken tar may claim any size.
+        return shard.read(offset, size) if size <= MAX_FILE_BYTES else b"", size
 
     def _find(self, index: int) -> tuple["_OpenShard", int]:
         place = bisect_right(self._stops, index)
