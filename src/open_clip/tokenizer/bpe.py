@@ -23,8 +23,9 @@ from open_clip.tokenizer.vocabulary import bytes_to_unicode, default_bpe, read_m
 DEFAULT_CONTEXT_LENGTH = 77
 
 _ID_BYTES = 8
-# Words seen before are kept as id bytes; above this many the memory starts afresh, so that a worker stays small.
-_MAX_WORDS = 1_000_000
+# Words seen before are kept as id bytes, about 200 bytes a word. Above this many, those that do not come again while as
+# many others do are forgotten, so that a worker stays below 60 MB of them.
+_MAX_WORDS = 150_000
 _MAX_WORD_CHARS = 48
 
 
@@ -34,11 +35,15 @@ class _WordIds(dict[str, bytes]):
     def __init__(self, encode_word: Callable[[str], bytes]) -> None:
         super().__init__()
         self._encode_word = encode_word
+        self._older: dict[str, bytes] = {}
 
     def __missing__(self, word: str) -> bytes:
-        ids = self._encode_word(word)
+        ids = self._older.pop(word, None)
+        if ids is None:
+            ids = self._encode_word(word)
         if len(word) <= _MAX_WORD_CHARS:
             if len(self) >= _MAX_WORDS:
+                self._older = dict(self)
                 self.clear()
             self[word] = ids
         return ids
@@ -75,6 +80,8 @@ class SimpleTokenizer:
         vocabulary = [*pieces, *special_tokens]
         self.encoder: dict[str, int] = dict(zip(vocabulary, range(len(vocabulary)), strict=True))
         self.decoder: dict[int, str] = {idx: piece for piece, idx in self.encoder.items()}
+        # In the vocabulary that ships with the package the merges of every whole word lead to that word.
+        self._whole_words = str(bpe_path or default_bpe()) == default_bpe()
         self.bpe_ranks: MergeRanks = dict(zip(merges, range(len(merges)), strict=True))
         self.cache: dict[str, str] = {token: token for token in special_tokens}
         self.pat = regex.compile(
@@ -173,10 +180,11 @@ class SimpleTokenizer:
 
     def _encode_word(self, word: str) -> bytes:
         tokens = self.pat.findall(word)
-        if len(tokens) > 1:
+        if len(tokens) != 1:
             return b"".join(map(self._word_ids.__getitem__, tokens))
-        ids = array("q")
-        for token in tokens:
-            symbols = "".join([self.byte_encoder[byte] for byte in token.encode("utf-8")])
-            ids.extend([self.encoder[piece] for piece in self.bpe(symbols).split(" ")])
-        return ids.tobytes()
+        token = tokens[0]
+        symbols = "".join(map(self.byte_encoder.__getitem__, token.encode("utf-8")))
+        whole = self.encoder.get(symbols + "</w>") if self._whole_words and symbols not in self.cache else None
+        if whole is not None:
+            return array("q", (whole,)).tobytes()
+        return array("q", map(self.encoder.__getitem__, self.bpe(symbols).split(" "))).tobytes()

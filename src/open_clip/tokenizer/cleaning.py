@@ -8,6 +8,7 @@ import string
 from collections.abc import Callable, Mapping
 
 from open_clip.errors import ConfigError, suggest_nearest
+from open_clip.tokenizer.repair import repair_text
 
 CleanFn = Callable[[str], str]
 
@@ -19,12 +20,8 @@ def basic_clean(text: str) -> str:
 
     Source: `basic_clean` of OpenAI CLIP and open_clip_torch 3.3.0.
     """
-    # ftfy costs more than the whole rest of tokenizing, and neither step can change printable ASCII without an entity.
-    if text.isascii() and text.isprintable() and "&" not in text:
-        return text.strip()
-    import ftfy
-
-    return html.unescape(html.unescape(ftfy.fix_text(text))).strip()
+    text = repair_text(text)
+    return (html.unescape(html.unescape(text)) if "&" in text else text).strip()
 
 
 def whitespace_clean(text: str) -> str:

@@ -1,12 +1,14 @@
+import gzip
 import pickle
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from open_clip.errors import ConfigError, DataError
-from open_clip.tokenizer import SimpleTokenizer, bpe
+from open_clip.tokenizer import SimpleTokenizer, bpe, default_bpe
 
 GOLDEN_IDS = {
     "a diagram": [320, 22697],
@@ -158,6 +160,38 @@ def test_the_memory_of_words_is_bounded(monkeypatch):
     first = tokenizer(captions)
     assert len(tokenizer._word_ids) <= 10
     assert torch.equal(tokenizer(captions), first)
+
+
+def test_words_that_come_again_and_again_stay_in_memory(monkeypatch):
+    monkeypatch.setattr(bpe, "_MAX_WORDS", 10)
+    tokenizer = SimpleTokenizer()
+    asked = []
+    encode_word = tokenizer._word_ids._encode_word
+    tokenizer._word_ids._encode_word = lambda word: asked.append(word) or encode_word(word)
+    for place in range(200):
+        tokenizer(f"often x{place}y")
+    assert asked.count("often") == 1
+    assert len(tokenizer._word_ids._older) <= 10
+
+
+def test_merging_leads_every_whole_word_of_the_vocabulary_to_itself(tokenizer):
+    words = [piece[:-4] for piece in tokenizer.encoder if piece.endswith("</w>")]
+    assert len(words) > 30_000
+    assert all(tokenizer.bpe(word) == word + "</w>" for word in words)
+
+
+def test_a_vocabulary_of_the_users_own_is_merged_word_by_word(tmp_path):
+    lines = gzip.decompress(Path(default_bpe()).read_bytes()).decode().split("\n")
+    # The first merge now comes last, so that words which need it early are not reached any more.
+    lines = [lines[0], *lines[2:48895], lines[1], ""]
+    own = tmp_path / "own.txt.gz"
+    own.write_bytes(gzip.compress("\n".join(lines).encode()))
+    tokenizer = SimpleTokenizer(own)
+    words = [piece[:-4] for piece in tokenizer.encoder if piece.endswith("</w>") and piece.isascii()][:20_000]
+    lost = [word for word in words if tokenizer.bpe(word) != word + "</w>" and word.isalpha()]
+    assert lost
+    for word in lost[:50]:
+        assert tokenizer.encode(word) == [tokenizer.encoder[piece] for piece in tokenizer.bpe(word).split(" ")]
 
 
 def test_very_long_words_are_not_remembered(tokenizer):
