@@ -15,7 +15,7 @@ from torch import Tensor
 
 from open_clip.errors import DataError
 from training.evaluate.examples import Example, Gallery, Match, Thumbnail
-from training.evaluate.retrieval import group_pictures
+from training.evaluate.groups import group_pictures
 
 THUMBNAIL_SIDE = 160
 _THUMBNAIL_QUALITY = 80

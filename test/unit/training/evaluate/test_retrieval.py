@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
 from open_clip.errors import DataError, NumericsError
-from training.evaluate.retrieval import count_texts_ahead, group_pictures, retrieval_metrics
+from training.evaluate.groups import group_pictures
+from training.evaluate.retrieval import retrieval_metrics
+from training.evaluate.ties import count_texts_ahead
 
 
 def unit_features(num_rows, width=16, seed=0, dtype=torch.float64):
@@ -217,7 +219,7 @@ def test_a_tile_compares_no_more_rows_than_asked(monkeypatch):
 
     groups = group_pictures([0] * 50)
     with Recorder():
-        count_texts_ahead(unit_features(1), unit_features(50), groups, rows=8)
+        count_texts_ahead(unit_features(1), unit_features(50), groups, np.arange(50), rows=8)
     assert seen == [(8, 50)] * 6 + [(2, 50)]
 
 

@@ -1,0 +1,195 @@
+"""Places of all pairs among all candidates, counted from one pass over the score matrix, tile by tile.
+
+It sorts no scores, holds one tile at a time and reads the device once, at the end. What the places mean is
+``retrieval.py``'s. Shapes: N pairs (texts), P unique pictures, S side of a tile, C embedding width.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.evaluate.groups import PictureGroups
+from training.evaluate.ties import count_pictures_ahead, count_texts_ahead
+
+_SIDE = 1024
+# The captions of a picture are compared one after the other; with more of them the slower way is the faster.
+_MOST_CAPTIONS = 32
+# Scores looked at together where ties are settled: 16 MB.
+_TIE_SCORES = 1 << 22
+
+
+class Ranks(NamedTuple):
+    """0-based ranks of the N pairs in row order, int64: how much stands ahead of the right answer."""
+
+    texts: np.ndarray  # among all texts, for the pair's picture
+    rows: np.ndarray  # among the pictures of all rows, for the pair's text
+    pictures: np.ndarray  # among unique pictures, for the pair's text
+
+
+def count_ahead(pictures_PC: Tensor, texts_NC: Tensor, groups: PictureGroups, tile: int | None = None) -> Ranks:
+    """Count for each pair what its picture and its text put before each other.
+
+    Ahead is what scores higher, and what scores the same and comes earlier: texts and rows by row, pictures by first
+    row. One pass serves both directions. Pairs that tie with something, few unless a model has collapsed, are counted
+    again with an eye on positions.
+
+    Args:
+        pictures_PC: Features of the unique pictures, in the order of ``groups``.
+        texts_NC: Features of all texts, in row order.
+        tile: Largest side of a tile.
+    """
+    num_pictures, num_pairs = len(pictures_PC), len(texts_NC)
+    rows = tile or max(1, min(_SIDE, _TIE_SCORES // num_pairs))
+    # Tiles of one shape that overlap little: 1,100 pictures are two times 550.
+    side = -(-num_pictures // -(-num_pictures // (tile or _SIDE)))
+    ranks = Ranks(*np.empty((3, num_pairs), dtype=np.int64))
+    tied_texts = tied_pictures = np.arange(num_pairs)
+    if int(groups.counts.max()) <= _MOST_CAPTIONS:
+        tied_texts, tied_pictures = _Pass(pictures_PC, texts_NC, groups, side).count(ranks)
+    if len(tied_texts):
+        ranks.texts[tied_texts] = count_texts_ahead(pictures_PC, texts_NC, groups, tied_texts, rows)
+    if len(tied_pictures):
+        by_row, by_picture = count_pictures_ahead(pictures_PC, texts_NC, groups, tied_pictures, rows)
+        ranks.rows[tied_pictures], ranks.pictures[tied_pictures] = by_row, by_picture
+    return ranks
+
+
+class _Window(NamedTuple):
+    """Positions start to stop; those before ``fresh`` were in the window before already."""
+
+    start: int
+    fresh: int
+    stop: int
+
+
+def _windows(length: int, side: int) -> Iterator[_Window]:
+    """Cover 0 to ``length`` with windows of one size, of which the last reaches back."""
+    for fresh in range(0, length, side):
+        start = min(fresh, length - side)
+        yield _Window(start, fresh, start + side)
+
+
+class _Question(NamedTuple):
+    """The k-th texts of the pictures in a window: how many texts score better, and how many the same."""
+
+    num_pictures: int  # the first of the window's fresh ones, as many as have a k-th text
+    pairs: Tensor
+    own: Tensor
+    better: Tensor
+    equal: Tensor
+
+
+class _Pass:
+    """One pass over pictures against texts, both in an order that keeps the texts of a picture together.
+
+    The score of each pair is computed beforehand, in tiles of the shape of all others, so that it has the bits that it
+    has among its competitors. The pass checks that this came true: libraries of matrix products promise nothing.
+    """
+
+    def __init__(self, pictures_PC: Tensor, texts_NC: Tensor, groups: PictureGroups, side: int) -> None:
+        # Pictures of many texts first: those of a window that have a k-th text are then its first ones.
+        picture_order = np.argsort(-groups.counts, kind="stable")
+        place = np.empty_like(picture_order)
+        place[picture_order] = np.arange(len(picture_order))
+        self._pair_order = np.argsort(place[groups.picture_of], kind="stable")
+        self._place = place[groups.picture_of[self._pair_order]]
+        self._each = groups.counts[picture_order]
+        self._first = np.cumsum(self._each) - self._each
+        self._device = texts_NC.device
+        self._pictures = _take(pictures_PC, picture_order)
+        self._texts = _take(texts_NC, self._pair_order)
+        self._place_on_device = self._on_device(self._place)
+        self._each_on_device = self._on_device(self._each).float()
+        self._side = side
+        self._scores = torch.empty(side, side, device=self._device)
+        # On a host, comparing into floats and adding those up takes a quarter of the time that booleans take.
+        self._mask = torch.empty_like(self._scores) if self._scores.is_cpu else None
+        self._own = self._score_pairs()
+
+    def count(self, ranks: Ranks) -> tuple[np.ndarray, np.ndarray]:
+        """Fill the ranks in, and return the rows whose texts and those whose pictures tie, so that theirs are wrong."""
+        num_pairs = len(self._own)
+        # Whole numbers, exact in float32 up to 16 million.
+        texts_better, texts_equal, better, equal, rows_better = torch.zeros(5, num_pairs, device=self._device)
+        is_same = torch.ones(1, num_pairs, device=self._device)
+        for pictures in _windows(len(self._pictures), self._side):
+            questions = self._ask(pictures)
+            each_S1 = self._each_on_device[pictures.fresh : pictures.stop, None]
+            for texts in _windows(num_pairs, self._side):
+                scores = self._score(self._pictures[pictures.start : pictures.stop], texts)
+                self._check(scores, pictures, texts, is_same[0])
+                scores = scores[pictures.fresh - pictures.start :, texts.fresh - texts.start :]
+                for one in questions:
+                    one.better.add_(self._compare(torch.gt, scores[: one.num_pictures], one.own).sum(1))
+                    one.equal.add_(self._compare(torch.eq, scores[: one.num_pictures], one.own).sum(1))
+                fresh = slice(texts.fresh, texts.stop)
+                equal[fresh] += self._compare(torch.eq, scores, self._own[fresh]).sum(0)
+                is_better = self._compare(torch.gt, scores, self._own[fresh])
+                better[fresh] += is_better.sum(0)
+                if self._each[0] > 1:
+                    rows_better[fresh] += is_better.mul_(each_S1).sum(0)
+            for one in questions:
+                texts_better[one.pairs], texts_equal[one.pairs] = one.better, one.equal
+        # The only time that the host waits for the device.
+        counts = torch.stack([texts_better, texts_equal, better, equal, rows_better, is_same[0]]).cpu().numpy()
+        return self._settle(ranks, counts.astype(np.int64))
+
+    def _settle(self, ranks: Ranks, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        texts_better, texts_equal, better, equal, rows_better, is_same = counts
+        ranks.texts[self._pair_order] = texts_better
+        ranks.pictures[self._pair_order] = better
+        # Among rows, the earlier ones of the text's own picture tie with its own row and come first.
+        earlier = np.arange(len(better)) - self._first[self._place]
+        ranks.rows[self._pair_order] = (rows_better if self._each[0] > 1 else better) + earlier
+        if not is_same.all():
+            return np.arange(len(better)), np.arange(len(better))
+        # Each is equal to itself.
+        return np.sort(self._pair_order[texts_equal != 1]), np.sort(self._pair_order[equal != 1])
+
+    def _on_device(self, numbers: np.ndarray) -> Tensor:
+        return torch.from_numpy(numbers).to(self._device)
+
+    def _score(self, pictures_SC: Tensor, texts: _Window) -> Tensor:
+        return torch.mm(pictures_SC, self._texts[texts.start : texts.stop].T, out=self._scores)
+
+    def _score_pairs(self) -> Tensor:
+        own = torch.empty(len(self._texts), device=self._device)
+        for window in _windows(len(own), self._side):
+            pictures = self._pictures[self._place_on_device[window.start : window.stop]]
+            own[window.start : window.stop] = self._score(pictures, window).diagonal()
+        return own
+
+    def _compare(self, better: Callable[..., Tensor], scores: Tensor, own: Tensor) -> Tensor:
+        """Compare scores with [N] own ones of their columns or [S, 1] of their rows; 1.0 where they are ahead."""
+        if self._mask is None:
+            return better(scores, own).float()
+        return better(scores, own, out=self._mask[: scores.shape[0], : scores.shape[1]])
+
+    def _check(self, scores: Tensor, pictures: _Window, texts: _Window, is_same: Tensor) -> None:
+        """Note for which texts of a window their own picture's score in this tile, if it is there, has other bits."""
+        if self._place[texts.start] >= pictures.stop or self._place[texts.stop - 1] < pictures.start:
+            return
+        row = self._place_on_device[texts.start : texts.stop] - pictures.start
+        is_elsewhere = (row < 0) | (row >= self._side)
+        found = scores.gather(0, row.clamp(0, self._side - 1)[None])[0]
+        is_same[texts.start : texts.stop] *= is_elsewhere | (found == self._own[texts.start : texts.stop])
+
+    def _ask(self, window: _Window) -> list[_Question]:
+        first, each = (values[window.fresh : window.stop] for values in (self._first, self._each))
+        questions = []
+        for number in range(int(each[0])):
+            num_pictures = int(np.searchsorted(-each, -number))
+            pairs = self._on_device(first[:num_pictures] + number)
+            zeros = torch.zeros(2, num_pictures, device=self._device)
+            questions.append(_Question(num_pictures, pairs, self._own[pairs, None], *zeros))
+        return questions
+
+
+def _take(features: Tensor, order: np.ndarray) -> Tensor:
+    """Put rows into an order, without a copy where it is theirs already."""
+    if np.array_equal(order, np.arange(len(order))):
+        return features
+    return features[torch.from_numpy(order).to(features.device)]
