@@ -106,8 +106,11 @@ def test_a_seed_gives_the_weights_outputs_and_gradients_of_upstream(answers, scr
 
     assert set(_group(ours, "gradient/")) == set(_group(theirs, "gradient/"))
     for key, value in _group(theirs, "gradient/").items():
-        # A shift of all keys changes no score: such a bias has a gradient of rounding noise alone.
-        assert np.abs(ours[key] - value).max() <= 5e-6 * np.abs(value).max() + 2e-7, key
+        # A shift of all keys changes no score: such a bias has a gradient of rounding noise alone. A head's gain is one
+        # number, whose gradient is a sum over all tokens that nearly cancels.
+        relative = 1e-5 if key.endswith("head_scale") else 5e-6
+        noise = 2e-6 if key.endswith("ln_k.bias") else 2e-7
+        assert np.abs(ours[key] - value).max() <= relative * np.abs(value).max() + noise, key
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["label"])

@@ -77,7 +77,7 @@ class CoCa(ContrastiveModel):
         features, _ = _pooled_and_tokens(self.visual, images, "vision")
         return F.normalize(features, dim=-1) if normalize else features
 
-    def encode_text(self, text: Tensor, normalize: bool = True) -> Tensor:
+    def encode_text(self, text: Tensor, normalize: bool = True) -> Tensor:  # type: ignore[override]
         """Encode token ids [B, L] as [B, E], scaled to length one unless told otherwise."""
         features, _ = _pooled_and_tokens(self.text, text, "text")
         return F.normalize(features, dim=-1) if normalize else features

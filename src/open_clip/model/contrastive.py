@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from open_clip.errors import ConfigError
 from open_clip.model.towers import ImageTower
+from open_clip.transformer.layout import TextLayout
 
 DEFAULT_LOGIT_SCALE = math.log(1 / 0.07)
 
@@ -44,7 +45,7 @@ class ContrastiveModel(nn.Module):
         """Freeze the text tower but for its last ``unlocked_layers`` groups of layers."""
 
     @abstractmethod
-    def encode_text(self, text: Tensor, normalize: bool = False) -> Tensor:
+    def encode_text(self, text: Tensor, normalize: bool = False, layout: TextLayout | None = None) -> Tensor:
         """Encode token ids [T, L] as [T, E], scaled to length one when ``normalize``."""
 
     @abstractmethod
@@ -78,16 +79,18 @@ class ContrastiveModel(nn.Module):
         return image_logits, image_logits.transpose(0, -1)
 
     def forward(
-        self, image: Tensor | None = None, text: Tensor | None = None
+        self, image: Tensor | None = None, text: Tensor | None = None, text_layout: TextLayout | None = None
     ) -> dict[str, Tensor | None] | tuple[Tensor | None, ...]:
-        """Encode what is given, normalised.
+        """Encode what is given, normalised; ``text_layout`` is ``encode_text``'s ``layout``.
 
         Returns:
             (image features [B, E] or None, text features [T, E] or None, scale), plus the bias when the model has one;
             with ``output_dict`` the same as a dict.
         """
         image_features = None if image is None else self.encode_image(image, normalize=True)
-        text_features = None if text is None else self.encode_text(text, normalize=True)
+        # Models of programs may override `encode_text` without a layout.
+        options = {} if text_layout is None else {"layout": text_layout}
+        text_features = None if text is None else self.encode_text(text, normalize=True, **options)
         output: dict[str, Tensor | None] = {
             "image_features": image_features,
             "text_features": text_features,

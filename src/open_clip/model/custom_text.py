@@ -9,6 +9,8 @@ from torch import Tensor
 from open_clip.model.config import CLIPTextCfg, CLIPVisionCfg
 from open_clip.model.contrastive import DEFAULT_LOGIT_SCALE, ContrastiveModel, make_logit_bias, make_logit_scale
 from open_clip.model.towers import build_text_tower, build_vision_tower
+from open_clip.transformer import TextTransformer
+from open_clip.transformer.layout import TextLayout
 
 
 class CustomTextCLIP(ContrastiveModel):
@@ -52,16 +54,22 @@ class CustomTextCLIP(ContrastiveModel):
         visual = {f"visual.{name}" for name in self.visual.no_weight_decay()}
         return visual | {f"text.{name}" for name in self.text.no_weight_decay()}
 
-    def encode_text(self, text: Tensor, normalize: bool = False) -> Tensor:
+    def can_skip_padding(self) -> bool:
+        """Tell whether texts may be given with a layout; not for towers that others made."""
+        return isinstance(self.text, TextTransformer) and self.text.can_skip_padding()
+
+    def encode_text(self, text: Tensor, normalize: bool = False, layout: TextLayout | None = None) -> Tensor:
         """Encode token ids [T, L], L up to the context length, as [T, E].
 
         Cutting positions after the longest text's last token changes nothing where the tower is causal and read at the
-        end-of-text token; other towers need the full length.
+        end-of-text token; other towers need the full length. Of the former, a ``layout`` of ``plan_texts`` leaves out
+        what stands behind each text's last token, and on the CPU that happens without one, too.
 
         Raises:
-            ConfigError: the texts are longer than the context.
+            ConfigError: the texts are longer than the context, or the layout is for another number of texts.
         """
-        features: Tensor = self.text(text)
+        is_native = layout is not None and isinstance(self.text, TextTransformer)
+        features: Tensor = self.text(text, layout) if is_native else self.text(text)
         return F.normalize(features, dim=-1) if normalize else features
 
     def text_intermediates(

@@ -1,6 +1,6 @@
 """The two attention layers of the towers. Masks are made by the callers, residuals by the blocks.
 
-Shapes: B batch, L query positions, S key positions, D width, H heads, K head width.
+Shapes: B batch, L query positions, S key positions, D width, H heads, K head width, Q positions read.
 """
 
 import math
@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from open_clip.errors import ConfigError
+from open_clip.transformer.kernels import attend, attend_texts
+from open_clip.transformer.layout import TextLayout
 from open_clip.transformer.norms import LayerNormFp32
 from open_clip.transformer.types import NormLayer
 
@@ -59,12 +61,14 @@ class MultiHeadAttention(nn.MultiheadAttention):
         attn_mask: Tensor | None = None,
         average_attn_weights: bool = True,
         is_causal: bool = False,
+        layout: TextLayout | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Attend from ``query`` [B, L, D] to ``key`` and ``value`` [B, S, *].
 
         ``attn_mask``, [L, S] or [B*H, L, S], is added to the scores or, when bool, True where attention is forbidden.
         Without weights and ``key_padding_mask`` it may also be [B, 1, L, S], and with ``is_causal`` each position sees
-        itself and what came before and no mask is needed.
+        itself and what came before and no mask is needed. With a packed ``layout`` the tensors hold its texts one
+        after the other, [1, T, *], where the query may be the last token of each text only; no mask, no weights.
 
         Returns:
             What was read [B, L, D], and the attention weights as torch gives them, or None.
@@ -73,21 +77,32 @@ class MultiHeadAttention(nn.MultiheadAttention):
             return super().forward(
                 query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
             )
-        return self.attend(*self.project(query, key, value), attn_mask, is_causal), None
+        q, k, v = self.project(query, key, value)
+        if layout is not None:
+            return self._project_out(attend_texts(q, k, v, layout)), None
+        return self.attend(q, k, v, attn_mask, is_causal), None
 
     def attend(
         self, q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
     ) -> Tensor:
         """Do the second half of ``forward``: from projected q [B, H, L, K], k and v [B, H, S, K] to [B, L, D]."""
-        mask = _prepare_mask(attn_mask, q.shape[0], q.dtype)
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_causal)
+        return self._project_out(attend(q, k, v, _prepare_mask(attn_mask, q.shape[0], q.dtype), is_causal))
+
+    def _project_out(self, attended: Tensor) -> Tensor:
+        """[B, H, L, K] -> [B, L, D]."""
         out: Tensor = self.out_proj(attended.transpose(1, 2).flatten(2))
         return out
 
     def project(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Do the first half of ``forward``: project and split into heads, q [B, H, L, K], k and v [B, H, S, K]."""
-        if self.in_proj_weight is not None and key is query and value is query:
-            q, k, v = F.linear(query, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
+        if self.in_proj_weight is not None and key is value:
+            if key is query:
+                q, k, v = F.linear(query, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
+            else:
+                sizes = [self.embed_dim, 2 * self.embed_dim]
+                weights, biases = torch.split(self.in_proj_weight, sizes), torch.split(self.in_proj_bias, sizes)
+                q = F.linear(query, weights[0], biases[0])
+                k, v = F.linear(key, weights[1], biases[1]).chunk(2, dim=-1)
             return tuple(_split_heads(x, self.num_heads) for x in (q, k, v))  # type: ignore[return-value]
         return self.project_one(query, 0), self.project_one(key, 1), self.project_one(value, 2)
 
@@ -141,10 +156,19 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(dim, dim)
         self.out_drop = nn.Dropout(proj_drop)
 
-    def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
-        """Attend within ``x`` [B, L, D]; masks as in ``MultiHeadAttention.forward``."""
-        projected = F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
-        q, k, v = (_split_heads(part, self.num_heads) for part in projected)
+    def forward(
+        self,
+        x: Tensor,
+        attn_mask: Tensor | None = None,
+        is_causal: bool = False,
+        read_x: Tensor | None = None,
+        layout: TextLayout | None = None,
+    ) -> Tensor:
+        """Attend within ``x`` [B, L, D]; masks and layout as in ``MultiHeadAttention.forward``.
+
+        Given ``read_x`` [B, Q, D], which are some of the positions, only these ask.
+        """
+        q, k, v = self._project(x, read_x)
         scale = None
         if self.logit_scale is not None:
             gain = self.logit_scale.clamp(max=self.logit_scale_max).exp()
@@ -153,13 +177,23 @@ class Attention(nn.Module):
             scale = 1.0
         else:
             q, k = self.ln_q(q), self.ln_k(k)
-        mask = _prepare_mask(attn_mask, x.shape[0], q.dtype)
         drop = self.attn_drop_prob if self.training else 0.0
-        attended = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, dropout_p=drop, is_causal=is_causal, scale=scale
-        )
+        if layout is None:
+            attended = attend(q, k, v, _prepare_mask(attn_mask, x.shape[0], q.dtype), is_causal, drop, scale)
+        else:
+            attended = attend_texts(q, k, v, layout, drop, scale)
         if self.head_scale is not None:
             attended = (attended * self.head_scale).to(v.dtype)
         out: Tensor = self.out_proj(self.ln_inner(attended.transpose(1, 2).flatten(2)))
         dropped: Tensor = self.out_drop(out)
         return dropped
+
+    def _project(self, x: Tensor, read_x: Tensor | None) -> tuple[Tensor, ...]:
+        if read_x is None:
+            parts = F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
+        else:
+            biases = (None, None, None) if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
+            weights = self.in_proj_weight.chunk(3)
+            inputs = (read_x, x, x)
+            parts = tuple(F.linear(*part) for part in zip(inputs, weights, biases, strict=True))
+        return tuple(_split_heads(part, self.num_heads) for part in parts)

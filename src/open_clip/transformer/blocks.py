@@ -1,4 +1,7 @@
-"""Residual attention blocks. Stacking them is ``stack.py``'s job."""
+"""Residual attention blocks. Stacking them is ``stack.py``'s job.
+
+Shapes: B batch, L positions, S key positions, D width, Q positions read.
+"""
 
 from collections import OrderedDict
 from typing import Any
@@ -7,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from open_clip.transformer.attention import Attention, MultiHeadAttention
+from open_clip.transformer.layout import TextLayout
 from open_clip.transformer.norms import LayerNorm, LayerScale
+from open_clip.transformer.reading import has_own_hooks, runs_own_forward, take_positions
 from open_clip.transformer.types import ActLayer, NormLayer
 
 
@@ -56,8 +61,19 @@ class ResidualAttentionBlock(nn.Module):
         v_x: Tensor | None = None,
         attn_mask: Tensor | None = None,
         is_causal: bool = False,
+        read: Tensor | int | None = None,
+        layout: TextLayout | None = None,
     ) -> Tensor:
-        """Map ``q_x`` [B, L, D] to the same shape; ``k_x`` and ``v_x`` [B, S, D] only for cross attention."""
+        """Map ``q_x`` [B, L, D] to the same shape; ``k_x`` and ``v_x`` [B, S, D] only for cross attention.
+
+        ``read`` and ``layout`` are as in ``Transformer.forward``: the former gives [B, Q, D], and only of the positions
+        read are query, output projection and network computed.
+        """
+        if read is not None or layout is not None:
+            normed = self.ln_1(q_x)
+            read_x, query, attn_mask, is_causal = take_positions(q_x, normed, read, attn_mask, is_causal, layout)
+            options: dict[str, Any] = {"need_weights": False, "attn_mask": attn_mask, "is_causal": is_causal}
+            return self.add_branches(read_x, self.attn(query, normed, normed, layout=layout, **options)[0])
         key, value = k_x, v_x
         if hasattr(self, "ln_1_kv"):
             key = None if k_x is None else self.ln_1_kv(k_x)
@@ -149,9 +165,29 @@ class CustomResidualAttentionBlock(nn.Module):
         v_x: Tensor | None = None,
         attn_mask: Tensor | None = None,
         is_causal: bool = False,
+        read: Tensor | int | None = None,
+        layout: TextLayout | None = None,
     ) -> Tensor:
-        """Map ``x`` [B, L, D] to the same shape; ``k_x`` and ``v_x`` only mirror the plain block."""
+        """Map ``x`` [B, L, D] as the plain block does; ``k_x`` and ``v_x`` only mirror it."""
         assert k_x is v_x is None
-        x = x + self.ls_1(self.ln_attn(self.attn(self.ln_1(x), attn_mask=attn_mask, is_causal=is_causal)))
+        normed = self.ln_1(x)
+        x, query, attn_mask, is_causal = take_positions(x, normed, read, attn_mask, is_causal, layout)
+        options: dict[str, Any] = {"attn_mask": attn_mask, "is_causal": is_causal}
+        if read is not None or layout is not None:
+            options |= {"read_x": query, "layout": layout}
+        x = x + self.ls_1(self.ln_attn(self.attn(normed, **options)))
         out: Tensor = x + self.ls_2(self.mlp(self.ln_2(x)))
         return out
+
+
+def knows_layouts(block: nn.Module) -> bool:
+    """Tell whether a block is one of these, with its own attention, and so takes a layout and can be told to read."""
+    if not runs_own_forward(block, (ResidualAttentionBlock, CustomResidualAttentionBlock)):
+        return False
+    attn = block.attn
+    return isinstance(attn, nn.Module) and runs_own_forward(attn, (MultiHeadAttention, Attention))
+
+
+def knows_reading(block: nn.Module) -> bool:
+    """Tell whether a block may leave out what is not read: it knows how, and no program's hook waits for the rest."""
+    return knows_layouts(block) and not has_own_hooks(block.modules())

@@ -9,6 +9,9 @@ from open_clip.errors import ConfigError
 from open_clip.transformer.attention import MultiHeadAttention
 from open_clip.transformer.norms import LayerNorm
 
+# Pool types that read one token, which ends the text.
+READ_AT_END = ("argmax", "eos")
+
 
 def text_global_pool(
     x: Tensor, text: Tensor | None = None, pool_type: str = "argmax", eos_token_id: int | None = None
@@ -34,12 +37,17 @@ def text_global_pool(
         return x[:, -1]
     if pool_type == "none":
         return x
-    if pool_type not in ("argmax", "eos"):
+    if pool_type not in READ_AT_END:
         raise ConfigError(f"text pool_type is {pool_type!r}; it can be argmax, eos, last, first or none.")
     if text is None or (pool_type == "eos" and eos_token_id is None):
         raise ConfigError(f"text pool_type {pool_type!r} needs the token ids and, for 'eos', eos_token_id.")
-    rank = text if pool_type == "argmax" else torch.eq(text, eos_token_id or 0).int()
-    return x[torch.arange(x.shape[0], device=x.device), rank.argmax(dim=-1)]
+    return x[torch.arange(x.shape[0], device=x.device), find_ends(text, pool_type, eos_token_id or 0)]
+
+
+def find_ends(text: Tensor, pool_type: str, eos_token_id: int) -> Tensor:
+    """Find the position that 'argmax' or 'eos' reads of each text [B, L]: int64 [B]."""
+    rank = text if pool_type == "argmax" else torch.eq(text, eos_token_id).int()
+    return rank.argmax(dim=-1)
 
 
 class AttentionalPooler(nn.Module):

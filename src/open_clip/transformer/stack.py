@@ -8,8 +8,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from open_clip.errors import ConfigError
-from open_clip.transformer.blocks import CustomResidualAttentionBlock, ResidualAttentionBlock
+from open_clip.transformer.blocks import CustomResidualAttentionBlock, ResidualAttentionBlock, knows_reading
+from open_clip.transformer.layout import TextLayout
 from open_clip.transformer.norms import LayerNorm
+from open_clip.transformer.reading import take_read
 from open_clip.transformer.types import ActLayer, NormLayer
 
 
@@ -112,19 +114,46 @@ class Transformer(nn.Module):
         dtype: torch.dtype = self.resblocks[0].get_weight_dtype()  # type: ignore[operator]
         return dtype
 
-    def _run_block(self, block: nn.Module, x: Tensor, attn_mask: Tensor | None, is_causal: bool) -> Tensor:
+    def _run_block(
+        self, block: nn.Module, x: Tensor, attn_mask: Tensor | None, is_causal: bool, **options: Any
+    ) -> Tensor:
         out: Tensor
         if self.grad_checkpointing and torch.is_grad_enabled():
-            out = checkpoint(block, x, None, None, attn_mask, is_causal, use_reentrant=False)
+            out = checkpoint(block, x, None, None, attn_mask, is_causal, use_reentrant=False, **options)
         else:
-            out = block(x, attn_mask=attn_mask, is_causal=is_causal)
+            out = block(x, attn_mask=attn_mask, is_causal=is_causal, **options)
         return out
 
-    def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
-        """Run all blocks on ``x`` [B, L, D]; masks as in ``MultiHeadAttention.forward``."""
-        for block in self.resblocks:
-            x = self._run_block(block, x, attn_mask, is_causal)
-        return x
+    def forward(
+        self,
+        x: Tensor,
+        attn_mask: Tensor | None = None,
+        is_causal: bool = False,
+        read: Tensor | int | None = None,
+        layout: TextLayout | None = None,
+    ) -> Tensor:
+        """Run all blocks on ``x`` [B, L, D]; masks as in ``MultiHeadAttention.forward``.
+
+        Args:
+            x: [B, L, D], or [1, T, D] with a packed layout.
+            attn_mask: not together with a layout.
+            is_causal: with a layout it is.
+            read: give only this position of each row, [B, 1, D]: a number, or int64 [B]; with a layout only these
+                positions of the stream, [1, Q, D]. The last block computes no more than that where it can.
+            layout: a packed one: ``x`` is a stream of texts, and attention stays within each. Ask
+                ``knows_layouts`` first.
+        """
+        options: dict[str, Any] = {} if layout is None else {"layout": layout}
+        if read is None:
+            for block in self.resblocks:
+                x = self._run_block(block, x, attn_mask, is_causal, **options)
+            return x
+        for block in self.resblocks[:-1]:
+            x = self._run_block(block, x, attn_mask, is_causal, **options)
+        last = self.resblocks[-1]
+        if attn_mask is None and knows_reading(last):
+            return self._run_block(last, x, None, is_causal, read=read, **options)
+        return take_read(self._run_block(last, x, attn_mask, is_causal, **options), read, layout)
 
     def forward_intermediates(
         self,

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from open_clip.errors import ConfigError
 from open_clip.transformer.freezing import LayerGroup, unfreeze_norms, unlock_last_groups
+from open_clip.transformer.layout import TextLayout
 from open_clip.transformer.norms import LayerNorm
 from open_clip.transformer.pooling import text_global_pool
 from open_clip.transformer.stack import Transformer
+from open_clip.transformer.text_rows import can_read_ends, check_text_length, encode_ends
 from open_clip.transformer.types import ActLayer, NormLayer
 
 
@@ -27,19 +29,6 @@ def project_pooled(pooled: Tensor, projection: nn.Module | Tensor | None) -> Ten
         return pooled
     projected: Tensor = projection(pooled) if isinstance(projection, nn.Module) else pooled @ projection
     return projected
-
-
-def check_text_length(num_tokens: int, num_positions: int) -> None:
-    """Refuse texts longer than the table of positions.
-
-    Raises:
-        ConfigError: they are longer.
-    """
-    if num_tokens > num_positions:
-        raise ConfigError(
-            f"the texts have {num_tokens} tokens, but the text tower has {num_positions} positions; "
-            "tokenise with the model's context_length."
-        )
 
 
 def text_layer_groups(tower: nn.Module) -> list[LayerGroup]:
@@ -212,8 +201,21 @@ class TextTransformer(nn.Module):
         x = self.ln_final(x)
         return text_global_pool(x, text, self.pool_type, self.eos_id), x
 
-    def forward(self, text: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Encode token ids [B, L] as [B, E], with ``output_tokens`` as a pair with the tokens [B, L, D]."""
+    def can_skip_padding(self, layout: TextLayout | None = None) -> bool:
+        """Tell whether texts may be given with a layout: the result is the same, and no hook waits for the padding.
+
+        Hooks do not count when there is a ``layout`` already.
+        """
+        return self.cls_emb is None and not self.output_tokens and can_read_ends(self, self.pool_type, layout)
+
+    def forward(self, text: Tensor, layout: TextLayout | None = None) -> Tensor | tuple[Tensor, Tensor]:
+        """Encode token ids [B, L] as [B, E], with ``output_tokens`` as a pair with the tokens [B, L, D].
+
+        A ``layout`` says how to leave the padding out; towers that need the padding pass over it.
+        """
+        if self.can_skip_padding(layout):
+            ends = encode_ends(self, text, self.pool_type, self.eos_id, layout)
+            return project_pooled(self.ln_final(ends), self.text_projection)
         x, mask, is_causal = self._embed(text)
         pooled, tokens = self._pool(self.transformer(x, mask, is_causal), text)
         pooled = project_pooled(pooled, self.text_projection)

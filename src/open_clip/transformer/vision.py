@@ -13,6 +13,7 @@ from open_clip.transformer.freezing import LayerGroup, unlock_last_groups
 from open_clip.transformer.norms import LayerNorm
 from open_clip.transformer.patches import PatchDropout, expand_token, sin_cos_2d
 from open_clip.transformer.pooling import AttentionalPooler
+from open_clip.transformer.reading import has_own_hooks
 from open_clip.transformer.stack import Transformer
 from open_clip.transformer.types import ActLayer, NormLayer
 
@@ -160,9 +161,15 @@ class VisionTransformer(nn.Module):
             return self.ln_post(pooled), tokens
         return self._global_pool(self.ln_post(x))
 
+    def _reads_class_token(self) -> bool:
+        """Tell whether the last block's class token is all that is used, and no program's hook waits for the rest."""
+        if self.pool_type != "tok" or self.attn_pool is not None or self.output_tokens:
+            return False
+        return not has_own_hooks((self.transformer, self.ln_post))
+
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Encode images [B, 3, H, W] as [B, E], with ``output_tokens`` as a pair with the unpooled tokens."""
-        pooled, tokens = self._pool(self.transformer(self._embeds(x)))
+        pooled, tokens = self._pool(self.transformer(self._embeds(x), read=0 if self._reads_class_token() else None))
         if self.proj is not None:
             pooled = pooled @ self.proj
         return (pooled, tokens) if self.output_tokens else pooled
