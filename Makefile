@@ -65,6 +65,7 @@ lint: type ## check layout, style, imports, spelling and shell scripts
 type: $(VENV)/.ready-dev ## check types
 	$(BIN)/mypy
 	MYPYPATH=src:tools $(BIN)/mypy tools
+	MYPYPATH=src:. $(BIN)/mypy benchmarks
 
 .PHONY: test
 test: npu-simulator ## the tests that need no other package and little time
@@ -115,11 +116,15 @@ docs: setup ## write the generated papers anew
 scaling: setup ## compute the tables of docs/scaling.md anew
 	$(BIN)/python tools/scaling_table.py
 
+# make bench ROWS='step-* loss' ROUNDS=3 chooses rows and rounds.
+ROWS ?=
+ROUNDS ?=
+BENCH_FLAGS ?=
+
 .PHONY: bench
-bench: $(VENV)/.ready-test $(PEER_DIR)/.ready ## run each benchmark against the peer
-	@for script in benchmarks/*.py; do \
-		echo "== $$script"; OPENCLIP_PEER_PATH="$(abspath $(PEER_DIR))" $(BIN)/python "$$script"; \
-	done
+bench: $(VENV)/.ready-test $(PEER_DIR)/.ready ## measure speed and memory against the peer, row by row
+	OPENCLIP_PEER_PATH="$(abspath $(PEER_DIR))" $(BIN)/python -m benchmarks \
+		$(ROUNDS:%=--rounds %) $(BENCH_FLAGS) $(ROWS)
 
 .PHONY: clean
 clean: ## remove what building, testing and checking left; keeps the environment and test/output

@@ -1,0 +1,53 @@
+"""Make the inputs of a run once, as files that both sides read."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from benchmarks.captions import make_captions, read_captions
+from benchmarks.pictures import make_pictures, read_pictures, write_tars
+from benchmarks.settings import Settings
+
+_CAPTIONS, _PICTURES, _PICTURES_A_SHARD = 20_000, 256, 64
+
+
+def make_inputs(names: Iterable[str], settings: Settings) -> None:
+    """Write ``captions-MIX`` as a text file, ``tars-SIZE`` as a folder of shards; what is there already stays."""
+    for name in names:
+        kind, _, what = name.partition("-")
+        if (settings.path / name).exists():
+            continue
+        if kind == "captions":
+            (settings.path / name).write_text("\n".join(_captions(what, settings)), encoding="utf-8")
+        else:
+            count = int(settings.sizes.get("pictures_made", _PICTURES))
+            pictures = _pictures(what, count, settings)
+            captions = _captions("short", settings)
+            numbered = [f"{number} {captions[number % len(captions)]}" for number in range(len(pictures))]
+            write_tars(settings.path / name, pictures, numbered, max(1, min(_PICTURES_A_SHARD, len(pictures) // 2)))
+
+
+def load_captions(name: str, settings: Settings) -> list[str]:
+    """Read captions that :func:`make_inputs` wrote."""
+    return (settings.path / name).read_text(encoding="utf-8").split("\n")
+
+
+def describe_inputs(settings: Settings) -> dict[str, Any]:
+    """Say where captions and pictures come from."""
+    return {
+        "seed": settings.seed,
+        "captions": settings.captions or "made up",
+        "pictures": settings.pictures or "made up",
+    }
+
+
+def _captions(mix: str, settings: Settings) -> list[str]:
+    if settings.captions is not None:
+        return read_captions(settings.captions)
+    return make_captions(mix, int(settings.sizes.get("captions_made", _CAPTIONS)), settings.seed)
+
+
+def _pictures(size: str, count: int, settings: Settings) -> list[bytes]:
+    if settings.pictures is None:
+        return make_pictures(size, count, settings.seed)
+    found = read_pictures(settings.pictures)
+    return [found[number % len(found)] for number in range(min(count, len(found)))]

@@ -1,0 +1,162 @@
+"""The rows: what is measured, on which inputs, and the figure to reach. Each row's code is in a file of its own."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal
+
+from benchmarks.settings import SIDES, Settings, Side
+
+if TYPE_CHECKING:
+    from benchmarks.rows.base import Row
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A row of the tables.
+
+    Attributes:
+        home: ``file:class`` of its code below this folder.
+        title: What is measured, in English and in Chinese.
+        options: What the class is told.
+        inputs: Inputs to make, by the names of ``inputs.py``.
+        rounds: Timed rounds a side; none when only memory is measured.
+        target: Ratio of times (peer / ours) to reach.
+        memory: Whether peak memory is measured, in fresh processes.
+        memory_target: Ratio of peaks (peer / ours) to reach.
+        memory_limit: Bytes that our peak must stay under.
+        compute: ``host`` rows run on the CPU, ``device`` rows on an accelerator.
+    """
+
+    home: str
+    title: tuple[str, str]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    inputs: tuple[str, ...] = ()
+    rounds: int = 5
+    target: float | None = None
+    memory: bool = False
+    memory_target: float | None = None
+    memory_limit: int | None = None
+    compute: Literal["host", "device"] = "host"
+
+
+ROWS: dict[str, Spec] = {
+    "step-short": Spec(
+        "step:Step",
+        ("training step, ViT-B-32, batch 32, short captions", "训练一步，ViT-B-32，批量 32，短描述"),
+        {"captions": "captions-short"},
+        ("captions-short",),
+        target=1.7,
+    ),
+    "step-web": Spec(
+        "step:Step",
+        ("training step, ViT-B-32, batch 32, web captions", "训练一步，ViT-B-32，批量 32，网络描述"),
+        {"captions": "captions-web"},
+        ("captions-web",),
+        target=1.6,
+    ),
+    "text-short": Spec(
+        "text:EncodeText",
+        ("encode_text, ViT-B-32, short captions", "encode_text，ViT-B-32，短描述"),
+        {"captions": "captions-short"},
+        ("captions-short",),
+        target=4.0,
+    ),
+    "text-web": Spec(
+        "text:EncodeText",
+        ("encode_text, ViT-B-32, web captions", "encode_text，ViT-B-32，网络描述"),
+        {"captions": "captions-web"},
+        ("captions-web",),
+        target=4.0,
+    ),
+    "zero-shot": Spec(
+        "text:ZeroShot",
+        ("zero-shot classifier, ViT-B-32", "零样本分类器，ViT-B-32"),
+        rounds=3,
+    ),
+    "tokenizer-ascii": Spec(
+        "tokenizer:Tokenize",
+        ("tokenizer, ASCII captions", "分词，ASCII 描述"),
+        {"captions": "captions-short"},
+        ("captions-short",),
+        target=7.0,
+    ),
+    "tokenizer-mixed": Spec(
+        "tokenizer:Tokenize",
+        ("tokenizer, half of the captions not ASCII", "分词，一半描述含非 ASCII 字符"),
+        {"captions": "captions-mixed"},
+        ("captions-mixed",),
+        target=3.5,
+    ),
+    "optimizer": Spec(
+        "optimizer:Update",
+        ("AdamW, 151M parameters", "AdamW，1.51 亿参数"),
+        target=5.0,
+    ),
+    "loss": Spec(
+        "loss:Contrastive",
+        ("contrastive loss, forward and backward, 8,192 rows", "对比损失，前向与反向，8,192 行"),
+        {"rows": 8192},
+        rounds=3,
+        target=1.3,
+        memory=True,
+        memory_target=6.0,
+    ),
+    "loss-65536": Spec(
+        "loss:Repeated",
+        ("contrastive loss, 65,536 rows, memory", "对比损失，65,536 行，内存"),
+        {"rows": 8192, "copies": 8},
+        rounds=0,
+        memory=True,
+        memory_limit=3 * 10**9,
+    ),
+    "loader-500": Spec(
+        "loader:Load",
+        ("loader from tars, exact, 500 x 375", "从 tar 读取，精确，500 x 375"),
+        {"pictures": "tars-500"},
+        ("tars-500",),
+        target=1.5,
+    ),
+    "loader-256": Spec(
+        "loader:Load",
+        ("loader from tars, exact, 256 x 256", "从 tar 读取，精确，256 x 256"),
+        {"pictures": "tars-256"},
+        ("tars-256",),
+        target=1.8,
+    ),
+    "retrieval-5k": Spec(
+        "retrieval:OneToOne",
+        ("retrieval metrics, 5,000 pairs", "检索指标，5,000 对"),
+        target=8.0,
+        memory=True,
+    ),
+    "retrieval-25k": Spec(
+        "retrieval:ManyToOne",
+        ("retrieval metrics, 25,000 captions of 5,000 pictures, memory", "检索指标，5,000 图 25,000 描述，内存"),
+        rounds=0,
+        memory=True,
+        memory_limit=10**9,
+    ),
+    "import": Spec(
+        "entry:Import",
+        ("import open_clip and create_model's name, beyond import torch", "导入 open_clip（import torch 之外）"),
+        target=3.0,
+    ),
+    "first-model": Spec(
+        "entry:FirstModel",
+        ("import and the first small model, beyond import torch", "导入并建第一个小模型（import torch 之外）"),
+    ),
+}
+
+
+def row_class(name: str) -> type["Row"]:
+    """Import the class of a row."""
+    file, _, class_name = ROWS[name].home.partition(":")
+    found: type[Row] = getattr(import_module(f"benchmarks.rows.{file}"), class_name)
+    return found
+
+
+def make_row(name: str, side: Side, settings: Settings) -> "Row":
+    """Make a row for one side."""
+    assert side in SIDES
+    return row_class(name)(side, settings, ROWS[name].options)

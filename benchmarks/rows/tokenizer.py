@@ -1,0 +1,47 @@
+"""Captions into token ids, a batch at a time, new captions in each round."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+
+from benchmarks.captions import describe_lengths, take
+from benchmarks.equality import IDENTICAL, Answers, Rule
+from benchmarks.inputs import load_captions
+from benchmarks.rows.base import Row
+
+
+class Tokenize(Row):
+    """The tokenizer of CLIP models."""
+
+    unit = "captions"
+    rules: ClassVar[Mapping[str, Rule]] = {"ids": IDENTICAL}
+    sizes: ClassVar[Mapping[str, Any]] = {"captions": 2048, "batch": 64}
+    tiny: ClassVar[Mapping[str, Any]] = {"captions": 64, "batch": 16}
+
+    def prepare(self) -> dict[str, Any]:
+        """Make the tokenizer."""
+        import open_clip
+
+        self.tokenizer = open_clip.get_tokenizer("ViT-B-32")
+        self.captions = load_captions(self.options["captions"], self.settings)
+        lengths = self.tokenizer(self.captions[:2000]).argmax(dim=1) + 1
+        not_ascii = sum(not caption.isascii() for caption in self.captions)
+        return {
+            "captions": len(self.captions),
+            "not ASCII": round(not_ascii / len(self.captions), 3),
+            "token lengths": describe_lengths(lengths.tolist()),
+        }
+
+    def check(self) -> Answers:
+        """Tokenize what the rounds do not see before."""
+        return {"ids": {"texts": self._tokenize(take(self.captions, 0, 2 * self.size["captions"]))}}
+
+    def round(self, number: int) -> int:
+        """Tokenize the captions of this round."""
+        count = self.size["captions"]
+        return len(self._tokenize(take(self.captions, (number + 2) * count, count)))
+
+    def _tokenize(self, captions: list[str]) -> torch.Tensor:
+        batch = self.size["batch"]
+        return torch.cat([self.tokenizer(captions[start : start + batch]) for start in range(0, len(captions), batch)])
