@@ -2,7 +2,9 @@
 
 import contextlib
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import overload
 
 from PIL import Image
 
@@ -91,6 +93,7 @@ class Evaluator:
             world=world,
             global_batch=self._params.data.batch_size * world.world_size,
             autocast=self._parts.mixed.autocast,
+            shapes=self._place.device.text_shapes,
         )
 
     def _show_examples(self, evaluation: Evaluation) -> None:
@@ -102,11 +105,32 @@ class Evaluator:
             evaluation.image_features,
             evaluation.text_features,
             evaluation.image_ids,
-            # The seed that evaluation drew with: of several captions the one that was scored.
-            [table.caption(row, sample_seed(self._params.hardware.seed, 0, row)) for row in rows],
+            _ScoredCaptions(table, rows, self._params.hardware.seed),
             lambda place: _open_picture(table, rows[place], self._params.data.max_image_pixels),
             count=self._params.evaluate.gallery_size,
         )
+
+
+class _ScoredCaptions(Sequence[str]):
+    """The captions of some rows, read when one is asked for: a gallery shows few of them."""
+
+    def __init__(self, table: PairSource, rows: list[int], seed: int) -> None:
+        self._table = table
+        self._rows = rows
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[str]: ...
+    def __getitem__(self, place: int | slice) -> str | list[str]:
+        if isinstance(place, slice):
+            return [self[one] for one in range(*place.indices(len(self)))]
+        # The seed that evaluation drew with: of several captions the one that was scored.
+        return self._table.caption(self._rows[place], sample_seed(self._seed, 0, self._rows[place]))
 
 
 def _open_picture(table: PairSource, row: int, max_pixels: int) -> tuple[str, Image.Image | None]:

@@ -16,6 +16,7 @@ from training.data.pair_datasets import CsvDataset, SyntheticDataset, preprocess
 from training.data.quarantine import Fault, Quarantine
 from training.data.shard_files import refuse_pipes
 from training.data.shard_order import ResampledShards2, SharedEpoch, detshuffle2, pytorch_worker_seed
+from training.data.sides import Captions, EvalSides
 from training.data.source import PairSource
 from training.data.stream_loader import StreamLoader
 from training.data.streaming import get_wds_dataset
@@ -41,10 +42,12 @@ from training.data.urls import expand_urls, get_dataset_size
 __all__ = [
     "DEFAULT_MAX_PIXELS",
     "Batch",
+    "Captions",
     "ClassNumbers",
     "CsvDataset",
     "DataInfo",
     "EvalLoader",
+    "EvalSides",
     "Fault",
     "PairDataset",
     "PairSource",

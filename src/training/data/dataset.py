@@ -106,7 +106,7 @@ class PairDataset(Dataset[Sample]):
             return Starved(_starved_message(first))
         if not sound:
             return Batch(torch.empty(0), torch.empty(0, dtype=torch.int64), keys=(), faults=faults)
-        texts = self._tokenize(sound)
+        texts = self.tokenize(sound)
         return Batch(
             images=default_collate([sample.image for sample in sound]),
             texts=texts,
@@ -136,7 +136,8 @@ class PairDataset(Dataset[Sample]):
             faults.append(self.table.fault(index, printable(f"transform failed: {reason} ({type(error).__name__})")))
             return None, ""
 
-    def _tokenize(self, samples: Sequence[Sample]) -> Tensor:
+    def tokenize(self, samples: Sequence[Sample]) -> Tensor:
+        """Return the samples' captions as token ids, int64 [B, L]."""
         captions = [sample.caption for sample in samples]
         if getattr(self.tokenizer, "reduction_fn", None) is None:
             return self.tokenizer(captions)

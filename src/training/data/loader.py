@@ -4,7 +4,7 @@ The order is that of `order.py`; a loader only takes its rank's slices and can s
 """
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import torch
@@ -14,6 +14,7 @@ from open_clip.errors import DataError
 from training.data.batch import Batch
 from training.data.dataset import PairDataset, Request, Starved
 from training.data.order import rank_batch, rank_slice
+from training.data.sides import EvalSides
 from training.data.source import PairSource
 
 _PREFETCH: Final = 2
@@ -53,19 +54,26 @@ class TrainLoader:
 
 
 class EvalLoader:
-    """All samples of one rank's contiguous share, in order, the last batch partial.
+    """All samples of one rank's contiguous share, in order, the last batch partial; or pictures and captions apart.
 
-    Rows that cannot be read are left out and stand in ``faults`` of a batch; no batch is empty.
+    Rows that cannot be read are left out and stand in ``faults`` of a batch; no batch of pairs is empty.
 
     Attributes:
         num_samples: rows of the whole data set.
         num_batches: batches of this rank at most.
+        batch_size: samples a batch, but for the last.
+        sides: what is known of pictures and captions apart.
     """
 
-    def __init__(self, requests: "_EvalRequests", batches: "_Workers", num_samples: int) -> None:
+    def __init__(
+        self, requests: "_EvalRequests", batches: "_Workers", pictures: "_Workers", sides: EvalSides, num_samples: int
+    ) -> None:
         self.num_samples = num_samples
         self.num_batches = len(requests)
+        self.batch_size = requests.batch_size
+        self.sides = sides
         self._batches = batches
+        self._pictures = pictures
 
     def __iter__(self) -> Iterator[Batch]:
         held: Batch | None = None
@@ -82,9 +90,17 @@ class EvalLoader:
         elif loose:
             raise DataError(f"None of the {len(loose)} pictures to evaluate can be used. The first:\n  {loose[0]}")
 
+    def pictures(self) -> Iterator[Batch]:
+        """Yield each picture of this rank's share once, by the first of its rows.
+
+        Their captions belong to that row; all captions are those of ``sides``. A batch may be empty but for faults.
+        """
+        return self.sides.pictures(self._pictures, self.batch_size)
+
     def close(self) -> None:
         """Stop the workers; a later pass starts new ones."""
         self._batches.close()
+        self._pictures.close()
 
 
 def make_train_loader(
@@ -133,9 +149,12 @@ def make_eval_loader(
     pin_memory: bool = False,
 ) -> EvalLoader:
     """Make the loader of one rank's share of an evaluation set; arguments as in `make_train_loader`."""
-    start, stop = rank_slice(len(dataset), rank, world_size)
-    requests = _EvalRequests(start, stop, batch_size)
-    return EvalLoader(requests, _Workers(dataset, requests, workers, pin_memory), len(dataset))
+    requests = _EvalRequests(range(*rank_slice(len(dataset), rank, world_size)), batch_size)
+    sides = EvalSides(dataset, rank, world_size)
+    pairs, pictures = (
+        _Workers(dataset, one, workers, pin_memory) for one in (requests, _EvalRequests(sides.first_rows, batch_size))
+    )
+    return EvalLoader(requests, pairs, pictures, sides, len(dataset))
 
 
 class _TrainRequests(Sampler[list[Request]]):
@@ -172,19 +191,18 @@ class _TrainRequests(Sampler[list[Request]]):
 
 
 class _EvalRequests(Sampler[list[Request]]):
-    """The samples from start to stop in batches."""
+    """Some rows in batches."""
 
-    def __init__(self, start: int, stop: int, batch_size: int) -> None:
-        self._start = start
-        self._stop = stop
-        self._batch_size = batch_size
+    def __init__(self, rows: Sequence[int], batch_size: int) -> None:
+        self.batch_size = batch_size
+        self._rows = rows
 
     def __len__(self) -> int:
-        return -(-(self._stop - self._start) // self._batch_size)
+        return -(-len(self._rows) // self.batch_size)
 
     def __iter__(self) -> Iterator[list[Request]]:
-        for first in range(self._start, self._stop, self._batch_size):
-            yield [(0, index) for index in range(first, min(first + self._batch_size, self._stop))]
+        for first in range(0, len(self._rows), self.batch_size):
+            yield [(0, index) for index in self._rows[first : first + self.batch_size]]
 
 
 class _Workers:

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from open_clip.transformer.layout import TextShapes
+
 
 @dataclass(frozen=True)
 class DeviceInfo:
@@ -32,7 +34,7 @@ class Device(ABC):
     collective_backend: str
     pin_memory: bool = False
     #: Which text shapes suit this device: ``packed`` (no padding), ``bucketed`` (a few lengths) or ``padded`` (one).
-    text_shapes: str = "padded"
+    text_shapes: TextShapes = "padded"
 
     def __init__(self, index: int | None = None) -> None:
         self.index = index

@@ -22,10 +22,12 @@ class Task(ABC):
     Attributes:
         model: The model that is trained; replaced by its wrapper when processes train together.
         average: The moving average of its weights, when the run keeps one.
+        encodes_apart: Whether evaluation needs nothing but the features of pictures and of texts, each made alone.
     """
 
     model: torch.nn.Module
     average: WeightAverage | None = None
+    encodes_apart: bool = False
 
     @abstractmethod
     def prepare(self, batch: Batch) -> Batch:

@@ -1,11 +1,13 @@
 """Contrastive image-text training (CLIP, arXiv 2103.00020)."""
 
 import math
+from typing import Any
 
 import torch
 
 from open_clip.loss import ClipLoss, SigLipLoss
 from open_clip.transform import normalize_images
+from open_clip.transformer.layout import TextLayout
 from training.data import Batch
 from training.distributed import unwrap_model
 from training.tasks.base import Outputs, Task
@@ -16,6 +18,8 @@ MAX_LOG_SCALE = math.log(100)
 
 class ClipTask(Task):
     """Train a two-tower model so that each picture finds its own caption in the global batch and back."""
+
+    encodes_apart = True
 
     def __init__(
         self,
@@ -40,6 +44,20 @@ class ClipTask(Task):
     def forward(self, batch: Batch) -> Outputs:
         """Encode both sides: image_features and text_features [B, E], logit_scale []."""
         return name_outputs(self.model(batch.images, batch.texts))
+
+    def encode_images(self, images: torch.Tensor) -> torch.Tensor:
+        """Encode prepared pictures alone, [B, E] normalised; for evaluation, where the model is no wrapper's."""
+        model: Any = unwrap_model(self.model)
+        features: torch.Tensor = model.encode_image(images, normalize=True)
+        return features
+
+    def encode_texts(self, texts: torch.Tensor, layout: TextLayout | None = None) -> torch.Tensor:
+        """Encode token ids alone, [B, E] normalised, without their padding where there is a layout."""
+        model: Any = unwrap_model(self.model)
+        # Models of programs may know no layouts; none is planned for them.
+        options = {} if layout is None else {"layout": layout}
+        features: torch.Tensor = model.encode_text(texts, normalize=True, **options)
+        return features
 
     def row_outputs(self) -> tuple[str, ...]:
         """Name the features."""

@@ -25,6 +25,8 @@ class CoCaTask(ClipTask):
     """
 
     loss: CoCaLoss
+    # The decoder writes a caption from its picture: evaluation reports its loss for each pair.
+    encodes_apart = False
 
     def __init__(self, model: torch.nn.Module, loss: CoCaLoss, *, world: World, **options: Any) -> None:
         super().__init__(model, loss, **options)

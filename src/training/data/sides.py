@@ -1,0 +1,135 @@
+"""The pictures and the captions of an evaluation set apart from each other: each different one once.
+
+Encodes nothing, and reads no more than the share of one process.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from open_clip.errors import DataError
+from training.data.batch import Batch
+from training.data.dataset import PairDataset, Sample, text_lengths
+from training.data.order import IntArray, rank_slice, sample_seed
+from training.data.quarantine import Fault
+from training.data.source import PairSource
+
+_CHUNK: Final = 1024
+
+
+class Captions(NamedTuple):
+    """Token ids of the captions of some rows.
+
+    Attributes:
+        tokens: int32 [U, L], each different caption once, shortest first where lengths are known.
+        lengths: int64 [U], tokens up to and with the end-of-text token; None when that token is unknown.
+        rows: int64 [n], positions of the rows whose caption could be read, ascending.
+        which: int64 [n], the row of ``tokens`` that is each one's caption.
+        faults: rows whose caption could not be read.
+    """
+
+    tokens: Tensor
+    lengths: Tensor | None
+    rows: IntArray
+    which: IntArray
+    faults: tuple[Fault, ...]
+
+
+class EvalSides:
+    """One process's share of the different pictures and captions of a set; the two shares need not be of the same rows.
+
+    Attributes:
+        image_ids: int64 [N], the picture of every row of the whole set.
+        first_rows: this process's pictures, each by the first row that shows it.
+    """
+
+    def __init__(self, dataset: PairDataset, rank: int, world_size: int) -> None:
+        self._dataset = dataset
+        self._own_rows = range(*rank_slice(len(dataset), rank, world_size))
+        self.image_ids = number_pictures(dataset.table)
+        # Of which a picture is encoded once, wherever in the set its rows stand.
+        firsts = np.sort(np.unique(self.image_ids, return_index=True)[1])
+        self.first_rows: list[int] = firsts[slice(*rank_slice(len(firsts), rank, world_size))].tolist()
+        self._captions: Captions | None = None
+
+    def pictures(self, batches: Iterable[Any], batch_size: int) -> Iterator[Batch]:
+        """Give what workers read of ``first_rows`` in batches, with a fault for each row of a picture they could not.
+
+        A batch that could not be read at all has no pictures.
+        """
+        for number, batch in enumerate(batches):
+            asked = self.first_rows[number * batch_size : (number + 1) * batch_size]
+            read = set() if batch.indices is None else set(batch.indices.tolist())
+            missing = [row for row in asked if row not in read]
+            yield batch._replace(faults=tuple(self._spread(missing, batch.faults))) if missing else batch
+
+    def captions(self) -> Captions:
+        """Read and tokenise the captions of this process's rows, once for all evaluations."""
+        if self._captions is None:
+            self._captions = read_captions(self._dataset, self._own_rows)
+        return self._captions
+
+    def _spread(self, missing: Sequence[int], faults: Sequence[Fault]) -> Iterator[Fault]:
+        for row, fault in zip(missing, faults, strict=True):
+            yield fault
+            for other in np.flatnonzero(self.image_ids == self.image_ids[row])[1:].tolist():
+                yield self._dataset.table.fault(other, fault.reason)
+
+
+def number_pictures(table: PairSource) -> IntArray:
+    """Return the number of each row's picture, int64 [N]."""
+    return np.fromiter((table.image_id(row) for row in range(len(table))), dtype=np.int64, count=len(table))
+
+
+def read_captions(dataset: PairDataset, rows: Sequence[int]) -> Captions:
+    """Read and tokenise the captions of some rows as the pairs of an evaluation have them, and find equal ones."""
+    number_of: dict[bytes, int] = {}
+    parts: list[Tensor] = []
+    lengths: list[Tensor] = []
+    sound: list[int] = []
+    which: list[int] = []
+    faults: list[Fault] = []
+    known = 0
+    for start in range(0, len(rows), _CHUNK):
+        samples = list(_read(dataset, rows[start : start + _CHUNK], faults))
+        if not samples:
+            continue
+        tokens = dataset.tokenize(samples)
+        compact = tokens.to(torch.int32)
+        new: list[int] = []
+        for place, ids in enumerate(compact.numpy()):
+            number = number_of.setdefault(ids.tobytes(), len(number_of))
+            which.append(number)
+            if number == known + len(new):
+                new.append(place)
+        known += len(new)
+        parts.append(compact[new])
+        counted = text_lengths(tokens, dataset.tokenizer)
+        if counted is not None:
+            lengths.append(counted[new])
+        sound += [sample.position for sample in samples]
+    different = torch.cat(parts) if parts else torch.empty(0, 0, dtype=torch.int32)
+    return _shortest_first(different, torch.cat(lengths) if lengths else None, sound, which, faults)
+
+
+def _shortest_first(
+    tokens: Tensor, lengths: Tensor | None, rows: list[int], which: list[int], faults: list[Fault]
+) -> Captions:
+    numbers = np.array(which, dtype=np.int64)
+    if lengths is not None:
+        lengths, order = lengths.sort(stable=True)
+        tokens = tokens[order]
+        numbers = order.argsort().numpy()[numbers]
+    return Captions(tokens, lengths, np.array(rows, dtype=np.int64), numbers, tuple(faults))
+
+
+def _read(dataset: PairDataset, rows: Iterable[int], faults: list[Fault]) -> Iterator[Sample]:
+    for row in rows:
+        seed = sample_seed(dataset.seed, 0, row)
+        try:
+            yield Sample(None, dataset.table.caption(row, seed), row, seed, ())
+        except DataError as error:
+            faults.append(dataset.table.fault(row, str(error)))

@@ -1,0 +1,178 @@
+"""Encode the pictures and captions of an evaluation set, spread over all processes. Measures nothing.
+
+Shapes: N rows of the whole set, E embedding width.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from open_clip.transformer.layout import TextLayout, TextShapes, can_skip_padding, plan_texts
+from training.data import Batch, Captions, EvalLoader
+from training.distributed import World, gather_objects, gather_rows, unwrap_model
+from training.tasks import ClipTask, Outputs, Task
+
+Autocast = Callable[[], contextlib.AbstractContextManager[None]]
+
+
+class Encoded(NamedTuple):
+    """The rows of all processes that could be read, in the file's order.
+
+    Attributes:
+        images: [N, E] normalised fp32 features, on the device.
+        texts: [N, E] likewise.
+        image_ids: [N] on the host; rows of one picture share a number.
+        rows: [N] on the host, index of each row in the table.
+        sums: The task's own figures of rows, added up; of all processes.
+    """
+
+    images: Tensor
+    texts: Tensor
+    image_ids: Tensor
+    rows: Tensor
+    sums: dict[str, float]
+
+
+class Encoder:
+    """A task and how batches reach it.
+
+    Args:
+        receive: Brings a batch to the device.
+        autocast: Opens the precision's forward context.
+        shapes: What of texts is computed, the device's policy; ``bucketed`` also keeps the number of pictures fixed.
+    """
+
+    def __init__(
+        self, task: Task, receive: Callable[[Batch], Batch], autocast: Autocast, shapes: TextShapes = "padded"
+    ) -> None:
+        self._task = task
+        self._receive = receive
+        self._autocast = autocast
+        self._shapes = shapes
+
+    def encode(self, loader: EvalLoader, world: World) -> Encoded:
+        """Encode all rows: each picture and each caption once where the task's evaluation takes them apart."""
+        if isinstance(self._task, ClipTask) and self._task.encodes_apart:
+            return self._encode_sides(self._task, loader, world)
+        return self._encode_pairs(loader, world)
+
+    def _encode_pairs(self, loader: EvalLoader, world: World) -> Encoded:
+        images, texts, image_ids, rows = [self._nothing()], [self._nothing()], [], []
+        sums: Outputs = {}
+        for batch in loader:
+            received = self._receive(batch)
+            if not len(received.images):
+                continue
+            with self._autocast():
+                outputs = self._task.forward(self._task.prepare(received))
+            for name, figures in self._task.row_metrics(outputs).items():
+                sums[name] = sums.get(name, torch.zeros((), device=figures.device)) + figures.sum()
+            images.append(outputs["image_features"].float())
+            texts.append(outputs["text_features"].float())
+            assert batch.image_ids is not None
+            assert batch.indices is not None
+            image_ids.append(batch.image_ids)
+            rows.append(batch.indices)
+        none = torch.empty(0, dtype=torch.int64)
+        totals: dict[str, float] = {}
+        own = torch.cat([none, *image_ids]), torch.cat([none, *rows]), {name: float(sums[name]) for name in sums}
+        gathered = gather_objects(own, world)
+        for _, _, of_process in gathered:
+            for name, value in of_process.items():
+                totals[name] = totals.get(name, 0.0) + value
+        return Encoded(
+            gather_rows(torch.cat(images), world),
+            gather_rows(torch.cat(texts), world),
+            torch.cat([ids for ids, _, _ in gathered]),
+            torch.cat([rows for _, rows, _ in gathered]),
+            totals,
+        )
+
+    def _encode_sides(self, task: ClipTask, loader: EvalLoader, world: World) -> Encoded:
+        pictures, first_rows = self._encode_pictures(task, loader)
+        captions = loader.sides.captions()
+        texts = self._encode_captions(task, captions, loader.batch_size)
+        pictures, texts = gather_rows(pictures, world), gather_rows(texts, world)
+        gathered = gather_objects((first_rows, captions.rows, captions.which, len(captions.tokens)), world)
+        # Where among the encoded pictures each row's is, and where among the encoded texts.
+        place = np.full(int(loader.sides.image_ids.max(initial=-1)) + 1, -1)
+        seen = np.concatenate([firsts for firsts, _, _, _ in gathered])
+        place[loader.sides.image_ids[seen]] = np.arange(len(seen))
+        rows = np.concatenate([rows for _, rows, _, _ in gathered])
+        offsets = np.cumsum([0, *(number for _, _, _, number in gathered)])
+        which = np.concatenate([part + offset for (_, _, part, _), offset in zip(gathered, offsets, strict=False)])
+        image_ids = loader.sides.image_ids[rows]
+        is_whole = place[image_ids] >= 0
+        device = pictures.device
+        return Encoded(
+            pictures[torch.from_numpy(place[image_ids[is_whole]]).to(device)],
+            texts[torch.from_numpy(which[is_whole]).to(device)],
+            torch.from_numpy(image_ids[is_whole]),
+            torch.from_numpy(rows[is_whole]),
+            {},
+        )
+
+    def _encode_pictures(self, task: ClipTask, loader: EvalLoader) -> tuple[Tensor, np.ndarray]:
+        features, rows = [self._nothing()], [np.empty(0, dtype=np.int64)]
+        for batch in loader.pictures():
+            number = len(batch.images)
+            # Their captions are among all captions.
+            pictures = batch._replace(texts=batch.texts[:0], images=self._fill(batch.images, loader.batch_size))
+            received = self._receive(pictures)
+            if not number:
+                continue
+            with self._autocast():
+                features.append(task.encode_images(task.prepare(received).images).float()[:number])
+            assert batch.indices is not None
+            rows.append(batch.indices.numpy())
+        return torch.cat(features), np.concatenate(rows)
+
+    def _encode_captions(self, task: ClipTask, captions: Captions, batch_size: int) -> Tensor:
+        features = [self._nothing()]
+        nothing = torch.empty(0)
+        if captions.faults:
+            self._receive(Batch(nothing, nothing, faults=captions.faults))
+        shapes: TextShapes = self._shapes if can_skip_padding(unwrap_model(task.model)) else "padded"
+        for start, stop in _cut(captions, batch_size, shapes):
+            texts = self._fill(captions.tokens[start:stop].long(), batch_size)
+            layout = None
+            if captions.lengths is not None:
+                lengths = self._fill(captions.lengths[start:stop], batch_size)
+                layout = plan_texts(lengths, shapes=shapes, context_length=texts.shape[1], batch_size=batch_size)
+            texts = self._receive(Batch(nothing, texts)).texts
+            with self._autocast():
+                features.append(task.encode_texts(texts, _moved(layout, texts)).float()[: stop - start])
+        return torch.cat(features)
+
+    def _nothing(self) -> Tensor:
+        width: int = unwrap_model(self._task.model).visual.output_dim  # type: ignore[union-attr, assignment]
+        return torch.empty(0, width, device=self._task.logit_scale().device)
+
+    def _fill(self, rows: Tensor, number: int) -> Tensor:
+        """Repeat the last row up to a full batch where a device compiles every new shape."""
+        if self._shapes != "bucketed" or not 0 < len(rows) < number:
+            return rows
+        return torch.cat([rows, rows[-1:].expand(number - len(rows), *rows.shape[1:])])
+
+
+def _moved(layout: TextLayout | None, texts: Tensor) -> TextLayout | None:
+    return None if layout is None else layout.to(texts.device)
+
+
+def _cut(captions: Captions, batch_size: int, shapes: TextShapes) -> Iterator[tuple[int, int]]:
+    """Cut captions into batches; what is packed counts by its tokens, up to as many as a padded batch has."""
+    number, width = captions.tokens.shape
+    if shapes != "packed" or captions.lengths is None:
+        yield from ((start, min(start + batch_size, number)) for start in range(0, number, batch_size))
+        return
+    stops = captions.lengths.cumsum(0)
+    start = 0
+    while start < number:
+        before = int(stops[start]) - int(captions.lengths[start])
+        stop = max(start + 1, int(torch.searchsorted(stops, before + batch_size * width, right=True)))
+        yield start, stop
+        start = stop
