@@ -15,11 +15,15 @@ struct Owner {
   c10::Storage storage;
   c10::DeviceIndex index;
   int64_t counted;
+  const void* made; // what this owner answers for; null for a second view of it
 };
 
 void release(void* context) {
   auto* owner = static_cast<Owner*>(context);
   count_memory(owner->index, -owner->counted);
+  if (owner->made != nullptr) {
+    note_freed(owner->made);
+  }
   delete owner;
 }
 
@@ -34,7 +38,8 @@ at::Tensor with_shape_of(const at::Tensor& like, c10::Storage storage, c10::Disp
 at::Tensor to_host(const at::Tensor& tensor) {
   const auto& storage = tensor.storage();
   void* data = storage.mutable_data();
-  auto* owner = new Owner{storage, tensor.device().index(), 0};
+  note_used(data);
+  auto* owner = new Owner{storage, tensor.device().index(), 0, nullptr};
   c10::DataPtr pointer(data, owner, release, c10::Device(c10::DeviceType::CPU));
   c10::Storage host(
       c10::Storage::use_byte_size_t(), storage.nbytes(), std::move(pointer), c10::GetCPUAllocator(), /*resizable=*/true);
@@ -48,7 +53,8 @@ at::Tensor to_npu(const at::Tensor& tensor, c10::DeviceIndex index) {
   const auto bytes = int64_t(storage.nbytes());
   count_memory(index, bytes);
   void* data = storage.mutable_data();
-  c10::DataPtr pointer(data, new Owner{storage, index, bytes}, release, c10::Device(kNpu, index));
+  note_made(data);
+  c10::DataPtr pointer(data, new Owner{storage, index, bytes, data}, release, c10::Device(kNpu, index));
   c10::Storage npu(
       c10::Storage::use_byte_size_t(), storage.nbytes(), std::move(pointer), npu_allocator(), /*resizable=*/true);
   return with_shape_of(tensor, std::move(npu), c10::DispatchKey::PrivateUse1);

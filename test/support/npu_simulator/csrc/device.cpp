@@ -37,6 +37,8 @@ void after_fork_in_child() {
 using Clock = std::chrono::steady_clock;
 struct Event {
   Clock::time_point time;
+  c10::StreamId stream = 0;
+  int64_t at = 0;
 };
 
 struct Guard final : c10::impl::DeviceGuardImplInterface {
@@ -63,18 +65,35 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
     return before;
   }
   bool queryStream(const c10::Stream&) const override { return true; }
-  void synchronizeStream(const c10::Stream&) const override { note_sync("stream synchronize"); }
-  void synchronizeDevice(const c10::DeviceIndex) const override { note_sync("device synchronize"); }
+  void synchronizeStream(const c10::Stream& stream) const override {
+    note_sync("stream synchronize");
+    note_host_waited(stream.id());
+  }
+  void synchronizeDevice(const c10::DeviceIndex) const override {
+    note_sync("device synchronize");
+    note_host_waited_for_all();
+  }
 
-  void record(void** event, const c10::Stream&, const c10::DeviceIndex, const c10::EventFlag) const override {
+  void record(void** event, const c10::Stream& stream, const c10::DeviceIndex, const c10::EventFlag) const override {
     if (*event == nullptr) {
       *event = new Event();
     }
-    static_cast<Event*>(*event)->time = Clock::now();
+    *static_cast<Event*>(*event) = {Clock::now(), stream.id(), stream_position(stream.id())};
   }
-  void block(void*, const c10::Stream&) const override {}
+  void block(void* event, const c10::Stream& stream) const override {
+    const auto* recorded = static_cast<Event*>(event);
+    if (recorded != nullptr) {
+      note_waited(stream.id(), recorded->stream, recorded->at);
+    }
+  }
   bool queryEvent(void*) const override { return true; }
-  void synchronizeEvent(void*) const override { note_sync("event synchronize"); }
+  void synchronizeEvent(void* event) const override {
+    note_sync("event synchronize");
+    const auto* recorded = static_cast<Event*>(event);
+    if (recorded != nullptr) {
+      note_waited(-1, recorded->stream, recorded->at);
+    }
+  }
   void destroyEvent(void* event, const c10::DeviceIndex) const noexcept override { delete static_cast<Event*>(event); }
   double elapsedTime(void* start, void* end, const c10::DeviceIndex) const override {
     const auto span = static_cast<Event*>(end)->time - static_cast<Event*>(start)->time;
@@ -138,6 +157,10 @@ void set_device(c10::DeviceIndex index) {
       index >= 0 && index < device_count(),
       "NPU error: invalid device ordinal ", int(index), "; ", int(device_count()), " device(s) are visible");
   current = index;
+}
+
+c10::StreamId current_stream_id() {
+  return streams[current];
 }
 
 bool is_initialized() {

@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <cstring>
 #include <optional>
+#include <sstream>
 #include <vector>
 
 namespace npusim {
@@ -181,11 +182,35 @@ c10::IValue Call::from_host(const c10::IValue& value, bool is_written) const {
   return value;
 }
 
+// The shapes of a call's tensors: what a card compiles its operators for.
+std::string shapes_of(const torch::jit::Stack& stack, size_t num_arguments) {
+  std::ostringstream text;
+  const auto add = [&](const Tensor& tensor) {
+    if (tensor.defined()) {
+      text << ' ' << tensor.sizes();
+    }
+  };
+  for (size_t i = stack.size() - num_arguments; i < stack.size(); ++i) {
+    if (stack[i].isTensor()) {
+      add(stack[i].toTensor());
+    } else if (stack[i].isTensorList()) {
+      for (const auto& tensor : stack[i].toTensorVector()) {
+        add(tensor);
+      }
+    }
+  }
+  return text.str();
+}
+
 void run_on_host(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::jit::Stack* stack) {
   check_usable();
   const auto& schema = op.schema();
   const auto& overload = schema.overload_name();
-  count_op(overload.empty() ? schema.name() : schema.name() + "." + overload);
+  auto name = overload.empty() ? schema.name() : schema.name() + "." + overload;
+  if (is_counting_shapes()) {
+    name += shapes_of(*stack, schema.arguments().size());
+  }
+  count_op(name);
 
   Call call(op);
   const auto first = stack->size() - schema.arguments().size();

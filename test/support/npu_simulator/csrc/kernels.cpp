@@ -59,8 +59,15 @@ Tensor copy_from(const Tensor& source, const Tensor& target, bool) {
   count_op("aten::_copy_from");
   if (source.device().type() == kNpu && target.device().type() != kNpu) {
     note_sync("copy to host");
+    // A copy into pinned memory that nobody waits for proves nothing to other streams.
+    if (!is_pinned(target.storage().data())) {
+      note_host_waited(current_stream_id());
+    }
   }
   on_host(target).copy_(on_host(source));
+  if (target.device().type() == kNpu) {
+    note_written(target.storage().data());
+  }
   return target;
 }
 
@@ -76,6 +83,7 @@ Tensor copy_from_and_resize(const Tensor& source, const Tensor& target) {
 
 at::Scalar local_scalar(const Tensor& self) {
   note_sync("read of a scalar");
+  note_host_waited(current_stream_id());
   return at::native::_local_scalar_dense_cpu(to_host(self));
 }
 
@@ -106,7 +114,9 @@ std::tuple<Tensor, Tensor, Tensor> convolution_backward(
   return {back(std::get<0>(results)), back(std::get<1>(results)), back(std::get<2>(results))};
 }
 
-void record_stream(Tensor&, at::Stream) {}
+void record_stream(Tensor& self, at::Stream stream) {
+  note_recorded(self.storage().data(), stream.id());
+}
 
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("empty.memory_format", empty);

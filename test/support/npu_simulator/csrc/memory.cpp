@@ -30,6 +30,7 @@ void* allocate_host(size_t bytes) {
 
 void free_block(void* context) {
   auto* block = static_cast<Block*>(context);
+  note_freed(block->data);
   count_memory(block->index, -int64_t(block->bytes));
   std::free(block->data);
   delete block;
@@ -58,6 +59,7 @@ struct NpuAllocator final : c10::Allocator {
         " bytes total capacity; ", used, " bytes already allocated)");
     auto* block = new Block{allocate_host(bytes), bytes, index};
     count_memory(index, int64_t(bytes));
+    note_made(block->data);
     return {block->data, block, free_block, device};
   }
   void copy_data(void* to, const void* from, size_t bytes) const override { std::memcpy(to, from, bytes); }

@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 #include <c10/core/Allocator.h>
 #include <c10/core/Device.h>
+#include <c10/core/Stream.h>
 
 #include <cstdint>
 #include <map>
@@ -21,6 +22,7 @@ void set_device(c10::DeviceIndex index);
 bool is_initialized();
 bool is_in_bad_fork();
 void check_usable(); // throws in a process forked from one that had used the device
+c10::StreamId current_stream_id();
 
 // memory.cpp: host memory that counts as device memory.
 struct MemoryStats {
@@ -35,6 +37,17 @@ MemoryStats memory_stats(c10::DeviceIndex index);
 void reset_peak(c10::DeviceIndex index);
 int64_t total_memory();
 
+// streams.cpp: which stream made, wrote and uses which memory; throws where a card would race.
+void note_made(const void* data);
+void note_written(const void* data);
+void note_used(const void* data);
+void note_recorded(const void* data, c10::StreamId stream);
+void note_freed(const void* data);
+int64_t stream_position(c10::StreamId stream);
+void note_waited(c10::StreamId who, c10::StreamId whom, int64_t at);
+void note_host_waited(c10::StreamId whom);
+void note_host_waited_for_all();
+
 // random.cpp: one generator a device, each around a CPU generator that the CPU kernels accept.
 const at::Generator& default_generator(c10::DeviceIndex index);
 at::Generator new_generator(c10::DeviceIndex index);
@@ -48,7 +61,8 @@ void check_dtype(c10::ScalarType dtype); // the float64 trap
 // traps.cpp: what tests can ask for.
 void count_op(const std::string& name);
 void note_sync(const char* what); // throws while synchronising is forbidden
-void start_census();
+bool is_counting_shapes();
+void start_census(bool with_shapes);
 std::map<std::string, int64_t> stop_census();
 void forbid_sync(bool on);
 

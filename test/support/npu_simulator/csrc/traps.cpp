@@ -12,6 +12,7 @@ namespace {
 std::mutex mutex;
 std::map<std::string, int64_t> counts;
 std::atomic<bool> counting{false};
+std::atomic<bool> shapes{false};
 std::atomic<bool> forbidden{false};
 
 } // namespace
@@ -28,9 +29,14 @@ void note_sync(const char* what) {
   TORCH_CHECK(!forbidden, "the host waited for the NPU (", what, ") where waiting is forbidden");
 }
 
-void start_census() {
+bool is_counting_shapes() {
+  return counting && shapes;
+}
+
+void start_census(bool with_shapes) {
   const std::lock_guard<std::mutex> lock(mutex);
   counts.clear();
+  shapes = with_shapes;
   counting = true;
 }
 

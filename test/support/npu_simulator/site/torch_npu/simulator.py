@@ -7,10 +7,13 @@ import npusim_native as _native
 
 
 @contextmanager
-def op_census() -> Iterator[dict[str, int]]:
-    """Count the operators and the waits inside the context; the dict is filled when it closes."""
+def op_census(shapes: bool = False) -> Iterator[dict[str, int]]:
+    """Count the operators and the waits inside the context; the dict is filled when it closes.
+
+    With ``shapes`` an operator counts anew for other shapes of its tensors: a card may compile each of them.
+    """
     counts: dict[str, int] = {}
-    _native.start_census()
+    _native.start_census(shapes)
     try:
         yield counts
     finally:

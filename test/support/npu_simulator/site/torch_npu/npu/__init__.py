@@ -79,6 +79,7 @@ def synchronize(device=None) -> None:
     _lazy_init()
     _device_index(device)
     _native.note_sync("synchronize")
+    _native.note_host_waited_for_all()
 
 
 def get_device_name(device_name=None) -> str:
