@@ -6,11 +6,14 @@ Knows no hardware by name. Choosing a device is in ``select``, mixed precision i
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from open_clip.transformer.layout import TextShapes
+
+if TYPE_CHECKING:
+    from training.device.copies import CopyStream
 
 
 @dataclass(frozen=True)
@@ -169,6 +172,13 @@ class Device(ABC):
         target = self.torch_device(self._current)
         # Asking a tensor whether it is pinned costs a driver call; only host tensors can be.
         return tensor.to(target, non_blocking=tensor.device != target and self.pin_memory and tensor.is_pinned())
+
+    def copy_stream(self) -> "CopyStream | None":
+        """Make a stream for copies that run beside the computing; None where a copy is done when its call returns."""
+        return None
+
+    def begin_step(self) -> None:  # noqa: B027 (most devices replay no graphs)
+        """Hear that an optimizer step begins, whose graphs may write over what those of the step before gave."""
 
     def _make_event(self) -> Any:
         """Make an event of the device's current stream."""

@@ -8,6 +8,7 @@ import torch
 
 from open_clip.errors import DeviceError
 from training.device.base import Device, DeviceInfo, out_of_memory_error
+from training.device.copies import CopyStream
 
 
 class CudaDevice(Device):
@@ -33,7 +34,9 @@ class CudaDevice(Device):
         return torch.cuda.device_count()
 
     def activate(self, index: int | None = None) -> torch.device:
-        """Make a GPU the current one and state how fp32 products are computed.
+        """Make a GPU the current one and state how fp32 products are computed: in TF32, as upstream's trainer does.
+
+        Source: open_clip 3.3.0, ``open_clip_train/main.py``.
 
         Raises:
             DeviceError: There is no GPU of this index.
@@ -45,9 +48,10 @@ class CudaDevice(Device):
                 "start fewer processes per machine or check CUDA_VISIBLE_DEVICES."
             )
         torch.cuda.set_device(wanted)
-        # Convolutions may use TF32 and products may not: torch's defaults, written down so that a run can report them.
-        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.allow_tf32 = True
+        # Convolutions see one shape in training; trying their kernels out once pays.
+        torch.backends.cudnn.benchmark = True
         return super().activate(wanted)
 
     def info(self, index: int | None = None) -> DeviceInfo:
@@ -80,7 +84,7 @@ class CudaDevice(Device):
         """Ask for kernels that repeat their bits; cuBLAS reads its part when the first product is computed."""
         if on:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.benchmark = not on
         torch.use_deterministic_algorithms(on)
 
     def peak_memory_bytes(self) -> int:
@@ -125,6 +129,19 @@ class CudaDevice(Device):
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Tell whether the GPU or one of its libraries ran out of memory."""
         return out_of_memory_error(error, "cuda out of memory", "cublas_status_alloc_failed", "out of memory")
+
+    def copy_stream(self) -> CopyStream | None:
+        """Make a stream for copies from pinned memory."""
+        return CopyStream(
+            torch.cuda.Stream(device=self._current),  # type: ignore[no-untyped-call]
+            make_event=self._make_event,
+            use=torch.cuda.stream,
+            current=torch.cuda.current_stream,
+        )
+
+    def begin_step(self) -> None:
+        """Let captured graphs (``--torchcompile-mode``) reuse the memory of the step before."""
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
 
     def _make_event(self) -> Any:
         """Make a CUDA event."""

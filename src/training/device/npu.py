@@ -16,6 +16,7 @@ import torch
 
 from open_clip.errors import DeviceError
 from training.device.base import Device, DeviceInfo, out_of_memory_error
+from training.device.copies import CopyStream
 from training.device.startup import backend_fault, describe_fault, first_line
 
 
@@ -148,6 +149,13 @@ class NpuDevice(Device):
         Source: op-plugin's ``_fused_adamw_`` passes only gradient, moments, step and settings to its kernel.
         """
         return False
+
+    def copy_stream(self) -> CopyStream | None:
+        """Make a stream for copies from pinned memory."""
+        npu = _npu()
+        return CopyStream(
+            npu.Stream(device=self._current), make_event=npu.Event, use=npu.stream, current=npu.current_stream
+        )
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Tell whether the NPU ran out of memory."""

@@ -83,3 +83,36 @@ def test_numbers_on_the_device_are_read_later_as_they_were():
     second = DEVICE.read_later(values + 1)
     assert first() == [0.0, 1.0, 2.0]
     assert second() == [1.0, 2.0, 3.0]
+
+
+def test_a_copy_beside_the_work_is_whole_when_it_is_handed_over():
+    copies = DEVICE.copy_stream()
+    if copies is None:
+        pytest.skip("this device has no copies that run beside its work")
+    sources = [torch.arange(1000.0).pin_memory() + number for number in range(3)]
+    totals = []
+    for source in sources:
+        with copies.copying() as arrived:
+            moved = source.pin_memory().to(TORCH_DEVICE, non_blocking=True)
+        copies.hand_over([moved], arrived)
+        totals.append(moved.sum())
+        # Its memory may serve the next copy from here on, but not before the sum is done.
+        del moved
+    assert [total.item() for total in totals] == [source.sum().item() for source in sources]
+
+
+@pytest.mark.skipif(DEVICE.kind != "npu", reason="only the simulated npu tells a race by an error")
+def test_work_on_another_stream_that_did_not_wait_is_a_race_the_simulator_tells_of():
+    if not hasattr(torch.npu, "_native"):
+        pytest.skip("this is a real card")
+    other = torch.npu.Stream()
+    with torch.npu.stream(other):
+        made = torch.ones(3, device=TORCH_DEVICE)
+    with pytest.raises(RuntimeError, match="did not wait"):
+        made.sum()
+    torch.npu.current_stream().wait_stream(other)
+    total = made.sum()
+    del made
+    with pytest.raises(RuntimeError, match="record_stream"):
+        torch.ones(1, device=TORCH_DEVICE).sum()
+    assert total.item() == 3
