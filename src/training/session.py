@@ -24,7 +24,7 @@ from training.elsewhere import keep_copy, take_up
 from training.evaluating import Evaluator
 from training.failures import explain_failures
 from training.journal import Journal, open_journal
-from training.loop import EVALUATION, Actions, Plan, Progress, Recovery, StepGuard, Stepper, Trainer
+from training.loop import EVALUATION, Actions, Plan, Prefetcher, Progress, Recovery, StepGuard, Stepper, Trainer
 from training.optim import build_schedule
 from training.params import RunParams
 from training.resume import resume, roll_back
@@ -150,6 +150,7 @@ class Session:
             progress=self.progress,
             actions=self._watched(
                 Actions(
+                    prefetch=Prefetcher(self.place.device, self.place.torch_device),
                     receive=make_receive(self.place, parts.train_quarantine, enforce_budget=False),
                     save_step=lambda: self.saver.save_step(self.stop.requested),
                     save_epoch=self.saver.save_epoch,
@@ -170,6 +171,7 @@ class Session:
             ),
             world=self.place.world,
             batch_size=params.data.batch_size,
+            read_later=self.place.device.read_later,
         )
 
     def _watched(self, actions: Actions) -> Actions:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from open_clip.transformer.layout import TextLayout
 from training.data.quarantine import Fault
 
 
@@ -22,6 +23,7 @@ class Batch(NamedTuple):
         image_ids: int64 [B] on the host; rows of the same picture share it.
         faults: bad rows met while this batch was made.
         indices: int64 [B] on the host, positions in the table.
+        text_layout: how the texts are computed without their padding; None to compute all of it.
     """
 
     images: Tensor
@@ -31,14 +33,27 @@ class Batch(NamedTuple):
     image_ids: Tensor | None = None
     faults: tuple[Fault, ...] = ()
     indices: Tensor | None = None
+    text_layout: TextLayout | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> "Batch":
-        """Return the batch with pictures and texts on a device; what the host plans with stays on the host."""
+        """Return the batch with what is computed on a device; what the host plans with stays on the host."""
+        layout = self.text_layout
         return self._replace(
             images=self.images.to(device, non_blocking=non_blocking),
             texts=self.texts.to(device, non_blocking=non_blocking),
+            text_layout=None if layout is None else layout.to(device, non_blocking=non_blocking),
         )
 
     def pin_memory(self) -> "Batch":
-        """Return the batch with pictures and texts in pinned memory; the data loader calls this."""
-        return self._replace(images=self.images.pin_memory(), texts=self.texts.pin_memory())
+        """Return the batch with what goes to a device in pinned memory; the data loader calls this."""
+        layout = self.text_layout
+        return self._replace(
+            images=self.images.pin_memory(),
+            texts=self.texts.pin_memory(),
+            text_layout=None if layout is None else layout.pin_memory(),
+        )
+
+    def moving_tensors(self) -> list[Tensor]:
+        """List the tensors that go to a device."""
+        layout = () if self.text_layout is None else self.text_layout
+        return [self.images, self.texts, *(part for part in layout if isinstance(part, Tensor))]

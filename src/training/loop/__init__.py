@@ -2,6 +2,7 @@
 
 from training.loop.guard import StepGuard, Verdict
 from training.loop.phases import EVALUATION, Phase, phase_of
+from training.loop.prefetch import Prefetcher
 from training.loop.recorder import Recorder, SilentRecorder, StepRecord
 from training.loop.recovery import Recovery, RollBackNeeded, StepPlace
 from training.loop.state import Progress, RunningMean
@@ -13,6 +14,7 @@ __all__ = [
     "Actions",
     "Phase",
     "Plan",
+    "Prefetcher",
     "Progress",
     "Recorder",
     "Recovery",

@@ -7,6 +7,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -48,6 +49,7 @@ class Actions:
 
     Attributes:
         receive: Brings a batch to the device and accounts for its unusable rows.
+        prefetch: Brings the batches of each step to the device ahead of its turn; counts none of them.
         save_step: Saves the state inside an epoch.
         save_epoch: Saves the state at the end of an epoch, where that is due or, given True, in any case.
         evaluate: Evaluates after so many completed epochs, when that is due.
@@ -63,6 +65,7 @@ class Actions:
     after_step: Callable[[int], bool] = lambda step: False
     roll_back: Callable[[], tuple[Progress, str] | None] = lambda: None
     start_counting: Callable[[], None] = lambda: None
+    prefetch: Callable[[Iterator[list[Batch]]], Iterator[list[Batch]]] = lambda steps: steps
 
 
 class Trainer:
@@ -82,6 +85,7 @@ class Trainer:
         recovery: Recovery,
         world: World,
         batch_size: int,
+        read_later: Callable[[torch.Tensor], Callable[[], list[float]]] = lambda values: values.tolist,
     ) -> None:
         self.stepper = stepper
         self.loader = loader
@@ -95,8 +99,11 @@ class Trainer:
         self.world = world
         self.global_batch = batch_size * world.world_size
         self._clock = Clock()
+        self._read_later = read_later
         # Steps whose verdict was not read yet, oldest first.
         self._unread: deque[StepPlace] = deque()
+        # Tells the figures of a step whose numbers may not have reached the host yet.
+        self._untold: Callable[[], None] | None = None
 
     def train(self) -> None:
         """Run the epochs that are left.
@@ -128,8 +135,6 @@ class Trainer:
         self.recorder.start_epoch(progress)
         clock.start()
         for batches in self._batches_of_steps():
-            with DATA:
-                received = [self.actions.receive(batch) for batch in batches]
             if self.recovery.is_left_out():
                 self._count(len(batches))
                 clock.step_left_out()
@@ -137,10 +142,11 @@ class Trainer:
             clock.data_arrived()
             lr = self.schedule(progress.step)
             place = StepPlace(progress.epoch, progress.batch, len(batches), progress.step + 1)
-            result = self.stepper.step(received, lr)
+            result = self.stepper.step(batches, lr)
             self._unread.append(place)
             self._count(len(batches))
-            # The verdict of the step before: reading it here leaves the device a whole step of work in the queue.
+            # Figures and verdict of the step before: reading them here leaves the device a step of work in the queue.
+            self._tell()
             stopping = self._read_verdicts(but=1)
             is_last = progress.batch >= self.loader.num_batches
             self.recorder.tick(progress, lr, len(batches) * self.global_batch, clock.step_done())
@@ -149,17 +155,29 @@ class Trainer:
                 self._record(result, lr, len(batches), is_logged)
             wants_save = self.actions.after_step(progress.step)
             if (stopping or wants_save or self._save_is_due()) and not is_last:
+                self._tell()
                 stopping = self._read_verdicts() or stopping
                 if stopping or self.recovery.is_steady:
                     self._save(self.actions.save_step)
                 if stopping:
                     raise self._preempted()
+        self._tell()
         self.recorder.end_epoch()
         stopping = self._read_verdicts()
         self.recovery.check_epoch(-(-self.loader.num_batches // self.plan.accum_freq))
         return stopping
 
     def _batches_of_steps(self) -> Iterator[list[Batch]]:
+        steps = self.actions.prefetch(self._read_steps())
+        while True:
+            with DATA:
+                batches = next(steps, None)
+                if batches is None:
+                    return
+                received = [self.actions.receive(batch) for batch in batches]
+            yield received
+
+    def _read_steps(self) -> Iterator[list[Batch]]:
         batches = iter(self.loader.epoch(self.progress.epoch, self.progress.batch))
         # The last step of an epoch takes what is left: no batch is thrown away.
         while group := list(itertools.islice(batches, self.plan.accum_freq)):
@@ -189,6 +207,7 @@ class Trainer:
     def _roll_back(self, reason: RollBackNeeded) -> None:
         self.guard.forget()
         self._unread.clear()
+        self._untold = None
         self.recovery.roll_back(reason, self.actions.roll_back)
         self._start_from_progress()
 
@@ -201,30 +220,44 @@ class Trainer:
         return Preempted(f"stopped on request after step {self.progress.step}; a checkpoint is written")
 
     def _record(self, result: StepResult, lr: float, num_batches: int, is_logged: bool) -> None:
-        progress = self.progress
-        rows = num_batches * self.global_batch
-        # One read for all figures; under --local-loss each process knows only its rows' share of the loss.
+        """Have a step's figures told once they are on the host: one read for all, which no step waits for."""
+        progress, rows = self.progress, num_batches * self.global_batch
+        names = [*result.losses, "loss"]
         on_device = torch.stack([*(value.float() for value in result.losses.values()), result.total])
-        values = mean_over_processes(on_device, self.world).tolist()
-        for name, value in zip([*result.losses, "loss"], values, strict=True):
-            progress.losses.setdefault(name, RunningMean()).update(value, rows)
+        # Under --local-loss each process knows only its rows' share of the loss.
+        means = mean_over_processes(on_device, self.world)
+        values = torch.cat([means, self.stepper.task.logit_scale().reshape(1)])
+        read = self._read_later(values)
         data_time_s, step_time_s = self._clock.take_means()
-        self.recorder.step(
-            StepRecord(
-                epoch=progress.epoch,
-                batch=progress.batch,
-                num_batches=self.loader.num_batches,
-                num_samples=self.loader.num_batches * self.global_batch,
-                step=progress.step,
-                samples_seen=progress.samples_seen,
-                epoch_samples=progress.batch * self.global_batch,
-                lr=lr,
-                logit_scale=float(self.stepper.task.logit_scale()),
-                losses={name: (mean.last, mean.mean) for name, mean in progress.losses.items()},
-                data_time_s=data_time_s,
-                step_time_s=step_time_s,
-                samples_per_step=rows,
-                world_size=self.world.world_size,
-                is_logged=is_logged,
-            )
+        record = partial(
+            StepRecord,
+            epoch=progress.epoch,
+            batch=progress.batch,
+            num_batches=self.loader.num_batches,
+            num_samples=self.loader.num_batches * self.global_batch,
+            step=progress.step,
+            samples_seen=progress.samples_seen,
+            epoch_samples=progress.batch * self.global_batch,
+            lr=lr,
+            data_time_s=data_time_s,
+            step_time_s=step_time_s,
+            samples_per_step=rows,
+            world_size=self.world.world_size,
+            is_logged=is_logged,
         )
+
+        def tell() -> None:
+            *losses, logit_scale = read()
+            for name, value in zip(names, losses, strict=True):
+                progress.losses.setdefault(name, RunningMean()).update(value, rows)
+            figures = {name: (mean.last, mean.mean) for name, mean in progress.losses.items()}
+            self.recorder.step(record(logit_scale=logit_scale, losses=figures))
+
+        self._untold = tell
+        if values.device.type == "cpu":
+            self._tell()
+
+    def _tell(self) -> None:
+        untold, self._untold = self._untold, None
+        if untold is not None:
+            untold()

@@ -31,7 +31,8 @@ def answer(name, env):
 
 def test_the_device_tests_pass_on_the_npu(environment):
     env = {**environment, "OPENCLIP_TEST_DEVICE": "npu"}
-    done = run_python("-m", "pytest", "-q", "-p", "no:cacheprovider", "test/unit/training/device", env=env)
+    tests = ("test/unit/training/device", "test/unit/training/loop/test_prefetch.py")
+    done = run_python("-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, env=env)
     assert done.returncode == 0, done.stdout[-3000:]
     assert re.search(r"[5-9]\d passed", done.stdout), done.stdout[-500:]
 
