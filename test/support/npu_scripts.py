@@ -253,6 +253,44 @@ def _check_collectives(dist, rank, target):
     dist.barrier()
 
 
+def texts():
+    """Check that towers attend with the fused kernel and leave padding out, without waiting for the device."""
+    import torch_npu
+    from torch_npu.simulator import no_sync
+
+    from open_clip.transformer.layout import plan_texts
+    from tiny_models import tiny_batch, tiny_clip
+    from training.device import select_device
+
+    target = select_device("npu").activate()
+    calls = []
+    kernel = torch_npu.npu_fusion_attention
+    torch_npu.npu_fusion_attention = lambda *args, **options: (
+        calls.append(options["sparse_mode"]) or kernel(*args, **options)
+    )
+    model, (images, text) = tiny_clip(), tiny_batch()
+    wanted = model(images, text)
+    sum(part.sum() for part in wanted[:2]).backward()
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    model.zero_grad()
+    model.to(target)
+    layout = plan_texts(text.argmax(-1) + 1, shapes="bucketed", context_length=16).to(target)
+    images, text = images.to(target), text.to(target)
+    with no_sync():
+        got = model(images, text, text_layout=layout)
+        sum(part.sum() for part in got[:2]).backward()
+    assert set(calls) == {0, 2}, f"the fused kernel ran with sparse modes {calls}"
+    torch.testing.assert_close([x.cpu() for x in got], list(wanted), atol=5e-7, rtol=0)
+    for name, parameter in model.named_parameters():
+        if gradients[name] is not None:
+            bound = 5e-6 * gradients[name].abs().max().item() + 1e-7
+            torch.testing.assert_close(parameter.grad.cpu(), gradients[name], atol=bound, rtol=0, msg=name)
+    with torch.no_grad():
+        planned_here = model.encode_text(text, normalize=True)
+    torch.testing.assert_close(planned_here.cpu(), wanted[1], atol=5e-7, rtol=0)
+    return {"calls": len(calls)}
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     print(json.dumps(globals()[sys.argv[1]]()))

@@ -15,8 +15,10 @@ from typing import Any
 import torch
 
 from open_clip.errors import DeviceError
+from open_clip.transformer.kernels import register_attention
 from training.device.base import Device, DeviceInfo, out_of_memory_error
 from training.device.copies import CopyStream
+from training.device.npu_attention import FusedAttention
 from training.device.startup import backend_fault, describe_fault, first_line
 
 
@@ -50,6 +52,8 @@ class NpuDevice(Device):
     def activate(self, index: int | None = None) -> torch.device:
         """Make an NPU the current one, with prebuilt kernels, plain memory layouts and full fp32 precision.
 
+        Towers attend with torch_npu's fused kernel where the chip has it.
+
         Raises:
             DeviceError: There is no NPU of this index.
         """
@@ -65,6 +69,8 @@ class NpuDevice(Device):
         # HF32 drops mantissa bits; convolutions have it on unless told otherwise.
         npu.matmul.allow_hf32 = False
         npu.conv.allow_hf32 = False
+        # The kernel came with the same chips as bfloat16.
+        register_attention(self.kind, FusedAttention() if self.supports_bf16() else None)
         return super().activate(wanted)
 
     def info(self, index: int | None = None) -> DeviceInfo:

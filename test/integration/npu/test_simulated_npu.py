@@ -81,6 +81,10 @@ def test_a_step_runs_no_operator_that_npus_do_badly(environment):
     assert slow == []
 
 
+def test_towers_attend_with_the_fused_kernel_and_leave_padding_out_without_waiting(environment):
+    assert answer("texts", environment)["calls"] > 0
+
+
 def test_memory_that_runs_out_is_recognised(environment):
     assert answer("memory", {**environment, "NPUSIM_MEMORY_MB": "64"}) is True
 

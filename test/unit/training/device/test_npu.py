@@ -22,7 +22,8 @@ def listed_names():
 def used_names():
     """Collect every attribute chain that starts at torch.npu or at the torch_npu package."""
     found = set()
-    for node in ast.walk(ast.parse(Path(npu_file.__file__).read_text())):
+    files = sorted(Path(npu_file.__file__).parent.glob("npu*.py"))
+    for node in (node for file in files for node in ast.walk(ast.parse(file.read_text()))):
         chain, root = [], node
         while isinstance(root, ast.Attribute):
             chain.append(root.attr)

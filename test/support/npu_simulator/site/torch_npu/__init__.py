@@ -28,6 +28,7 @@ except ImportError as error:
     ) from error
 
 from torch_npu import npu  # noqa: E402
+from torch_npu.attention import npu_fusion_attention as npu_fusion_attention  # noqa: E402
 from torch_npu.version import __version__ as __version__  # noqa: E402
 
 torch._register_device_module("npu", npu)
