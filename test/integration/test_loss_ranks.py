@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from loss_ranks import KINDS, MODES, SIGLIP_MODES, loss_and_gradients, run_rank
+from loss_ranks import ALL_MODES, KINDS, MODES, SIGLIP_MODES, TILE_ROWS, loss_and_gradients, run_rank
 from open_clip.loss import SigLipLoss
 
 
@@ -33,6 +33,18 @@ def test_ranks_give_the_loss_and_gradients_of_one(ranks, kind, mode):
     for index, whole in ((1, images), (2, texts)):
         rows = torch.cat([answer[index] for answer in answers])
         torch.testing.assert_close(rows * share, whole, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("mode", ALL_MODES)
+def test_tiles_on_ranks_give_each_rank_the_plain_loss_and_gradients(ranks, kind, mode):
+    plain, tiled = ([rank[kind, mode, tile_rows] for rank in ranks] for tile_rows in (0, TILE_ROWS))
+    for found, expected in zip(tiled, plain, strict=True):
+        for index in (0, 1, 2):
+            torch.testing.assert_close(found[index], expected[index], atol=1e-12, rtol=0)
+    # A scale has one gradient for all ranks' rows, which is what ranks have on average with local losses too.
+    mean = [torch.stack([answer[3] for answer in answers]).mean(0) for answers in (tiled, plain)]
+    torch.testing.assert_close(*mean, atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("mode", SIGLIP_MODES)

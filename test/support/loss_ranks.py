@@ -1,5 +1,6 @@
 """One rank's part of the contrastive losses, to be run in its own process and compared with one rank's whole."""
 
+import itertools
 import os
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,9 @@ from open_clip.loss import (
 ROWS, WIDTH, TOKENS, VOCABULARY = 12, 8, 5, 7
 # (local_loss, gather_with_grad): those that upstream gives the gradients of one rank for.
 MODES = [(False, False), (False, True), (True, True)]
+ALL_MODES = [*MODES, (True, False)]
+# Rows of this rank or of all: tiles of 2 leave a smaller last one with 3 rows and more.
+TILE_ROWS = 2
 KINDS = {"clip": ClipLoss, "distill": DistillClipLoss, "coca": partial(CoCaLoss, 2.0, 0.5)}
 SIGLIP_MODES = [(impl, chunk_size) for impl in ("bidir", "shift", "reduce", "gather") for chunk_size in (0, 2)]
 
@@ -79,6 +83,10 @@ def run_rank(rank: int, world_size: int, folder: str) -> None:
             options = dict(zip(("local_loss", "gather_with_grad"), mode, strict=True))
             loss = kind(**options, cache_labels=True, rank=rank, world_size=world_size)
             answers[name, mode] = loss_and_gradients(loss, rows)
+        for mode, tile_rows in itertools.product(ALL_MODES, (0, TILE_ROWS)):
+            options = dict(zip(("local_loss", "gather_with_grad"), mode, strict=True))
+            loss = kind(**options, rank=rank, world_size=world_size, tile_rows=tile_rows)
+            answers[name, mode, tile_rows] = loss_and_gradients(loss, rows)
     for dist_impl, chunk_size in SIGLIP_MODES:
         loss = SigLipLoss(rank=rank, world_size=world_size, dist_impl=dist_impl, chunk_size=chunk_size)
         answers["siglip", dist_impl, chunk_size] = loss_and_gradients(loss, rows)

@@ -9,13 +9,14 @@ def create_loss(args: Any) -> ClipLoss | SigLipLoss:
     """Make the loss for a trainer's flags: distillation, CoCa by the model's name, ``siglip``, else CLIP's.
 
     Reads ``distill, model, local_loss, gather_with_grad, rank, world_size`` and, where they matter, ``siglip``,
-    ``loss_dist_impl``, ``coca_caption_loss_weight`` and ``coca_contrastive_loss_weight``.
+    ``loss_dist_impl``, ``loss_tile_rows``, ``coca_caption_loss_weight`` and ``coca_contrastive_loss_weight``.
 
     Raises:
         ConfigError: ``loss_dist_impl`` is not known.
     """
     ranks = {"cache_labels": True, "rank": args.rank, "world_size": args.world_size}
     options = {"local_loss": args.local_loss, "gather_with_grad": args.gather_with_grad, **ranks}
+    options["tile_rows"] = getattr(args, "loss_tile_rows", None)
     if args.distill:
         return DistillClipLoss(**options)
     if "coca" in args.model.lower():

@@ -8,11 +8,34 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from open_clip.errors import ConfigError
-from open_clip.loss.gather import gather_features
+from open_clip.loss.gather import gather_features, gather_rows
+from open_clip.loss.tiles import Shares, paired_loss, row_loss
+
+# Below it autograd is faster, with three matrix products where tiles take four, and 64 MiB are no burden.
+TILED_FROM = 2048
+# Rows of a tile: fewer multiply slower, more take memory and gain nothing.
+TILE_ROWS = 1024
+
+
+def choose_tile_rows(tile_rows: int | None, num_rows: int) -> int:
+    """Return the rows of a tile for a square of scores of this many rows, 0 for none; None chooses by the size.
+
+    Raises:
+        ConfigError: the number is negative.
+    """
+    if tile_rows is None:
+        return TILE_ROWS if num_rows >= TILED_FROM else 0
+    if tile_rows < 0:
+        raise ConfigError(f"tile_rows is {tile_rows}; it must be 0 (no tiles), a number of rows, or None to choose.")
+    return tile_rows
 
 
 class ClipLoss(nn.Module):
     """Symmetric cross entropy between images and texts, pair i against all pairs.
+
+    From 2,048 rows on, those of all ranks together, the scores never lie in memory whole: they are made tile by tile,
+    and again for the gradients, and each rank scores its own images only. ``tile_rows`` sets the rows of a tile; 0
+    never cuts up, which second derivatives need. A subclass with scores or labels of its own is never cut up.
 
     Source: open_clip.loss.ClipLoss (3.3.0); arXiv 2103.00020, figure 3.
     """
@@ -25,6 +48,7 @@ class ClipLoss(nn.Module):
         rank: int = 0,
         world_size: int = 1,
         use_horovod: bool = False,
+        tile_rows: int | None = None,
     ) -> None:
         super().__init__()
         if use_horovod:
@@ -34,6 +58,8 @@ class ClipLoss(nn.Module):
         self.cache_labels = cache_labels
         self.rank = rank
         self.world_size = world_size
+        choose_tile_rows(tile_rows, 0)
+        self.tile_rows = tile_rows
         self.prev_num_logits = 0
         self.labels: dict[torch.device, Tensor] = {}
 
@@ -61,7 +87,7 @@ class ClipLoss(nn.Module):
         """
         if self.world_size == 1:
             per_image = logit_scale * image_features @ text_features.T
-            per_text = logit_scale * text_features @ image_features.T
+            per_text = per_image.T
         else:
             all_images, all_texts = gather_features(
                 image_features, text_features, self.local_loss, self.gather_with_grad, self.rank, self.world_size
@@ -81,6 +107,36 @@ class ClipLoss(nn.Module):
         labels = self.get_ground_truth(per_image.device, per_image.shape[0])
         return (F.cross_entropy(per_image, labels) + F.cross_entropy(per_text, labels)) / 2
 
+    def pair_loss(
+        self, image_features: Tensor, text_features: Tensor, logit_scale: Tensor, logit_bias: Tensor | None = None
+    ) -> Tensor:
+        """Return the contrastive loss of normalised features [B, E], by tiles where that is due."""
+        tile_rows = choose_tile_rows(self.tile_rows, self.world_size * len(image_features))
+        if not tile_rows or self._has_own_scores():
+            return self.contrastive_loss(*self.get_logits(image_features, text_features, logit_scale, logit_bias))
+        scale = torch.as_tensor(logit_scale)
+        if self.local_loss and self.world_size > 1 and not self.gather_with_grad:
+            first = self.rank * len(image_features)
+            loss = row_loss(
+                image_features, gather_rows(text_features, self.world_size), scale, first, tile_rows=tile_rows
+            )
+            loss = loss + row_loss(
+                text_features, gather_rows(image_features, self.world_size), scale, first, tile_rows=tile_rows
+            )
+            loss = loss / 2
+        else:
+            shares = Shares(self.rank, self.world_size, self.local_loss, self.gather_with_grad)
+            loss = paired_loss(image_features, text_features, scale, tile_rows=tile_rows, shares=shares)
+        # A bias moves all scores alike: it has no gradient, but is part of the graph as it is without tiles.
+        return loss if logit_bias is None else loss + 0.0 * logit_bias.sum()
+
+    def _has_own_scores(self) -> bool:
+        kind = type(self)
+        return any(
+            getattr(kind, name) is not getattr(ClipLoss, name)
+            for name in ("get_logits", "get_ground_truth", "contrastive_loss")
+        )
+
     def forward(
         self,
         image_features: Tensor,
@@ -90,5 +146,5 @@ class ClipLoss(nn.Module):
         output_dict: bool = False,
     ) -> Tensor | dict[str, Tensor]:
         """Return the loss of normalised features [B, E], as a scalar or as ``{"contrastive_loss": scalar}``."""
-        loss = self.contrastive_loss(*self.get_logits(image_features, text_features, logit_scale, logit_bias))
+        loss = self.pair_loss(image_features, text_features, logit_scale, logit_bias)
         return {"contrastive_loss": loss} if output_dict else loss

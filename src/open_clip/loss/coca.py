@@ -27,8 +27,9 @@ class CoCaLoss(ClipLoss):
         rank: int = 0,
         world_size: int = 1,
         use_horovod: bool = False,
+        tile_rows: int | None = None,
     ) -> None:
-        super().__init__(local_loss, gather_with_grad, cache_labels, rank, world_size, use_horovod)
+        super().__init__(local_loss, gather_with_grad, cache_labels, rank, world_size, use_horovod, tile_rows)
         self.caption_loss_weight = caption_loss_weight
         self.clip_loss_weight = clip_loss_weight
         self.pad_id = pad_id
@@ -50,8 +51,8 @@ class CoCaLoss(ClipLoss):
         """
         contrastive = torch.zeros((), device=logits.device)
         if self.clip_loss_weight:
-            scores = self.get_logits(image_features, text_features, logit_scale, logit_bias)
-            contrastive = self.clip_loss_weight * self.contrastive_loss(*scores)
+            pairs = self.pair_loss(image_features, text_features, logit_scale, logit_bias)
+            contrastive = self.clip_loss_weight * pairs
         # Classes last and rows flattened: the layout that cross entropy reads without a copy of the logits.
         caption = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=self.pad_id)
         caption = self.caption_loss_weight * caption

@@ -6,11 +6,23 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+# The names changed in torch 2.14, which warns of the older ones.
+_all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+_reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
 
-def _gather_detached(features: Tensor, world_size: int) -> list[Tensor]:
-    gathered = [torch.zeros_like(features) for _ in range(world_size)]
-    dist.all_gather(gathered, features.detach().contiguous())
+
+def gather_rows(rows: Tensor, world_size: int) -> Tensor:
+    """Return all ranks' rows, [B, E] to [W*B, E], in rank order and without gradient."""
+    gathered = rows.new_empty((world_size * len(rows), *rows.shape[1:]))
+    _all_gather(gathered, rows.detach().contiguous())
     return gathered
+
+
+def scatter_sums(rows: Tensor, world_size: int) -> Tensor:
+    """Add up all ranks' [W*B, E] and return the B rows that are this rank's: half of what an all-reduce sends."""
+    own = rows.new_empty((len(rows) // world_size, *rows.shape[1:]))
+    _reduce_scatter(own, rows.contiguous())
+    return own
 
 
 class _Gather(torch.autograd.Function):
@@ -20,16 +32,13 @@ class _Gather(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, rank: int, world_size: int) -> Tensor:
-        ctx.rank = rank
-        return torch.cat(_gather_detached(features, world_size))
+    def forward(ctx: Any, features: Tensor, world_size: int) -> Tensor:
+        ctx.world_size = world_size
+        return gather_rows(features, world_size)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        total = gradients[0].contiguous().clone()
-        dist.all_reduce(total)
-        rows = len(total) // dist.get_world_size()
-        return total[ctx.rank * rows : (ctx.rank + 1) * rows], None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return scatter_sums(gradients[0], ctx.world_size), None
 
 
 def gather_features(
@@ -48,12 +57,12 @@ def gather_features(
     Source: open_clip.loss.gather_features (3.3.0).
     """
     if gather_with_grad:
-        images: Tensor = _Gather.apply(image_features, rank, world_size)
-        texts: Tensor = _Gather.apply(text_features, rank, world_size)
+        images: Tensor = _Gather.apply(image_features, world_size)
+        texts: Tensor = _Gather.apply(text_features, world_size)
         return images, texts
-    all_images = _gather_detached(image_features, world_size)
-    all_texts = _gather_detached(text_features, world_size)
+    all_images, all_texts = gather_rows(image_features, world_size), gather_rows(text_features, world_size)
     if not local_loss:
-        all_images[rank] = image_features
-        all_texts[rank] = text_features
-    return torch.cat(all_images), torch.cat(all_texts)
+        own = len(image_features) * rank
+        all_images = torch.cat([all_images[:own], image_features, all_images[own + len(image_features) :]])
+        all_texts = torch.cat([all_texts[:own], text_features, all_texts[own + len(text_features) :]])
+    return all_images, all_texts

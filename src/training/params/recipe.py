@@ -17,6 +17,12 @@ class RecipeParams:
         "how the sigmoid loss passes captions between processes: same loss, other memory and traffic (default: bidir)",
         choices=("bidir", "shift", "reduce", "gather"),
     )
+    loss_tile_rows: int | None = flag(
+        None,
+        "rows of a tile in which the contrastive or sigmoid loss makes its scores, and makes them again for the "
+        "gradients; 0 keeps all scores in memory (default: 1024 from a global batch of 2048 on, else 0)",
+        type=int,
+    )
     coca_caption_loss_weight: float = flag(2.0, "weight of the caption loss of a CoCa")
     coca_contrastive_loss_weight: float = flag(
         1.0, "weight of the contrastive loss of a CoCa; 0 trains the captions only"

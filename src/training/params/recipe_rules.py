@@ -21,6 +21,8 @@ def check_recipe(args: Namespace) -> None:
     for name in ("coca_caption_loss_weight", "coca_contrastive_loss_weight"):
         if not (math.isfinite(getattr(args, name)) and getattr(args, name) >= 0):
             raise ConfigError(f"--{name.replace('_', '-')} is {getattr(args, name)}; it must be a number from 0 up.")
+    if args.loss_tile_rows is not None and args.loss_tile_rows < 0:
+        raise ConfigError(f"--loss-tile-rows is {args.loss_tile_rows}; it is a number of rows, or 0 for no tiles.")
     if args.pretrained_ema and not args.pretrained:
         raise ConfigError("--pretrained-ema needs --pretrained FILE, a checkpoint of a run with --ema-decay.")
 

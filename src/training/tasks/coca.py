@@ -55,10 +55,10 @@ class CoCaTask(ClipTask):
         weight = self.loss.clip_loss_weight
         if not weight:
             return {"contrastive_loss": self._no_loss(outputs)}
-        scores = self.loss.get_logits(
+        pairs = self.loss.pair_loss(
             outputs["image_features"], outputs["text_features"], outputs["logit_scale"], outputs.get("logit_bias")
         )
-        return {"contrastive_loss": weight * self.loss.contrastive_loss(*scores)}
+        return {"contrastive_loss": weight * pairs}
 
     def _no_loss(self, outputs: Outputs) -> torch.Tensor:
         """Give a zero; with several processes one that reaches every parameter, as each of them must get a gradient."""

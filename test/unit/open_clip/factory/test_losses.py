@@ -16,6 +16,13 @@ def test_flags_reach_the_loss():
     assert (loss.rank, loss.world_size) == (1, 4)
 
 
+def test_the_rows_of_a_tile_reach_every_loss_with_scores():
+    for changes in ({}, {"distill": True}, {"model": "coca", "coca_caption_loss_weight": 1.0}):
+        flags = {"coca_contrastive_loss_weight": 1.0, **changes}
+        assert create_loss(_args(**flags)).tile_rows is None
+        assert create_loss(_args(**flags, loss_tile_rows=64)).tile_rows == 64
+
+
 def test_a_teacher_asks_for_the_distillation_loss():
     assert isinstance(create_loss(_args(distill=True)), DistillClipLoss)
 

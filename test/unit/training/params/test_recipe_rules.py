@@ -14,6 +14,7 @@ TRAIN = ["--train-data", "pairs.csv"]
         (["--distill-model", "ViT-B-32"], "go together"),
         (["--distill-model", "ViT-B-32", "--distill-pretrained", "x.pt", "--siglip"], "contradict"),
         (["--coca-caption-loss-weight", "-1"], "number from 0 up"),
+        (["--loss-tile-rows", "-1"], "number of rows"),
         (["--pretrained-ema"], "needs --pretrained FILE"),
         (["--opt", "sgd"], "timm/NAME"),
         (["--opt", "timm/lamb"], "needs --lr"),
