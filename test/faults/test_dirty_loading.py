@@ -6,12 +6,14 @@ import pytest
 import torch
 
 from open_clip.errors import DataError
+from open_clip.transform import image_transform, to_uint8
 from picture_sets import IMAGES_DIR, PICTURES_OF_EMOJI, WordTokenizer, crop_to_uint8, write_pairs
 from training.data import PairDataset, Quarantine, make_eval_loader, make_train_loader, read_csv_pairs
 
 torch.set_num_threads(1)
 pytestmark = pytest.mark.faults
 PICTURE = PICTURES_OF_EMOJI[0]
+TRANSFORMS = (crop_to_uint8, to_uint8(image_transform(32, True)))
 
 
 @pytest.fixture
@@ -26,9 +28,10 @@ def broken_table(tmp_path):
     return table
 
 
+@pytest.mark.parametrize("transform", TRANSFORMS, ids=["foreign", "direct"])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_training_replaces_a_torn_picture_by_the_next_sound_row(broken_table, workers):
-    dataset = PairDataset(broken_table, crop_to_uint8, WordTokenizer())
+def test_training_replaces_a_torn_picture_by_the_next_sound_row(broken_table, workers, transform):
+    dataset = PairDataset(broken_table, transform, WordTokenizer())
     loader = make_train_loader(dataset, batch_size=5, workers=workers)
     batches = list(loader.epoch(0))
     loader.close()
@@ -41,10 +44,11 @@ def test_training_replaces_a_torn_picture_by_the_next_sound_row(broken_table, wo
     assert all(len(batch.images) == len(batch.texts) == 5 for batch in batches)
 
 
+@pytest.mark.parametrize("transform", TRANSFORMS, ids=["foreign", "direct"])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_evaluation_leaves_a_torn_picture_out_and_gives_no_empty_batch(broken_table, workers):
+def test_evaluation_leaves_a_torn_picture_out_and_gives_no_empty_batch(broken_table, workers, transform):
     loader = make_eval_loader(
-        PairDataset(broken_table, crop_to_uint8, WordTokenizer(), is_train=False), batch_size=5, workers=workers
+        PairDataset(broken_table, transform, WordTokenizer(), is_train=False), batch_size=5, workers=workers
     )
     batches = list(loader)
     loader.close()

@@ -3,6 +3,8 @@
 Changes no pixel positions.
 """
 
+import contextlib
+import mmap
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -17,6 +19,8 @@ from open_clip.transform.geometry import require_picture
 
 Channels = tuple[float, ...]
 
+# From here on memory is asked for anew for every batch, in place of being kept by the allocator.
+_MANY = 1 << 20
 _WIDE_DTYPES = {"I": np.int32, "I;16": np.int16, "F": np.float32}
 
 
@@ -120,7 +124,26 @@ def normalize_images(images: Tensor, mean: Sequence[float], std: Sequence[float]
     scale, mean_, std_ = (
         _constants(tuple(map(float, values)), torch.float32, images.device) for values in ((255.0,), mean, std)
     )
-    return images.to(torch.float32).div_(scale).sub_(mean_).div_(std_)
+    if not images.is_cpu or images.dim() != 4 or images.numel() < _MANY or torch.compiler.is_compiling():
+        return images.to(torch.float32).div_(scale).sub_(mean_).div_(std_)
+    normalized = _empty_in_large_pages(images.shape)
+    # One picture after the other: each step then finds what the last one wrote in the cache.
+    for place, image in zip(normalized, images, strict=True):
+        place.copy_(image).div_(scale).sub_(mean_).div_(std_)
+    return normalized
+
+
+def _empty_in_large_pages(shape: torch.Size) -> Tensor:
+    """Return float32 memory on the host that the system may hand out in pages of 2 MB.
+
+    Three quarters of the time to normalise a batch went into asking for its memory 4 KB at a time.
+    """
+    if not hasattr(mmap, "MADV_HUGEPAGE"):
+        return torch.empty(shape, dtype=torch.float32)
+    memory = mmap.mmap(-1, shape.numel() * 4, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with contextlib.suppress(OSError):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return torch.from_numpy(np.frombuffer(memory, dtype=np.float32).reshape(shape))
 
 
 def _split_ending(transform: Compose) -> tuple[list[Callable[..., Any]], Normalize]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from open_clip.errors import DataError
+from open_clip.transform.direct import PixelMode, to_direct
 from training.data.batch import Batch
 from training.data.decode import DEFAULT_MAX_PIXELS
 from training.data.order import sample_seed
@@ -57,6 +58,7 @@ class PairDataset(Dataset[Sample]):
         seed: seed of the run.
         is_train: replace a row that cannot be used by the next sound one; otherwise it is left out.
         max_pixels: limit on width x height of a picture.
+        pixels: ``near`` may differ from the transform's pixels by a level or two, to be faster.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class PairDataset(Dataset[Sample]):
         seed: int = 0,
         is_train: bool = True,
         max_pixels: int = DEFAULT_MAX_PIXELS,
+        pixels: PixelMode = "exact",
     ) -> None:
         self.table = table
         self.transform = transform
@@ -75,30 +78,46 @@ class PairDataset(Dataset[Sample]):
         self.is_train = is_train
         self.max_pixels = max_pixels
         self._takes_generator = _takes_generator(transform)
+        self._direct = to_direct(transform, pixels)
+        self._generator = torch.Generator()
 
     def __len__(self) -> int:
         return len(self.table)
 
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """(height, width) of pictures that are written in their place of a batch; None where that is not possible."""
+        return None if self._direct is None else self._direct.size
+
     def __getitem__(self, request: Request) -> Sample:
         """Read the pair that ``(epoch, index)`` asks for."""
-        epoch, index = request
-        seed = sample_seed(self.seed, epoch, index)
-        faults: list[Fault] = []
-        bad_images: set[int] = set()
-        for step in range(len(self.table)):
-            candidate = (index + step) % len(self.table)
-            if self.table.image_id(candidate) in bad_images:
-                continue
-            image, caption = self._read(candidate, seed, faults)
-            if image is not None or not self.is_train:
-                return Sample(image, caption, candidate, seed, tuple(faults))
-            bad_images.add(self.table.image_id(candidate))
-            if len(bad_images) == _MAX_BAD_IN_A_ROW:
-                break
-        return Sample(None, "", index, seed, tuple(faults))
+        return self._read_row(request, None if self._direct is None else self._make_images(1)[0])
 
-    def collate(self, samples: Sequence[Sample]) -> Batch | Starved:
-        """Put samples into a batch, in their order; in evaluation without the rows that could not be read."""
+    def read_batch(self, requests: Sequence[Request], images: Tensor | None = None) -> Batch | Starved:
+        """Read the pairs that ``(epoch, index)`` ask for.
+
+        Args:
+            requests: the rows, in their order.
+            images: uint8 [B, 3, H, W] of ``image_size`` with a row for each request or more: the batch's pictures will
+                be its first rows. Fresh memory when None.
+        """
+        if self._direct is None:
+            return self.collate([self[request] for request in requests])
+        images = self._make_images(len(requests)) if images is None else images
+        samples, num_sound = [], 0
+        for request in requests:
+            sample = self._read_row(request, images[num_sound])
+            num_sound += sample.image is not None
+            samples.append(sample)
+        return self.collate(samples, images[:num_sound])
+
+    def collate(self, samples: Sequence[Sample], images: Tensor | None = None) -> Batch | Starved:
+        """Put samples into a batch, in their order; in evaluation without the rows that could not be read.
+
+        Args:
+            samples: the rows.
+            images: pictures of those that could be read, where they stand together already.
+        """
         faults = tuple(fault for sample in samples for fault in sample.faults)
         sound = [sample for sample in samples if sample.image is not None]
         if self.is_train and len(sound) < len(samples):
@@ -108,7 +127,7 @@ class PairDataset(Dataset[Sample]):
             return Batch(torch.empty(0), torch.empty(0, dtype=torch.int64), keys=(), faults=faults)
         texts = self.tokenize(sound)
         return Batch(
-            images=default_collate([sample.image for sample in sound]),
+            images=default_collate([sample.image for sample in sound]) if images is None else images,
             texts=texts,
             keys=tuple(self.table.key(sample.position) for sample in sound),
             text_lengths=text_lengths(texts, self.tokenizer),
@@ -117,24 +136,57 @@ class PairDataset(Dataset[Sample]):
             indices=torch.tensor([sample.position for sample in sound]),
         )
 
-    def _read(self, index: int, seed: int, faults: list[Fault]) -> tuple[Any, str]:
+    def _make_images(self, count: int) -> Tensor:
+        assert self._direct is not None
+        return torch.empty(count, 3, *self._direct.size, dtype=torch.uint8)
+
+    def _read_row(self, request: Request, place: Tensor | None) -> Sample:
+        epoch, index = request
+        seed = sample_seed(self.seed, epoch, index)
+        faults: list[Fault] = []
+        bad_images: set[int] = set()
+        for step in range(len(self.table)):
+            candidate = (index + step) % len(self.table)
+            if bad_images and self.table.image_id(candidate) in bad_images:
+                continue
+            image, caption = self._read(candidate, seed, faults, place)
+            if image is not None or not self.is_train:
+                return Sample(image, caption, candidate, seed, tuple(faults))
+            bad_images.add(self.table.image_id(candidate))
+            if len(bad_images) == _MAX_BAD_IN_A_ROW:
+                break
+        return Sample(None, "", index, seed, tuple(faults))
+
+    def _read(self, index: int, seed: int, faults: list[Fault], place: Tensor | None) -> tuple[Any, str]:
         """Return a row's transformed picture and its caption; None for the picture after noting what is wrong."""
+        picture: Any
         try:
             caption = self.table.caption(index, seed)
-            image = self.table.open_image(index, self.max_pixels)
+            if place is None:
+                picture = self.table.open_image(index, self.max_pixels)
+            else:
+                picture = self.table.open_pixels(index, self.max_pixels)
         except DataError as error:
             faults.append(self.table.fault(index, str(error)))
             return None, ""
         try:
-            if self._takes_generator:
-                return self.transform(image, generator=torch.Generator().manual_seed(seed)), caption
-            with seeded(seed):
-                return self.transform(image), caption
+            return self._transform(picture, seed, place), caption
         # A picture that the transform cannot take is one bad row; a transform that takes none starves the batch.
         except Exception as error:
             reason = " ".join(str(error).split())[:200]
             faults.append(self.table.fault(index, printable(f"transform failed: {reason} ({type(error).__name__})")))
             return None, ""
+
+    def _transform(self, picture: Any, seed: int, place: Tensor | None) -> Any:
+        """Return the transformed picture, which is the given place where there is one."""
+        if place is not None:
+            assert self._direct is not None
+            self._direct(picture, place.numpy(), self._generator.manual_seed(seed))
+            return place
+        if self._takes_generator:
+            return self.transform(picture, generator=self._generator.manual_seed(seed))
+        with seeded(seed):
+            return self.transform(picture)
 
     def tokenize(self, samples: Sequence[Sample]) -> Tensor:
         """Return the samples' captions as token ids, int64 [B, L]."""

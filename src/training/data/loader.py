@@ -3,22 +3,16 @@
 The order is that of `order.py`; a loader only takes its rank's slices and can start at any batch of any epoch.
 """
 
-import signal
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
-
-import torch
-from torch.utils.data import DataLoader, Sampler
+from typing import Any
 
 from open_clip.errors import DataError
 from training.data.batch import Batch
-from training.data.dataset import PairDataset, Request, Starved
+from training.data.dataset import PairDataset, Request
 from training.data.order import rank_batch, rank_slice
 from training.data.sides import EvalSides
 from training.data.source import PairSource
-
-_PREFETCH: Final = 2
-_MAIN_ONLY_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+from training.data.workers import BatchWorkers
 
 
 class TrainLoader:
@@ -30,7 +24,7 @@ class TrainLoader:
         arrangement: what the order depends on besides the seed, the epoch and the number of rows.
     """
 
-    def __init__(self, requests: "_TrainRequests", batches: "_Workers", num_samples: int, arrangement: str) -> None:
+    def __init__(self, requests: "_TrainRequests", batches: BatchWorkers, num_samples: int, arrangement: str) -> None:
         self.num_batches = len(requests)
         self.num_samples = num_samples
         self.arrangement = arrangement
@@ -66,7 +60,12 @@ class EvalLoader:
     """
 
     def __init__(
-        self, requests: "_EvalRequests", batches: "_Workers", pictures: "_Workers", sides: EvalSides, num_samples: int
+        self,
+        requests: "_EvalRequests",
+        batches: BatchWorkers,
+        pictures: BatchWorkers,
+        sides: EvalSides,
+        num_samples: int,
     ) -> None:
         self.num_samples = num_samples
         self.num_batches = len(requests)
@@ -135,7 +134,7 @@ def make_train_loader(
             f"{global_batch} ({batch_size} x {world_size} ranks). Use a smaller --batch-size or more data."
         )
     requests = _TrainRequests(dataset.table, num_samples, seed, batch_size, rank, world_size)
-    batches = _Workers(dataset, requests, workers, pin_memory)
+    batches = BatchWorkers(dataset, requests, workers, pin_memory)
     return TrainLoader(requests, batches, num_samples, dataset.table.arrangement)
 
 
@@ -152,12 +151,13 @@ def make_eval_loader(
     requests = _EvalRequests(range(*rank_slice(len(dataset), rank, world_size)), batch_size)
     sides = EvalSides(dataset, rank, world_size)
     pairs, pictures = (
-        _Workers(dataset, one, workers, pin_memory) for one in (requests, _EvalRequests(sides.first_rows, batch_size))
+        BatchWorkers(dataset, one, workers, pin_memory)
+        for one in (requests, _EvalRequests(sides.first_rows, batch_size))
     )
     return EvalLoader(requests, pairs, pictures, sides, len(dataset))
 
 
-class _TrainRequests(Sampler[list[Request]]):
+class _TrainRequests:
     """What the workers are asked for in one epoch, from any batch on."""
 
     def __init__(
@@ -166,6 +166,7 @@ class _TrainRequests(Sampler[list[Request]]):
         self._table = table
         self._num_samples = num_samples
         self._seed = seed
+        self.batch_size = batch_size
         self._global_batch = batch_size * world_size
         self._rank = rank
         self._world_size = world_size
@@ -190,7 +191,7 @@ class _TrainRequests(Sampler[list[Request]]):
             yield [(epoch, index) for index in part.tolist()]
 
 
-class _EvalRequests(Sampler[list[Request]]):
+class _EvalRequests:
     """Some rows in batches."""
 
     def __init__(self, rows: Sequence[int], batch_size: int) -> None:
@@ -203,66 +204,3 @@ class _EvalRequests(Sampler[list[Request]]):
     def __iter__(self) -> Iterator[list[Request]]:
         for first in range(0, len(self._rows), self.batch_size):
             yield [(0, index) for index in self._rows[first : first + self.batch_size]]
-
-
-class _Workers:
-    """Torch's data loader with workers that outlive an epoch, private random state and readable failures."""
-
-    def __init__(self, dataset: PairDataset, requests: Sampler[list[Request]], workers: int, pin_memory: bool) -> None:
-        self._dataset = dataset
-        self._requests = requests
-        self._workers = workers
-        self._pin_memory = pin_memory
-        self._loader: DataLoader[Any] | None = None
-
-    def __iter__(self) -> Iterator[Batch]:
-        if self._loader is None:
-            self._loader = self._make()
-        try:
-            for batch in self._loader:
-                if isinstance(batch, Starved):
-                    raise DataError(batch.message)
-                # Pinning in older torch turns tuples into lists.
-                yield batch._replace(keys=tuple(batch.keys), faults=tuple(batch.faults))
-        except RuntimeError as error:
-            if isinstance(error, DataError) or "DataLoader worker" not in str(error).split("\n", 1)[0]:
-                raise
-            self.close()
-            raise DataError(_worker_died(error)) from error
-
-    def close(self) -> None:
-        """Stop the worker processes."""
-        loader, self._loader = self._loader, None
-        # Left to the garbage collector they would live on as long as anything holds the loader, past the end of the
-        # run: they ignore the signal by which an ending program stops its children.
-        iterator = getattr(loader, "_iterator", None)
-        if iterator is not None:
-            iterator._shutdown_workers()
-
-    def _make(self) -> DataLoader[Any]:
-        return DataLoader(
-            self._dataset,
-            batch_sampler=self._requests,
-            num_workers=self._workers,
-            collate_fn=self._dataset.collate,
-            pin_memory=self._pin_memory,
-            worker_init_fn=_leave_signals_to_main,
-            # Starting an epoch draws a number: from a generator of its own, or a resumed run would differ.
-            generator=torch.Generator(),
-            persistent_workers=self._workers > 0,
-            prefetch_factor=_PREFETCH if self._workers > 0 else None,
-        )
-
-
-def _leave_signals_to_main(worker_id: int) -> None:
-    """Ignore what asks the run to stop: the main process needs its workers until it has saved, then ends them."""
-    for number in _MAIN_ONLY_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _worker_died(error: BaseException) -> str:
-    return (
-        f"A data worker process died: {str(error).splitlines()[0]}\n"
-        "It was killed from outside or ran out of memory, or /dev/shm is full. "
-        "Use fewer --workers (0 reads in the main process) or give the container more shared memory."
-    )

@@ -18,6 +18,7 @@ from open_clip.transform import (
     normalize_images,
     to_uint8,
 )
+from open_clip.transform.pixels import _MANY
 from sample_pictures import make_picture
 
 MEAN, STD = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
@@ -95,6 +96,17 @@ def test_a_batch_of_bytes_normalises_to_the_very_bits_of_single_pictures():
     levels = torch.arange(256, dtype=torch.uint8).repeat(3, 1).view(1, 3, 16, 16)
     single = Normalize(MEAN, STD)(ToTensor()(levels[0].permute(1, 2, 0).numpy()))
     assert torch.equal(normalize_images(levels, MEAN, STD)[0], single)
+
+
+def test_a_large_batch_is_normalised_as_each_of_its_pictures():
+    pixels = torch.randint(0, 256, (40, 3, 96, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    assert pixels.numel() > _MANY
+    normalized = normalize_images(pixels, MEAN, STD)
+    assert normalized.is_contiguous()
+    for place, image in zip(normalized, pixels, strict=True):
+        assert torch.equal(place, normalize_images(image[None], MEAN, STD)[0])
+    strided = pixels.permute(0, 1, 3, 2)
+    assert torch.equal(normalize_images(strided, MEAN, STD), normalized.permute(0, 1, 3, 2))
 
 
 def test_normalize_images_lets_floats_pass_and_keeps_its_input():

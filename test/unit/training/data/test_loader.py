@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from open_clip.errors import DataError
+from open_clip.transform import Compose, image_transform, to_uint8
 from picture_sets import WordTokenizer, crop_to_uint8, emoji_rows, write_pairs
 from training.data import Batch, PairDataset, make_eval_loader, make_train_loader, read_csv_pairs
 
@@ -24,6 +25,11 @@ def table(tmp_path_factory):
 
 def train_set(table, **options):
     return PairDataset(table, crop_to_uint8, WordTokenizer(), **{"seed": 5, **options})
+
+
+def direct_set(table, **options):
+    """Pairs whose pictures are written in their place of a batch."""
+    return PairDataset(table, to_uint8(image_transform(32, True)), WordTokenizer(), **{"seed": 5, **options})
 
 
 def digest(batches):
@@ -65,6 +71,62 @@ def test_worker_count_changes_no_pixel_and_no_order(table, workers):
             assert digest(helped.epoch(epoch)) == digest(alone.epoch(epoch))
     finally:
         helped.close()
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_pictures_written_in_place_are_those_of_the_transform(table, workers):
+    class Foreign(Compose):
+        """The same steps, of which the loader does not know what they give."""
+
+    dataset, transform = direct_set(table), to_uint8(image_transform(32, True))
+    foreign = PairDataset(table, Foreign(transform.transforms), WordTokenizer(), seed=5)
+    assert dataset.image_size == (32, 32)
+    assert foreign.image_size is None
+    loaders = [make_train_loader(one, batch_size=8, seed=5, workers=workers) for one in (dataset, foreign)]
+    try:
+        for epoch in range(2):
+            assert digest(loaders[0].epoch(epoch)) == digest(loaders[1].epoch(epoch))
+    finally:
+        for loader in loaders:
+            loader.close()
+    for request in [(0, 3), (1, 7)]:
+        assert torch.equal(dataset[request].image, foreign[request].image)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_that_are_held_keep_their_pictures(table, workers):
+    loader = make_train_loader(direct_set(table), batch_size=8, seed=5, workers=workers)
+    try:
+        expected = [digest([batch]) for batch in loader.epoch(0)]
+        held = [*loader.epoch(0), *loader.epoch(1)]
+        assert [digest([batch]) for batch in held[: len(expected)]] == expected
+    finally:
+        loader.close()
+
+
+def test_pictures_of_workers_take_the_same_memory_over_and_over(table):
+    loader = make_train_loader(direct_set(table), batch_size=8, seed=5, workers=1)
+    places = {batch.images.data_ptr() for epoch in range(3) for batch in loader.epoch(epoch)}
+    loader.close()
+    assert len(places) <= 5
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_epochs_left_early_leave_no_place_behind(table, workers):
+    loader = make_train_loader(direct_set(table), batch_size=8, seed=5, workers=workers)
+    expected = digest(make_train_loader(direct_set(table), batch_size=8, seed=5).epoch(3))
+    for epoch in range(6):
+        next(loader.epoch(epoch))
+    places = set()
+    assert digest(see_places(loader.epoch(3), places)) == expected
+    loader.close()
+    assert len(places) <= 5
+
+
+def see_places(batches, places):
+    for batch in batches:
+        places.add(batch.images.data_ptr())
+        yield batch
 
 
 def test_two_ranks_with_half_the_batch_see_the_pixels_of_one(table):
