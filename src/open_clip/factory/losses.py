@@ -26,5 +26,5 @@ def create_loss(args: Any) -> ClipLoss | SigLipLoss:
             **options,
         )
     if getattr(args, "siglip", False):
-        return SigLipLoss(**ranks, dist_impl=getattr(args, "loss_dist_impl", None))
+        return SigLipLoss(**ranks, dist_impl=getattr(args, "loss_dist_impl", None), chunk_size=options["tile_rows"])
     return ClipLoss(**options)

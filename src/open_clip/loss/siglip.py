@@ -9,10 +9,11 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from open_clip.errors import ConfigError, suggest_nearest
+from open_clip.loss.clip import choose_tile_rows
 from open_clip.loss.ring import pass_both_ways, pass_on
+from open_clip.loss.sigmoid_tiles import block_loss
 
 _DIST_IMPLS = ("bidir", "shift", "reduce", "gather")
 
@@ -22,17 +23,13 @@ def _score(image_features: Tensor, text_features: Tensor, logit_scale: Tensor, l
     return logits if logit_bias is None else logits + logit_bias
 
 
-def _chunk_of_negatives(images: Tensor, texts: Tensor, logit_scale: Tensor, logit_bias: Tensor | None) -> Tensor:
-    return F.softplus(_score(images, texts, logit_scale, logit_bias)).sum()
-
-
 class SigLipLoss(nn.Module):
     """Every image against every text as a yes-or-no question: yes for its own text, no for all others.
 
     The ranks' texts travel as ``dist_impl`` says: 'bidir' (round the ring both ways, the default), 'shift' (one way),
     'reduce' (one rank's after the other's by all-reduce) or 'gather' (all at once, most memory); the loss is the same.
-    With ``chunk_size`` the scores are made that many images at a time and again in the backward pass, so that a block
-    of scores never lies in memory whole.
+    From 2,048 rows on a rank the scores of a block never lie in memory whole: they are made and turned into gradients
+    tile by tile. ``chunk_size`` sets the rows of a tile; 0 never cuts up, which second derivatives need.
 
     Source: open_clip.loss.SigLipLoss (3.3.0); arXiv 2303.15343.
     """
@@ -43,7 +40,7 @@ class SigLipLoss(nn.Module):
         rank: int = 0,
         world_size: int = 1,
         dist_impl: str | None = None,
-        chunk_size: int = 0,
+        chunk_size: int | None = None,
     ) -> None:
         super().__init__()
         self.cache_labels = cache_labels
@@ -56,8 +53,10 @@ class SigLipLoss(nn.Module):
                 f"dist_impl is {dist_impl!r}; it can be {', '.join(_DIST_IMPLS)}."
                 f"{suggest_nearest(self.dist_impl, _DIST_IMPLS)}"
             )
-        if chunk_size < 0:
-            raise ConfigError(f"chunk_size is {chunk_size}; it must be 0 (no chunks) or a number of rows.")
+        if chunk_size is not None and chunk_size < 0:
+            raise ConfigError(
+                f"chunk_size is {chunk_size}; it must be 0 (no chunks), a number of rows, or None to choose."
+            )
 
     def get_ground_truth(
         self, device: torch.device, dtype: torch.dtype, num_logits: int, negative_only: bool = False
@@ -77,19 +76,14 @@ class SigLipLoss(nn.Module):
     ) -> Tensor:
         """Sum the loss of this rank's images against one rank's texts, divided by the number of images."""
         count = images.shape[0]
-        if not self.chunk_size:
+        tile_rows = choose_tile_rows(self.chunk_size, count)
+        if not tile_rows:
             logits = _score(images, texts, logit_scale, logit_bias)
             labels = self.get_ground_truth(logits.device, logits.dtype, count, negative_only)
             return -F.logsigmoid(labels * logits).sum() / count
-        total = torch.zeros((), device=images.device, dtype=images.dtype)
-        for chunk in torch.split(images, self.chunk_size):
-            arguments = (chunk, texts, logit_scale, logit_bias)
-            total = total + checkpoint(_chunk_of_negatives, *arguments, use_reentrant=False, preserve_rng_state=False)
-        if not negative_only:
-            # As a yes costs softplus(-z) where a no costs softplus(z), a pair counted as no is z too dear.
-            own = logit_scale * (images * texts).sum(dim=1)
-            total = total - (own if logit_bias is None else own + logit_bias).sum()
-        return total / count
+        scale = torch.as_tensor(logit_scale)
+        bias = None if logit_bias is None else torch.as_tensor(logit_bias)
+        return block_loss(images, texts, scale, bias, tile_rows=tile_rows, has_pairs=not negative_only) / count
 
     def _texts_of_others(self, texts: Tensor) -> Iterator[Tensor]:
         """Give the texts of each other rank; all ranks must go through all of them."""

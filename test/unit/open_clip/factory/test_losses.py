@@ -21,6 +21,8 @@ def test_the_rows_of_a_tile_reach_every_loss_with_scores():
         flags = {"coca_contrastive_loss_weight": 1.0, **changes}
         assert create_loss(_args(**flags)).tile_rows is None
         assert create_loss(_args(**flags, loss_tile_rows=64)).tile_rows == 64
+    assert create_loss(_args(siglip=True)).chunk_size is None
+    assert create_loss(_args(siglip=True, loss_tile_rows=64)).chunk_size == 64
 
 
 def test_a_teacher_asks_for_the_distillation_loss():
