@@ -9,13 +9,18 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from benchmarks.driver import check_libraries, run_row, sentence
+from benchmarks.device_run import DeviceRun
+from benchmarks.driver import check_libraries, run_row, sentence, settings_of
 from benchmarks.inputs import describe_inputs
 from benchmarks.pair import ROOT, SideError
 from benchmarks.results import RowResult, describe_commit, describe_machine, write_results
-from benchmarks.rows import ROWS, row_class
+from benchmarks.rows import ROWS
 from benchmarks.settings import Settings, Side
+
+# Leaves a minute of eight for installing and for the last row's end.
+_DEVICE_BUDGET_S = 400.0
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -29,6 +34,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--pictures", help="folder of JPEGs, used in place of made-up pictures")
     parser.add_argument("--threads", type=int, default=2, help="threads of torch, the same for both sides")
     parser.add_argument("--checked-steps", type=int, default=3, help="training steps whose losses are compared")
+    parser.add_argument("--device", help="run the rows of an accelerator on it: cuda, npu, or cpu to try them out")
+    parser.add_argument("--size", action="append", default=[], metavar="NAME=VALUE", help="replace a size of the rows")
     parser.add_argument("--budget-s", type=float, help="start no further row after so many seconds")
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     parser.add_argument("--folder", help="where inputs lie while it runs; the system's temporary folder if not given")
@@ -61,6 +68,8 @@ def main(words: Sequence[str] | None = None) -> int:
             captions=options.captions and os.path.abspath(options.captions),
             pictures=options.pictures and os.path.abspath(options.pictures),
             checked_steps=options.checked_steps,
+            device=options.device or "cpu",
+            sizes=_read_sizes(options.size),
         )
         try:
             return _run(options, libraries, settings)
@@ -78,33 +87,60 @@ def _run(options: argparse.Namespace, libraries: dict[Side, Path], settings: Set
         "device": settings.device,
         **describe_inputs(settings),
     }
-    results = []
-    started = time.monotonic()
-    for name in choose_rows(options.rows):
-        spent = time.monotonic() - started
-        if options.budget_s is not None and spent > options.budget_s:
-            result = RowResult(name, reason=f"no time was left after {spent:.0f} s")
-        else:
-            sizes = dict(row_class(name).tiny) if options.tiny else {}
-            row_settings = Settings(**{**settings.as_dict(), "sizes": sizes})
-            result = run_row(name, libraries, row_settings, options.rounds, options.profile)
-        print("\n".join(sentence(result)), flush=True)
-        results.append(result)
+    names = choose_rows(options.rows, "host" if options.device is None else "device")
+    if options.device is not None:
+        device_run = DeviceRun(libraries, settings, options.budget_s or _DEVICE_BUDGET_S)
+        results = device_run.run(names, options.rounds, options.tiny, _tell)
+        run["peak"] = device_run.peak
+    else:
+        results = _run_host_rows(names, options, libraries, settings)
     if options.json is not None:
         write_results(options.json, run, results)
     return int(any(result.status in ("unequal", "failed") for result in results))
 
 
-def choose_rows(patterns: Sequence[str]) -> list[str]:
+def _run_host_rows(
+    names: Sequence[str], options: argparse.Namespace, libraries: dict[Side, Path], settings: Settings
+) -> list[RowResult]:
+    results = []
+    started = time.monotonic()
+    for name in names:
+        spent = time.monotonic() - started
+        if options.budget_s is not None and spent > options.budget_s:
+            result = RowResult(name, reason=f"no time was left after {spent:.0f} s")
+        else:
+            of_row = settings_of(settings, name, options.tiny)
+            result = run_row(name, libraries, of_row, options.rounds, options.profile)
+        _tell(result)
+        results.append(result)
+    return results
+
+
+def _tell(result: RowResult) -> None:
+    print("\n".join(sentence(result)), flush=True)
+
+
+def choose_rows(patterns: Sequence[str], compute: str) -> list[str]:
     """Return the rows that patterns name, in the order of the tables.
+
+    Args:
+        patterns: Names, perhaps with asterisks; none for all.
+        compute: ``host`` or ``device``.
 
     Raises:
         SystemExit: A pattern names no row.
     """
+    known = [name for name, spec in ROWS.items() if spec.compute == compute]
     for pattern in patterns:
-        if not fnmatch.filter(ROWS, pattern):
-            sys.exit(f"there is no row {pattern}; the rows are {', '.join(ROWS)}")
-    return [name for name in ROWS if not patterns or any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
+        if not fnmatch.filter(known, pattern):
+            sys.exit(f"there is no row {pattern} here; the rows are {', '.join(known)}")
+    return [name for name in known if not patterns or any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
+
+
+def _read_sizes(words: Sequence[str]) -> dict[str, Any]:
+    """Read NAME=VALUE words; numbers become numbers."""
+    pairs = (word.partition("=") for word in words)
+    return {name: int(value) if value.isdigit() else value for name, _, value in pairs}
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,7 @@ def _measure(
         prepared = prepare_all(sides, name, settings)
         result.facts = prepared["ours"]["facts"]
         check_sides(result, sides, settings, row_class(name).rules)
-        timed = [dict(alternate(sides, number)) for number in range(rounds if spec.rounds else 0)]
-        result.add_rounds(timed)
+        measure_rounds(result, sides, rounds if spec.rounds else 0)
         if profile is not None:
             for side, process in sides.items():
                 process.ask("profile", path=str(profile / f"{name}-{side}.json"))
@@ -62,6 +62,16 @@ def _measure(
             with start_sides({side: libraries[side]}, settings.threads) as sides:
                 prepare_all(sides, name, settings)
                 result.memory[side] = sides[side].ask("memory")
+
+
+def measure_rounds(result: RowResult, sides: Mapping[Side, SideProcess], rounds: int) -> None:
+    """Time the rounds, A B B A."""
+    result.add_rounds([dict(alternate(sides, number)) for number in range(rounds)])
+
+
+def settings_of(settings: Settings, name: str, tiny: bool) -> Settings:
+    """Return the settings of one row: with the sizes of the tests, if asked for, under those of the command line."""
+    return replace(settings, sizes={**(row_class(name).tiny if tiny else {}), **settings.sizes})
 
 
 def check_sides(
@@ -132,7 +142,7 @@ def sentence(result: RowResult) -> Sequence[str]:
         )
     for clock, ratio in result.ratios.items():
         spread = f"({ratio['low']:.2f} to {ratio['high']:.2f})"
-        sides = ", ".join(f"{side} {result.a_unit[side][clock]:.4g} s" for side in SIDES)
+        sides = ", ".join(f"{side} {result.a_unit[side][clock]:.4g} s" for side in result.a_unit)
         lines.append(f"  {clock}: peer / ours {ratio['median']:.2f} {spread}; a unit: {sides} [{result.unit}]")
     for side in result.memory:
         lines.append(f"  peak memory, {side}: {(result.used_bytes(side) or 0) / 1e6:.0f} MB beyond its inputs")

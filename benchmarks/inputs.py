@@ -11,7 +11,10 @@ _CAPTIONS, _PICTURES, _PICTURES_A_SHARD = 20_000, 256, 64
 
 
 def make_inputs(names: Iterable[str], settings: Settings) -> None:
-    """Write ``captions-MIX`` as a text file, ``tars-SIZE`` as a folder of shards; what is there already stays."""
+    """Write ``captions-MIX`` as a text file, ``tars-SIZE`` or ``tars-SIZExCOUNT`` as a folder of shards.
+
+    What is there already stays.
+    """
     for name in names:
         kind, _, what = name.partition("-")
         if (settings.path / name).exists():
@@ -19,8 +22,8 @@ def make_inputs(names: Iterable[str], settings: Settings) -> None:
         if kind == "captions":
             (settings.path / name).write_text("\n".join(_captions(what, settings)), encoding="utf-8")
         else:
-            count = int(settings.sizes.get("pictures_made", _PICTURES))
-            pictures = _pictures(what, count, settings)
+            size, _, count = what.partition("x")
+            pictures = _pictures(size, int(settings.sizes.get("pictures_made", count or _PICTURES)), settings)
             captions = _captions("short", settings)
             numbered = [f"{number} {captions[number % len(captions)]}" for number in range(len(pictures))]
             write_tars(settings.path / name, pictures, numbered, max(1, min(_PICTURES_A_SHARD, len(pictures) // 2)))

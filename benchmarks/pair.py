@@ -3,9 +3,11 @@
 import contextlib
 import json
 import os
+import select
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,11 +21,16 @@ class SideError(RuntimeError):
     """The process of a side could not do what it was asked for."""
 
 
+class SideTimeout(SideError):
+    """A side did not answer in the time it was given."""
+
+
 class SideProcess:
     """One side's process; its library is the first on its path."""
 
     def __init__(self, side: Side, library: Path, threads: int) -> None:
         self.side = side
+        self._ends: float | None = None
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  it lives as long as the process
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.side"],
@@ -44,13 +51,24 @@ class SideProcess:
         except BrokenPipeError:
             raise SideError(self._last_words("ended early")) from None
 
+    def give_time(self, seconds: float) -> None:
+        """From now on, wait for answers so long altogether."""
+        self._ends = time.monotonic() + seconds
+
     def receive(self) -> dict[str, Any]:
         """Wait for the answer to what was asked for.
 
         Raises:
+            SideTimeout: It took longer than the time that was given; the process is of no use then.
             SideError: It failed; with what the process said last.
         """
         assert self._process.stdout is not None
+        if self._ends is not None:
+            left = max(0.0, self._ends - time.monotonic())
+            # One line at a time is asked for and read, so nothing waits in the buffer of the pipe's reader.
+            if not select.select([self._process.stdout], [], [], left)[0]:
+                self._process.kill()
+                raise SideTimeout(f"{self.side}: the row was given up, it took longer than its time")
         line = self._process.stdout.readline()
         if not line:
             raise SideError(self._last_words(f"ended with status {self._process.wait()}"))
@@ -64,7 +82,7 @@ class SideProcess:
         self.send(do, **rest)
         return self.receive()
 
-    def stop(self, wait_s: float = 20.0) -> None:
+    def stop(self, wait_s: float = 10.0) -> None:
         """Let the process end, or end it."""
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):

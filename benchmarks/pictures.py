@@ -1,8 +1,10 @@
 """JPEGs made up from a seed, with the spectrum, edges and sizes of photographs, and tars of them. Decodes nothing."""
 
 import io
+import os
 import tarfile
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,8 @@ from PIL import Image, ImageDraw
 # Width and height; a third of the larger ones stand upright, as in photo collections.
 SIZES = {"500": (500, 375), "256": (256, 256)}
 _FIELD = 1536
+# Pictures made by one process.
+_PART = 256
 
 
 def make_pictures(size: str, count: int, seed: int) -> list[bytes]:
@@ -21,7 +25,16 @@ def make_pictures(size: str, count: int, seed: int) -> list[bytes]:
         count: How many.
         seed: The same seed gives the same files.
     """
-    rng = np.random.default_rng([seed, int(size)])
+    parts = [(size, min(_PART, count - first), seed, first) for first in range(0, count, _PART)]
+    if len(parts) == 1:
+        return _make_part(parts[0])
+    with ProcessPoolExecutor(min(len(parts), len(os.sched_getaffinity(0)))) as pool:
+        return [picture for part in pool.map(_make_part, parts) for picture in part]
+
+
+def _make_part(part: tuple[str, int, int, int]) -> list[bytes]:
+    size, count, seed, first = part
+    rng = np.random.default_rng([seed, int(size), first])
     field = _make_field(rng)
     return [_make_picture(field, rng, size) for _ in range(count)]
 

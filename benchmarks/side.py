@@ -29,6 +29,24 @@ class Worker:
         """Say what this process runs on."""
         return {"versions": versions()}
 
+    def do_peak(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Measure what a matrix product reaches on a device, and say which one it is."""
+        import torch
+
+        from benchmarks.rows.product import measure_product_flops
+
+        found: dict[str, Any] = {
+            "flops": measure_product_flops(asked["device"], torch.bfloat16),
+            "dtype": "bfloat16",
+            "device": asked["device"],
+        }
+        if asked["side"] == "ours":
+            from training.device import select_device
+
+            info = select_device(asked["device"]).info()
+            found |= {"name": info.name, "memory_bytes": info.memory_bytes, "versions": info.versions}
+        return found
+
     def do_prepare(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Make a row."""
         import torch

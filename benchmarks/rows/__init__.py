@@ -26,6 +26,7 @@ class Spec:
         memory_target: Ratio of peaks (peer / ours) to reach.
         memory_limit: Bytes that our peak must stay under.
         compute: ``host`` rows run on the CPU, ``device`` rows on an accelerator.
+        timed: Sides that are timed.
     """
 
     home: str
@@ -38,6 +39,7 @@ class Spec:
     memory_target: float | None = None
     memory_limit: int | None = None
     compute: Literal["host", "device"] = "host"
+    timed: tuple[Side, ...] = SIDES
 
 
 ROWS: dict[str, Spec] = {
@@ -146,6 +148,56 @@ ROWS: dict[str, Spec] = {
         "entry:FirstModel",
         ("import and the first small model, beyond import torch", "导入并建第一个小模型（import torch 之外）"),
     ),
+}
+
+
+def _device_step(model: str, batch: int, title: str, target: float | None, **options: Any) -> Spec:
+    is_compiled = options.get("compile", False)
+    how = ("both compiled", "两边均编译") if is_compiled else ("both eager", "两边均不编译")
+    options = {"captions": "captions-short", **options}
+    kind = {"captions-short": ("short captions", "短描述"), "captions-web": ("web captions", "网络描述")}
+    of_kind = kind[options["captions"]]
+    return Spec(
+        "device:DeviceStep",
+        (
+            f"training step, {title}, amp_bf16, batch {batch}, {of_kind[0]}, {how[0]}",
+            f"训练一步，{title}，amp_bf16，批量 {batch}，{of_kind[1]}，{how[1]}",
+        ),
+        {"model": model, "batch": batch, **options},
+        (options["captions"],),
+        target=target,
+        memory=True,
+        compute="device",
+    )
+
+
+# In the order of their worth: what a budget of time leaves out stands last.
+ROWS |= {
+    "device-step-b32": _device_step("ViT-B-32", 1024, "B/32", 2.0),
+    "device-step-b16": _device_step("ViT-B-16", 512, "B/16", 1.4),
+    "device-step-l14": _device_step("ViT-L-14", 256, "L/14", 1.2),
+    "device-tars-b16": Spec(
+        "end_to_end:EndToEnd",
+        ("trainer from tars, B/16, amp_bf16, 256 x 256", "从 tar 端到端训练，B/16，amp_bf16，256 x 256"),
+        {"model": "ViT-B-16", "batch": 512, "pictures": "tars-256x2048", "synthetic": "device-step-b16"},
+        ("tars-256x2048",),
+        rounds=1,
+        compute="device",
+        timed=("ours",),
+    ),
+    "device-loss": Spec(
+        "loss:Contrastive",
+        ("contrastive loss, 16,384 rows", "对比损失，16,384 行"),
+        {"rows": 16384},
+        target=1.3,
+        memory=True,
+        memory_target=6.0,
+        compute="device",
+    ),
+    "device-step-b32-web": _device_step("ViT-B-32", 1024, "B/32", None, captions="captions-web"),
+    "device-step-b32-compiled": _device_step("ViT-B-32", 1024, "B/32", None, compile=True),
+    "device-step-b16-compiled": _device_step("ViT-B-16", 512, "B/16", None, compile=True),
+    "device-step-l14-compiled": _device_step("ViT-L-14", 256, "L/14", None, compile=True),
 }
 
 

@@ -35,7 +35,7 @@ def make_images(count: int, size: int, seed: int) -> torch.Tensor:
     return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
 
 
-def make_adamw(model: torch.nn.Module, side: Side, device: str = "cpu") -> torch.optim.Optimizer:
+def make_adamw(model: torch.nn.Module, side: Side, device: str = "cpu", lr: float = LR) -> torch.optim.Optimizer:
     """Make the optimizer as each side's trainer does: gains, biases and the logit scale are not decayed."""
     if side == "ours":
         from training.device import select_device
@@ -43,7 +43,7 @@ def make_adamw(model: torch.nn.Module, side: Side, device: str = "cpu") -> torch
         from training.params import OptimParams
 
         return build_optimizer(
-            model, OptimParams(lr=LR, beta1=BETAS[0], beta2=BETAS[1], eps=EPS, wd=WD), select_device(device)
+            model, OptimParams(lr=lr, beta1=BETAS[0], beta2=BETAS[1], eps=EPS, wd=WD), select_device(device)
         )
     plain: list[torch.nn.Parameter] = []
     decayed: list[torch.nn.Parameter] = []
@@ -52,4 +52,4 @@ def make_adamw(model: torch.nn.Module, side: Side, device: str = "cpu") -> torch
         is_plain = parameter.ndim < 2 or any(word in name for word in words)
         (plain if is_plain else decayed).append(parameter)
     groups = [{"params": plain, "weight_decay": 0.0}, {"params": decayed, "weight_decay": WD}]
-    return torch.optim.AdamW(groups, lr=LR, betas=BETAS, eps=EPS)
+    return torch.optim.AdamW(groups, lr=lr, betas=BETAS, eps=EPS)
