@@ -126,6 +126,28 @@ bench: $(VENV)/.ready-test $(PEER_DIR)/.ready ## measure speed and memory agains
 	OPENCLIP_PEER_PATH="$(abspath $(PEER_DIR))" $(BIN)/python -m benchmarks \
 		$(ROUNDS:%=--rounds %) $(BENCH_FLAGS) $(ROWS)
 
+# make bench-wheels TORCH=2.11 PYTHON_VERSION=3.12 ARCH=x86_64 ONLY="ftfy wcwidth" says what the other machine has.
+WHEELS ?= .cache/wheels
+BENCH_DIR ?= .cache/bench
+BENCH_RESULT ?= test/output/bench-device.json
+TORCH ?= 2.11
+PYTHON_VERSION ?= 3.12
+ARCH ?= x86_64
+ONLY ?=
+
+.PHONY: bench-wheels
+bench-wheels: $(VENV)/.ready-test ## collect the wheels that bench-device needs on a machine without a network
+	$(BIN)/python -m benchmarks.wheels collect "$(WHEELS)" --torch $(TORCH) --python-version $(PYTHON_VERSION) \
+		--arch $(ARCH) --only $(ONLY)
+
+.PHONY: bench-device
+bench-device: ## measure on an accelerator within 8 minutes; needs python, torch and the wheels alone
+	$(or $(PYTHON),python3) -m benchmarks.wheels install "$(WHEELS)" --into "$(BENCH_DIR)"
+	@mkdir -p "$(dir $(BENCH_RESULT))"
+	OPENCLIP_PEER_PATH="$(abspath $(BENCH_DIR))/peer" PYTHONPATH="$(abspath $(BENCH_DIR))/site" \
+		$(or $(PYTHON),python3) -m benchmarks --device $(DEVICE) --json "$(BENCH_RESULT)" \
+		$(ROUNDS:%=--rounds %) $(BENCH_FLAGS) $(ROWS)
+
 .PHONY: clean
 clean: ## remove what building, testing and checking left; keeps the environment and test/output
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info

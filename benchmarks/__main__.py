@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--pictures", help="folder of JPEGs, used in place of made-up pictures")
     parser.add_argument("--threads", type=int, default=2, help="threads of torch, the same for both sides")
     parser.add_argument("--checked-steps", type=int, default=3, help="training steps whose losses are compared")
-    parser.add_argument("--device", help="run the rows of an accelerator on it: cuda, npu, or cpu to try them out")
+    parser.add_argument("--device", help="run an accelerator's rows on it: a name, auto, or cpu to try them out")
     parser.add_argument("--size", action="append", default=[], metavar="NAME=VALUE", help="replace a size of the rows")
     parser.add_argument("--budget-s", type=float, help="start no further row after so many seconds")
     parser.add_argument("--json", type=Path, help="file to write the figures to")
@@ -68,7 +69,6 @@ def main(words: Sequence[str] | None = None) -> int:
             captions=options.captions and os.path.abspath(options.captions),
             pictures=options.pictures and os.path.abspath(options.pictures),
             checked_steps=options.checked_steps,
-            device=options.device or "cpu",
             sizes=_read_sizes(options.size),
         )
         try:
@@ -79,7 +79,8 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace, libraries: dict[Side, Path], settings: Settings) -> int:
-    versions = check_libraries(libraries, settings)
+    versions, device = check_libraries(libraries, settings.threads, options.device)
+    settings = replace(settings, device=device)
     run = {
         "machine": describe_machine(settings.threads),
         "versions": versions,

@@ -40,7 +40,7 @@ class DeviceRun:
             for name in names:
                 result = RowResult(name, unit=row_class(name).unit)
                 self._run_row(result, rounds, tiny)
-                _add_rates(result, self.peak, results)
+                add_rates(result, self.peak, results)
                 results.append(result)
                 tell(result)
         finally:
@@ -100,7 +100,7 @@ class DeviceRun:
         self._sides = None
 
 
-def _add_rates(result: RowResult, peak: Mapping[str, Any], earlier: Sequence[RowResult]) -> None:
+def add_rates(result: RowResult, peak: Mapping[str, Any], earlier: Sequence[RowResult]) -> None:
     """Put samples a second into the facts, operations a second on the peer's count, and shares of the peaks."""
     batch = result.facts.get("batch")
     if result.status != "measured" or not result.a_unit or batch is None:

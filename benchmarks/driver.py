@@ -5,7 +5,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -104,14 +103,25 @@ def _rules_for(rules: Mapping[str, Rule], settings: Settings) -> dict[str, Rule]
     return {**rules, "losses": MANY_LOSSES}
 
 
-def check_libraries(libraries: Mapping[Side, Path], settings: Settings) -> dict[str, Any]:
+def check_libraries(
+    libraries: Mapping[Side, Path], threads: int, device: str | None
+) -> tuple[dict[str, dict[str, str]], str]:
     """Ask both sides what they run on; the same torch, and the peer at its pinned version.
 
+    Args:
+        libraries: Where each side's library is.
+        threads: Threads of each process.
+        device: As our trainer takes it; None for the CPU.
+
+    Returns:
+        Versions by side, and the device as torch names it.
+
     Raises:
-        SideError: They do not.
+        SideError: The versions are other ones, or the device cannot be used.
     """
-    with start_sides(libraries, settings.threads) as sides:
-        found = {side: answer["versions"] for side, answer in ask_all(sides, "versions").items()}
+    with start_sides(libraries, threads) as sides:
+        answers = ask_all(sides, "versions", device=device)
+    found = {side: answer["versions"] for side, answer in answers.items()}
     if "peer" in found and found["peer"]["open_clip"] != "3.3.0":
         raise SideError(
             f"{libraries['peer']} gives open_clip {found['peer']['open_clip']} of {found['peer']['open_clip_folder']}, "
@@ -119,11 +129,11 @@ def check_libraries(libraries: Mapping[Side, Path], settings: Settings) -> dict[
         )
     if len({versions["torch"] for versions in found.values()}) > 1:
         raise SideError(f"the two sides run on different versions of torch: {found}")
-    kept: dict[str, Any] = {
+    kept: dict[str, dict[str, str]] = {
         side: {name: value for name, value in versions.items() if not name.endswith("folder")}
         for side, versions in found.items()
     }
-    return kept
+    return kept, str(answers["ours"].get("device", "cpu"))
 
 
 def sentence(result: RowResult) -> Sequence[str]:

@@ -26,8 +26,13 @@ class Worker:
         return result
 
     def do_versions(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """Say what this process runs on."""
-        return {"versions": versions()}
+        """Say what this process runs on; our side also finds the device that was asked for."""
+        said: dict[str, Any] = {"versions": versions()}
+        if asked.get("side") == "ours" and asked.get("device") is not None:
+            from training.device import select_device
+
+            said["device"] = select_device(asked["device"]).torch_device().type
+        return said
 
     def do_peak(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Measure what a matrix product reaches on a device, and say which one it is."""

@@ -210,8 +210,7 @@ class _OurTrainer(_Trainer):
 
         lengths = texts.argmax(dim=1) + 1
         layout = plan_texts(lengths, shapes=self.shapes, context_length=texts.shape[1])
-        planned: dict[str, Any] = {"text_layout": layout} if "text_layout" in Batch._fields else {}
-        return Batch(images, texts, text_lengths=lengths, **planned).to(self.device)
+        return Batch(images, texts, text_lengths=lengths, text_layout=layout).to(self.device)
 
     def encode(self, rows: int) -> dict[str, torch.Tensor]:
         first = self.batches[0]
@@ -231,9 +230,10 @@ class _OurTrainer(_Trainer):
         return result.total
 
     def facts(self) -> dict[str, Any]:
-        layouts = [getattr(batch, "text_layout", None) for batch in self.batches]
-        runs = {(shape, one.is_packed) for one in layouts if one is not None for shape in one.shapes}
-        return {"text shapes": self.shapes, "shapes in these batches": len(runs) or 1}
+        if self.shapes != "bucketed":
+            return {"text shapes": self.shapes}
+        runs = {shape for batch in self.batches for shape in batch.text_layout.shapes}
+        return {"text shapes": self.shapes, "shapes in these batches": len(runs)}
 
 
 def count_flops(model: Any, name: str, device: str) -> int:
