@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 
 import open_clip.transform
-from open_clip.transform import image_transform, normalization_of, normalize_images, to_uint8
+from open_clip.transform import image_transform, normalization_of, normalize_images, to_direct, to_uint8
 from peer import needs_peer, run_peer
 from sample_pictures import write_pictures
+from training.data import open_pixels
 
 pytestmark = needs_peer
 
@@ -102,6 +103,22 @@ def test_uint8_batches_normalised_later_equal_the_peers(name, files, answers):
             pixels = keep_bytes(image)
         assert pixels.dtype == torch.uint8
         assert np.array_equal(normalize_images(pixels[None], mean, std)[0].numpy(), theirs), file
+
+
+@pytest.mark.parametrize("case", _cases(), ids=lambda case: case["name"])
+def test_pictures_written_into_a_batch_equal_the_peers(case, files, answers):
+    transform = image_transform(**case["options"])
+    mean, std = normalization_of(transform)
+    direct = to_direct(to_uint8(transform))
+    batch = torch.empty(1, 3, *direct.size, dtype=torch.uint8)
+    random.seed(case["seed"])
+    torch.manual_seed(case["seed"])
+    for number, file in enumerate(files):
+        direct(open_pixels(str(file)), batch[0].numpy())
+        theirs = answers[f"{case['name']}/{number}"]
+        if theirs.dtype.kind != "U":
+            assert np.array_equal(normalize_images(batch, mean, std)[0].numpy(), theirs), file
+    assert [random.random(), torch.rand(1).item()] == answers[f"{case['name']}/draws"].tolist()
 
 
 def test_timms_training_transform_equals_the_peers(files, tmp_path):

@@ -45,6 +45,11 @@ def write_pictures(folder: Path) -> list[Path]:
         for width, height in [(90, 61), (20, 45)]:
             files.append(folder / f"{mode.replace(';', '_')}_{width}x{height}.{suffix}")
             make_picture(width, height, 3, mode).save(files[-1])
+    for subsampling, (width, height) in enumerate([(120, 91), (250, 188), (97, 301)]):
+        files.append(folder / f"rgb_{width}x{height}.jpg")
+        make_picture(width, height, 7 + subsampling).save(
+            files[-1], subsampling=subsampling, progressive=subsampling == 1
+        )
     turned = Image.Exif()
     turned[0x0112] = 6
     files.append(folder / "exif_turned.jpg")

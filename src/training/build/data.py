@@ -19,7 +19,6 @@ from training.data import (
     PairDataset,
     PairSource,
     Quarantine,
-    RgbFirst,
     SyntheticTable,
     TrainLoader,
     make_eval_loader,
@@ -27,6 +26,7 @@ from training.data import (
     read_class_folder,
     read_csv_pairs,
     read_folder_pairs,
+    rgb_first,
 )
 from training.evaluate import ClassSet, ZeroShot, read_class_names
 from training.params import RunParams
@@ -120,6 +120,8 @@ def _open_dataset(params: RunParams, place: Place, transform: Any, role: str) ->
         seed=params.hardware.seed,
         is_train=role == "train",
         max_pixels=params.data.max_image_pixels,
+        # Figures of evaluation stay comparable whatever a run trains on.
+        pixels="near" if role == "train" and params.data.image_pixels == "near" else "exact",
     )
     return dataset, quarantine
 
@@ -162,7 +164,7 @@ def build_zero_shot(params: RunParams, place: Place, transform: Any) -> ZeroShot
         quarantine.record(table.faults)
         dataset = PairDataset(
             table,
-            RgbFirst(_pixels(transform)),
+            rgb_first(_pixels(transform)),
             ClassNumbers(classes),
             is_train=False,
             max_pixels=params.data.max_image_pixels,

@@ -66,6 +66,7 @@ def build_stream_loader(params: RunParams, place: Place, transform: Any, tokeniz
         world_size=place.world.world_size,
         rank=place.world.rank,
         max_image_pixels=data.max_image_pixels,
+        image_pixels=data.image_pixels,
     )
     return StreamLoader(args, transform, tokenizer)
 

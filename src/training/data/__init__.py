@@ -4,11 +4,11 @@ It knows nothing of models, tasks or devices.
 """
 
 from training.data.batch import Batch
-from training.data.classes import ClassNumbers, RgbFirst, read_class_folder
+from training.data.classes import ClassNumbers, RgbFirst, read_class_folder, rgb_first
 from training.data.csv import read_csv_pairs
 from training.data.data_info import DataInfo
 from training.data.dataset import PairDataset
-from training.data.decode import DEFAULT_MAX_PIXELS, PictureError, open_image
+from training.data.decode import DEFAULT_MAX_PIXELS, PictureError, open_image, open_pixels
 from training.data.folder import read_folder_pairs
 from training.data.loader import EvalLoader, TrainLoader, make_eval_loader, make_train_loader
 from training.data.order import epoch_order, rank_batch, rank_slice, sample_seed
@@ -79,6 +79,7 @@ __all__ = [
     "make_eval_loader",
     "make_train_loader",
     "open_image",
+    "open_pixels",
     "preprocess_txt",
     "pytorch_worker_seed",
     "rank_batch",
@@ -86,6 +87,7 @@ __all__ = [
     "read_class_folder",
     "read_csv_pairs",
     "read_folder_pairs",
+    "rgb_first",
     "refuse_pipes",
     "sample_seed",
     "tarfile_to_samples_nothrow",

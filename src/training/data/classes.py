@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from open_clip.errors import DataError
+from open_clip.transform import Compose, ConvertMode
 from training.data.csv import finish_table
 from training.data.decode import PICTURE_SUFFIXES, why_not_a_file
 from training.data.quarantine import printable
@@ -87,3 +88,10 @@ class RgbFirst:
     def __call__(self, image: Any) -> Any:
         """Turn, then transform."""
         return self._transform(image.convert("RGB"))
+
+
+def rgb_first(transform: Any) -> Any:
+    """Put the turn to RGB in front of a transform, as a step of it where it has steps."""
+    if type(transform) is Compose:
+        return Compose([ConvertMode(), *transform.transforms])
+    return RgbFirst(transform)

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import torch
+from PIL import Image
 
 from open_clip.errors import ConfigError, DataError
+from open_clip.transform.direct import PixelMode, to_direct
 from training.data.data_info import DataInfo
 from training.data.dataset import seeded
-from training.data.decode import DEFAULT_MAX_PIXELS, decode_picture
+from training.data.decode import DEFAULT_MAX_PIXELS, decode_picture, decode_pixels
 from training.data.optional import import_webdataset
 from training.data.order import sample_seed
 from training.data.shard_files import refuse_pipes
@@ -77,7 +79,8 @@ def get_wds_dataset(
     shared_epoch = SharedEpoch(epoch=epoch)
     order = _shard_order(wds, urls, weights, resampled, is_train, args.seed, shared_epoch)
     max_pixels = getattr(args, "max_image_pixels", DEFAULT_MAX_PIXELS)
-    decode = _Decode(preprocess_img, tokenizer, max_pixels, args.seed if is_train else 0, shared_epoch)
+    pixels: PixelMode = getattr(args, "image_pixels", "exact")
+    decode = _Decode(preprocess_img, tokenizer, max_pixels, args.seed if is_train else 0, shared_epoch, pixels)
     batch = wds.batched(args.batch_size, partial=not is_train)
     if is_train:
         read = TarSamples(log_and_continue, _is_wanted, allow_pipe, min(_MAX_BARREN_SHARDS, max(3, len(urls))))
@@ -198,9 +201,16 @@ class _Decode:
     """
 
     def __init__(
-        self, transform: Callable[[Any], Any], tokenizer: Any, max_pixels: int, seed: int, epoch: SharedEpoch
+        self,
+        transform: Callable[[Any], Any],
+        tokenizer: Any,
+        max_pixels: int,
+        seed: int,
+        epoch: SharedEpoch,
+        pixels: PixelMode = "exact",
     ) -> None:
         self.transform = transform
+        self.direct = to_direct(transform, pixels)
         self.tokenizer = tokenizer
         self.max_pixels = max_pixels
         self.seed = seed
@@ -229,5 +239,11 @@ class _Decode:
 
     def _decode(self, sample: RawSample) -> tuple[Any, Any]:
         data = next(sample[suffix] for suffix in IMAGE_SUFFIXES if suffix in sample)
-        picture = decode_picture(io.BytesIO(data), len(data), self.max_pixels).convert("RGB")
-        return self.transform(picture), self.tokenizer(sample[TEXT_SUFFIX].decode("utf-8"))[0]
+        text = sample[TEXT_SUFFIX].decode("utf-8")
+        if self.direct is None:
+            picture: Any = decode_picture(io.BytesIO(data), len(data), self.max_pixels).convert("RGB")
+            return self.transform(picture), self.tokenizer(text)[0]
+        picture = decode_pixels(data, len(data), self.max_pixels)
+        pixels = torch.empty(3, *self.direct.size, dtype=torch.uint8)
+        self.direct(picture.convert("RGB") if isinstance(picture, Image.Image) else picture, pixels.numpy())
+        return pixels, self.tokenizer(text)[0]

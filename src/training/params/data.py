@@ -39,6 +39,12 @@ class DataParams:
             )
         },
     )
+    image_pixels: str = flag(
+        "exact",
+        "exact: pictures are Pillow's, to the pixel; near: those of training are a level or two off here and there, to"
+        " be faster where the extra `fast` is not installed",
+        choices=("exact", "near"),
+    )
     bad_sample_budget: float = flag(
         0.01,
         "share of the rows, of training and validation data each, that may be unusable before the run stops: status 3",

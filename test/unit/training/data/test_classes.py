@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from open_clip.errors import DataError
-from training.data import ClassNumbers, RgbFirst, read_class_folder
+from open_clip.transform import image_transform, to_direct, to_uint8
+from training.data import ClassNumbers, RgbFirst, read_class_folder, rgb_first
 
 
 def make_folder(root, names, count=2):
@@ -59,3 +61,12 @@ def test_pictures_are_turned_to_rgb_before_the_transform():
     palette = Image.new("P", (2, 2))
     assert RgbFirst(lambda image: image.mode)(palette) == "RGB"
     assert RgbFirst(np.asarray)(palette).shape == (2, 2, 3)
+
+
+def test_the_turn_to_rgb_becomes_a_step_of_a_transform_that_has_steps():
+    transform = to_uint8(image_transform(8, is_train=False))
+    palette = Image.effect_noise((20, 30), 90).convert("P")
+    turned = rgb_first(transform)
+    assert torch.equal(turned(palette), transform(palette.convert("RGB")))
+    assert to_direct(turned) is not None
+    assert isinstance(rgb_first(np.asarray), RgbFirst)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from open_clip.errors import ConfigError, DataError
+from open_clip.transform import image_transform, to_uint8
 from shard_sets import picture, write_shard, write_shards, write_tar
 from training.data import get_wds_dataset
 from training.params import parse_args
@@ -160,3 +161,16 @@ def test_no_usable_sample_at_all_is_an_error_and_no_endless_loop(tmp_path, resam
     write_tar(tmp_path / "0.tar", [(f"1.{suffix}", b"x") for suffix in ("jpg", "txt")])
     with pytest.raises(DataError, match=r"in a row cannot be used|enough usable samples"):
         captions(make(tmp_path / "0.tar", train_num_samples=4, dataset_resampled=resampled))
+
+
+def test_known_transforms_give_the_same_pixels_as_any_other(shards):
+    known = to_uint8(image_transform(16, is_train=True))
+
+    def pixels(transform):
+        args = parse_args([])
+        args.world_size, args.batch_size, args.workers, args.train_num_samples = 1, 4, 0, 12
+        args.train_data = str(shards)
+        loader = get_wds_dataset(args, transform, True, tokenizer=lambda text: [text]).dataloader
+        return torch.cat([images for images, _ in loader])
+
+    assert torch.equal(pixels(known), pixels(lambda image: known(image)))
