@@ -4,11 +4,13 @@ A line is a JSON object with the key ``do``; the answer is one JSON line. What l
 error, so that nothing mixes with the answers.
 """
 
+import contextlib
 import gc
 import json
 import os
 import sys
 import traceback
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -127,7 +129,12 @@ def versions() -> dict[str, str]:
 
     import open_clip
 
+    faster = {}
+    for name in ("simplejpeg", "numba", "triton"):
+        with contextlib.suppress(PackageNotFoundError):
+            faster[name] = version(name)
     return {
+        **faster,
         "open_clip": str(open_clip.__version__),
         "open_clip_folder": str(Path(str(open_clip.__file__)).parent.parent),
         "python": sys.version.split()[0],

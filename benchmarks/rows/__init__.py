@@ -126,6 +126,20 @@ ROWS: dict[str, Spec] = {
         ("tars-256",),
         target=1.8,
     ),
+    "loader-500-near": Spec(
+        "loader:LoadNear",
+        ("loader from tars, near, 500 x 375", "从 tar 读取，近似，500 x 375"),
+        {"pictures": "tars-500"},
+        ("tars-500",),
+        target=2.6,
+    ),
+    "loader-256-near": Spec(
+        "loader:LoadNear",
+        ("loader from tars, near, 256 x 256", "从 tar 读取，近似，256 x 256"),
+        {"pictures": "tars-256"},
+        ("tars-256",),
+        target=2.6,
+    ),
     "retrieval-5k": Spec(
         "retrieval:OneToOne",
         ("retrieval metrics, 5,000 pairs", "检索指标，5,000 对"),
