@@ -116,7 +116,7 @@ docs: setup ## write the generated papers anew
 scaling: setup ## compute the tables of docs/scaling.md anew
 	$(BIN)/python tools/scaling_table.py
 
-# make bench ROWS='step-* loss' ROUNDS=3 chooses rows and rounds.
+# make bench ROWS='step-* loss' ROUNDS=3 chooses rows and rounds; only a whole run is published in docs/performance.md.
 ROWS ?=
 ROUNDS ?=
 BENCH_FLAGS ?=
@@ -124,7 +124,9 @@ BENCH_FLAGS ?=
 .PHONY: bench
 bench: $(VENV)/.ready-test $(PEER_DIR)/.ready ## measure speed and memory against the peer, row by row
 	OPENCLIP_PEER_PATH="$(abspath $(PEER_DIR))" $(BIN)/python -m benchmarks \
+		--json $(if $(strip $(ROWS)$(BENCH_FLAGS)),test/output/bench.json,docs/performance.json) \
 		$(ROUNDS:%=--rounds %) $(BENCH_FLAGS) $(ROWS)
+	$(BIN)/python -m benchmarks.pages
 
 # make bench-wheels TORCH=2.11 PYTHON_VERSION=3.12 ARCH=x86_64 ONLY="ftfy wcwidth" says what the other machine has.
 WHEELS ?= .cache/wheels

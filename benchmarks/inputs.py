@@ -1,6 +1,7 @@
 """Make the inputs of a run once, as files that both sides read."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from benchmarks.captions import make_captions, read_captions
@@ -38,8 +39,8 @@ def describe_inputs(settings: Settings) -> dict[str, Any]:
     """Say where captions and pictures come from."""
     return {
         "seed": settings.seed,
-        "captions": settings.captions or "made up",
-        "pictures": settings.pictures or "made up",
+        "captions": Path(settings.captions).name if settings.captions else "made up",
+        "pictures": Path(settings.pictures).name if settings.pictures else "made up",
     }
 
 

@@ -117,10 +117,11 @@ def describe_commit(root: Path) -> str:
 
 
 def write_results(path: Path, run: Mapping[str, Any], rows: Sequence[RowResult]) -> None:
-    """Write the file of a run; rows of an earlier run that this one left out stay, with the run they are of."""
+    """Write the file of a run, without a path of this machine."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    kept = [asdict(row) | {"reason": row.reason.strip().rpartition("\n")[2]} for row in rows]
     whole = {"schema": SCHEMA, "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "run": dict(run)}
-    text = json.dumps({**whole, "rows": [asdict(row) for row in rows]}, indent=1, ensure_ascii=False, allow_nan=False)
+    text = json.dumps({**whole, "rows": kept}, indent=1, ensure_ascii=False, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
 
 

@@ -155,7 +155,7 @@ ROWS: dict[str, Spec] = {
     ),
     "import": Spec(
         "entry:Import",
-        ("import open_clip and create_model's name, beyond import torch", "导入 open_clip（import torch 之外）"),
+        ("import open_clip, beyond import torch", "导入 open_clip（import torch 之外）"),
         target=3.0,
     ),
     "first-model": Spec(

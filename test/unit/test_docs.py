@@ -110,6 +110,7 @@ def test_every_flag_named_is_one_of_ours(page):
         known |= set(FLAG.findall(read(ROOT / "tools" / tool)))
     known |= set(FLAG.findall(read(ROOT / "src" / "open_clip" / "push_to_hf_hub.py")))
     known |= {"--help", "--nproc_per_node", "--check"} | LAUNCHER_FLAGS
+    known |= set(FLAG.findall(read(ROOT / "benchmarks" / "__main__.py")))
     for tool in ("scaling_table", "simulate_order"):
         known |= set(FLAG.findall(read(ROOT / "tools" / f"{tool}.py")))
     assert not set(FLAG.findall(read(page))) - known
