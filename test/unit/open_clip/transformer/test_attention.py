@@ -92,3 +92,26 @@ def test_cosine_attention_does_not_see_the_length_of_queries_and_keys():
 def test_two_ways_to_normalise_queries_are_refused():
     with pytest.raises(ConfigError, match="ask for one of them"):
         Attention(16, 4, qk_norm=True, scaled_cosine=True)
+
+
+@pytest.mark.parametrize("kind", ["no mask", "bool", "float", "per head"])
+def test_one_position_that_asks_gets_what_it_would_get_among_others(kind):
+    torch.manual_seed(0)
+    attention = MultiHeadAttention(32, 4)
+    torch.nn.init.normal_(attention.in_proj_bias)
+    x = torch.randn(3, 7, 32, requires_grad=True)
+    forbidden = torch.tensor([False, True, False, False, True, False, False])
+    mask = {
+        "no mask": None,
+        "bool": forbidden.expand(3, 1, 1, 7),
+        "float": torch.linspace(-1, 1, 7)[None],
+        "per head": torch.randn(3 * 4, 1, 7),
+    }[kind]
+    everyone = mask if mask is None else mask.expand(*mask.shape[:-2], 7, 7)
+    wanted = attention(x, x, x, need_weights=False, attn_mask=everyone)[0][:, 2:3]
+    parameters = (x, *attention.parameters())
+    gradients = torch.autograd.grad(wanted.sin().sum(), parameters)
+    asked, _ = attention(x[:, 2:3], x, x, need_weights=False, attn_mask=mask)
+    torch.testing.assert_close(asked, wanted, atol=5e-7, rtol=0)
+    for gradient, expected in zip(torch.autograd.grad(asked.sin().sum(), parameters), gradients, strict=True):
+        torch.testing.assert_close(gradient, expected, atol=5e-6 * expected.abs().max().item(), rtol=0)

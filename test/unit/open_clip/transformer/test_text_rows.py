@@ -1,8 +1,9 @@
 import pytest
 import torch
+import torch.distributed as dist
 
 from open_clip.errors import ConfigError
-from open_clip.transformer.layout import plan_texts
+from open_clip.transformer.layout import can_skip_padding, plan_texts
 from tiny_models import tiny_clip
 
 _CONTEXT = 40
@@ -175,3 +176,51 @@ def test_a_replaced_last_block_is_read_after_it_ran():
     model = _model()
     model.transformer.resblocks[2] = Doubling()
     _assert_same(model, _texts(lengths), _plan(lengths, "bucketed"))
+
+
+def test_a_layout_passes_through_distributed_data_parallel():
+    lengths = [4, 6, 3]
+    model = _model()
+    images, text = torch.randn(3, 3, 32, 32), _texts(lengths)
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        wrapped = torch.nn.parallel.DistributedDataParallel(model)
+        assert can_skip_padding(wrapped)
+        for shapes in ("packed", "bucketed"):
+            outputs = wrapped(images, text, text_layout=_plan(lengths, shapes))
+            sum(part.sum() for part in outputs).backward()
+            features = outputs[1]
+            torch.testing.assert_close(features, model.encode_text(text, normalize=True), atol=5e-7, rtol=0)
+    finally:
+        dist.destroy_process_group()
+
+
+def test_a_hook_on_the_last_block_makes_it_compute_everything():
+    model, text = _model(), _texts([4, 6])
+    met = []
+    handle = model.transformer.resblocks[-1].mlp.register_forward_hook(lambda *args: met.append(args[2].shape))
+    model.visual.transformer.register_forward_hook(lambda *args: met.append(args[2].shape))
+    model(torch.randn(2, 3, 32, 32), text)
+    assert met == [(2, 17, 64), (2, _CONTEXT, 64)]
+    handle.remove()
+    model.encode_text(text, layout=_plan([4, 6], "bucketed"))
+    assert len(met) == 2
+
+
+def test_without_hooks_the_last_blocks_network_sees_what_is_read_only():
+    model, text = _model(), _texts([4, 6])
+    met = []
+
+    class Watching(torch.nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x):
+            met.append(tuple(x.shape))
+            return self.inner(x)
+
+    for tower in (model.visual, model):
+        tower.transformer.resblocks[-1].mlp = Watching(tower.transformer.resblocks[-1].mlp)
+    model(torch.randn(2, 3, 32, 32), text)
+    assert met == [(2, 1, 64), (1, 2, 64)]
