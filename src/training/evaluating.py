@@ -62,7 +62,6 @@ class Evaluator:
             metrics |= parts.zero_shot.evaluate(
                 parts.task,
                 world=self._place.world,
-                torch_device=self._place.torch_device,
                 autocast=parts.mixed.autocast,
             )
         if not self._place.world.is_master or not metrics:

@@ -172,7 +172,7 @@ def build_zero_shot(params: RunParams, place: Place, transform: Any) -> ZeroShot
         loader = make_eval_loader(dataset, **_loader_options(params, place))
         names = read_class_names(path, len(classes))
         sets.append(ClassSet(name, loader, names, make_receive(place, quarantine)))
-    return ZeroShot(sets, _tokenizer(params)) if sets else None
+    return ZeroShot(sets, _tokenizer(params), place.device.text_shapes) if sets else None
 
 
 def _loader_options(params: RunParams, place: Place) -> dict[str, Any]:

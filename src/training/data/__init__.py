@@ -7,7 +7,7 @@ from training.data.batch import Batch
 from training.data.classes import ClassNumbers, RgbFirst, read_class_folder, rgb_first
 from training.data.csv import read_csv_pairs
 from training.data.data_info import DataInfo
-from training.data.dataset import PairDataset
+from training.data.dataset import PairDataset, text_lengths
 from training.data.decode import DEFAULT_MAX_PIXELS, PictureError, open_image, open_pixels
 from training.data.folder import read_folder_pairs
 from training.data.loader import EvalLoader, TrainLoader, make_eval_loader, make_train_loader
@@ -91,4 +91,5 @@ __all__ = [
     "refuse_pipes",
     "sample_seed",
     "tarfile_to_samples_nothrow",
+    "text_lengths",
 ]

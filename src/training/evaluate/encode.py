@@ -153,10 +153,14 @@ class Encoder:
         return torch.empty(0, width, device=self._task.logit_scale().device)
 
     def _fill(self, rows: Tensor, number: int) -> Tensor:
-        """Repeat the last row up to a full batch where a device compiles every new shape."""
-        if self._shapes != "bucketed" or not 0 < len(rows) < number:
-            return rows
-        return torch.cat([rows, rows[-1:].expand(number - len(rows), *rows.shape[1:])])
+        return fill_batch(rows, number) if self._shapes == "bucketed" else rows
+
+
+def fill_batch(rows: Tensor, number: int) -> Tensor:
+    """Repeat the last row up to a full batch, for a device that compiles every new shape; nothing stays nothing."""
+    if not 0 < len(rows) < number:
+        return rows
+    return torch.cat([rows, rows[-1:].expand(number - len(rows), *rows.shape[1:])])
 
 
 def _moved(layout: TextLayout | None, texts: Tensor) -> TextLayout | None:

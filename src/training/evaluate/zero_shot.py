@@ -1,10 +1,8 @@
 """Classify pictures by the names of their classes alone, spread over all processes. Reads no files but class names.
 
-Letters: B pictures, C classes, E embedding.
+Letters: B pictures, C classes.
 """
 
-import contextlib
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from open_clip import IMAGENET_CLASSNAMES, OPENAI_IMAGENET_TEMPLATES, build_zero_shot_classifier
+from open_clip import IMAGENET_CLASSNAMES
 from open_clip.errors import DataError
-from training.data import Batch, EvalLoader, rank_slice
-from training.distributed import World, gather_objects, gather_rows, unwrap_model
+from open_clip.transformer.layout import TextShapes
+from training.data import Batch, EvalLoader
+from training.distributed import World, gather_objects, unwrap_model
+from training.evaluate.classifiers import Classifiers
+from training.evaluate.encode import Autocast, fill_batch
 from training.tasks import Task
-
-_LOG = logging.getLogger(__name__)
 
 TOP_K = (1, 5)
 CLASS_NAMES_FILE = "classnames.txt"
-Autocast = Callable[[], contextlib.AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
@@ -72,18 +70,29 @@ def count_hits(scores: Tensor, labels: Tensor, top_k: Sequence[int] = TOP_K) -> 
         labels: int64 [B].
         top_k: each k; more than C counts as C.
     """
-    ranked = scores.topk(min(max(top_k), scores.shape[1]), dim=1).indices
-    hits = ranked == labels[:, None]
-    return [int(hits[:, :k].any(dim=1).sum()) for k in top_k]
+    return [int(number) for number in _hits(scores, labels, top_k).tolist()]
+
+
+def _hits(scores: Tensor, labels: Tensor, top_k: Sequence[int]) -> Tensor:
+    """Count likewise on the device, without waiting for it; of equal scores the first class is the better."""
+    own_B1 = labels[:, None]
+    value_B1 = scores.gather(1, own_B1)
+    is_earlier = torch.arange(scores.shape[1], device=scores.device) < own_B1
+    # All that is not below: where the own score is not a number, everything.
+    is_ahead = torch.where(is_earlier, ~(scores < value_B1), ~(scores <= value_B1))
+    ahead = is_ahead.sum(dim=1)
+    return torch.stack([(ahead < k).sum() for k in top_k])
 
 
 class ZeroShot:
-    """The class sets of a run, and the classifier made for them last."""
+    """The class sets of a run and their classifiers."""
 
-    def __init__(self, sets: Sequence[ClassSet], tokenizer: Callable[..., Tensor]) -> None:
+    def __init__(
+        self, sets: Sequence[ClassSet], tokenizer: Callable[..., Tensor], shapes: TextShapes = "padded"
+    ) -> None:
         self._sets = sets
-        self._tokenizer = tokenizer
-        self._classifiers: dict[tuple[str, ...], Tensor] = {}
+        self._shapes = shapes
+        self._classifiers = Classifiers(tokenizer, shapes)
 
     def close(self) -> None:
         """Stop the processes that read the sets."""
@@ -91,7 +100,7 @@ class ZeroShot:
             one.loader.close()
 
     @torch.no_grad()
-    def evaluate(self, task: Task, *, world: World, torch_device: torch.device, autocast: Autocast) -> dict[str, float]:
+    def evaluate(self, task: Task, *, world: World, autocast: Autocast) -> dict[str, float]:
         """Classify every picture and return top-1 and top-5 as shares, under the names ``SET-top1``, ``SET-top5``.
 
         Raises:
@@ -103,52 +112,34 @@ class ZeroShot:
         metrics: dict[str, float] = {}
         try:
             for one in self._sets:
-                classifier = self._classifier(model, one.classnames, world, torch_device, autocast)
-                metrics |= _classify(task, model, one, classifier, world, autocast)
+                classifier = self._classifiers.get(
+                    model, one.classnames, batch_size=one.loader.batch_size, world=world, autocast=autocast
+                )
+                metrics |= self._classify(task, model, one, classifier, world, autocast)
         finally:
             model.train(was_training)
-            if not _text_is_frozen(model):
-                self._classifiers.clear()
         return metrics
 
-    def _classifier(
-        self, model: Any, classnames: tuple[str, ...], world: World, torch_device: torch.device, autocast: Autocast
-    ) -> Tensor:
-        """Build the classifier, each process a share of its classes; sets with the same classes share it."""
-        if classnames not in self._classifiers:
-            _LOG.info("Building the zero-shot classifier of %d classes", len(classnames))
-            start, stop = rank_slice(len(classnames), world.rank, world.world_size)
-            share = torch.empty(0, model.visual.output_dim, device=torch_device)
-            if start < stop:
+    def _classify(
+        self, task: Task, model: Any, one: ClassSet, classifier: Tensor, world: World, autocast: Autocast
+    ) -> dict[str, float]:
+        hits: Tensor | None = None
+        seen = 0
+        try:
+            for batch in one.loader:
+                number, images = len(batch.texts), batch.images
+                if self._shapes == "bucketed":
+                    images = fill_batch(images, one.loader.batch_size)
+                received = task.prepare(one.receive(batch._replace(images=images)))
                 with autocast():
-                    columns = build_zero_shot_classifier(
-                        model, self._tokenizer, classnames[start:stop], OPENAI_IMAGENET_TEMPLATES, device=torch_device
-                    )
-                share = columns.T.float().contiguous()
-            self._classifiers[classnames] = gather_rows(share, world).T
-        return self._classifiers[classnames]
-
-
-def _classify(
-    task: Task, model: Any, one: ClassSet, classifier: Tensor, world: World, autocast: Autocast
-) -> dict[str, float]:
-    counts = [0, 0, 0]
-    try:
-        for batch in one.loader:
-            received = task.prepare(one.receive(batch))
-            with autocast():
-                features = model.encode_image(received.images, normalize=True)
-            hits = count_hits(100.0 * features.float() @ classifier, received.texts)
-            counts = [total + new for total, new in zip(counts, (*hits, len(received.texts)), strict=True)]
-    finally:
-        # Their processes are needed seldom; the training data's should have the memory.
-        one.loader.close()
-    top1, top5, seen = (sum(column) for column in zip(*gather_objects(counts, world), strict=True))
-    if not seen:
-        raise DataError(f"{one.name}: no picture could be read: see bad_samples.jsonl in the run folder.")
-    return {f"{one.name}-top1": top1 / seen, f"{one.name}-top5": top5 / seen}
-
-
-def _text_is_frozen(model: torch.nn.Module) -> bool:
-    towers = ("visual.", "logit_")
-    return not any(p.requires_grad for name, p in model.named_parameters() if not name.startswith(towers))
+                    features = model.encode_image(received.images, normalize=True)[:number]
+                found = _hits(100.0 * features.float() @ classifier, received.texts, TOP_K)
+                hits, seen = found if hits is None else hits + found, seen + number
+        finally:
+            # Their processes are needed seldom; the training data's should have the memory.
+            one.loader.close()
+        counts = [0] * len(TOP_K) if hits is None else hits.tolist()
+        *best, seen = (sum(column) for column in zip(*gather_objects([*counts, seen], world), strict=True))
+        if not seen:
+            raise DataError(f"{one.name}: no picture could be read: see bad_samples.jsonl in the run folder.")
+        return {f"{one.name}-top{k}": number / seen for k, number in zip(TOP_K, best, strict=True)}

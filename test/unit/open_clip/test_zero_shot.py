@@ -4,6 +4,7 @@ from torch.testing import assert_close
 
 import open_clip
 from open_clip.errors import ConfigError
+from open_clip.zero_shot_classifier import average_prompts
 from tiny_models import tiny_clip
 
 CLASSES = ["cat", "dog", "sea snake", "car", "tree"]
@@ -50,3 +51,26 @@ def test_the_imagenet_names_and_templates_are_upstreams():
     assert len(open_clip.SIMPLE_IMAGENET_TEMPLATES) == 7
     assert open_clip.OPENAI_IMAGENET_TEMPLATES[0]("cat") == "a bad photo of a cat."
     assert open_clip.IMAGENET_CLASSNAMES[0] == "tench"
+
+
+def test_prompts_are_encoded_shortest_first_over_the_bounds_of_classes():
+    seen = []
+
+    def encode(chosen):
+        seen.append(chosen.tolist())
+        return torch.nn.functional.normalize(torch.stack([chosen.float() + 1, torch.ones(len(chosen))], dim=1), dim=1)
+
+    lengths = torch.tensor([5, 3, 4, 9, 3, 1])
+    columns = average_prompts(encode, lengths, num_templates=2, batch_size=2)
+    assert seen == [[5, 1], [4, 2], [0, 3]]
+    features = encode(torch.arange(6))
+    for number in range(3):
+        mean = features[2 * number : 2 * number + 2].mean(0)
+        assert_close(columns[:, number], mean / mean.norm())
+
+
+def test_a_bar_counts_batches_of_classes(capfd):
+    open_clip.build_zero_shot_classifier(tiny_clip(), tokenizer, CLASSES, TEMPLATES, 2, use_tqdm=True)
+    assert "3/3" in capfd.readouterr().err
+    open_clip.build_zero_shot_classifier_legacy(tiny_clip(), tokenizer, CLASSES, TEMPLATES, use_tqdm=True)
+    assert "5/5" in capfd.readouterr().err

@@ -29,3 +29,19 @@ def test_a_file_of_names_wins(tmp_path):
 def test_another_number_of_folders_says_how_to_name_them(tmp_path):
     with pytest.raises(DataError, match="put a classnames.txt there"):
         read_class_names(tmp_path, 10)
+
+
+def test_of_equal_scores_the_first_class_is_the_better():
+    assert count_hits(torch.ones(3, 10), torch.tensor([0, 4, 9]), (1, 5)) == [1, 2]
+
+
+def test_a_score_that_is_not_a_number_is_no_hit():
+    assert count_hits(torch.full((2, 10), torch.nan), torch.tensor([0, 9]), (1, 5)) == [0, 0]
+
+
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_hits_are_those_of_sorted_scores(k):
+    scores = torch.randn(200, 30, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(200) % 30
+    expected = (scores.topk(k).indices == labels[:, None]).any(dim=1).sum()
+    assert count_hits(scores, labels, (k,)) == [int(expected)]
