@@ -31,7 +31,7 @@ def without_the_extra(monkeypatch):
 
 
 def test_the_extra_changes_no_loss_and_near_pixels_little(tmp_path, without_the_extra):
-    pairs = make_pairs(tmp_path, num_images=12)
+    pairs = make_pairs(tmp_path, num_images=8)
     installed = losses(tmp_path, pairs, "installed")
     without_the_extra()
     exact = losses(tmp_path, pairs, "exact")
