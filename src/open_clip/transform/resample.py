@@ -181,8 +181,10 @@ def load_resampler() -> Resample | None:
 
 
 def _compile(cache: bool) -> _Kernels:
-    from numba import njit
+    from numba import config, njit
 
+    if config.DISABLE_JIT:
+        raise RuntimeError("NUMBA_DISABLE_JIT is set")
     return _Kernels(
         *(
             cast(

@@ -88,6 +88,16 @@ def test_without_numba_there_is_no_fast_resize(monkeypatch):
         load_resampler.cache_clear()
 
 
+def test_numba_that_may_not_compile_is_not_used(monkeypatch):
+    numba = pytest.importorskip("numba", reason="needs the extra `fast`")
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", True)
+    load_resampler.cache_clear()
+    try:
+        assert load_resampler() is None
+    finally:
+        load_resampler.cache_clear()
+
+
 @pytest.mark.parametrize("is_cubic", [True, False])
 def test_the_near_resize_is_a_level_or_two_off(is_cubic):
     picture = make_picture(250, 190, 3)
