@@ -18,7 +18,8 @@ from training.profiler import count_params, profile_torch_image, profile_torch_t
 FP32 = 4
 # Matrices of the loss alive at its peak: both log-softmaxes and both gradients (a test measures it).
 LOSS_MATRICES = 4
-_TILE = 1024
+# Two buffers of a tile: scores, and what is made of them.
+_TILE_ROWS, _TILE_COLUMNS, _TILE_MATRICES = 1024, 32768, 2
 BUCKET_BYTES = 25 * 2**20
 
 
@@ -166,21 +167,25 @@ def loss_bytes(model: Model, batch: int, ranks: int, form: str) -> float:
     """Return a rank's bytes for the contrastive loss and the features gathered for it.
 
     Args:
-        form: ``global`` scores all rows in each rank, ``local`` a rank's own, ``tiles`` those 1,024 at a time.
+        form: ``tiles`` scores a rank's own images, some at a time; without tiles, ``global`` scores all rows in each
+            rank and ``local`` its own.
     """
     everything = batch * ranks
-    rows = {"global": everything, "local": batch, "tiles": min(batch, _TILE)}[form]
-    columns = everything if form != "tiles" else min(everything, _TILE)
+    if form == "tiles":
+        scores = _TILE_MATRICES * min(batch, _TILE_ROWS) * min(everything, _TILE_COLUMNS)
+        # All texts and their gradients; own images, scaled images, gradients of both sides.
+        return FP32 * (scores + (2 * everything + 4 * batch) * model.embed)
+    rows = {"global": everything, "local": batch}[form]
     # Features of both sides and their gradients.
-    features = 4 * everything * model.embed * FP32
-    return LOSS_MATRICES * rows * columns * FP32 + features
+    return FP32 * (LOSS_MATRICES * rows * everything + 4 * everything * model.embed)
 
 
-def loss_flops(model: Model, batch: int, ranks: int, local: bool) -> float:
-    """Return a rank's operations for the scores and their gradients."""
+def loss_flops(model: Model, batch: int, ranks: int, form: str) -> float:
+    """Return a rank's operations for the scores and their gradients; for ``form`` see :func:`loss_bytes`."""
     everything = batch * ranks
-    products = 2 * batch * everything if local else everything * everything
-    return 3 * 2.0 * model.embed * products
+    # Tiles are made twice; a local loss scores own images and own texts.
+    products = {"tiles": 4 * batch, "local": 3 * 2 * batch, "global": 3 * everything}[form]
+    return 2.0 * model.embed * products * everything
 
 
 def sent_bytes(model: Model, batch: int, ranks: int, gradients: str = "ddp") -> dict[str, float]:
@@ -197,9 +202,16 @@ def sent_bytes(model: Model, batch: int, ranks: int, gradients: str = "ddp") -> 
         "ddp_bf16": 2 * 2.0 * model.parameters,
         "fsdp": 2.0 * (2 * blocks + model.parameters - blocks) + 4.0 * model.parameters,
     }[gradients]
-    features = 2 * FP32 * batch * ranks * model.embed
-    # Their gradient comes back by an all-reduce of all rows, of which a rank keeps its own.
-    return {"gradients": share * wire, "gather": share * features, "gather_backward": 2 * share * features}
+    everything = batch * ranks
+    # The loss by tiles gathers texts, adds up a maximum and a sum of each column and the loss, and sends back texts'
+    # gradients by reduce-scatter, and the scale's.
+    texts = FP32 * everything * model.embed
+    sums = 2 * FP32 * (2 * everything + 1)
+    return {
+        "gradients": share * wire,
+        "gather": share * (texts + sums),
+        "gather_backward": share * (texts + 2 * FP32),
+    }
 
 
 def wire_seconds(sent: float, ranks: int, device: Device, messages: int = 1) -> float:
@@ -230,14 +242,14 @@ class Step:
 
 
 def time_step(model: Model, batch: int, ranks: int, device: Device, checkpointing: bool, gradients: str) -> Step:
-    """Time a step with ``--local-loss``; gradients travel during the backward pass, features do not."""
+    """Time a step with the loss by tiles; gradients travel during the backward pass, features do not."""
     rate = device.tflops * 1e12 * device.utilisation
     towers = batch * model.train_flops(checkpointing) / rate
-    compute = towers + loss_flops(model, batch, ranks, local=True) / rate
+    compute = towers + loss_flops(model, batch, ranks, "tiles") / rate
     sent = sent_bytes(model, batch, ranks, gradients)
     messages = math.ceil(4 * model.parameters / BUCKET_BYTES)
     wire = wire_seconds(sent["gradients"], ranks, device, messages)
-    features = wire_seconds(sent["gather"], ranks, device, 2) + wire_seconds(sent["gather_backward"], ranks, device, 2)
+    features = wire_seconds(sent["gather"], ranks, device, 4) + wire_seconds(sent["gather_backward"], ranks, device, 2)
     backward = towers - batch * model.forward_flops / rate
     # The last bucket has nothing left to hide behind.
     exposed = features + max(wire - backward, wire / messages)

@@ -74,7 +74,7 @@ def _largest(model: Model, ranks: int, device: Device, checkpointing: bool, want
     room = device.memory_gb * 1e9 * MEMORY_SHARE - sum(state_bytes(model, ranks, fsdp=False).values())
     sample = model.sample_bytes(accelerator_kinds(), checkpointing)
     batch = wanted
-    while batch > 1 and batch * sample + loss_bytes(model, batch, ranks, "local") > room:
+    while batch > 1 and batch * sample + loss_bytes(model, batch, ranks, "tiles") > room:
         batch //= 2
     return batch
 
@@ -134,10 +134,10 @@ def table_losses() -> Rows:
     model = count_model("ViT-H-14")
     for ranks in RANKS:
         batch = min(MOST_RANK_ROWS // 2, MOST_ROWS // ranks)
-        sizes = [figure(loss_bytes(model, batch, ranks, form) / 1e9) for form in ("global", "local", "tiles")]
+        sizes = [figure(loss_bytes(model, batch, ranks, form) / 1e9) for form in ("tiles", "global", "local")]
         shares = [
-            percent(loss_flops(model, batch, ranks, local) / (batch * model.train_flops(False)))
-            for local in (False, True)
+            percent(loss_flops(model, batch, ranks, form) / (batch * model.train_flops(False)))
+            for form in ("tiles", "global", "local")
         ]
         rows.append((f"{ranks:,}", f"{batch:,}", f"{batch * ranks:,}", *sizes, *shares))
     return rows
@@ -239,8 +239,10 @@ TABLES: dict[str, tuple[Callable[[], Rows], str, str]] = {
     ),
     "losses": (
         table_losses,
-        "ranks|batch a rank|global batch|whole loss GB|`--local-loss` GB|tiles GB|whole loss work|`--local-loss` work",
-        "进程数|每进程批量|全局批量|完整损失 GB|`--local-loss` GB|分块 GB|完整损失计算占比|`--local-loss` 计算占比",
+        "ranks|batch a rank|global batch|tiles GB|whole matrix GB|with `--local-loss` GB|tiles work|whole matrix work|"
+        "with `--local-loss` work",
+        "进程数|每进程批量|全局批量|分块 GB|完整矩阵 GB|加 `--local-loss` GB|分块计算占比|完整矩阵计算占比|"
+        "加 `--local-loss` 计算占比",
     ),
     "wires": (
         table_wires,

@@ -14,9 +14,10 @@ def test_a_step_sends_the_bytes_that_the_formula_says(tmp_path, ranks):
     torch.multiprocessing.spawn(run_rank, (ranks, str(tmp_path)), nprocs=ranks)
     expected = sent_bytes(count_model(MODEL), BATCH, ranks)
     # What a ring sends from each rank for what was handed over: all-gather W - 1 times a rank's rows, all-reduce
-    # 2 (W - 1) / W times the whole.
+    # 2 (W - 1) / W times the whole, reduce-scatter half of that.
     for rank in range(ranks):
         counted = json.loads((tmp_path / f"{rank}.json").read_text())
-        assert counted["allgather"] * (ranks - 1) == pytest.approx(expected["gather"])
-        assert counted["allreduce"] * 2 * (ranks - 1) / ranks == pytest.approx(expected["gather_backward"])
+        gathered, scattered = counted["allgather"] * (ranks - 1), counted["reduce_scatter"] * (ranks - 1) / ranks
+        reduced = counted["allreduce"] * 2 * (ranks - 1) / ranks
+        assert gathered + scattered + reduced == pytest.approx(expected["gather"] + expected["gather_backward"])
         assert counted["gradients"] * 2 * (ranks - 1) / ranks == pytest.approx(expected["gradients"])

@@ -23,13 +23,15 @@ class CollectiveBytes(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.counted = {"allgather": 0, "allreduce": 0}
+        self.counted = {"allgather": 0, "allreduce": 0, "reduce_scatter": 0}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.name()
-        for kind, place in (("allgather", 1), ("allreduce", 0)):
-            if name.startswith(f"c10d::{kind}_"):
-                self.counted[kind] += sum(tensor.numel() * tensor.element_size() for tensor in args[place])
+        for kind, place in (("allgather", 1), ("allreduce", 0), ("reduce_scatter", 1)):
+            # Those of a single tensor are named _allgather_base_.
+            if name.removeprefix("c10d::").lstrip("_").startswith(f"{kind}_"):
+                given = args[place] if isinstance(args[place], list | tuple) else [args[place]]
+                self.counted[kind] += sum(tensor.numel() * tensor.element_size() for tensor in given)
         return func(*args, **(kwargs or {}))
 
 
@@ -48,9 +50,9 @@ def run_rank(rank: int, world_size: int, folder: str) -> None:
     wrapped.register_comm_hook(None, count_bucket)
     images, texts, scale = wrapped(torch.randn(BATCH, 3, 32, 32), torch.ones(BATCH, 16, dtype=torch.int64))[:3]
     leaves = [F.normalize(side.detach(), dim=-1).requires_grad_() for side in (images, texts)]
-    loss = ClipLoss(local_loss=True, gather_with_grad=True, rank=rank, world_size=world_size)
+    loss = ClipLoss(gather_with_grad=True, rank=rank, world_size=world_size, tile_rows=2)
     with CollectiveBytes() as traffic:
-        loss(*leaves, scale.detach()).backward()
+        loss(*leaves, scale.detach().requires_grad_()).backward()
     features = dict(traffic.counted)
     (images.sum() + texts.sum() + scale).backward()
     Path(folder, f"{rank}.json").write_text(json.dumps({**features, "gradients": sum(sizes)}), encoding="utf-8")

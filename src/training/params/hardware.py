@@ -55,7 +55,11 @@ class DistributedParams:
     dist_startup_timeout_s: float = flag(
         1800.0, "the same for start-up, first step, evaluations and saves, and the limit of the collective library"
     )
-    local_loss: bool = flag(False, "each process scores only its own rows against all: less memory, the same gradients")
+    local_loss: bool = flag(
+        False,
+        "each process logs the loss of its own rows, with the same gradients; with --loss-tile-rows 0 it also scores "
+        "only these and needs less memory",
+    )
     gather_with_grad: bool = flag(
         False, "accepted for upstream's scripts: gathered features always carry their gradient here"
     )

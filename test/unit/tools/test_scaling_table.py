@@ -111,6 +111,18 @@ def test_local_loss_takes_a_rank_its_share_of_the_matrices():
     assert whole == 64 * local
 
 
+@pytest.mark.filterwarnings("ignore:Module is None")
+def test_the_loss_by_tiles_holds_what_the_formula_says():
+    from torch.distributed._tools.mem_tracker import MemTracker
+
+    model, rows = count_model(SMALL), 1024
+    images, texts = (torch.randn(rows, model.embed, requires_grad=True) for _ in range(2))
+    with MemTracker() as tracker:
+        ClipLoss(tile_rows=1024)(images, texts, torch.tensor(10.0)).backward()
+    peak = tracker.get_tracker_snapshot("peak")[torch.device("cpu")]["Total"]
+    assert peak == pytest.approx(loss_bytes(model, rows, 1, "tiles"), rel=0.05)
+
+
 def test_fsdp_spreads_what_ddp_repeats():
     model = count_model("ViT-B-32")
     assert state_bytes(model, 1, fsdp=True) == state_bytes(model, 1, fsdp=False)
