@@ -183,7 +183,7 @@ def load_resampler() -> Resample | None:
 def _compile(cache: bool) -> _Kernels:
     from numba import config, njit
 
-    if config.DISABLE_JIT:
+    if getattr(config, "DISABLE_JIT", False):
         raise RuntimeError("NUMBA_DISABLE_JIT is set")
     return _Kernels(
         *(

@@ -8,6 +8,7 @@ def test_a_sound_machine_is_ready(capsys):
     printed = capsys.readouterr().out
     assert "chosen       --device cpu takes cpu" in printed
     assert "ready        one training step on cpu worked" in printed
+    assert printed.count("\nfast         ") == 2
 
 
 def test_every_device_is_listed_with_its_reason(capsys):
