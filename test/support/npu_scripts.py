@@ -174,6 +174,26 @@ def census():
     return counts
 
 
+def ranking():
+    """Rank 150 pictures against 450 captions, 40 of which tie; count the operators, and give the figures of both."""
+    from torch_npu.simulator import op_census
+
+    from training.device import select_device
+    from training.evaluate import retrieval_metrics
+
+    target = select_device("npu").activate()
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.arange(450) % 150
+    pictures, texts = (F.normalize(torch.randn(rows, 16, generator=generator), dim=-1) for rows in (150, 450))
+    texts[:20] = texts[20:40]
+    images = pictures[ids]
+    expected = retrieval_metrics(images, texts, ids, tile=64)
+    images, texts = images.to(target), texts.to(target)
+    with op_census() as counts:
+        found = retrieval_metrics(images, texts, ids, tile=64)
+    return {"cpu": expected, "npu": found, "counts": counts}
+
+
 def memory():
     """Ask for more memory than the device has."""
     from training.device import select_device

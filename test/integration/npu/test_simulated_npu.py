@@ -134,3 +134,10 @@ def test_the_simulator_says_what_is_missing_when_it_is_not_compiled():
     done = run_python("-m", "training.doctor", "--device", "npu", env=env)
     assert done.returncode == 6
     assert Path("build.py").name in done.stdout
+
+
+def test_ranking_runs_no_operator_that_npus_do_badly_and_gives_the_figures_of_the_cpu(environment):
+    ranking = answer("ranking", {**environment, "NPUSIM_FLOAT64": "error"})
+    assert ranking["npu"] == pytest.approx(ranking["cpu"], abs=2 / 150)
+    slow = [name for name in ranking["counts"] if re.search(r"sort|nonzero|unique|masked_select", name)]
+    assert slow == []
