@@ -26,8 +26,14 @@ def count_params(model: nn.Module) -> int:
 
 def _count(model: nn.Module, run: Callable[[], Any]) -> int:
     model.eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        run()
+    # Towers leave out positions that nobody reads; where somebody looks at every layer, all are computed, as upstream.
+    watches = [module.register_forward_hook(lambda *_: None) for module in model.modules()]
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            run()
+    finally:
+        for watch in watches:
+            watch.remove()
     return int(counter.get_total_flops())
 
 

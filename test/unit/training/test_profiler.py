@@ -4,9 +4,9 @@ import pytest
 
 import open_clip
 from open_clip.errors import ConfigError
-from tiny_models import tiny_config, write_config
+from tiny_models import tiny_clip, tiny_config, write_config
 from training import profile
-from training.profiler import count_params, main, profile_model
+from training.profiler import count_params, main, profile_model, profile_torch_image, profile_torch_text
 
 
 @pytest.fixture
@@ -33,3 +33,10 @@ def test_the_table_is_written_to_a_file_or_shown(name, tmp_path, capsys):
 def test_another_counter_than_torchs_is_refused(name):
     with pytest.raises(ConfigError, match="there is only torch"):
         profile_model(name, profiler="fvcore")
+
+
+def test_all_positions_count_whether_they_are_read_or_not():
+    model = tiny_clip(custom_text=True)
+    products = 2 * 12 * 64**2 * 2
+    assert profile_torch_text(model.text, (16,)) >= 16 * products
+    assert profile_torch_image(model.visual, (3, 32, 32)) >= 17 * products
