@@ -111,11 +111,11 @@ class ClipLoss(nn.Module):
         self, image_features: Tensor, text_features: Tensor, logit_scale: Tensor, logit_bias: Tensor | None = None
     ) -> Tensor:
         """Return the contrastive loss of normalised features [B, E], by tiles where that is due."""
-        tile_rows = choose_tile_rows(self.tile_rows, self.world_size * len(image_features))
-        if not tile_rows or self._has_own_scores():
+        tile_rows = self._tile_rows(len(image_features))
+        if not tile_rows:
             return self.contrastive_loss(*self.get_logits(image_features, text_features, logit_scale, logit_bias))
         scale = torch.as_tensor(logit_scale)
-        if self.local_loss and self.world_size > 1 and not self.gather_with_grad:
+        if self._is_one_way():
             first = self.rank * len(image_features)
             loss = row_loss(
                 image_features, gather_rows(text_features, self.world_size), scale, first, tile_rows=tile_rows
@@ -125,17 +125,23 @@ class ClipLoss(nn.Module):
             )
             loss = loss / 2
         else:
-            shares = Shares(self.rank, self.world_size, self.local_loss, self.gather_with_grad)
-            loss = paired_loss(image_features, text_features, scale, tile_rows=tile_rows, shares=shares)
+            loss = paired_loss(image_features, text_features, scale, tile_rows=tile_rows, shares=self._shares())
         # A bias moves all scores alike: it has no gradient, but is part of the graph as it is without tiles.
         return loss if logit_bias is None else loss + 0.0 * logit_bias.sum()
 
-    def _has_own_scores(self) -> bool:
-        kind = type(self)
-        return any(
-            getattr(kind, name) is not getattr(ClipLoss, name)
-            for name in ("get_logits", "get_ground_truth", "contrastive_loss")
-        )
+    def _tile_rows(self, num_rows: int) -> int:
+        """Return the rows of a tile for this many of the rank's own; 0 where the scores must be made whole."""
+        names = ("get_logits", "get_ground_truth", "contrastive_loss")
+        if any(getattr(type(self), name) is not getattr(ClipLoss, name) for name in names):
+            return 0
+        return choose_tile_rows(self.tile_rows, self.world_size * num_rows)
+
+    def _is_one_way(self) -> bool:
+        """Tell whether a rank's features get no gradient from other ranks' scores of them, nor from their columns."""
+        return self.world_size > 1 and self.local_loss and not self.gather_with_grad
+
+    def _shares(self) -> Shares:
+        return Shares(self.rank, self.world_size, self.local_loss, self.gather_with_grad)
 
     def forward(
         self,

@@ -20,12 +20,23 @@ _HOST_COLUMNS, _DEVICE_COLUMNS = 1024, 32768
 
 
 class Tile(NamedTuple):
-    """A part of a matrix of scores, with two buffers of its shape that the next tile overwrites."""
+    """A part of a matrix of scores, with buffers of its shape that the next tile overwrites."""
 
     rows: slice
     columns: slice
     scores: Tensor
     scratch: Tensor
+    spare: Tensor | None = None
+
+    def pairs(self, first: int) -> tuple[Tensor, slice]:
+        """Return the scores of rows with their own columns, as a view, and which rows these are.
+
+        Row i of the matrix belongs to column first + i.
+        """
+        offset = first + self.rows.start - self.columns.start
+        diagonal = self.scores.diagonal(offset)
+        start = self.rows.start + max(-offset, 0)
+        return diagonal, slice(start, start + len(diagonal))
 
 
 def without_autocast(device_type: str) -> contextlib.AbstractContextManager[None]:
@@ -76,18 +87,20 @@ def even_part(count: int, limit: int) -> int:
     return next((size for size in range(limit, limit // 2, -1) if count % size == 0), limit)
 
 
-def tiles(num_rows: int, num_columns: int, tile_rows: int, like: Tensor) -> Iterator[Tile]:
+def tiles(num_rows: int, num_columns: int, tile_rows: int, like: Tensor, *, has_spare: bool = False) -> Iterator[Tile]:
     """Cut a matrix into tiles, row by row, for features such as ``like``."""
     limit = _HOST_COLUMNS if like.device.type == "cpu" else _DEVICE_COLUMNS
     height, width = even_part(num_rows, tile_rows), even_part(num_columns, limit)
-    buffers = [torch.empty(height * width, dtype=sum_type(like.dtype), device=like.device) for _ in range(2)]
+    buffers = [
+        torch.empty(height * width, dtype=sum_type(like.dtype), device=like.device)
+        for _ in range(3 if has_spare else 2)
+    ]
     for top in range(0, num_rows, height):
         rows = slice(top, min(top + height, num_rows))
         for left in range(0, num_columns, width):
             columns = slice(left, min(left + width, num_columns))
             shape = (rows.stop - rows.start, columns.stop - columns.start)
-            scores, scratch = (buffer[: shape[0] * shape[1]].view(shape) for buffer in buffers)
-            yield Tile(rows, columns, scores, scratch)
+            yield Tile(rows, columns, *(buffer[: shape[0] * shape[1]].view(shape) for buffer in buffers))
 
 
 def multiply(left: Tensor, right: Tensor, out: Tensor) -> None:

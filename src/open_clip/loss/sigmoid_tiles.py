@@ -115,7 +115,7 @@ def _score(tile: Tile, scaled: Tensor, texts: Tensor, bias: Tensor, call: _Call)
     """Fill in a tile's scores, those of pairs with the opposite sign, and return a view of the latter."""
     multiply(scaled[tile.rows], texts[tile.columns].T, out=tile.scores)
     tile.scores.add_(bias)
-    pairs = tile.scores.diagonal(tile.rows.start - tile.columns.start)
+    pairs, _ = tile.pairs(0)
     if call.has_pairs:
         # A yes costs softplus(-z) where a no costs softplus(z).
         pairs.neg_()

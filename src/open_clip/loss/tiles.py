@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from open_clip.loss.gather import gather_rows, scatter_sums
-from open_clip.loss.products import Tile, accumulate, multiply, product_type, sum_type, tiles, without_autocast
+from open_clip.loss.products import accumulate, multiply, product_type, sum_type, tiles, without_autocast
 
 
 class Shares(NamedTuple):
@@ -127,7 +127,7 @@ class _TiledLoss(torch.autograd.Function):
             columns = columns.to(call.dtype)
             if shares.world_size > 1:
                 columns = gather_rows(columns, shares.world_size)
-            scaled = _scaled(rows, scale, call)
+            scaled = scale_rows(rows, scale, call.dtype)
             of_rows, of_columns, pairs = _exp_sums(scaled, columns, call)
             ctx.save_for_backward(
                 rows, columns, scale, of_rows.peak, 1 / of_rows.total, of_columns.peak, 1 / of_columns.total
@@ -146,32 +146,47 @@ class _TiledLoss(torch.autograd.Function):
         call: _Call = ctx.call
         rows, columns, scale, *sums = ctx.saved_tensors
         wants_rows, wants_columns, wants_scale, _ = ctx.needs_input_grad
-        world_size = call.shares.world_size
-        row_grad = column_grad = scale_grad = None
         with without_autocast(rows.device.type):
-            scaled = _scaled(rows, scale, call)
-            of_rows, of_columns = _gradients(scaled, columns, sums, call, (wants_rows or wants_scale, wants_columns))
+            scaled = scale_rows(rows, scale, call.dtype)
+            sums = _gradients(scaled, columns, sums, call, (wants_rows or wants_scale, wants_columns))
             factor = upstream / (len(rows) * (1 if call.one_way else 2))
-            share = factor / world_size
-            if not call.shares.gathered_gradient:
-                factor = share
-            if of_rows is not None and wants_scale:
-                whole = (of_rows * rows).sum()
-                if world_size > 1:
-                    dist.all_reduce(whole)
-                scale_grad = (whole * share).reshape(scale.shape).to(scale)
-            if of_rows is not None and wants_rows:
-                row_grad = of_rows.mul_(factor * scale).to(rows.dtype)
-            if of_columns is not None:
-                if world_size > 1:
-                    of_columns = scatter_sums(of_columns, world_size)
-                column_grad = of_columns.mul_(factor).to(ctx.column_type)
-        return row_grad, column_grad, scale_grad, None
+            return (*spread_gradients(rows, scale, sums, factor, call.shares, ctx), None)
 
 
-def _scaled(rows: Tensor, scale: Tensor, call: _Call) -> Tensor:
-    wide = sum_type(call.dtype)
-    return (rows.to(wide) * scale.to(wide)).to(call.dtype)
+def scale_rows(rows: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return rows [B, E] times the scale, in the type they are multiplied in."""
+    wide = sum_type(dtype)
+    return (rows.to(wide) * scale.to(wide)).to(dtype)
+
+
+def spread_gradients(
+    rows: Tensor, scale: Tensor, sums: tuple[Tensor | None, Tensor | None], factor: Tensor, shares: Shares, ctx: Any
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Make the gradients of rows, columns and scale from this rank's sums over scores, [B, E] and [N, E].
+
+    Args:
+        factor: What a score of this rank's pairs counts in the loss.
+        ctx: Says which of the three are wanted, and by ``column_type`` the type of the columns' gradient.
+    """
+    of_rows, of_columns = sums
+    wants_rows, _, wants_scale, *_ = ctx.needs_input_grad
+    row_grad = column_grad = scale_grad = None
+    # All scores of all ranks count alike in the mean over ranks.
+    share = factor / shares.world_size
+    if not shares.gathered_gradient:
+        factor = share
+    if of_rows is not None and wants_scale:
+        whole = (of_rows * rows).sum()
+        if shares.world_size > 1:
+            dist.all_reduce(whole)
+        scale_grad = (whole * share).reshape(scale.shape).to(scale)
+    if of_rows is not None and wants_rows:
+        row_grad = of_rows.mul_(factor * scale).to(rows.dtype)
+    if of_columns is not None:
+        if shares.world_size > 1:
+            of_columns = scatter_sums(of_columns, shares.world_size)
+        column_grad = of_columns.mul_(factor).to(ctx.column_type)
+    return row_grad, column_grad, scale_grad
 
 
 def _exp_sums(scaled: Tensor, columns: Tensor, call: _Call) -> tuple[ExpSums, ExpSums, Tensor]:
@@ -181,7 +196,7 @@ def _exp_sums(scaled: Tensor, columns: Tensor, call: _Call) -> tuple[ExpSums, Ex
     pairs = torch.empty(len(scaled), dtype=dtype, device=device)
     for tile in tiles(len(scaled), len(columns), call.tile_rows, scaled):
         multiply(scaled[tile.rows], columns[tile.columns].T, out=tile.scores)
-        diagonal, own = _pairs(tile, call)
+        diagonal, own = tile.pairs(call.first)
         pairs[own] = diagonal
         of_rows.see(tile.scores, tile.scratch, tile.rows.start)
         if not call.one_way:
@@ -189,14 +204,6 @@ def _exp_sums(scaled: Tensor, columns: Tensor, call: _Call) -> tuple[ExpSums, Ex
     if call.shares.world_size > 1:
         of_columns.share()
     return of_rows, of_columns, pairs
-
-
-def _pairs(tile: Tile, call: _Call) -> tuple[Tensor, slice]:
-    """Return a tile's scores of rows with their own columns, as a view, and which rows these are."""
-    offset = call.first + tile.rows.start - tile.columns.start
-    diagonal = tile.scores.diagonal(offset)
-    start = tile.rows.start + max(-offset, 0)
-    return diagonal, slice(start, start + len(diagonal))
 
 
 def _gradients(
@@ -220,7 +227,7 @@ def _gradients(
         shares.sub_(row_peak[tile.rows]).exp_().mul_(row_part[tile.rows])
         if not call.one_way:
             shares.addcmul_(tile.scratch, column_part[:, tile.columns])
-        _pairs(tile, call)[0].sub_(1 if call.one_way else 2)
+        tile.pairs(call.first)[0].sub_(1 if call.one_way else 2)
         if of_rows is not None:
             accumulate(of_rows[tile.rows], shares, y)
         if of_columns is not None:

@@ -12,10 +12,10 @@ from training.tasks import ClipTask
 MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
 
-def make_task():
+def make_task(tile_rows=None):
     torch.manual_seed(0)
     model = open_clip.create_model("ViT-micro-8-32", output_dict=True)
-    return ClipTask(model, ClipLoss(), mean=MEAN, std=STD)
+    return ClipTask(model, ClipLoss(tile_rows=tile_rows), mean=MEAN, std=STD)
 
 
 def make_batch(rows):
@@ -41,9 +41,11 @@ def slices(batch, sizes):
 
 
 @pytest.mark.parametrize("sizes", [(4, 4, 4), (6, 6), (8, 4)])
-def test_accumulated_gradients_equal_those_of_the_large_batch(sizes):
-    task, batch = make_task(), make_batch(12)
-    whole_losses, whole = gradients(task, [batch])
+@pytest.mark.parametrize("tile_rows", [None, 5])
+def test_accumulated_gradients_equal_those_of_the_large_batch(sizes, tile_rows):
+    batch = make_batch(12)
+    whole_losses, whole = gradients(make_task(), [batch])
+    task = make_task(tile_rows)
     losses, accumulated = gradients(task, slices(batch, sizes))
     assert losses["contrastive_loss"].item() == pytest.approx(whole_losses["contrastive_loss"].item(), rel=1e-6)
     for name, gradient in whole.items():
