@@ -9,7 +9,7 @@ from typing import overload
 from PIL import Image
 
 from open_clip.errors import DataError
-from training.build import Parts, Place, make_receive
+from training.build import Parts, Place, evaluation_shapes, make_receive
 from training.data import EvalLoader, PairSource, sample_seed
 from training.distributed import broadcast_object
 from training.evaluate import Evaluation, build_gallery, evaluate_pairs, on_whole_model
@@ -92,7 +92,7 @@ class Evaluator:
             world=world,
             global_batch=self._params.data.batch_size * world.world_size,
             autocast=self._parts.mixed.autocast,
-            shapes=self._place.device.text_shapes,
+            shapes=evaluation_shapes(self._params, self._place),
         )
 
     def _show_examples(self, evaluation: Evaluation) -> None:

@@ -49,6 +49,7 @@ class Journal:
         self._world_size = 1
         self._device = ""
         self._progress = Progress()
+        self._parts: Parts | None = None
         self._is_training = False
         self._metrics: dict[str, float] | None = None
         self._lines = MetricsWriter(folder.metrics) if is_master and folder.metrics is not None else None
@@ -66,6 +67,7 @@ class Journal:
         self._world_size, self._device, self._progress = place.world.world_size, info.name, progress
         self.times.global_batch = global_batch
         self._is_training = parts.train_loader is not None
+        self._parts = parts
         # A run that was killed before its first checkpoint starts anew in a folder that has records of it.
         goes_on = resumed_from is not None or params.checkpoint.resume == "latest"
         if self._lines is not None and goes_on:
@@ -215,6 +217,7 @@ class Journal:
             report=None if root is None else str(root / "report.html"),
         )
         summary |= {
+            "text_shapes": sorted(self._parts.task.text_shapes) if self._parts is not None else [],
             "skipped_steps": len(self._progress.skipped),
             "rollbacks": self._progress.rollbacks,
             "steps_left_out": len(self._progress.left_out),

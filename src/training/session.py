@@ -136,8 +136,16 @@ class Session:
         quarantine = parts.train_quarantine
         steps = -(-parts.train_loader.num_batches // params.optim.accum_freq)
         guard = self._guard()
+        stepper = Stepper(
+            parts.task,
+            parts.optimizer,
+            parts.mixed,
+            grad_clip_norm=params.optim.grad_clip_norm,
+            guard=guard,
+            begin_step=self._begin_step,
+        )
         return Trainer(
-            Stepper(parts.task, parts.optimizer, parts.mixed, grad_clip_norm=params.optim.grad_clip_norm, guard=guard),
+            stepper,
             parts.train_loader,
             build_schedule(params.schedule, params.optim.lr, steps),
             plan=Plan(
@@ -185,6 +193,10 @@ class Session:
     def _record_hang(self, ranks: tuple[int, ...], message: str) -> None:
         self.journal.event("hang", ranks=list(ranks), reason=message)
         self.journal.finish("failed", self.saver.newest)
+
+    def _begin_step(self) -> None:
+        if self.params.model.torchcompile and self.params.model.torchcompile_mode != "default":
+            self.place.device.begin_step()
 
     def _guard(self) -> StepGuard:
         quarantine = self.parts.train_quarantine

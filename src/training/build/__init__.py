@@ -3,5 +3,6 @@
 from training.build.data import make_receive
 from training.build.parts import Parts, build_parts, count_parameters
 from training.build.place import Place
+from training.build.texts import evaluation_shapes
 
-__all__ = ["Parts", "Place", "build_parts", "count_parameters", "make_receive"]
+__all__ = ["Parts", "Place", "build_parts", "count_parameters", "evaluation_shapes", "make_receive"]

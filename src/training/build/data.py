@@ -20,6 +20,7 @@ from training.data import (
     PairSource,
     Quarantine,
     SyntheticTable,
+    TextPlanner,
     TrainLoader,
     make_eval_loader,
     make_train_loader,
@@ -108,7 +109,9 @@ def _open_source(params: RunParams, place: Place, transform: Any, role: str) -> 
     return source, quarantine
 
 
-def _open_dataset(params: RunParams, place: Place, transform: Any, role: str) -> tuple[PairDataset, Quarantine]:
+def _open_dataset(
+    params: RunParams, place: Place, transform: Any, role: str, plan_texts: TextPlanner | None = None
+) -> tuple[PairDataset, Quarantine]:
     table, quarantine = _open_source(params, place, transform, role)
     _LOG.info("--%s-data: %d rows with %d pictures from %s", role, len(table), table.num_images, table.source)
     if table.faults:
@@ -122,17 +125,20 @@ def _open_dataset(params: RunParams, place: Place, transform: Any, role: str) ->
         max_pixels=params.data.max_image_pixels,
         # Figures of evaluation stay comparable whatever a run trains on.
         pixels="near" if role == "train" and params.data.image_pixels == "near" else "exact",
+        plan_texts=plan_texts,
     )
     return dataset, quarantine
 
 
-def build_train_data(params: RunParams, place: Place, transform: Any) -> tuple[TrainLoader | None, Quarantine | None]:
+def build_train_data(
+    params: RunParams, place: Place, transform: Any, plan_texts: TextPlanner | None
+) -> tuple[TrainLoader | None, Quarantine | None]:
     """Open the training data and make its loader; None twice for a run that only evaluates."""
     if not params.data.train_data and params.data.dataset_type != "synthetic":
         return None, None
     if params.shards.shard_order == "buffer":
-        return build_stream_loader(params, place, _pixels(transform), _tokenizer(params)), None
-    dataset, quarantine = _open_dataset(params, place, transform, "train")
+        return build_stream_loader(params, place, _pixels(transform), _tokenizer(params), plan_texts), None
+    dataset, quarantine = _open_dataset(params, place, transform, "train", plan_texts)
     loader = make_train_loader(dataset, seed=params.hardware.seed, **_loader_options(params, place))
     return loader, quarantine
 

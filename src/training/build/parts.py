@@ -6,11 +6,13 @@ from dataclasses import dataclass
 import torch
 
 from open_clip.transform import normalization_of
+from training.build.compiled import compile_model
 from training.build.data import build_eval_data, build_train_data, build_zero_shot
 from training.build.model import build_model, share_batch_norms
 from training.build.place import Place
 from training.build.spread import spread_model
 from training.build.task import build_task, build_teacher
+from training.build.texts import make_text_planner
 from training.data import EvalLoader, PairSource, Quarantine, TrainLoader
 from training.device import MixedPrecision, make_mixed_precision, resolve_precision, seed_all
 from training.distributed import DdpOptions, is_sharded, unwrap_model, wrap_model
@@ -60,15 +62,16 @@ def build_parts(params: RunParams, place: Place) -> Parts:
     model, preprocess_train, preprocess_val = build_model(params, precision.model, place.torch_device)
     teacher = build_teacher(params, precision, place.torch_device)
     seed_all(hardware.seed + place.world.rank, place.device)
-    train_loader, train_quarantine = build_train_data(params, place, preprocess_train)
+    trains = params.data.train_data or params.data.dataset_type == "synthetic"
+    planner = make_text_planner(params, place, model) if trains else None
+    train_loader, train_quarantine = build_train_data(params, place, preprocess_train, planner)
     eval_loader, eval_quarantine, eval_table = build_eval_data(params, place, preprocess_val)
     optimizer = None
     if train_loader is not None:
         if params.model.use_bn_sync:
             model = share_batch_norms(model, place)
         if params.model.torchcompile:
-            # In place: names of weights and the class stay as they are.
-            model.compile()
+            compile_model(model, params.model.torchcompile_mode)
         model = spread_model(model, params.fsdp, place, precision)
         # apex must see the bare model and its optimizer before they are wrapped.
         optimizer = build_optimizer(model, params.optim, place.device)

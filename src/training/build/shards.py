@@ -6,7 +6,7 @@ from typing import Any
 
 from open_clip.errors import ConfigError
 from training.build.place import Place
-from training.data import StreamLoader, expand_urls, refuse_pipes
+from training.data import StreamLoader, TextPlanner, expand_urls, refuse_pipes
 from training.data.shards import Selector, ShardCache, ShardTable, Visit, open_shards
 from training.distributed import gather_objects
 from training.params import RunParams, ShardParams
@@ -47,7 +47,9 @@ def build_shard_table(pattern: str, role: str, params: ShardParams, place: Place
     )
 
 
-def build_stream_loader(params: RunParams, place: Place, transform: Any, tokenizer: Any) -> StreamLoader:
+def build_stream_loader(
+    params: RunParams, place: Place, transform: Any, tokenizer: Any, plan_texts: TextPlanner | None
+) -> StreamLoader:
     """Stream training shards in upstream's order.
 
     Raises:
@@ -68,7 +70,7 @@ def build_stream_loader(params: RunParams, place: Place, transform: Any, tokeniz
         max_image_pixels=data.max_image_pixels,
         image_pixels=data.image_pixels,
     )
-    return StreamLoader(args, transform, tokenizer)
+    return StreamLoader(args, transform, tokenizer, plan_texts)
 
 
 def _cache(params: ShardParams) -> ShardCache | None:

@@ -29,6 +29,7 @@ from training.data.tar_samples import (
     log_and_continue,
     tarfile_to_samples_nothrow,
 )
+from training.data.texts import ReadingRule, TextPlanner
 from training.data.upstream import (
     count_samples,
     get_csv_dataset,
@@ -54,12 +55,14 @@ __all__ = [
     "PairTable",
     "PictureError",
     "Quarantine",
+    "ReadingRule",
     "ResampledShards2",
     "RgbFirst",
     "SharedEpoch",
     "StreamLoader",
     "SyntheticDataset",
     "SyntheticTable",
+    "TextPlanner",
     "TrainLoader",
     "base_plus_ext",
     "count_samples",

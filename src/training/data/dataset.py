@@ -16,6 +16,7 @@ from torch.utils.data import Dataset, default_collate
 
 from open_clip.errors import DataError
 from open_clip.transform.direct import PixelMode, to_direct
+from open_clip.transformer.layout import TextLayout
 from training.data.batch import Batch
 from training.data.decode import DEFAULT_MAX_PIXELS
 from training.data.order import sample_seed
@@ -59,6 +60,7 @@ class PairDataset(Dataset[Sample]):
         is_train: replace a row that cannot be used by the next sound one; otherwise it is left out.
         max_pixels: limit on width x height of a picture.
         pixels: ``near`` may differ from the transform's pixels by a level or two, to be faster.
+        plan_texts: from a batch's token ids to how they are computed; None to leave that open.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class PairDataset(Dataset[Sample]):
         is_train: bool = True,
         max_pixels: int = DEFAULT_MAX_PIXELS,
         pixels: PixelMode = "exact",
+        plan_texts: Callable[[Tensor], TextLayout] | None = None,
     ) -> None:
         self.table = table
         self.transform = transform
@@ -77,6 +80,7 @@ class PairDataset(Dataset[Sample]):
         self.seed = seed
         self.is_train = is_train
         self.max_pixels = max_pixels
+        self.plan_texts = plan_texts
         self._takes_generator = _takes_generator(transform)
         self._direct = to_direct(transform, pixels)
         self._generator = torch.Generator()
@@ -134,6 +138,7 @@ class PairDataset(Dataset[Sample]):
             image_ids=torch.tensor([self.table.image_id(sample.position) for sample in sound]),
             faults=faults,
             indices=torch.tensor([sample.position for sample in sound]),
+            text_layout=None if self.plan_texts is None else self.plan_texts(texts),
         )
 
     def _make_images(self, count: int) -> Tensor:

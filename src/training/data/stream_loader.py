@@ -9,7 +9,10 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from torch import Tensor
+
 from open_clip.errors import DataError
+from open_clip.transformer.layout import TextLayout
 from training.data.batch import Batch
 from training.data.dataset import Tokenizer, text_lengths
 from training.data.loader import TrainLoader
@@ -25,12 +28,20 @@ class StreamLoader(TrainLoader):
         args: what ``get_wds_dataset`` reads; ``rank`` and ``world_size`` among them.
         transform: from a picture to a tensor.
         tokenizer: from a list of captions to token ids.
+        plan_texts: from a batch's token ids to how they are computed; None to leave that open.
     """
 
-    def __init__(self, args: Namespace, transform: Callable[[Any], Any], tokenizer: Tokenizer) -> None:
+    def __init__(
+        self,
+        args: Namespace,
+        transform: Callable[[Any], Any],
+        tokenizer: Tokenizer,
+        plan_texts: Callable[[Tensor], TextLayout] | None = None,
+    ) -> None:
         info = get_wds_dataset(args, transform, is_train=True, tokenizer=tokenizer)
         self._info = info
         self._tokenizer = tokenizer
+        self._plan_texts = plan_texts
         self.num_batches = info.dataloader.num_batches
         self.num_samples = info.dataloader.num_samples
         self.arrangement = f"streamed by {args.world_size} processes with {args.workers} workers each"
@@ -43,7 +54,9 @@ class StreamLoader(TrainLoader):
         try:
             for number, (images, texts) in enumerate(self._info.dataloader):
                 if number >= start_batch:
-                    yield Batch(images, texts, text_lengths=text_lengths(texts, self._tokenizer))
+                    layout = None if self._plan_texts is None else self._plan_texts(texts)
+                    lengths = text_lengths(texts, self._tokenizer)
+                    yield Batch(images, texts, text_lengths=lengths, text_layout=layout)
         except DataError as error:
             # Torch hands a worker's error on with its traceback as the text; the last lines are ours.
             raise DataError(str(error).rpartition("DataError: ")[2]) from error

@@ -1,7 +1,7 @@
 """One optimizer step, from prepared batches to moved weights, without a host sync where the device allows it."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +34,7 @@ class Stepper:
         mixed: The precision of forward, backward and update.
         grad_clip_norm: Norm to clip the gradient to; None for no clipping.
         guard: Judges each step before its update; None takes every update.
+        begin_step: Hears of each step before its forward pass.
     """
 
     def __init__(
@@ -44,12 +45,14 @@ class Stepper:
         *,
         grad_clip_norm: float | None = None,
         guard: StepGuard | None = None,
+        begin_step: Callable[[], None] = lambda: None,
     ) -> None:
         self.task = task
         self.optimizer = optimizer
         self.mixed = mixed
         self.grad_clip_norm = grad_clip_norm
         self.guard = guard
+        self._begin_step = begin_step
         self._statistics = RunningStatistics(task.model)
 
     def step(self, batches: Sequence[Batch], lr: float) -> StepResult:
@@ -61,6 +64,7 @@ class Stepper:
         """
         set_learning_rate(self.optimizer, lr)
         self.optimizer.zero_grad(set_to_none=True)
+        self._begin_step()
         if self.guard is not None:
             self._statistics.remember()
         with FORWARD:

@@ -35,7 +35,19 @@ class ModelParams:
     force_context_length: int | None = flag(
         None, "text length in tokens in place of the configuration's; positions are resized", type=int
     )
-    torchcompile: bool = flag(False, "compile the model: a slow first step, faster ones after")
+    torchcompile: bool = flag(False, "compile the towers: slow first steps, faster ones after; evaluation is not")
+    torchcompile_mode: str = flag(
+        "default",
+        "what --torchcompile makes; reduce-overhead: captured graphs on CUDA, which suit small batches; max-autotune:"
+        " the same, and kernels tried out for minutes first",
+        choices=("default", "reduce-overhead", "max-autotune"),
+    )
+    text_shapes: str = flag(
+        "auto",
+        "how captions are computed: packed (no padding), bucketed (lengths 16, 32, 48 and all, in at most four shapes),"
+        " padded (all positions); auto takes what suits device and model. The results are the same",
+        choices=("auto", "packed", "bucketed", "padded"),
+    )
     use_bn_sync: bool = flag(
         False, "share batch-norm statistics between processes, for ResNets trained with small batches on each"
     )

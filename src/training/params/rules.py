@@ -29,6 +29,7 @@ def check_rules(args: Namespace) -> None:
         raise ConfigError("--train-data-upsampling-factors needs --dataset-resampled: only drawn shards have weights.")
     check_recipe(args)
     check_optimizer(args)
+    _check_text_shapes(args)
     _check_ranges(args)
     _check_processes(args)
     if args.lr_scheduler == "const-cooldown" and args.epochs_cooldown is None:
@@ -43,6 +44,19 @@ def check_rules(args: Namespace) -> None:
         raise ConfigError(f"--report-to {args.report_to}: there is only tensorboard, or `all` of what there is.")
     for message in (*check_fsdp(args), *_flags_without_effect(args)):
         _LOG.warning(message)
+
+
+def _check_text_shapes(args: Namespace) -> None:
+    if args.text_shapes == "packed" and args.torchcompile:
+        raise ConfigError(
+            "--text-shapes packed does not go with --torchcompile: every batch has another number of tokens and would "
+            "be compiled anew. Leave it out, or give --text-shapes bucketed."
+        )
+    if args.text_shapes == "bucketed" and args.fsdp:
+        raise ConfigError(
+            "--text-shapes bucketed does not go with --fsdp: a process with more runs of the text tower than the "
+            "others would wait for them for ever. Leave it out, or give --text-shapes packed or padded."
+        )
 
 
 def _check_processes(args: Namespace) -> None:
@@ -118,6 +132,8 @@ def _check_ranges(args: Namespace) -> None:
 
 def _flags_without_effect(args: Namespace) -> list[str]:
     messages = recipe_flags_without_effect(args)
+    if args.torchcompile_mode != "default" and not args.torchcompile:
+        messages.append(f"--torchcompile-mode {args.torchcompile_mode} has no effect without --torchcompile.")
     if args.dataset_type == "synthetic" and args.train_data:
         messages.append("--train-data has no effect with --dataset-type synthetic.")
     if args.dataset_type in ("csv", "folder") and args.train_num_samples is not None:

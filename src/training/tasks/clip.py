@@ -43,7 +43,9 @@ class ClipTask(Task):
 
     def forward(self, batch: Batch) -> Outputs:
         """Encode both sides: image_features and text_features [B, E], logit_scale []."""
-        return name_outputs(self.model(batch.images, batch.texts))
+        if batch.text_layout is not None and not batch.text_layout.is_packed:
+            self.text_shapes |= frozenset(batch.text_layout.shapes)
+        return name_outputs(run_model(self.model, batch.images, batch))
 
     def encode_images(self, images: torch.Tensor) -> torch.Tensor:
         """Encode prepared pictures alone, [B, E] normalised; for evaluation, where the model is no wrapper's."""
@@ -81,6 +83,13 @@ class ClipTask(Task):
         scale = unwrap_model(self.model).logit_scale
         assert isinstance(scale, torch.Tensor)
         return scale
+
+
+def run_model(model: torch.nn.Module, images: torch.Tensor, batch: Batch) -> Any:
+    """Run a contrastive model on pictures and a batch's texts, without their padding where the batch has a layout."""
+    # Models of programs may know no layouts; none is planned for them.
+    options = {} if batch.text_layout is None else {"text_layout": batch.text_layout}
+    return model(images, batch.texts, **options)
 
 
 def name_outputs(outputs: Outputs | tuple[torch.Tensor | None, ...]) -> Outputs:

@@ -7,10 +7,11 @@ import torch
 
 from open_clip.errors import ConfigError
 from open_clip.loss import DistillClipLoss
-from training.data import Batch
+from open_clip.transformer.layout import can_skip_padding
+from training.data import Batch, ReadingRule
 from training.distributed import unwrap_model
 from training.tasks.base import Outputs
-from training.tasks.clip import ClipTask, name_outputs
+from training.tasks.clip import ClipTask, name_outputs, run_model
 
 
 class DistillTask(ClipTask):
@@ -41,6 +42,11 @@ class DistillTask(ClipTask):
             )
         self.teacher = teacher.eval().requires_grad_(False)
         self._to_teacher = to_teacher
+        bare = unwrap_model(model)
+        # Layouts are planned for the student: they fit a teacher that is read at the same token.
+        self._teacher_takes_layout = (
+            can_skip_padding(bare) and can_skip_padding(teacher) and ReadingRule.of(bare) == ReadingRule.of(teacher)
+        )
 
     def row_outputs(self) -> tuple[str, ...]:
         """Name the features of student and teacher."""
@@ -50,6 +56,7 @@ class DistillTask(ClipTask):
     @torch.no_grad()
     def fixed_outputs(self, batch: Batch) -> Outputs:
         """Run the teacher: its outputs, named dist_*."""
-        outputs = name_outputs(self.teacher(self._to_teacher(batch.images), batch.texts))
+        fitting = batch if self._teacher_takes_layout else batch._replace(text_layout=None)
+        outputs = name_outputs(run_model(self.teacher, self._to_teacher(batch.images), fitting))
         # A bias moves all scores of a row alike and so changes no share of them.
         return {f"dist_{name}": value for name, value in outputs.items() if name != "logit_bias"}

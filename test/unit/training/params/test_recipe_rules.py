@@ -22,6 +22,8 @@ TRAIN = ["--train-data", "pairs.csv"]
         (["--ema-decay", "1.0"], "between 0 and 1"),
         (["--ema-decay", "0.9", "--fsdp"], "does not go with --fsdp"),
         (["--image-layer-decay", "0"], "--image-layer-decay is 0.0"),
+        (["--text-shapes", "packed", "--torchcompile"], "compiled anew"),
+        (["--text-shapes", "bucketed", "--fsdp"], "wait for them for ever"),
     ],
 )
 def test_flags_that_lack_something_or_contradict_are_refused(words, message):
@@ -35,6 +37,7 @@ def test_flags_that_lack_something_or_contradict_are_refused(words, message):
         (["--loss-dist-impl", "shift"], "--loss-dist-impl has no effect without --siglip"),
         (["--momentum", "0.9"], "--momentum has no effect with --opt adamw"),
         (["--distill-own-normalization"], "no effect without --distill-model"),
+        (["--torchcompile-mode", "max-autotune"], "no effect without --torchcompile"),
     ],
 )
 def test_flags_without_effect_are_named(words, message, caplog):

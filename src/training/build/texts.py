@@ -1,0 +1,46 @@
+"""How the texts of a run are computed: with their padding, or in which form without it."""
+
+import logging
+from typing import Any
+
+from open_clip.transformer.layout import TextShapes, can_skip_padding
+from training.build.place import Place
+from training.data import ReadingRule, TextPlanner
+from training.params import RunParams
+
+_LOG = logging.getLogger(__name__)
+_FORMS = {
+    "packed": "packed, padding is not computed",
+    "bucketed": "bucketed, at most four shapes of a few lengths are computed in place of all positions",
+}
+
+
+def evaluation_shapes(params: RunParams, place: Place) -> TextShapes:
+    """Choose the form for evaluation, where no process waits for another's: the flag's, else the device's."""
+    asked: Any = params.model.text_shapes
+    return place.device.text_shapes if asked == "auto" else asked
+
+
+def make_text_planner(params: RunParams, place: Place, model: Any) -> TextPlanner | None:
+    """Choose the form for training and say so, once.
+
+    Returns:
+        What plans each batch; None where every position of the model's texts must be computed.
+    """
+    asked: Any = params.model.text_shapes
+    if not can_skip_padding(model):
+        _LOG.info("text: padded: this model's text tower needs all positions%s", _unheeded(asked))
+        return None
+    shapes: TextShapes = place.device.text_shapes if asked == "auto" else asked
+    reason = f"--text-shapes {asked}" if asked != "auto" else f"--device {place.device.kind}"
+    if asked == "auto" and params.model.torchcompile and shapes == "packed":
+        shapes, reason = "bucketed", "--torchcompile makes a graph for each shape"
+    if shapes == "bucketed" and params.fsdp.fsdp and place.world.is_distributed:
+        # Each run of a sharded tower gathers weights: a process with more runs than the others would wait for ever.
+        shapes, reason = "padded", "with --fsdp all processes must run the tower equally often"
+    _LOG.info("text: %s (%s)", _FORMS.get(shapes, "padded, all positions are computed"), reason)
+    return TextPlanner(shapes, ReadingRule.of(model))
+
+
+def _unheeded(asked: str) -> str:
+    return "" if asked in ("auto", "padded") else f"; --text-shapes {asked} has no effect"
