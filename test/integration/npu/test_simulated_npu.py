@@ -30,7 +30,7 @@ def answer(name, env):
 
 
 def test_the_device_tests_pass_on_the_npu(environment):
-    env = {**environment, "OPENCLIP_TEST_DEVICE": "npu"}
+    env = {**environment, "OPENCLIP_TEST_DEVICE": "npu", "NPUSIM_RACES": "error"}
     tests = ("test/unit/training/device", "test/unit/training/loop/test_prefetch.py")
     done = run_python("-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, env=env)
     assert done.returncode == 0, done.stdout[-3000:]

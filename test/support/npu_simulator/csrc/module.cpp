@@ -17,6 +17,7 @@ PYBIND11_MODULE(npusim_native, m) {
   m.def("total_memory", &total_memory);
   m.def("to_host", &to_host, "A CPU tensor over the memory of an npu tensor.");
   m.def("note_sync", [](const std::string& what) { note_sync(what.c_str()); });
+  m.def("note_collective", [] { note_host_waited(current_stream_id()); });
   m.def("note_host_waited_for_all", &note_host_waited_for_all);
   m.def("start_census", &start_census);
   m.def("stop_census", &stop_census);

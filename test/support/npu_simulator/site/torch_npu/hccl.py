@@ -1,6 +1,7 @@
 """The collective backend ``hccl``: gloo on the host memory under npu tensors, so nothing is copied.
 
-Every call but a send or a receive is finished when it returns. Its work holds the npu tensors themselves, because DDP's
+Every call but a send or a receive is finished when it returns, for all streams: that a stream waits for the work is not
+checked. Its work holds the npu tensors themselves, because DDP's
 reducer reads them there.
 """
 
@@ -49,6 +50,7 @@ def _collective(name, *, returns=0, inputs=1):
         self._calls += 1
         tensors, rest = args[:inputs], args[inputs:]
         getattr(self._gloo, name)(*(_host(value) for value in tensors), *rest, **options).wait()
+        _native.note_collective()
         return _done(_flat(tensors[returns]))
 
     method.__name__ = name
