@@ -28,10 +28,10 @@ class SkippingCpu(CpuDevice):
         return True
 
 
-def make_task(model="ViT-micro-8-32"):
+def make_task(model="ViT-micro-8-32", **options):
     """Make the contrastive task of a small model, the same each time."""
     torch.manual_seed(0)
-    return ClipTask(open_clip.create_model(model, output_dict=True), ClipLoss(), mean=MEAN, std=STD)
+    return ClipTask(open_clip.create_model(model, output_dict=True, **options), ClipLoss(), mean=MEAN, std=STD)
 
 
 def make_batches(count, rows=4, seed=1):

@@ -12,22 +12,31 @@ from training.data import ReadingRule, TextPlanner
 from training.tasks import DistillTask
 
 SHAPES = ["packed", "bucketed"]
+LONG = 77
+
+
+def make_long_task():
+    """Make the contrastive task of a small model that reads captions of CLIP's usual length."""
+    return make_task(force_context_length=LONG)
 
 
 def with_captions(batches, shapes, seed=0):
-    """Give batches captions of 3 to 32 tokens and a plan of how they are computed."""
-    tokenizer = open_clip.get_tokenizer("ViT-micro-8-32")
+    """Give batches captions of 3 to 77 tokens and a plan of how they are computed."""
+    tokenizer = open_clip.get_tokenizer("ViT-micro-8-32", context_length=LONG)
     planner = TextPlanner(shapes, ReadingRule("argmax", 2))
     rng = random.Random(seed)
     planned = []
     for batch in batches:
-        captions = [" ".join(rng.choices(["red", "dog", "tree", "house"], k=rng.randint(1, 35))) for _ in batch.texts]
+        captions = [
+            " ".join(rng.choices(["red", "dog", "tree", "house"], k=int(rng.choice((8, 20, 80)) * rng.random())))
+            for _ in batch.texts
+        ]
         texts = tokenizer(captions)
         planned.append(batch._replace(texts=texts, text_layout=planner(texts)))
     return planned
 
 
-def losses(shapes, steps, make=make_task, **options):
+def losses(shapes, steps, make=make_long_task, **options):
     batches = with_captions(make_batches(steps, rows=12), shapes)
     return list(SmallRun(batches, task=make(), **options).train().events.losses.values())
 
@@ -35,8 +44,8 @@ def losses(shapes, steps, make=make_task, **options):
 def distilling():
     """Make a task whose teacher is a model of the same kind."""
     torch.manual_seed(1)
-    teacher = open_clip.create_model("ViT-micro-8-32", output_dict=True)
-    student = make_task().model
+    teacher = open_clip.create_model("ViT-micro-8-32", output_dict=True, force_context_length=LONG)
+    student = make_long_task().model
     return DistillTask(student, DistillClipLoss(), teacher=teacher, to_teacher=lambda x: x, mean=MEAN, std=STD)
 
 
@@ -46,7 +55,7 @@ def test_fifty_steps_have_the_losses_of_the_padded_ones(shapes):
 
 
 @pytest.mark.parametrize("shapes", SHAPES)
-@pytest.mark.parametrize("make,options", [(make_task, {"accum_freq": 2, "clip": 1.0}), (distilling, {})])
+@pytest.mark.parametrize("make,options", [(make_long_task, {"accum_freq": 2, "clip": 1.0}), (distilling, {})])
 def test_steps_of_several_batches_and_distillation_do_too(shapes, make, options):
     assert losses(shapes, 6, make, **options) == pytest.approx(losses("padded", 6, make, **options), rel=1e-4)
 
@@ -54,7 +63,7 @@ def test_steps_of_several_batches_and_distillation_do_too(shapes, make, options)
 def test_a_teacher_that_reads_another_token_computes_all_positions():
     task = distilling()
     teacher = task.teacher
-    student = make_task().model
+    student = make_long_task().model
     [batch] = with_captions(make_batches(1), "bucketed")
     expected = task.fixed_outputs(batch)
     teacher.text_pool_type, teacher.text_eos_id = "eos", int(batch.texts.max())
@@ -66,7 +75,7 @@ def test_a_teacher_that_reads_another_token_computes_all_positions():
 
 @pytest.mark.parametrize("shapes", SHAPES)
 def test_positions_no_caption_reaches_have_a_gradient_of_zero(shapes):
-    run = SmallRun(with_captions(make_batches(1), shapes, seed=3))
+    run = SmallRun(with_captions(make_batches(1), shapes, seed=3), task=make_long_task())
     run.train()
     table = run.task.model.positional_embedding
     assert table.grad is not None
@@ -74,14 +83,17 @@ def test_positions_no_caption_reaches_have_a_gradient_of_zero(shapes):
 
 
 def test_bucketed_texts_meet_four_shapes_at_most():
-    run = SmallRun(with_captions(make_batches(30, rows=24), "bucketed")).train()
-    assert 1 <= len(run.task.text_shapes) <= 4
-    assert SmallRun(with_captions(make_batches(3), "packed")).train().task.text_shapes == frozenset()
+    run = SmallRun(with_captions(make_batches(30, rows=24), "bucketed"), task=make_long_task()).train()
+    assert len(run.task.text_shapes) == 4
+    assert (
+        SmallRun(with_captions(make_batches(3), "packed"), task=make_long_task()).train().task.text_shapes
+        == frozenset()
+    )
 
 
 def test_the_tower_is_run_on_nothing_but_the_planned_shapes():
     seen = set()
-    task = make_task()
+    task = make_long_task()
     handle = task.model.transformer.register_forward_pre_hook(lambda module, args: seen.add(tuple(args[0].shape[:2])))
     SmallRun(with_captions(make_batches(4, rows=12), "bucketed"), task=task).train()
     handle.remove()
