@@ -36,7 +36,7 @@ class DeviceRun:
         """Measure the device's peak, then the rows; each result is told when it is there."""
         results: list[RowResult] = []
         try:
-            self._measure_peak()
+            self._measure_peak(tiny)
             for name in names:
                 result = RowResult(name, unit=row_class(name).unit)
                 self._run_row(result, rounds, tiny)
@@ -47,9 +47,9 @@ class DeviceRun:
             self._stack.close()
         return results
 
-    def _measure_peak(self) -> None:
+    def _measure_peak(self, tiny: bool) -> None:
         sides = self._started()
-        self.peak = sides["ours"].ask("peak", side="ours", device=self.settings.device)
+        self.peak = sides["ours"].ask("peak", side="ours", device=self.settings.device, tiny=tiny)
         names = [word for word in PUBLISHED_TFLOPS if word in self.peak["name"]]
         self.peak["published_flops"] = PUBLISHED_TFLOPS[names[0]] * 1e12 if names else None
 

@@ -24,7 +24,7 @@ def cpu_seconds() -> float:
 def synchronize(device: str) -> None:
     """Wait for the device; the host needs no waiting."""
     if device != "cpu":
-        torch.accelerator.synchronize()
+        torch.get_device_module(device).synchronize()
 
 
 def measure(work: Callable[[], int], device: str) -> dict[str, float]:
@@ -37,7 +37,7 @@ def measure(work: Callable[[], int], device: str) -> dict[str, float]:
     synchronize(device)
     cpu, wall = cpu_seconds(), time.perf_counter()
     if device != "cpu":
-        events = [torch.Event(device, enable_timing=True) for _ in range(2)]
+        events = [torch.get_device_module(device).Event(enable_timing=True) for _ in range(2)]
         events[0].record()
     units = work()
     if events:
@@ -56,11 +56,13 @@ def measure_memory(work: Callable[[], object], device: str) -> dict[str, int]:
         Bytes in use before, and the most in use at once while it ran: VmRSS and VmHWM on a host.
     """
     if device != "cpu":
-        torch.accelerator.reset_peak_memory_stats()
-        before = int(torch.accelerator.memory_allocated())
+        # By the device's own module: not every plug-in answers torch.accelerator.
+        module = torch.get_device_module(device)
+        module.reset_peak_memory_stats()
+        before = int(module.memory_allocated())
         work()
         synchronize(device)
-        return {"before_bytes": before, "peak_bytes": int(torch.accelerator.max_memory_allocated())}
+        return {"before_bytes": before, "peak_bytes": int(module.max_memory_allocated())}
     _forget_peak()
     before = _status_bytes("VmRSS")
     work()

@@ -40,10 +40,10 @@ class Worker:
         """Measure what a matrix product reaches on a device, and say which one it is."""
         import torch
 
-        from benchmarks.rows.product import measure_product_flops
+        from benchmarks.rows.product import SIZE, TINY_SIZE, measure_product_flops
 
         found: dict[str, Any] = {
-            "flops": measure_product_flops(asked["device"], torch.bfloat16),
+            "flops": measure_product_flops(asked["device"], torch.bfloat16, TINY_SIZE if asked["tiny"] else SIZE),
             "dtype": "bfloat16",
             "device": asked["device"],
         }
@@ -117,7 +117,7 @@ class Worker:
         if self.device != "cpu":
             import torch
 
-            torch.accelerator.empty_cache()
+            torch.get_device_module(self.device).empty_cache()
         return {}
 
 

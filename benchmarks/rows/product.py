@@ -4,13 +4,12 @@ import torch
 
 from benchmarks.meter import synchronize
 
-_SIZES = {"cpu": 512}
-_SIZE, _WARM_UP, _PRODUCTS = 8192, 5, 20
+SIZE, TINY_SIZE = 8192, 256
+_WARM_UP, _PRODUCTS = 5, 20
 
 
-def measure_product_flops(device: str, dtype: torch.dtype) -> float:
+def measure_product_flops(device: str, dtype: torch.dtype, size: int = SIZE) -> float:
     """Return operations a second of square products of random numbers; the best of three blocks."""
-    size = _SIZES.get(device, _SIZE)
     left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     for _ in range(_WARM_UP):
         left @ right
