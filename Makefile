@@ -31,7 +31,7 @@ setup: $(VENV)/.ready-run ## make the virtual environment and install what train
 
 INSTALLED_FROM := setup.py requirements.txt $(CONSTRAINTS) tools/setup_venv.sh
 $(VENV)/.ready-run: $(INSTALLED_FROM)
-	@tools/setup_venv.sh "$(VENV)" "$(EXTRAS)"
+	@tools/setup_venv.sh "$(VENV)" "fast$(EXTRAS:%=$(comma)%)"
 	@touch $@
 $(VENV)/.ready-test: $(INSTALLED_FROM)
 	@tools/setup_venv.sh "$(VENV)" "test$(EXTRAS:%=$(comma)%)"
