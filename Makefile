@@ -120,12 +120,13 @@ scaling: setup ## compute the tables of docs/scaling.md anew
 ROWS ?=
 ROUNDS ?=
 BENCH_FLAGS ?=
+BENCH_BUDGET_S ?= 1500
 
 .PHONY: bench
 bench: $(VENV)/.ready-test $(PEER_DIR)/.ready ## measure speed and memory against the peer, row by row
 	OPENCLIP_PEER_PATH="$(abspath $(PEER_DIR))" $(BIN)/python -m benchmarks \
 		--json $(if $(strip $(ROWS)$(BENCH_FLAGS)),test/output/bench.json,docs/performance.json) \
-		$(ROUNDS:%=--rounds %) $(BENCH_FLAGS) $(ROWS)
+		--budget-s $(BENCH_BUDGET_S) $(ROUNDS:%=--rounds %) $(BENCH_FLAGS) $(ROWS)
 	$(BIN)/python -m benchmarks.pages
 
 # make bench-wheels TORCH=2.11 PYTHON_VERSION=3.12 ARCH=x86_64 ONLY="ftfy wcwidth" says what the other machine has.

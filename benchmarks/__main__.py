@@ -51,7 +51,7 @@ def main(words: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     if options.list:
         for name, spec in ROWS.items():
-            print(f"{name:<18}{spec.title[0]}")
+            print(f"{name:<26}{spec.title[0]}")
         return 0
     peer_path = os.environ.get("OPENCLIP_PEER_PATH")
     if not peer_path:

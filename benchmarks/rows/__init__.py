@@ -71,11 +71,6 @@ ROWS: dict[str, Spec] = {
         ("captions-web",),
         target=4.0,
     ),
-    "zero-shot": Spec(
-        "text:ZeroShot",
-        ("zero-shot classifier, ViT-B-32", "零样本分类器，ViT-B-32"),
-        rounds=3,
-    ),
     "tokenizer-ascii": Spec(
         "tokenizer:Tokenize",
         ("tokenizer, ASCII captions", "分词，ASCII 描述"),
@@ -103,14 +98,6 @@ ROWS: dict[str, Spec] = {
         target=1.3,
         memory=True,
         memory_target=6.0,
-    ),
-    "loss-65536": Spec(
-        "loss:Repeated",
-        ("contrastive loss, 65,536 rows, memory", "对比损失，65,536 行，内存"),
-        {"rows": 8192, "copies": 8},
-        rounds=0,
-        memory=True,
-        memory_limit=3 * 10**9,
     ),
     "loader-500": Spec(
         "loader:Load",
@@ -161,6 +148,19 @@ ROWS: dict[str, Spec] = {
     "first-model": Spec(
         "entry:FirstModel",
         ("import and the first small model, beyond import torch", "导入并建第一个小模型（import torch 之外）"),
+    ),
+    "zero-shot": Spec(
+        "text:ZeroShot",
+        ("zero-shot classifier, ViT-B-32", "零样本分类器，ViT-B-32"),
+        rounds=3,
+    ),
+    "loss-65536": Spec(
+        "loss:Repeated",
+        ("contrastive loss, 65,536 rows, memory", "对比损失，65,536 行，内存"),
+        {"rows": 8192, "copies": 8},
+        rounds=0,
+        memory=True,
+        memory_limit=3 * 10**9,
     ),
 }
 

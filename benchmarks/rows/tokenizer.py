@@ -16,8 +16,8 @@ class Tokenize(Row):
 
     unit = "captions"
     rules: ClassVar[Mapping[str, Rule]] = {"ids": IDENTICAL}
-    sizes: ClassVar[Mapping[str, Any]] = {"captions": 2048, "batch": 64}
-    tiny: ClassVar[Mapping[str, Any]] = {"captions": 64, "batch": 16}
+    sizes: ClassVar[Mapping[str, Any]] = {"texts": 2048, "batch": 64}
+    tiny: ClassVar[Mapping[str, Any]] = {"texts": 64, "batch": 16}
 
     def prepare(self) -> dict[str, Any]:
         """Make the tokenizer."""
@@ -35,11 +35,11 @@ class Tokenize(Row):
 
     def check(self) -> Answers:
         """Tokenize what the rounds do not see before."""
-        return {"ids": {"texts": self._tokenize(take(self.captions, 0, 2 * self.size["captions"]))}}
+        return {"ids": {"texts": self._tokenize(take(self.captions, 0, 2 * self.size["texts"]))}}
 
     def round(self, number: int) -> int:
         """Tokenize the captions of this round."""
-        count = self.size["captions"]
+        count = self.size["texts"]
         return len(self._tokenize(take(self.captions, (number + 2) * count, count)))
 
     def _tokenize(self, captions: list[str]) -> torch.Tensor:

@@ -53,8 +53,10 @@ def test_a_gradient_that_is_left_out_is_told(tmp_path):
     assert "conv1" in wrong.worst
 
 
-def test_every_row_has_titles_and_rules():
+def test_every_row_has_titles_and_rules_and_sizes_that_its_options_leave_alone():
     for name, spec in ROWS.items():
+        row = row_class(name)(SIDES[0], Settings(""), spec.options)
+        assert all(type(row.size[size]) is type(value) for size, value in row.sizes.items() if value is not None)
         assert all(spec.title)
         assert row_class(name).rules
         assert row_class(name).unit
