@@ -25,7 +25,10 @@ from training.data.shards.index import ShardIndex, open_index
 from training.data.shards.order import DEFAULT_WINDOW, ShardOrder
 from training.data.shards.selector import Selector
 
-_NUM_HELD: Final = 64
+# Samples whose places a process keeps, about 60 bytes each: several windows of the usual length, whatever the size of
+# the shards. A shard that was let go costs milliseconds to open again. Files that are open at once have a limit too.
+_SAMPLES_HELD: Final = 400_000
+_SHARDS_HELD: Final = 256
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ class ShardTable:
         self._locate = locate
         self._fetch_ahead = fetch_ahead
         self._held: OrderedDict[int, _OpenShard] = OrderedDict()
+        self._num_held = 0
 
     def __len__(self) -> int:
         return self._stops[-1] if self._stops else 0
@@ -186,15 +190,22 @@ class ShardTable:
         if shard is None:
             path = self._locate(self.shards[place])
             shard = self._held[place] = _OpenShard(open_index(path, self._selector, self._index_dir))
-            if len(self._held) > _NUM_HELD:
-                self._held.popitem(last=False)[1].close()
+            self._num_held += len(shard.index)
+            while len(self._held) > 1 and (self._num_held > _SAMPLES_HELD or len(self._held) > _SHARDS_HELD):
+                self._let_go()
         else:
             self._held.move_to_end(place)
         return shard, index - (self._stops[place] - int(self._counts[place]))
 
+    def _let_go(self) -> None:
+        """Close the shard that was not read for the longest time."""
+        shard = self._held.popitem(last=False)[1]
+        self._num_held -= len(shard.index)
+        shard.close()
+
     def __getstate__(self) -> dict[str, Any]:
         # A process that is not forked from this one has none of its open files.
-        return self.__dict__ | {"_held": OrderedDict()}
+        return self.__dict__ | {"_held": OrderedDict(), "_num_held": 0}
 
 
 def _arrangement(counts: IntArray, visit: Visit) -> str:

@@ -1,0 +1,68 @@
+"""What worker processes take for themselves over many epochs, by the operating system's accounting."""
+
+import os
+import random
+
+import pytest
+import torch
+
+from open_clip.tokenizer import SimpleTokenizer
+from open_clip.transform import image_transform, to_uint8
+from picture_sets import PICTURES_OF_EMOJI
+from training.data import PairDataset, make_train_loader
+from training.data.table import TableBuilder
+
+torch.set_num_threads(1)
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
+ROLLUP = f"/proc/{os.getpid()}/smaps_rollup"
+needs_accounting = pytest.mark.skipif(not os.path.exists(ROLLUP), reason="this system has no smaps_rollup")
+
+
+def make_table(num_rows):
+    builder, rng = TableBuilder("made"), random.Random(0)
+    words = [f"word{number}" for number in range(500)]
+    captions = [" ".join(rng.choices(words, k=8)) for _ in range(2000)]
+    for row in range(num_rows):
+        builder.add(row + 2, PICTURES_OF_EMOJI[row % 8], captions[rng.randrange(2000)])
+    return builder.finish()
+
+
+def own_bytes(process):
+    """Pages that no other process shares: those a forked worker got for itself, by writing among others."""
+    with open(f"/proc/{process}/smaps_rollup") as file:
+        return sum(1024 * int(line.split()[1]) for line in file if line.startswith("Private_"))
+
+
+def workers_of_this_process():
+    with open(f"/proc/self/task/{os.getpid()}/children") as file:
+        return {int(process) for process in file.read().split()}
+
+
+def measure_epochs(num_rows, batches):
+    dataset = PairDataset(make_table(num_rows), to_uint8(image_transform(32, True)), SimpleTokenizer())
+    loader = make_train_loader(dataset, batch_size=16, workers=2)
+    others, sizes = workers_of_this_process(), []
+    try:
+        for epoch in range(20):
+            # The rows of the end of an epoch are other ones each time, from everywhere in the table.
+            for _ in loader.epoch(epoch, start_batch=loader.num_batches - batches):
+                pass
+            sizes.append(sum(map(own_bytes, workers_of_this_process() - others)))
+    finally:
+        loader.close()
+    return sizes
+
+
+@needs_accounting
+def test_workers_take_no_more_memory_from_epoch_to_epoch():
+    sizes = measure_epochs(20_000, 10)
+    assert sizes[-1] - sizes[4] < 2e6, sizes
+
+
+@pytest.mark.slow
+@needs_accounting
+def test_workers_take_no_more_memory_over_a_large_table():
+    sizes = measure_epochs(1_500_000, 100)
+    # Copied page by page as rows are visited, the table's 100 MB would show in each of the two workers.
+    assert sizes[-1] - sizes[4] < 4e6, sizes
+    assert sizes[-1] - sizes[0] < 20e6, sizes
