@@ -134,6 +134,17 @@ def test_blocks_only_meet_the_planned_shapes():
     assert set(met) == set(layout.shapes)
 
 
+def test_what_dummy_rows_hold_changes_no_bit_of_a_gradient():
+    lengths = _BATCHES["mixed"]
+    model, text, layout = _model(), _texts(lengths), _plan(lengths, "bucketed")
+    is_dummy = layout.slots == len(lengths)
+    assert is_dummy.any()
+    wanted = _gradients(model, model.encode_text(text, layout=layout))
+    others = layout._replace(rows=torch.where(is_dummy, 2, layout.rows))
+    gradients = _gradients(model, model.encode_text(text, layout=others))
+    assert all(torch.equal(gradient, wanted[name]) for name, gradient in gradients.items())
+
+
 def test_the_whole_model_takes_a_layout():
     lengths = [4, 6]
     model = _model(output_dict=True)
