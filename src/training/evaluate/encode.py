@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from open_clip.transformer.layout import TextLayout, TextShapes, can_skip_padding, plan_texts
+from open_clip.transformer.layout import TextShapes, can_skip_padding, plan_texts
 from training.data import Batch, Captions, EvalLoader
 from training.distributed import World, gather_objects, gather_rows, unwrap_model
 from training.tasks import ClipTask, Outputs, Task
@@ -121,8 +121,8 @@ class Encoder:
         for batch in loader.pictures():
             number = len(batch.images)
             # Their captions are among all captions.
-            pictures = batch._replace(texts=batch.texts[:0], images=self._fill(batch.images, loader.batch_size))
-            received = self._receive(pictures)
+            images = self._fill(batch.images, loader.batch_size)
+            received = self._receive(batch._replace(images=images, texts=batch.texts[:0], text_layout=None))
             if not number:
                 continue
             with self._autocast():
@@ -143,9 +143,9 @@ class Encoder:
             if captions.lengths is not None:
                 lengths = self._fill(captions.lengths[start:stop], batch_size)
                 layout = plan_texts(lengths, shapes=shapes, context_length=texts.shape[1], batch_size=batch_size)
-            texts = self._receive(Batch(nothing, texts)).texts
+            received = self._receive(Batch(nothing, texts, text_layout=layout))
             with self._autocast():
-                features.append(task.encode_texts(texts, _moved(layout, texts)).float()[: stop - start])
+                features.append(task.encode_texts(received.texts, received.text_layout).float()[: stop - start])
         return torch.cat(features)
 
     def _nothing(self) -> Tensor:
@@ -161,10 +161,6 @@ def fill_batch(rows: Tensor, number: int) -> Tensor:
     if not 0 < len(rows) < number:
         return rows
     return torch.cat([rows, rows[-1:].expand(number - len(rows), *rows.shape[1:])])
-
-
-def _moved(layout: TextLayout | None, texts: Tensor) -> TextLayout | None:
-    return None if layout is None else layout.to(texts.device)
 
 
 def _cut(captions: Captions, batch_size: int, shapes: TextShapes) -> Iterator[tuple[int, int]]:
