@@ -50,6 +50,11 @@ class RunFolder:
         """Folder of what all processes were doing when a run hung."""
         return self._path("stacks")
 
+    @property
+    def profile(self) -> Path | None:
+        """Folder of recorded steps, which Perfetto opens."""
+        return self._path("profile")
+
     def _path(self, name: str) -> Path | None:
         return None if self.root is None else self.root / name
 

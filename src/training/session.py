@@ -30,6 +30,7 @@ from training.params import RunParams
 from training.resume import resume, roll_back
 from training.run_folder import choose_name, describe_run, open_folder
 from training.saving import Saver
+from training.tracing import traced
 from training.watching import make_stragglers, make_watchdog, watched
 
 _LOG = logging.getLogger(__name__)
@@ -183,6 +184,10 @@ class Session:
         )
 
     def _watched(self, actions: Actions) -> Actions:
+        params, progress, loader = self.params, self.progress, self.parts.train_loader
+        assert loader is not None
+        steps = -(-loader.num_batches // params.optim.accum_freq) * params.schedule.epochs
+        actions = traced(actions, params.report, self.place, steps - progress.step, progress.step)
         stragglers = make_stragglers(self.params.report, self.place, self.journal)
         model = self.parts.task.model
         if not is_sharded(model):

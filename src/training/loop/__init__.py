@@ -1,7 +1,7 @@
 """The training loop: steps, accumulation, what it counts and what it tells."""
 
 from training.loop.guard import StepGuard, Verdict
-from training.loop.phases import EVALUATION, Phase, phase_of
+from training.loop.phases import EVALUATION, Phase, name_phases, phase_of
 from training.loop.prefetch import Prefetcher
 from training.loop.recorder import Recorder, SilentRecorder, StepRecord
 from training.loop.recovery import Recovery, RollBackNeeded, StepPlace
@@ -28,5 +28,6 @@ __all__ = [
     "Stepper",
     "Trainer",
     "Verdict",
+    "name_phases",
     "phase_of",
 ]

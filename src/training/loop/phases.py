@@ -1,9 +1,18 @@
-"""Which part of a run an error came from; explains no error."""
+"""Which part of a run an error came from, and the same names for a profiler's ranges; explains no error."""
 
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+
+import torch
 
 _KEY = "training_phase"
+_is_named = False
+
+
+def name_phases(on: bool) -> None:
+    """Give the profiler a range for each phase, or stop; a range costs little, and nobody reads it without one."""
+    global _is_named
+    _is_named = on
 
 
 class Phase:
@@ -15,13 +24,19 @@ class Phase:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self._ranges: list[Any] = []
 
     def __enter__(self) -> Self:
+        if _is_named:
+            opened: Any = torch.profiler.record_function(self.name)
+            self._ranges.append(opened.__enter__())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._ranges:
+            self._ranges.pop().__exit__(kind, error, trace)
         if error is not None:
             error.__dict__.setdefault(_KEY, self.name)
 

@@ -93,6 +93,7 @@ def _check_ranges(args: Namespace) -> None:
         "log_every_n_steps",
         "log_metric_every_n_steps",
         "remote_sync_frequency",
+        "profile_steps",
     )
     at_least_zero = (
         "warmup",

@@ -63,3 +63,7 @@ class ReportParams:
     log_local: bool = flag(False, "one log file for each machine, not only for the first")
     report_to: str = flag("", "further reports: tensorboard")
     debug: bool = flag(False, "log debugging messages too")
+    profile: bool = flag(
+        False, "record a few steps once the run has settled: a trace for Perfetto in the run folder, a table in its log"
+    )
+    profile_steps: int = flag(5, "steps that --profile records; a trace of many is slow to open")

@@ -1,0 +1,38 @@
+"""Traces of a few steps that a run leaves for a person."""
+
+import gzip
+import json
+
+import pytest
+
+from npu_session import simulator_env
+from pairs import make_pairs, micro_flags
+from runs import run_trainer, train_losses
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return make_pairs(tmp_path_factory.mktemp("data"), 24, 2, name="train.csv")
+
+
+@pytest.mark.parametrize("kind", ["cpu", pytest.param("npu", marks=pytest.mark.npu)])
+def test_the_steps_asked_for_are_written_with_their_parts_by_name(data, tmp_path, kind):
+    words = micro_flags(data, logs_dir=tmp_path, name="run", device=kind, profile=True, profile_steps=2, epochs=1)
+    status, output = run_trainer(words, **(simulator_env(devices=1) if kind == "npu" else {}))
+    assert status == 0, output
+    [path] = (tmp_path / "run" / "profile").iterdir()
+    assert path.name == "rank-0-steps-5-6.json.gz"
+    with gzip.open(path, "rt") as file:
+        names = [event.get("name") for event in json.load(file)["traceEvents"]]
+    for phase in ("forward", "backward", "optimizer"):
+        assert names.count(phase) >= 2, phase
+    assert "data" in names
+    assert "steps 5 to 6, what took longest" in output
+    assert "Self CPU" in output
+
+
+def test_a_recorded_run_computes_what_any_other_does(data, tmp_path):
+    for name, flags in (("plain", {}), ("recorded", {"profile": True})):
+        status, output = run_trainer(micro_flags(data, logs_dir=tmp_path, name=name, epochs=1, **flags))
+        assert status == 0, output
+    assert train_losses(tmp_path / "recorded") == train_losses(tmp_path / "plain")
