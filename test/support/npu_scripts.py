@@ -3,6 +3,7 @@
 Each function raises when something is wrong and prints one line of JSON when all is well.
 """
 
+import contextlib
 import json
 import os
 import sys
@@ -271,6 +272,38 @@ def _check_collectives(dist, rank, target):
     dist.all_reduce(host)
     assert host.item() == 2
     dist.barrier()
+
+
+def tiled_losses():
+    """Compute losses by tiles, in fp32 and autocast, without waiting for the device; count the operators."""
+    from torch_npu.simulator import no_sync, op_census
+
+    from open_clip.loss import ClipLoss, SigLipLoss
+    from training.device import select_device
+
+    target = select_device("npu").activate()
+    generator = torch.Generator().manual_seed(0)
+    host = [F.normalize(torch.randn(50, 8, generator=generator), dim=-1) for _ in range(2)]
+    host += [torch.tensor(30.0), torch.tensor(-10.0)]
+    counts = {}
+    for loss in (ClipLoss(tile_rows=16), SigLipLoss(chunk_size=16)):
+        answers = []
+        for device, dtype in (("cpu", None), (target, None), (target, torch.float16)):
+            leaves = [leaf.detach().to(device).requires_grad_() for leaf in host]
+            context = torch.autocast("npu", dtype) if dtype else contextlib.nullcontext()
+            # The first call asks the device once what it can multiply.
+            with context:
+                loss(*leaves)
+            with no_sync(), op_census() as seen:
+                with context:
+                    value = loss(*leaves)
+                value.backward()
+            counts.update(seen)
+            answers.append([value.cpu(), *(leaf.grad.cpu() for leaf in leaves)])
+        for answer in answers[1:]:
+            for one, other in zip(answer, answers[0], strict=True):
+                torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
+    return counts
 
 
 def texts():

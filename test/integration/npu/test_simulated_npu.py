@@ -85,6 +85,12 @@ def test_towers_attend_with_the_fused_kernel_and_leave_padding_out_without_waiti
     assert answer("texts", environment)["calls"] > 0
 
 
+def test_losses_by_tiles_equal_those_of_the_cpu_and_wait_for_nothing(environment):
+    counts = answer("tiled_losses", {**environment, "NPUSIM_FLOAT64": "error"})
+    slow = [name for name in counts if re.search(r"sort|nonzero|unique|masked_select|logaddexp|_local_scalar", name)]
+    assert slow == []
+
+
 def test_memory_that_runs_out_is_recognised(environment):
     assert answer("memory", {**environment, "NPUSIM_MEMORY_MB": "64"}) is True
 
