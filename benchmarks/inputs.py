@@ -8,7 +8,7 @@ from benchmarks.captions import make_captions, read_captions
 from benchmarks.pictures import make_pictures, read_pictures, write_tars
 from benchmarks.settings import Settings
 
-_CAPTIONS, _PICTURES, _PICTURES_A_SHARD = 20_000, 256, 64
+_CAPTIONS, _PICTURES, _PICTURES_A_SHARD = 30_000, 256, 64
 
 
 def make_inputs(names: Iterable[str], settings: Settings) -> None:
