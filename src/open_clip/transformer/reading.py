@@ -58,4 +58,5 @@ def has_own_hooks(modules: Iterable[nn.Module]) -> bool:
 def runs_own_forward(module: nn.Module, kinds: tuple[type[nn.Module], ...]) -> bool:
     """Tell whether a module is of one of these classes, or a subclass that computes the same."""
     forwards = [kind.forward for kind in kinds]
-    return type(module).forward in forwards and "forward" not in vars(module)
+    # torch 2.6 does not compile through ``vars``.
+    return type(module).forward in forwards and "forward" not in module.__dict__
