@@ -10,7 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.captions import describe_lengths, take
-from benchmarks.equality import FEATURES, GRADIENTS, IDENTICAL, Answers, Rule
+from benchmarks.equality import FEATURES, IDENTICAL, MODEL_GRADIENTS, Answers, Rule
 from benchmarks.inputs import load_captions
 from benchmarks.rows.base import Row
 from benchmarks.rows.models import make_adamw, make_model, model_inputs
@@ -31,7 +31,7 @@ class DeviceStep(Row):
     rules: ClassVar[Mapping[str, Rule]] = {
         "tokens": IDENTICAL,
         "features": FEATURES,
-        "gradients": GRADIENTS,
+        "gradients": MODEL_GRADIENTS,
         "features in mixed precision": Rule("absolute", 5e-3),
         "losses in mixed precision": Rule("relative", 5e-3),
     }
