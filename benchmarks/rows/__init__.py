@@ -48,6 +48,7 @@ ROWS: dict[str, Spec] = {
         ("training step, ViT-B-32, batch 32, short captions", "训练一步，ViT-B-32，批量 32，短描述"),
         {"captions": "captions-short"},
         ("captions-short",),
+        rounds=3,
         target=1.7,
     ),
     "step-web": Spec(
@@ -55,6 +56,7 @@ ROWS: dict[str, Spec] = {
         ("training step, ViT-B-32, batch 32, web captions", "训练一步，ViT-B-32，批量 32，网络描述"),
         {"captions": "captions-web"},
         ("captions-web",),
+        rounds=3,
         target=1.6,
     ),
     "text-short": Spec(
