@@ -55,8 +55,10 @@ class TextLayout(NamedTuple):
         """Length of the longest row."""
         return max(length for _, length in self.shapes)
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> "TextLayout":
-        """Return the same plan with its tensors on ``device``."""
+    def to(self, device: torch.device | str | torch.dtype, non_blocking: bool = False) -> "TextLayout":
+        """Return the same plan with its tensors on ``device``; asked for a floating type, as apex asks, itself."""
+        if isinstance(device, torch.dtype):
+            return self
         moved = (x.to(device, non_blocking=non_blocking) if isinstance(x, Tensor) else x for x in self)
         return TextLayout(*moved)  # type: ignore[arg-type]
 

@@ -165,6 +165,9 @@ def _accumulate(source, target, old, scale):
 def _cast(value, dtype):
     if isinstance(value, torch.Tensor):
         return value.to(dtype) if value.is_floating_point() else value
+    # Apex asks batches of a program's own class to cast themselves.
+    if hasattr(value, "to"):
+        return value.to(dtype)
     if isinstance(value, tuple | list):
         return type(value)(_cast(item, dtype) for item in value)
     if isinstance(value, dict):
