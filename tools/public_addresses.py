@@ -39,6 +39,7 @@ PURPOSES = {
     "pytorch.org/": "文档中引用的 PyTorch 官网",
     "download.pytorch.org/": "文档中引用的 PyTorch 安装源",
     "www.hiascend.com/": "文档中引用的昇腾官网",
+    "ui.perfetto.dev": "提示信息中的性能数据查看工具，不发起访问",
 }
 # Files that are not our own, with where they come from.
 _TAKEN_FROM = {"examples/flickr30k-emoji/LICENSE-Apache-2.0.txt": "www.apache.org/licenses/LICENSE-2.0.txt"}
