@@ -4,8 +4,8 @@ Torch's data loader starts and watches the processes; pictures come by memory th
 order: it is told which rows to read.
 
 Processes, not threads: on two cores, from shards and from files, one or two threads took 0.95 to 2.1 ms of processor
-time a sample and as many processes 1.0 to 2.2, their start included, in times about as long. What decides is the step:
-its Python shares one interpreter with threads, and none with processes.
+time a sample and as many processes 1.0 to 2.2, their start included, in times about as long: no figure decides. What is
+expected to, though it was not measured, is a step that runs beside: it shares one interpreter with threads.
 """
 
 import gc

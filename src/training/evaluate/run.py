@@ -2,21 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
 import torch
 from torch import Tensor
 
 from open_clip.errors import DataError
+from open_clip.loss import ClipLoss
 from open_clip.transformer.layout import TextShapes
 from training.data import Batch, EvalLoader
 from training.distributed import World, unwrap_model
 from training.evaluate.encode import Autocast, Encoder
 from training.evaluate.retrieval import retrieval_metrics
 from training.tasks import Task
-
-# Scores of the loss that are held at a time; a block is as large as the global batch.
-_TILE_ROWS: Final = 1024
 
 
 @dataclass(frozen=True)
@@ -88,20 +85,8 @@ def _blockwise_loss(images: Tensor, texts: Tensor, scale: Tensor, block: int) ->
 
     Source: open_clip 3.3.0, ``evaluate``.
     """
-    total = torch.zeros((), device=images.device)
+    total, loss = torch.zeros((), device=images.device), ClipLoss()
     for start in range(0, len(images), block):
-        total += _sum_of_losses(scale * images[start : start + block], texts[start : start + block])
+        rows = slice(start, start + block)
+        total += loss.pair_loss(images[rows], texts[rows], scale) * len(images[rows])
     return float(total / len(images))
-
-
-def _sum_of_losses(images: Tensor, texts: Tensor) -> Tensor:
-    """Add up the mean cross entropies of pictures and texts against each other, some rows of the scores at a time."""
-    total = torch.zeros((), device=images.device)
-    of_texts: Tensor | None = None
-    for start in range(0, len(images), _TILE_ROWS):
-        scores = images[start : start + _TILE_ROWS] @ texts.T
-        total += scores.logsumexp(1).sum() - 2 * scores.diagonal(start).sum()
-        columns = scores.logsumexp(0)
-        of_texts = columns if of_texts is None else torch.logaddexp(of_texts, columns)
-    assert of_texts is not None
-    return (total + of_texts.sum()) / 2
