@@ -29,8 +29,8 @@ class Rule:
 IDENTICAL = Rule("identical")
 FEATURES = Rule("absolute", 5e-7)
 GRADIENTS = Rule("of the maximum", 5e-6)
-# Of a whole ViT-B-32 from first weights: each side is up to 6.8e-6 from the same gradient in fp64, so that two sound
-# sides may be further apart than 5e-6. docs/performance.md has the figures.
+# Of a whole ViT-B-32 from first weights, where features are rounded in other places than the peer's: each side is up to
+# 6.8e-6 from the same gradient in fp64, so that two sound sides may be further apart than 5e-6.
 MODEL_GRADIENTS = Rule("of the maximum", 1e-5)
 LOSSES = Rule("relative", 1e-5)
 MANY_LOSSES = Rule("relative", 1e-4)

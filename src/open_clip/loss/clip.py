@@ -87,7 +87,8 @@ class ClipLoss(nn.Module):
         """
         if self.world_size == 1:
             per_image = logit_scale * image_features @ text_features.T
-            per_text = per_image.T
+            # A product of its own, as upstream has it: its gradients are rounded in the same places.
+            per_text = logit_scale * text_features @ image_features.T
         else:
             all_images, all_texts = gather_features(
                 image_features, text_features, self.local_loss, self.gather_with_grad, self.rank, self.world_size

@@ -77,38 +77,10 @@ class MultiHeadAttention(nn.MultiheadAttention):
             return super().forward(
                 query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
             )
-        asks_once = query.shape[1] == 1 and key is value and key is not query and not is_causal and layout is None
-        if asks_once and self._saves_products(key):
-            return self._ask_once(query, key, attn_mask), None
         q, k, v = self.project(query, key, value)
         if layout is not None:
             return self._project_out(attend_texts(q, k, v, layout)), None
         return self.attend(q, k, v, attn_mask, is_causal), None
-
-    def _saves_products(self, source: Tensor) -> bool:
-        """Tell whether ``_ask_once`` pays: it trades two large products for small ones, which was measured on CPUs."""
-        return self.in_proj_weight is not None and source.device.type == "cpu" and source.dtype == torch.float32
-
-    def _ask_once(self, query: Tensor, source: Tensor, attn_mask: Tensor | None) -> Tensor:
-        """Attend from one position [B, 1, D] to ``source`` [B, S, D] without projecting the latter.
-
-        q (W_k x) = (W_k^T q) x, so that the query goes through the key's weights instead of S positions, and what was
-        read, once per head, through the value's. The key's bias adds the same to all scores and so does nothing.
-        """
-        weights = self.in_proj_weight.view(3, self.num_heads, self.head_dim, -1)
-        q_weight, k_weight, v_weight = weights.unbind(0)
-        q_bias, _, v_bias = self.in_proj_bias.chunk(3)
-        q = F.linear(query[:, 0], q_weight.flatten(0, 1), q_bias) * self.head_dim**-0.5
-        asking = torch.bmm(_split_heads(q[None], self.num_heads)[0], k_weight)
-        scores = torch.bmm(asking.transpose(0, 1), source.transpose(1, 2))
-        mask = _prepare_mask(attn_mask, source.shape[0], scores.dtype)
-        if mask is not None:
-            mask = mask[..., 0, :]
-            scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
-        read = torch.bmm(scores.softmax(dim=-1), source).transpose(0, 1)
-        attended = torch.bmm(read, v_weight.transpose(1, 2)).transpose(0, 1).flatten(1) + v_bias
-        out: Tensor = self.out_proj(attended.unsqueeze(1))
-        return out
 
     def attend(
         self, q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False

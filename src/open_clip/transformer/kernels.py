@@ -35,6 +35,10 @@ class AttentionKernel(Protocol):
         """Return what torch's scaled_dot_product_attention would, or None to leave this call to it."""
 
 
+# Numbers that a CPU's kernel adds up at once; a rest of fewer is added in another order. 16 is the widest there is.
+_SUMMED_AT_ONCE = 16
+# Products of fewer rows than this are computed in another order too, by the library for CPUs that torch comes with.
+_FEWEST_ROWS = 4
 _REGISTERED: dict[str, AttentionKernel] = {}
 # Failures of the machine, which no other way of computing avoids.
 _BROKEN = tuple(getattr(torch, name) for name in ("OutOfMemoryError", "AcceleratorError") if hasattr(torch, name))
@@ -68,7 +72,12 @@ def attend(
         attended = kernel(q, k, v, attn_mask=attn_mask, is_causal=is_causal, dropout_p=dropout_p, scale=scale)
         if attended is not None:
             return attended
-    return F.scaled_dot_product_attention(q, k, v, attn_mask, dropout_p, is_causal, scale=scale)
+    options: dict[str, Any] = {"dropout_p": dropout_p, "is_causal": is_causal, "scale": scale}
+    if q.device.type == "cpu" and q.shape[2] == 1:
+        # The bits that this position gets among others; rows of zeros, as repeated ones must not share memory.
+        rows = F.pad(q, (0, 0, 0, _FEWEST_ROWS - 1))
+        return F.scaled_dot_product_attention(rows, k, v, attn_mask, **options)[:, :, :1].contiguous()
+    return F.scaled_dot_product_attention(q, k, v, attn_mask, **options)
 
 
 def attend_texts(
@@ -80,11 +89,11 @@ def attend_texts(
     token of each text only, [1, H, R, K].
     """
     stream_q, stream_k, stream_v = (x[0].transpose(0, 1) for x in (q, k, v))
-    for way in (*_fast_ways(q, dropout_p), _attend_by_length):
+    for way in (*_fast_ways(q, dropout_p), _attend_in_rows):
         try:
             attended: Tensor = way(stream_q, stream_k, stream_v, layout, dropout_p, scale)
         except RuntimeError as error:
-            if way is _attend_by_length or isinstance(error, _BROKEN):
+            if way is _attend_in_rows or isinstance(error, _BROKEN):
                 raise
             reason = str(error).partition("\n")[0]
             _LOGGER.warning("attention over packed texts: %s is not for this device: %s", way.__name__, reason)
@@ -158,18 +167,56 @@ def _attend_nested(
     return stream
 
 
-def _attend_by_length(
+def _attend_in_rows(
     q: Tensor, k: Tensor, v: Tensor, layout: TextLayout, dropout_p: float, scale: float | None
 ) -> Tensor:
-    """Run the kernel once for each length; texts of one length are neighbours, so that nothing is copied."""
-    is_last_only = q.shape[0] != k.shape[0]
-    sizes = [rows * length for rows, length in layout.shapes]
-    asked = [rows for rows, _ in layout.shapes] if is_last_only else sizes
+    """Put texts of about one length into rows of one length, and run the kernel once for each such length.
+
+    A CPU's kernel then adds up in the order in which it would among padding, so that no bit of the answer differs.
+    """
+    rows_of, cells = _find_cells(layout)
+    asked = cells if q.shape[0] == k.shape[0] else cells.index_select(0, layout.ends)
+    sizes = [rows * length for length, rows in rows_of.items()]
     # Splitting, unlike slicing, has a backward pass that puts the parts together in one go.
-    parts = [torch.split(x, n) for x, n in ((q, asked), (k, sizes), (v, sizes))]
+    parts = [torch.split(_spread(x, at, sum(sizes)), sizes) for x, at in ((q, asked), (k, cells), (v, cells))]
     attended = []
-    for (rows, _), *group in zip(layout.shapes, *parts, strict=True):
+    for rows, *group in zip(rows_of.values(), *parts, strict=True):
         one_q, one_k, one_v = (x.unflatten(0, (rows, -1)).transpose(1, 2) for x in group)
-        out = attend(one_q, one_k, one_v, None, not is_last_only, dropout_p, scale)
+        out = attend(one_q, one_k, one_v, None, True, dropout_p, scale)
         attended.append(out.transpose(1, 2).flatten(0, 1))
-    return torch.cat(attended)
+    collected: Tensor = _Collect.apply(torch.cat(attended), asked)
+    return collected
+
+
+def _find_cells(layout: TextLayout) -> tuple[dict[int, int], Tensor]:
+    """Choose rows for the texts of a stream: how many of each length, shortest first, and each token's cell, [T]."""
+    rows_of: dict[int, int] = {}
+    for rows, length in layout.shapes:
+        row_length = min(-(-length // _SUMMED_AT_ONCE) * _SUMMED_AT_ONCE, layout.context_length)
+        rows_of[row_length] = rows_of.get(row_length, 0) + rows
+    lengths = layout.offsets.diff()
+    row_lengths = (lengths + _SUMMED_AT_ONCE - 1).div(_SUMMED_AT_ONCE, rounding_mode="floor") * _SUMMED_AT_ONCE
+    row_lengths = row_lengths.clamp(max=layout.context_length).to(torch.int64)
+    starts = row_lengths.cumsum(0) - row_lengths
+    return rows_of, starts.repeat_interleave(lengths, output_size=len(layout.positions)) + layout.positions
+
+
+def _spread(x: Tensor, cells: Tensor, num_cells: int) -> Tensor:
+    """Put ``x`` [T, H, K] into some of [num_cells, H, K]; the others hold zeros."""
+    spread = x.new_zeros(num_cells, *x.shape[1:])
+    spread[cells] = x
+    return spread
+
+
+class _Collect(torch.autograd.Function):
+    """Take some cells, each at most once: torch's own way back adds row after row, for what may overlap."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cells: Tensor) -> Tensor:
+        ctx.save_for_backward(cells)
+        ctx.num_cells = x.shape[0]
+        return x.index_select(0, cells)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return _spread(grads[0], ctx.saved_tensors[0], ctx.num_cells), None

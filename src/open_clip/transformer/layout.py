@@ -26,6 +26,7 @@ class TextLayout(NamedTuple):
     Attributes:
         shapes: (rows, length) of what is computed, one after the other, shortest first.
         is_packed: tokens form one stream, text after text; otherwise each of ``shapes`` is a run of its own.
+        context_length: Positions that a text has with its padding.
         rows: int64 [R], the text that each row holds; dummy rows repeat one of them.
         slots: int64 [R], where the row's result belongs; B for a dummy, whose result is dropped.
         order: int64 [B], the row that holds each text.
@@ -37,6 +38,7 @@ class TextLayout(NamedTuple):
 
     shapes: tuple[tuple[int, int], ...]
     is_packed: bool
+    context_length: int
     rows: Tensor
     slots: Tensor
     order: Tensor
@@ -98,7 +100,7 @@ def plan_texts(
             f"each needs at least 1 and at most the context length, {context_length}."
         )
     if shapes == "packed":
-        return _pack(ordered, rows)
+        return _pack(ordered, rows, context_length)
     return _fill_buckets(ordered, rows, context_length, batch_size or len(lengths))
 
 
@@ -106,7 +108,7 @@ def _invert(rows: Tensor, places: Tensor) -> Tensor:
     return torch.empty_like(rows).scatter_(0, rows, places)
 
 
-def _pack(ordered: Tensor, rows: Tensor) -> TextLayout:
+def _pack(ordered: Tensor, rows: Tensor, context_length: int) -> TextLayout:
     values, counts = torch.unique_consecutive(ordered, return_counts=True)
     stops = ordered.cumsum(0)
     starts = stops - ordered
@@ -114,6 +116,7 @@ def _pack(ordered: Tensor, rows: Tensor) -> TextLayout:
     return TextLayout(
         shapes=tuple(zip(counts.tolist(), values.tolist(), strict=True)),
         is_packed=True,
+        context_length=context_length,
         rows=rows,
         slots=rows,
         order=_invert(rows, torch.arange(len(rows))),
@@ -184,6 +187,7 @@ def _fill_buckets(ordered: Tensor, rows: Tensor, context_length: int, batch_size
     return TextLayout(
         shapes=tuple(runs),
         is_packed=False,
+        context_length=context_length,
         rows=rows[sources],
         slots=rows[sources].masked_fill(is_dummy, num_texts),
         order=_invert(rows[places[kept]], kept),

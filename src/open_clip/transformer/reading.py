@@ -16,7 +16,8 @@ _HOOK_TABLES = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_bac
 def take_read(x: Tensor, read: Tensor | int, layout: TextLayout | None = None) -> Tensor:
     """Take one position of each row of ``x`` [B, L, D] as [B, 1, D], or some of the stream's [1, T, D] as [1, Q, D]."""
     if isinstance(read, int):
-        return x[:, read : read + 1]
+        # In one piece: torch adds a layer's bias to the product of a strided input apart, which rounds once more.
+        return x[:, read : read + 1].contiguous()
     if layout is not None:
         return x.index_select(1, read)
     return x[torch.arange(x.shape[0], device=x.device), read].unsqueeze(1)
@@ -39,9 +40,11 @@ def take_positions(
     if read is None:
         return x, normed, attn_mask, is_causal
     assert attn_mask is None
-    if isinstance(read, Tensor) and is_causal and layout is None:
+    if is_causal and layout is None:
         # True where forbidden: what stands behind the position read.
-        attn_mask = (torch.arange(x.shape[1], device=x.device) > read[:, None])[:, None, None]
+        last = read[:, None] if isinstance(read, Tensor) else read
+        behind = torch.arange(x.shape[1], device=x.device) > last
+        attn_mask = behind.expand(x.shape[0], -1)[:, None, None]
     return take_read(x, read, layout), take_read(normed, read, layout), attn_mask, False
 
 

@@ -53,8 +53,10 @@ def _plan_now(parts: TextParts, text: Tensor, pool_type: str, eos_id: int) -> Te
     if _is_symbolic(text) or not (is_on_host or not torch.is_grad_enabled()):
         return None
     lengths = find_ends(text, pool_type, eos_id).cpu() + 1
-    layout = plan_texts(lengths, shapes="packed" if is_on_host else "bucketed", context_length=text.shape[1])
-    return layout if layout is None or is_on_host else layout.to(text.device)
+    if is_on_host:
+        return plan_texts(lengths, shapes="packed", context_length=parts.positional_embedding.shape[0])
+    layout = plan_texts(lengths, shapes="bucketed", context_length=text.shape[1])
+    return None if layout is None else layout.to(text.device)
 
 
 def encode_ends(

@@ -50,6 +50,7 @@ def _one_run(lengths: Tensor, context_length: int) -> TextLayout:
     return TextLayout(
         shapes=((len(lengths), context_length),),
         is_packed=False,
+        context_length=context_length,
         rows=rows,
         slots=rows,
         order=rows,

@@ -19,6 +19,16 @@ def test_the_loss_is_the_mean_cross_entropy_of_both_directions():
     torch.testing.assert_close(found, expected)
 
 
+def test_gradients_are_rounded_where_upstream_rounds_them():
+    images, texts = (x.repeat(8, 16).requires_grad_() for x in _features(4))
+    scale, labels = torch.tensor(14.3, requires_grad=True), torch.arange(32)
+    per_image, per_text = scale * images @ texts.T, scale * texts @ images.T
+    (F.cross_entropy(per_image, labels) + F.cross_entropy(per_text, labels)).div(2).backward()
+    wanted = [x.grad for x in (images, texts, scale)]
+    found = torch.autograd.grad(ClipLoss()(images, texts, scale), (images, texts, scale))
+    assert all(torch.equal(ours, upstreams) for ours, upstreams in zip(found, wanted, strict=True))
+
+
 def test_a_dict_names_the_loss():
     images, texts = _features()
     found = ClipLoss()(images, texts, torch.tensor(10.0), output_dict=True)

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from open_clip.transformer import MultiHeadAttention
-from open_clip.transformer.kernels import _attend_by_length, _attend_nested, attend_texts, register_attention
+from open_clip.transformer.kernels import _attend_in_rows, _attend_nested, attend_texts, register_attention
 from open_clip.transformer.layout import plan_texts
 
 _LENGTHS = [3, 5, 5, 9, 2]
@@ -35,7 +35,7 @@ def leave_no_kernel():
     register_attention("cpu", None)
 
 
-@pytest.mark.parametrize("way, asking", [(_attend_by_length, 24), (_attend_by_length, 5), (_attend_nested, 5)])
+@pytest.mark.parametrize("way, asking", [(_attend_in_rows, 24), (_attend_in_rows, 5), (_attend_nested, 5)])
 def test_packed_attention_is_attention_text_by_text(way, asking):
     layout, streams = _layout(), (_stream(asking, 0), _stream(24, 1), _stream(24, 2))
     wanted = _one_by_one(*streams, layout)

@@ -30,6 +30,17 @@ def test_recomputing_blocks_changes_no_gradient():
         torch.testing.assert_close(parameter.grad, gradient)
 
 
+@pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="only MKL's products keep their bits in other shapes")
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_on_a_cpu_what_is_read_has_the_bits_that_it_has_among_the_rest(is_causal):
+    torch.manual_seed(0)
+    stack, x = Transformer(128, 3, 2), torch.randn(16, 50, 128)
+    whole = stack(x, is_causal=is_causal)
+    assert torch.equal(stack(x, is_causal=is_causal, read=0), whole[:, :1])
+    at = torch.randint(50, (16,), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(stack(x, is_causal=is_causal, read=at)[:, 0], whole[torch.arange(16), at])
+
+
 def test_stopping_early_collects_the_same_and_runs_fewer_blocks():
     torch.manual_seed(0)
     stack, x = Transformer(16, 3, 2), torch.randn(2, 5, 16)

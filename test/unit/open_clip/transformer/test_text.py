@@ -21,7 +21,7 @@ def test_cutting_the_padding_off_changes_neither_outputs_nor_gradients():
         outputs.append(tower(tokens))
         outputs[-1].sin().sum().backward()
         gradients.append({name: parameter.grad.clone() for name, parameter in tower.named_parameters()})
-    torch.testing.assert_close(outputs[1], outputs[0], atol=1e-6, rtol=0)
+    torch.testing.assert_close(outputs[1], outputs[0], atol=5e-7, rtol=0)
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, atol=5e-6 * gradient.abs().max().item() + 1e-9, rtol=0)
 

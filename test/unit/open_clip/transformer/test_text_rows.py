@@ -35,10 +35,10 @@ def _tower(model):
     return getattr(model, "text", model)
 
 
-def _encode_all(model, text):
+def _encode_all(model, text, normalize=True):
     """Encode every position, as if somebody looked on."""
     handle = _tower(model).ln_final.register_forward_hook(lambda *_: None)
-    features = model.encode_text(text, normalize=True)
+    features = model.encode_text(text, normalize=normalize)
     handle.remove()
     return features
 
@@ -71,6 +71,17 @@ def _plan(lengths, shapes):
 def test_leaving_the_padding_out_changes_neither_features_nor_gradients(custom_text, shapes, lengths):
     layout = None if shapes == "unplanned" else _plan(lengths, shapes)
     _assert_same(_model(custom_text), _texts(lengths), layout)
+
+
+@pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="only MKL's products keep their bits in other shapes")
+@pytest.mark.parametrize("shapes", ["packed", "bucketed", "unplanned"])
+def test_on_a_cpu_no_bit_of_a_feature_knows_how_the_padding_was_left_out(shapes):
+    context, text = 77, {"context_length": 77, "width": 128, "heads": 2, "layers": 3}
+    model = tiny_clip(text=text)
+    lengths = torch.randint(2, context + 1, (64,), generator=torch.Generator().manual_seed(8))
+    tokens = _texts(lengths.tolist(), context)
+    layout = None if shapes == "unplanned" else plan_texts(lengths, shapes=shapes, context_length=context)
+    assert torch.equal(model.encode_text(tokens, layout=layout), _encode_all(model, tokens, normalize=False))
 
 
 @pytest.mark.parametrize("shapes", ["packed", "bucketed"])
