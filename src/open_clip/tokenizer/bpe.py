@@ -97,6 +97,8 @@ class SimpleTokenizer:
         self.reduction_fn = get_reduction_mask_fn(reduction_mask) if reduction_mask else None
         # Pre-tokens never cross a space, except a special token that holds one.
         self._split_at = None if any(" " in token for token in special_tokens) else " "
+        # Letters, and what a single other character follows, hold no special token: it would begin among the letters.
+        self._words_are_plain = all(token.startswith("<") for token in special_tokens)
         self._word_ids = _WordIds(self._encode_word)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -179,11 +181,17 @@ class SimpleTokenizer:
         return b"".join(map(self._word_ids.__getitem__, words))
 
     def _encode_word(self, word: str) -> bytes:
+        if self._words_are_plain and word.isascii():
+            if word.isalpha():
+                return self._encode_symbols(word)
+            if word[:-1].isalpha():
+                return self._word_ids[word[:-1]] + self._word_ids[word[-1]]
         tokens = self.pat.findall(word)
         if len(tokens) != 1:
             return b"".join(map(self._word_ids.__getitem__, tokens))
-        token = tokens[0]
-        symbols = "".join(map(self.byte_encoder.__getitem__, token.encode("utf-8")))
+        return self._encode_symbols("".join(map(self.byte_encoder.__getitem__, tokens[0].encode("utf-8"))))
+
+    def _encode_symbols(self, symbols: str) -> bytes:
         whole = self.encoder.get(symbols + "</w>") if self._whole_words and symbols not in self.cache else None
         if whole is not None:
             return array("q", (whole,)).tobytes()

@@ -31,21 +31,22 @@ def merge_symbols(symbols: list[str], ranks: MergeRanks) -> list[str]:
 
 def _merge_few(symbols: list[str], ranks: MergeRanks) -> list[str]:
     rank_of = ranks.get
+    # Of each symbol and the one behind it; nothing stands behind the last.
     found = [rank_of(pair, _NO_RANK) for pair in zip(symbols, symbols[1:], strict=False)]
-    while found:
-        rank = min(found)
-        if rank == _NO_RANK:
-            break
-        left = 0
+    found.append(_NO_RANK)
+    rank = min(found)
+    while rank != _NO_RANK:
+        left = found.index(rank)
+        del found[left]
+        symbols[left] = merged = symbols[left] + symbols.pop(left + 1)
+        if left:
+            found[left - 1] = rank_of((symbols[left - 1], merged), _NO_RANK)
+        if left + 1 < len(symbols):
+            found[left] = rank_of((merged, symbols[left + 1]), _NO_RANK)
+        lowest = min(found)
         # A merge may give rise to a pair of lower rank: the rest of this rank still goes first.
-        while rank in found:
-            left = found.index(rank, left)
-            symbols[left] += symbols.pop(left + 1)
-            del found[left]
-            if left:
-                found[left - 1] = rank_of((symbols[left - 1], symbols[left]), _NO_RANK)
-            if left < len(found):
-                found[left] = rank_of((symbols[left], symbols[left + 1]), _NO_RANK)
+        if lowest >= rank or rank not in found:
+            rank = lowest
     return symbols
 
 

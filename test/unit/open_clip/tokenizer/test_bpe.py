@@ -112,6 +112,13 @@ def test_decode_names_an_id_outside_the_vocabulary(tokenizer):
         tokenizer.decode([320, 60000])
 
 
+def test_special_tokens_are_found_where_words_begin():
+    tokenizer = SimpleTokenizer(additional_special_tokens=["dog", "at!"])
+    dog, at = tokenizer.all_special_ids[2:]
+    assert tokenizer.encode("dogs, dog.") == [dog, *tokenizer.encode("s ,"), dog, *tokenizer.encode(".")]
+    assert tokenizer.encode("at! hotdog") == [at, *SimpleTokenizer().encode("hotdog")]
+
+
 def test_special_tokens_come_after_the_vocabulary_and_stay_whole():
     tokenizer = SimpleTokenizer(additional_special_tokens=["<mask>", "<|pad|>", "two words"])
     assert tokenizer.all_special_ids == [49406, 49407, 49408, 49409, 49410]
