@@ -4,15 +4,13 @@ Fresh memory for every batch costs more than filling it: the system hands it out
 Nothing here reads pictures or knows what a batch is.
 """
 
-import contextlib
 import mmap
-import weakref
-from collections.abc import Callable
 from typing import Final
 
 import numpy as np
-import torch
 from torch import Tensor
+
+from open_clip.transform.host_memory import Recycler, lend
 
 Shape = tuple[int, ...]
 _NUM_KEPT: Final = 4
@@ -27,16 +25,11 @@ class Buffers:
 
     def __init__(self, shape: Shape) -> None:
         self._shape = shape
-        self._free: list[mmap.mmap] = []
+        self._memory = Recycler(_NUM_KEPT)
 
     def lend(self) -> Tensor:
         """Return a place, whatever it holds; it is free again when the last tensor or array that shares it is gone."""
-        memory = self._free.pop() if self._free else _map(int(np.prod(self._shape)))
-        return _lend(memory, 0, self._shape, lambda: self._keep(memory))
-
-    def _keep(self, memory: mmap.mmap) -> None:
-        if len(self._free) < _NUM_KEPT:
-            self._free.append(memory)
+        return self._memory.empty(self._shape, np.uint8)
 
 
 class SharedBuffers:
@@ -73,26 +66,11 @@ class SharedBuffers:
 
     def to_fill(self, place: int, num_rows: int) -> Tensor:
         """Return the first rows of a place, for a worker to write."""
-        return _lend(self._memory, place * self._num_bytes, (num_rows, *self._shape[1:]), None)
+        return lend(self._memory, (num_rows, *self._shape[1:]), np.uint8, place * self._num_bytes)
 
     def lend(self, place: int, num_rows: int) -> Tensor:
         """Return what a worker wrote; the place is free when the last tensor or array that shares it is gone."""
         self._asked.discard(place)
         free = self._free
-        return _lend(self._memory, place * self._num_bytes, (num_rows, *self._shape[1:]), lambda: free.append(place))
-
-
-def _map(num_bytes: int) -> mmap.mmap:
-    memory = mmap.mmap(-1, num_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with contextlib.suppress(OSError):
-            memory.madvise(mmap.MADV_HUGEPAGE)
-    return memory
-
-
-def _lend(memory: mmap.mmap, offset: int, shape: Shape, on_return: Callable[[], None] | None) -> Tensor:
-    array = np.frombuffer(memory, dtype=np.uint8, count=int(np.prod(shape)), offset=offset).reshape(shape)
-    if on_return is not None:
-        # The tensor, and whatever shares its memory, holds on to this very array.
-        weakref.finalize(array, on_return).atexit = False
-    return torch.from_numpy(array)
+        shape, offset = (num_rows, *self._shape[1:]), place * self._num_bytes
+        return lend(self._memory, shape, np.uint8, offset, lambda: free.append(place))

@@ -33,14 +33,6 @@ def test_memory_is_not_lent_again_while_a_part_of_it_is_held():
         assert (held == 7).all()
 
 
-def test_no_more_memory_is_kept_than_a_loop_needs():
-    buffers = Buffers(SHAPE)
-    lent = [buffers.lend() for _ in range(50)]
-    assert len({address(one) for one in lent}) == 50
-    del lent
-    assert len(buffers._free) < 10
-
-
 def test_what_a_forked_process_writes_is_read_here():
     buffers = SharedBuffers(SHAPE, 3)
     place = buffers.ask()
