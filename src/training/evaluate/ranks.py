@@ -1,20 +1,25 @@
 """Places of all pairs among all candidates, counted from one pass over the score matrix, tile by tile.
 
-It sorts no scores, holds one tile at a time and reads the device once, at the end. What the places mean is
-``retrieval.py``'s. Shapes: N pairs (texts), P unique pictures, S side of a tile, C embedding width.
+It sorts no scores, holds one tile at a time and reads the device once, at the end. Processes share the tiles and add up
+what they counted. What the places mean is ``retrieval.py``'s.
+Shapes: N pairs (texts), P unique pictures, S side of a tile, C embedding width.
 """
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from training.distributed import World, sum_over_processes
 from training.evaluate.groups import PictureGroups
 from training.evaluate.ties import count_pictures_ahead, count_texts_ahead
 
 _SIDE = 1024
+# Processes do not share what is less than this many pictures for each: small tiles are slow ones.
+_FEWEST_PICTURES = 128
 # The captions of a picture are compared one after the other; with more of them the slower way is the faster.
 _MOST_CAPTIONS = 32
 # Scores looked at together where ties are settled: 16 MB.
@@ -29,7 +34,9 @@ class Ranks(NamedTuple):
     pictures: np.ndarray  # among unique pictures, for the pair's text
 
 
-def count_ahead(pictures_PC: Tensor, texts_NC: Tensor, groups: PictureGroups, tile: int | None = None) -> Ranks:
+def count_ahead(
+    pictures_PC: Tensor, texts_NC: Tensor, groups: PictureGroups, tile: int | None = None, world: World | None = None
+) -> Ranks:
     """Count for each pair what its picture and its text put before each other.
 
     Ahead is what scores higher, and what scores the same and comes earlier: texts and rows by row, pictures by first
@@ -40,21 +47,28 @@ def count_ahead(pictures_PC: Tensor, texts_NC: Tensor, groups: PictureGroups, ti
         pictures_PC: Features of the unique pictures, in the order of ``groups``.
         texts_NC: Features of all texts, in row order.
         tile: Largest side of a tile.
+        world: The processes that all call this with the same and share the work; this one alone by default.
     """
+    world = world or World()
     num_pictures, num_pairs = len(pictures_PC), len(texts_NC)
     rows = tile or max(1, min(_SIDE, _TIE_SCORES // num_pairs))
-    # Tiles of one shape that overlap little: 1,100 pictures are two times 550.
-    side = -(-num_pictures // -(-num_pictures // (tile or _SIDE)))
+    # Tiles of one shape that overlap little: 1,100 pictures are two times 550. As many for each process.
+    shares = max(1, min(world.world_size, num_pictures // (tile or _FEWEST_PICTURES)))
+    side = _ceil_div(num_pictures, shares * _ceil_div(num_pictures, shares * (tile or _SIDE)))
     ranks = Ranks(*np.empty((3, num_pairs), dtype=np.int64))
     tied_texts = tied_pictures = np.arange(num_pairs)
     if int(groups.counts.max()) <= _MOST_CAPTIONS:
-        tied_texts, tied_pictures = _Pass(pictures_PC, texts_NC, groups, side).count(ranks)
+        tied_texts, tied_pictures = _Pass(pictures_PC, texts_NC, groups, side).count(ranks, world)
     if len(tied_texts):
         ranks.texts[tied_texts] = count_texts_ahead(pictures_PC, texts_NC, groups, tied_texts, rows)
     if len(tied_pictures):
         by_row, by_picture = count_pictures_ahead(pictures_PC, texts_NC, groups, tied_pictures, rows)
         ranks.rows[tied_pictures], ranks.pictures[tied_pictures] = by_row, by_picture
     return ranks
+
+
+def _ceil_div(number: int, by: int) -> int:
+    return -(-number // by)
 
 
 class _Window(NamedTuple):
@@ -109,18 +123,18 @@ class _Pass:
         self._mask = torch.empty_like(self._scores) if self._scores.is_cpu else None
         self._own = self._score_pairs()
 
-    def count(self, ranks: Ranks) -> tuple[np.ndarray, np.ndarray]:
+    def count(self, ranks: Ranks, world: World) -> tuple[np.ndarray, np.ndarray]:
         """Fill the ranks in, and return the rows whose texts and those whose pictures tie, so that theirs are wrong."""
         num_pairs = len(self._own)
         # Whole numbers, exact in float32 up to 16 million.
-        texts_better, texts_equal, better, equal, rows_better = torch.zeros(5, num_pairs, device=self._device)
-        is_same = torch.ones(1, num_pairs, device=self._device)
-        for pictures in _windows(len(self._pictures), self._side):
+        counts = torch.zeros(6, num_pairs, device=self._device)
+        texts_better, texts_equal, better, equal, rows_better, differs = counts
+        for pictures in islice(_windows(len(self._pictures), self._side), world.rank, None, world.world_size):
             questions = self._ask(pictures)
             each_S1 = self._each_on_device[pictures.fresh : pictures.stop, None]
             for texts in _windows(num_pairs, self._side):
                 scores = self._score(self._pictures[pictures.start : pictures.stop], texts)
-                self._check(scores, pictures, texts, is_same[0])
+                self._check(scores, pictures, texts, differs)
                 scores = scores[pictures.fresh - pictures.start :, texts.fresh - texts.start :]
                 for one in questions:
                     one.better.add_(self._compare(torch.gt, scores[: one.num_pictures], one.own).sum(1))
@@ -134,17 +148,16 @@ class _Pass:
             for one in questions:
                 texts_better[one.pairs], texts_equal[one.pairs] = one.better, one.equal
         # The only time that the host waits for the device.
-        counts = torch.stack([texts_better, texts_equal, better, equal, rows_better, is_same[0]]).cpu().numpy()
-        return self._settle(ranks, counts.astype(np.int64))
+        return self._settle(ranks, sum_over_processes(counts, world).cpu().numpy().astype(np.int64))
 
     def _settle(self, ranks: Ranks, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        texts_better, texts_equal, better, equal, rows_better, is_same = counts
+        texts_better, texts_equal, better, equal, rows_better, differs = counts
         ranks.texts[self._pair_order] = texts_better
         ranks.pictures[self._pair_order] = better
         # Among rows, the earlier ones of the text's own picture tie with its own row and come first.
         earlier = np.arange(len(better)) - self._first[self._place]
         ranks.rows[self._pair_order] = (rows_better if self._each[0] > 1 else better) + earlier
-        if not is_same.all():
+        if differs.any():
             return np.arange(len(better)), np.arange(len(better))
         # Each is equal to itself.
         return np.sort(self._pair_order[texts_equal != 1]), np.sort(self._pair_order[equal != 1])
@@ -168,14 +181,14 @@ class _Pass:
             return better(scores, own).float()
         return better(scores, own, out=self._mask[: scores.shape[0], : scores.shape[1]])
 
-    def _check(self, scores: Tensor, pictures: _Window, texts: _Window, is_same: Tensor) -> None:
+    def _check(self, scores: Tensor, pictures: _Window, texts: _Window, differs: Tensor) -> None:
         """Note for which texts of a window their own picture's score in this tile, if it is there, has other bits."""
         if self._place[texts.start] >= pictures.stop or self._place[texts.stop - 1] < pictures.start:
             return
         row = self._place_on_device[texts.start : texts.stop] - pictures.start
         is_elsewhere = (row < 0) | (row >= self._side)
         found = scores.gather(0, row.clamp(0, self._side - 1)[None])[0]
-        is_same[texts.start : texts.stop] *= is_elsewhere | (found == self._own[texts.start : texts.stop])
+        differs[texts.start : texts.stop] += ~is_elsewhere & (found != self._own[texts.start : texts.stop])
 
     def _ask(self, window: _Window) -> list[_Question]:
         first, each = (values[window.fresh : window.stop] for values in (self._first, self._each))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from open_clip.errors import DataError, NumericsError
+from training.distributed import World
 from training.evaluate.groups import group_pictures
 from training.evaluate.ranks import count_ahead
 
@@ -27,6 +28,7 @@ def retrieval_metrics(
     text_features: Tensor,
     image_ids: Tensor | Sequence[int] | np.ndarray,
     tile: int | None = None,
+    world: World | None = None,
 ) -> dict[str, float]:
     """Measure retrieval in both directions, by the trainer's definition and by the benchmark's.
 
@@ -49,6 +51,7 @@ def retrieval_metrics(
         text_features: [N, C], float32, normalised.
         image_ids: [N], equal for rows of the same picture.
         tile: Largest side of the square of scores held at a time, 1,024 when None; it changes no figure.
+        world: The processes that all call this with the same features and share the counting; this one alone when None.
 
     Raises:
         DataError: The set is empty or the three arguments disagree in length.
@@ -65,7 +68,7 @@ def retrieval_metrics(
         pictures = image_features.float()
         if num_pictures < num_pairs:
             pictures = pictures[torch.from_numpy(groups.first_row).to(pictures.device)]
-        ranks = count_ahead(pictures, texts, groups, tile)
+        ranks = count_ahead(pictures, texts, groups, tile, world)
 
     any_caption = np.full(num_pictures, num_pairs, dtype=np.int64)
     np.minimum.at(any_caption, groups.picture_of, ranks.texts)

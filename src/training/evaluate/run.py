@@ -73,7 +73,7 @@ def evaluate_pairs(
     images, texts, image_ids, rows, sums = encoded
     if not len(rows):
         raise DataError("no validation row could be read: see bad_samples.jsonl in the run folder for the reasons.")
-    metrics = retrieval_metrics(images, texts, image_ids)
+    metrics = retrieval_metrics(images, texts, image_ids, world=world)
     metrics["clip_val_loss"] = _blockwise_loss(images, texts, scale, global_batch)
     metrics["num_samples"] = float(len(rows))
     metrics |= {name: value / len(rows) for name, value in sums.items()}

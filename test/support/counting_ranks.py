@@ -1,0 +1,53 @@
+"""One process's part in counting retrieval ranks together, to be run in its own process."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from training.distributed import World
+from training.evaluate import retrieval_metrics
+from training.evaluate.groups import group_pictures
+from training.evaluate.ranks import count_ahead
+
+CASES = {
+    "as many windows as processes": {"pictures": 600, "captions": 1, "tile": None},
+    "windows left over": {"pictures": 64, "captions": 3, "tile": 7},
+    "too few to share": {"pictures": 90, "captions": 2, "tile": None},
+    "many ties": {"pictures": 80, "captions": 2, "tile": 20, "whole_numbers": True},
+}
+
+
+def make_case(pictures, captions, tile, whole_numbers=False):
+    """Features of all pairs, and which rows show the same picture."""
+    generator = torch.Generator().manual_seed(pictures)
+    ids = torch.randint(pictures, (pictures * captions,), generator=generator)
+    if whole_numbers:
+        images, texts = (torch.randint(-2, 3, (len(ids), 3), generator=generator).float() for _ in range(2))
+    else:
+        images, texts = (torch.randn(len(ids), 16, generator=generator) for _ in range(2))
+    return images[ids], texts, ids, tile
+
+
+def count(images, texts, ids, tile, world):
+    """What the trainer asks for, and the ranks below it."""
+    groups = group_pictures(ids)
+    ranks = count_ahead(images[torch.from_numpy(groups.first_row)], texts, groups, tile, world)
+    return np.stack(ranks), retrieval_metrics(images, texts, ids, tile, world)
+
+
+def run_rank(rank, world_size, folder):
+    """Count every case and write what was found."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world_size)
+    torch.set_num_threads(1)
+    products = []
+    original = torch.mm
+    torch.mm = lambda *args, **kwargs: (products.append(1), original(*args, **kwargs))[1]
+    found = {}
+    for name, case in CASES.items():
+        products.clear()
+        answer = count(*make_case(**case), World(rank, rank, world_size))
+        found[name] = (*answer, len(products))
+    torch.save(found, Path(folder) / f"{rank}.pt")
+    dist.destroy_process_group()
