@@ -37,7 +37,7 @@ class AttentionKernel(Protocol):
 
 # Numbers that a CPU's kernel adds up at once; a rest of fewer is added in another order. 16 is the widest there is.
 _SUMMED_AT_ONCE = 16
-# Products of fewer rows than this are computed in another order too, by the library for CPUs that torch comes with.
+# Attention of fewer rows than this is computed in another order too, by the library for CPUs that torch comes with.
 _FEWEST_ROWS = 4
 _REGISTERED: dict[str, AttentionKernel] = {}
 # Failures of the machine, which no other way of computing avoids.
