@@ -39,7 +39,8 @@ def test_a_scaled_loss_gives_the_losses_of_ddp_and_is_refused_where_gradients_le
     for name, words in (("ddp", []), ("fsdp", ["--fsdp"])):
         status, output = run_on_npu(data, tmp_path, name, *words, precision="amp", grad_clip_norm=None)
         assert status == 0, output
-    assert train_losses(tmp_path / "fsdp") == pytest.approx(train_losses(tmp_path / "ddp"), rel=2e-6)
+    # Products in float16 turn the last bit of a weight into up to 2^-11 of a score.
+    assert train_losses(tmp_path / "fsdp") == pytest.approx(train_losses(tmp_path / "ddp"), rel=5e-4)
     status, output = run_on_npu(data, tmp_path, "off", "--fsdp", "--fsdp-offload-cpu", precision="amp")
     assert status != 0
     assert "--fsdp-offload-cpu does not go with --precision amp" in output
