@@ -73,7 +73,8 @@ class ResidualAttentionBlock(nn.Module):
             normed = self.ln_1(q_x)
             read_x, query, attn_mask, is_causal = take_positions(q_x, normed, read, attn_mask, is_causal, layout)
             options: dict[str, Any] = {"need_weights": False, "attn_mask": attn_mask, "is_causal": is_causal}
-            return self.add_branches(read_x, self.attn(query, normed, normed, layout=layout, **options)[0])
+            attended = self.attn(query, normed, normed, layout=layout, **options)[0]
+            return self.add_branches(read_x, attended[:, : read_x.shape[1]])
         key, value = k_x, v_x
         if hasattr(self, "ln_1_kv"):
             key = None if k_x is None else self.ln_1_kv(k_x)
@@ -175,7 +176,7 @@ class CustomResidualAttentionBlock(nn.Module):
         options: dict[str, Any] = {"attn_mask": attn_mask, "is_causal": is_causal}
         if read is not None or layout is not None:
             options |= {"read_x": query, "layout": layout}
-        x = x + self.ls_1(self.ln_attn(self.attn(normed, **options)))
+        x = x + self.ls_1(self.ln_attn(self.attn(normed, **options)[:, : x.shape[1]]))
         out: Tensor = x + self.ls_2(self.mlp(self.ln_2(x)))
         return out
 

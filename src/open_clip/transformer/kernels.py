@@ -37,8 +37,6 @@ class AttentionKernel(Protocol):
 
 # Numbers that a CPU's kernel adds up at once; a rest of fewer is added in another order. 16 is the widest there is.
 _SUMMED_AT_ONCE = 16
-# Attention of fewer rows than this is computed in another order too, by the library for CPUs that torch comes with.
-_FEWEST_ROWS = 4
 _REGISTERED: dict[str, AttentionKernel] = {}
 # Failures of the machine, which no other way of computing avoids.
 _BROKEN = tuple(getattr(torch, name) for name in ("OutOfMemoryError", "AcceleratorError") if hasattr(torch, name))
@@ -72,12 +70,7 @@ def attend(
         attended = kernel(q, k, v, attn_mask=attn_mask, is_causal=is_causal, dropout_p=dropout_p, scale=scale)
         if attended is not None:
             return attended
-    options: dict[str, Any] = {"dropout_p": dropout_p, "is_causal": is_causal, "scale": scale}
-    if q.device.type == "cpu" and q.shape[2] == 1:
-        # The bits that this position gets among others; rows of zeros, as repeated ones must not share memory.
-        rows = F.pad(q, (0, 0, 0, _FEWEST_ROWS - 1))
-        return F.scaled_dot_product_attention(rows, k, v, attn_mask, **options)[:, :, :1].contiguous()
-    return F.scaled_dot_product_attention(q, k, v, attn_mask, **options)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask, dropout_p, is_causal, scale=scale)
 
 
 def attend_texts(

@@ -6,10 +6,13 @@ Shapes: B batch, L positions, D width, Q positions read, T tokens of a stream of
 from collections.abc import Iterable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from open_clip.transformer.layout import TextLayout
 
+# Attention of fewer rows than this is added up in another order by the library for CPUs that torch comes with.
+_FEWEST_ROWS = 4
 _HOOK_TABLES = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -35,7 +38,7 @@ def take_positions(
 
     Returns:
         The input and the normed input at the positions read, and what limits their attention: a mask, and whether it
-        is causal.
+        is causal. More rows may stand behind those of the normed input; what they give is to be dropped.
     """
     if read is None:
         return x, normed, attn_mask, is_causal
@@ -45,7 +48,11 @@ def take_positions(
         last = read[:, None] if isinstance(read, Tensor) else read
         behind = torch.arange(x.shape[1], device=x.device) > last
         attn_mask = behind.expand(x.shape[0], -1)[:, None, None]
-    return take_read(x, read, layout), take_read(normed, read, layout), attn_mask, False
+    query = take_read(normed, read, layout)
+    if layout is None and x.device.type == "cpu":
+        # The attention then has the bits that it has among all positions.
+        query = F.pad(query, (0, 0, 0, _FEWEST_ROWS - 1))
+    return take_read(x, read, layout), query, attn_mask, False
 
 
 def has_own_hooks(modules: Iterable[nn.Module]) -> bool:
