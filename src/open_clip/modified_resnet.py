@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from open_clip.errors import ConfigError
 from open_clip.transformer.freezing import LayerGroup, freeze_batch_norm_2d
+from open_clip.transformer.reading import accompany
 from open_clip.transformer.stack import take_indices
 
 _TOTAL_STRIDE = 32
@@ -80,11 +81,10 @@ class AttentionPool2d(nn.Module):
         tokens = torch.cat([positions.mean(dim=1, keepdim=True), positions], dim=1)
         tokens = tokens + self.positional_embedding.to(tokens.dtype)
         # Only the mean's own answer is wanted, so only it asks.
-        query, key, value = (
-            self._split_heads(part) for part in (self.q_proj(tokens[:, :1]), self.k_proj(tokens), self.v_proj(tokens))
-        )
-        attended = F.scaled_dot_product_attention(query, key, value)
-        pooled: Tensor = self.c_proj(attended.transpose(1, 2).flatten(1))
+        asking = self.q_proj(accompany(tokens[:, :1].contiguous()))
+        query, key, value = (self._split_heads(part) for part in (asking, self.k_proj(tokens), self.v_proj(tokens)))
+        attended = F.scaled_dot_product_attention(query, key, value)[:, :, 0]
+        pooled: Tensor = self.c_proj(attended.flatten(1))
         return pooled
 
 

@@ -49,10 +49,12 @@ def take_positions(
         behind = torch.arange(x.shape[1], device=x.device) > last
         attn_mask = behind.expand(x.shape[0], -1)[:, None, None]
     query = take_read(normed, read, layout)
-    if layout is None and x.device.type == "cpu":
-        # The attention then has the bits that it has among all positions.
-        query = F.pad(query, (0, 0, 0, _FEWEST_ROWS - 1))
-    return take_read(x, read, layout), query, attn_mask, False
+    return take_read(x, read, layout), query if layout is not None else accompany(query), attn_mask, False
+
+
+def accompany(query: Tensor) -> Tensor:
+    """Put rows of zeros behind what asks alone, [B, 1, D], so that on a CPU it gets the bits that it gets among all."""
+    return F.pad(query, (0, 0, 0, _FEWEST_ROWS - 1)) if query.device.type == "cpu" else query
 
 
 def has_own_hooks(modules: Iterable[nn.Module]) -> bool:
