@@ -26,7 +26,8 @@ def test_gathered_weights_and_optimizer_state_are_those_of_ddp(ranks):
     assert master["names"]
     assert list(master["fsdp weights"]) == list(master["ddp weights"])
     for name, value in master["ddp weights"].items():
-        torch.testing.assert_close(master["fsdp weights"][name], value, rtol=0, atol=1e-6)
+        # Four ranks' gradients are added up in another order, and AdamW divides by what is left of small ones.
+        torch.testing.assert_close(master["fsdp weights"][name], value, rtol=0, atol=1e-6 if len(ranks) == 2 else 3e-6)
     expected, found = master["ddp optimizer"], master["fsdp optimizer"]
     assert found["param_groups"] == expected["param_groups"]
     assert found["state"].keys() == expected["state"].keys()

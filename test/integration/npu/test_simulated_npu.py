@@ -34,7 +34,7 @@ def test_the_device_tests_pass_on_the_npu(environment):
     tests = ("test/unit/training/device", "test/unit/training/loop/test_prefetch.py")
     done = run_python("-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, env=env)
     assert done.returncode == 0, done.stdout[-3000:]
-    assert re.search(r"[5-9]\d passed", done.stdout), done.stdout[-500:]
+    assert int(re.findall(r"(\d+) passed", done.stdout)[-1]) >= 50, done.stdout[-500:]
 
 
 def test_training_gives_the_losses_of_the_cpu(environment):
