@@ -103,7 +103,7 @@ def test_a_stopped_rank_ends_the_run_in_bounded_time_and_is_named(table, tmp_pat
     assert "rank 1 (" in agent.output()
     assert "gives no sign of life" in agent.output()
     assert status.read_text() == "6\n"
-    assert "all_gather" in (run / "stacks" / "rank-0.txt").read_text()
+    assert "in _train_epoch" in (run / "stacks" / "rank-0.txt").read_text()
     assert events(run, "hang")[0]["detail"]["ranks"] == [1]
     assert json.loads((run / "summary.json").read_text())["status"] == "failed"
 
