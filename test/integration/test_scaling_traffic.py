@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from scaling_model import count_model, sent_bytes
-from traffic_ranks import BATCH, MODEL, run_rank
+from traffic_ranks import BATCH, MODEL, count_forward, run_rank
+
+RESNET = {"layers": [1, 1, 1, 1], "width": 8, "head_width": 64, "image_size": 32}
 
 
 @pytest.mark.parametrize("ranks", [2, 4])
@@ -21,3 +23,12 @@ def test_a_step_sends_the_bytes_that_the_formula_says(tmp_path, ranks):
         reduced = counted["allreduce"] * 2 * (ranks - 1) / ranks
         assert gathered + scattered + reduced == pytest.approx(expected["gather"] + expected["gather_backward"])
         assert counted["gradients"] * 2 * (ranks - 1) / ranks == pytest.approx(expected["gradients"])
+
+
+@pytest.mark.parametrize("model, sends", [({}, False), ({"vision_cfg": RESNET}, True)])
+def test_a_step_first_sends_running_statistics_and_nothing_else(tmp_path, model, sends):
+    torch.multiprocessing.spawn(count_forward, (2, str(tmp_path), model), nprocs=2)
+    for rank in range(2):
+        counted = json.loads((tmp_path / f"{rank}.json").read_text())
+        assert (counted.pop("broadcast") > 0) == sends
+        assert set(counted.values()) == {0}

@@ -23,11 +23,11 @@ class CollectiveBytes(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.counted = {"allgather": 0, "allreduce": 0, "reduce_scatter": 0}
+        self.counted = {"allgather": 0, "allreduce": 0, "reduce_scatter": 0, "broadcast": 0}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.name()
-        for kind, place in (("allgather", 1), ("allreduce", 0), ("reduce_scatter", 1)):
+        for kind, place in (("allgather", 1), ("allreduce", 0), ("reduce_scatter", 1), ("broadcast", 0)):
             # Those of a single tensor are named _allgather_base_.
             if name.removeprefix("c10d::").lstrip("_").startswith(f"{kind}_"):
                 given = args[place] if isinstance(args[place], list | tuple) else [args[place]]
@@ -35,12 +35,34 @@ class CollectiveBytes(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def run_rank(rank: int, world_size: int, folder: str) -> None:
-    """Take one step of a small model; write the bytes of features, their gradients and the parameters' gradients."""
+def _start(rank: int, world_size: int, folder: str, **model: Any) -> torch.nn.Module:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world_size)
-    model = open_clip.create_model(MODEL)
-    wrapped = wrap_model(model, torch.device("cpu"), World(rank, rank, world_size, world_size))
+    return wrap_model(
+        open_clip.create_model(MODEL, **model), torch.device("cpu"), World(rank, rank, world_size, world_size)
+    )
+
+
+def _end(rank: int, folder: str, counted: dict[str, int]) -> None:
+    Path(folder, f"{rank}.json").write_text(json.dumps(counted), encoding="utf-8")
+    dist.destroy_process_group()
+    # Without the interpreter's teardown, in which one of torch's threads now and then aborts the process.
+    os._exit(0)
+
+
+def count_forward(rank: int, world_size: int, folder: str, model: dict[str, Any]) -> None:
+    """Take two forward passes; write the bytes that the second sent."""
+    wrapped = _start(rank, world_size, folder, **model)
+    images, texts = torch.randn(BATCH, 3, 32, 32), torch.ones(BATCH, 16, dtype=torch.int64)
+    wrapped(images, texts)
+    with CollectiveBytes() as traffic:
+        wrapped(images, texts)
+    _end(rank, folder, traffic.counted)
+
+
+def run_rank(rank: int, world_size: int, folder: str) -> None:
+    """Take one step of a small model; write the bytes of features, their gradients and the parameters' gradients."""
+    wrapped = _start(rank, world_size, folder)
     sizes: list[int] = []
 
     def count_bucket(state: Any, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
@@ -55,7 +77,4 @@ def run_rank(rank: int, world_size: int, folder: str) -> None:
         loss(*leaves, scale.detach().requires_grad_()).backward()
     features = dict(traffic.counted)
     (images.sum() + texts.sum() + scale).backward()
-    Path(folder, f"{rank}.json").write_text(json.dumps({**features, "gradients": sum(sizes)}), encoding="utf-8")
-    dist.destroy_process_group()
-    # Without the interpreter's teardown, in which one of torch's threads now and then aborts the process.
-    os._exit(0)
+    _end(rank, folder, {**features, "gradients": sum(sizes)})

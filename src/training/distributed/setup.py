@@ -110,10 +110,17 @@ def wrap_model(
         find_unused_parameters=options.find_unused,
         bucket_cap_mb=options.bucket_mb,
         gradient_as_bucket_view=True,
+        broadcast_buffers=_has_running_state(model),
     )
     if options.comm_dtype is not None:
         wrapped.register_comm_hook(None, COMM_HOOKS[options.comm_dtype])
     return wrapped
+
+
+def _has_running_state(model: torch.nn.Module) -> bool:
+    """Say whether steps change buffers, as batch norms do; causal masks and the like are the same on every rank."""
+    own = model.state_dict(keep_vars=True)
+    return any(not isinstance(value, torch.nn.Parameter) for value in own.values())
 
 
 def unwrap_model(model: torch.nn.Module) -> torch.nn.Module:
