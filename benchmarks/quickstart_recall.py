@@ -1,6 +1,6 @@
 """Train the quickstart's recipe with open_clip_torch 3.3.0 and with this trainer, and compare recall and time.
 
-    make quickstart && OPENCLIP_PEER_PATH=.cache/peer python benchmarks/quickstart_recall.py
+    make quickstart && OPENCLIP_PEER_PATH=.cache/peer python benchmarks/quickstart_recall.py --seeds {0..10}
 
 Both train on one thread from the same two CSV files, in turn, each in a process of its own; both are then measured by
 this trainer's evaluation. Prints one row a run and the ratio of the processor seconds.

@@ -1,6 +1,7 @@
 """Ranks that die, stop, sleep, starve or lag: the run ends in bounded time and says who it was, or goes on."""
 
 import json
+import re
 import signal
 import time
 from pathlib import Path
@@ -103,7 +104,9 @@ def test_a_stopped_rank_ends_the_run_in_bounded_time_and_is_named(table, tmp_pat
     assert "rank 1 (" in agent.output()
     assert "gives no sign of life" in agent.output()
     assert status.read_text() == "6\n"
-    assert "in _train_epoch" in (run / "stacks" / "rank-0.txt").read_text()
+    # Rank 1 may stop between any two collectives of a step; those of the gradients are waited for inside of backward.
+    stacks = (run / "stacks" / "rank-0.txt").read_text()
+    assert re.search("all_gather|all_reduce|reduce_scatter|_engine_run_backward", stacks), stacks
     assert events(run, "hang")[0]["detail"]["ranks"] == [1]
     assert json.loads((run / "summary.json").read_text())["status"] == "failed"
 

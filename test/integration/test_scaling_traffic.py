@@ -26,7 +26,7 @@ def test_a_step_sends_the_bytes_that_the_formula_says(tmp_path, ranks):
 
 
 @pytest.mark.parametrize("model, sends", [({}, False), ({"vision_cfg": RESNET}, True)])
-def test_a_step_first_sends_running_statistics_and_nothing_else(tmp_path, model, sends):
+def test_buffers_are_sent_before_a_step_only_where_steps_change_some(tmp_path, model, sends):
     torch.multiprocessing.spawn(count_forward, (2, str(tmp_path), model), nprocs=2)
     for rank in range(2):
         counted = json.loads((tmp_path / f"{rank}.json").read_text())

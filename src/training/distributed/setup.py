@@ -118,7 +118,7 @@ def wrap_model(
 
 
 def _has_running_state(model: torch.nn.Module) -> bool:
-    """Say whether steps change buffers, as batch norms do; causal masks and the like are the same on every rank."""
+    """Say whether a model has buffers that checkpoints hold, as batch norms do; masks are alike on every rank."""
     own = model.state_dict(keep_vars=True)
     return any(not isinstance(value, torch.nn.Parameter) for value in own.values())
 
