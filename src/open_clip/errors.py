@@ -76,3 +76,20 @@ def cut_list(items: Iterable[object], limit: int = 10) -> str:
     listed = [str(item) for item in items]
     more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
     return ", ".join(listed[:limit]) + more
+
+
+def printable(text: object, limit: int | None = None) -> str:
+    """Write a name or text from the outside so that it cannot forge a line or steer a terminal.
+
+    Control characters, line breaks, marks of writing direction and lone surrogates become escapes. Every file name, key
+    or value that this project did not make passes here before it stands in a message.
+
+    Args:
+        text: What to show.
+        limit: Characters to keep; what is longer ends in three dots.
+    """
+    whole = str(text)
+    if limit is not None and len(whole) > limit:
+        whole = whole[: max(limit - 3, 0)] + "..."
+    clean = whole.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in clean)

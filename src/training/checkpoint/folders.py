@@ -14,9 +14,9 @@ from typing import Any
 
 from open_clip.checkpoint import read_checkpoint
 from open_clip.errors import CheckpointError
+from open_clip.files import write_whole
 from training.checkpoint.digest import Digest, digest_file
 from training.checkpoint.manifest import MANIFEST
-from training.checkpoint.write import write_text
 
 #: Entry of a payload that says in which folder its tensors are.
 FOLDER = "folder"
@@ -33,7 +33,7 @@ def seal_folder(folder: Path, digests: Mapping[str, Digest]) -> None:
     """
     files = {name: dataclasses.asdict(digest) for name, digest in sorted(digests.items())}
     text = json.dumps({"schema": _SCHEMA, "files": files, "check": _check_of(files)}, indent=1)
-    write_text(text + "\n", folder / MANIFEST)
+    write_whole(folder / MANIFEST, text + "\n")
 
 
 def read_folder(folder: Path, *, is_verified: bool = False) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
+from open_clip.files import write_whole
 from training.checkpoint.digest import Digest
-from training.checkpoint.write import write_text
 
 MANIFEST = "manifest.json"
 _SCHEMA = 1
@@ -107,7 +107,7 @@ class Manifest:
     def _write(self, records: dict[str, tuple[Record, ...]]) -> None:
         files = {name: [dataclasses.asdict(record) for record in kept] for name, kept in sorted(records.items())}
         content = {"schema": _SCHEMA, "files": files, "check": _check_of(files)}
-        write_text(json.dumps(content, indent=1) + "\n", self.folder / MANIFEST)
+        write_whole(self.folder / MANIFEST, json.dumps(content, indent=1) + "\n")
         self.records = records
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from open_clip.errors import CheckpointError, ConfigError, MissingDependency
+from open_clip.files import TEMPORARY, sync_folder
 from training.checkpoint.digest import digest_file
 from training.checkpoint.find import LATEST, order_names
 from training.checkpoint.manifest import MANIFEST, Manifest, parse_manifest
-from training.checkpoint.write import TEMPORARY, sync_folder
 
 _LOG = logging.getLogger(__name__)
 _CHECKPOINTS = "checkpoints"

@@ -20,11 +20,12 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from open_clip.errors import CheckpointError, cut_list
+from open_clip.files import TEMPORARY, sync_folder
 from training.checkpoint.digest import Digest, digest_file
 from training.checkpoint.folders import NOTES, seal_folder
 from training.checkpoint.gathered import refuse_nonfinite
 from training.checkpoint.metadata import ShardReader, read_metadata
-from training.checkpoint.write import TEMPORARY, remove_checkpoint, sync_folder, write_checkpoint
+from training.checkpoint.write import remove_checkpoint, write_checkpoint
 from training.distributed import World, broadcast_object, gather_objects
 from training.distributed.fsdp import reshard, share_buffers
 

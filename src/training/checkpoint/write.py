@@ -10,10 +10,10 @@ from typing import Any, BinaryIO
 import torch
 
 from open_clip.errors import CheckpointError
+from open_clip.files import TEMPORARY, new_file
 from training.checkpoint.digest import Digest, RunningDigest
 
 _LOG = logging.getLogger(__name__)
-TEMPORARY = ".tmp-"
 
 
 class HashedFile:
@@ -61,42 +61,19 @@ def write_checkpoint(payload: dict[str, Any], path: Path, commit: Callable[[Dige
     Raises:
         CheckpointError: When it cannot be written; names the file and the cause. Nothing is left behind.
     """
-    temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
     hashed: HashedFile | None = None
     try:
-        with temporary.open("wb") as file:
+        with new_file(path) as file:
             hashed = HashedFile(file)
             torch.save(to_host(payload), hashed)  # type: ignore[arg-type]
             digest = hashed.finish()
-        if commit is not None:
-            commit(digest)
-        temporary.replace(path)
-        sync_folder(path.parent)
+            if commit is not None:
+                commit(digest)
     except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
         known = hashed.error if hashed is not None and hashed.error is not None else error
         message = f"could not write {path}: {_reason(known)}. Earlier checkpoints are untouched."
         raise CheckpointError(message) from error
     return digest
-
-
-def write_text(text: str, path: Path) -> None:
-    """Replace a small text file in one step, as :func:`write_checkpoint` does.
-
-    Raises:
-        OSError: When it cannot be written; what was there stays.
-    """
-    temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        sync_folder(path.parent)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -131,15 +108,6 @@ def to_host(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(to_host(item) for item in value)
     return value
-
-
-def sync_folder(folder: Path) -> None:
-    """Wait until the disk has the folder's newest names."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _reason(error: BaseException) -> str:

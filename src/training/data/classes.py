@@ -10,11 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from open_clip.errors import DataError
+from open_clip.errors import DataError, printable
 from open_clip.transform import Compose, ConvertMode
 from training.data.csv import finish_table
 from training.data.decode import PICTURE_SUFFIXES, why_not_a_file
-from training.data.quarantine import printable
 from training.data.table import PairTable, TableBuilder
 
 

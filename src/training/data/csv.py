@@ -7,10 +7,9 @@ import logging
 import os
 from typing import Final
 
-from open_clip.errors import DataError, cut_list, suggest_nearest
+from open_clip.errors import DataError, cut_list, printable, suggest_nearest
 from training.data.decode import PICTURE_SUFFIXES, PictureFinder
 from training.data.encoding import open_text, read_lines, why_not_text
-from training.data.quarantine import printable
 from training.data.records import Record, RecordReader
 from training.data.table import PairTable, TableBuilder
 

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from open_clip.errors import DataError
+from open_clip.errors import DataError, printable
 from open_clip.transform.direct import PixelMode, to_direct
 from open_clip.transformer.layout import TextLayout
 from training.data.batch import Batch
 from training.data.decode import DEFAULT_MAX_PIXELS
 from training.data.order import sample_seed
-from training.data.quarantine import Fault, printable
+from training.data.quarantine import Fault
 from training.data.source import PairSource
 
 _MAX_BAD_IN_A_ROW: Final = 100

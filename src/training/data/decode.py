@@ -11,10 +11,9 @@ from typing import BinaryIO, Final, TypeVar
 
 from PIL import Image, UnidentifiedImageError
 
-from open_clip.errors import DataError
+from open_clip.errors import DataError, printable
 from open_clip.transform.direct import Picture
 from training.data.fast_jpeg import load_jpeg_decoder
-from training.data.quarantine import printable
 
 PICTURE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 DEFAULT_MAX_PIXELS: Final = 25_000_000

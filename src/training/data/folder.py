@@ -6,11 +6,10 @@ It converts no annotation files; where one lies unconverted, the error names the
 import os
 from typing import Final
 
-from open_clip.errors import DataError, cut_list
+from open_clip.errors import DataError, cut_list, printable
 from training.data.csv import finish_table, read_csv_pairs, why_not_caption
 from training.data.decode import PICTURE_SUFFIXES, why_not_a_file
 from training.data.encoding import open_text, read_lines
-from training.data.quarantine import printable
 from training.data.table import PairTable, TableBuilder
 
 _LISTS: Final = {

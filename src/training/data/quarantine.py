@@ -28,12 +28,6 @@ class Fault(NamedTuple):
         return f"{self.source}:{self.row} {self.path}: {self.reason}"
 
 
-def printable(text: str) -> str:
-    """Return text without lone surrogates or control characters, so that any log and any console can hold it."""
-    clean = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in clean)
-
-
 class Quarantine:
     """The bad rows of one run: each listed once in a file, all of them counted against a budget.
 

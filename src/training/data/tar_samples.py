@@ -9,8 +9,7 @@ import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO, Final
 
-from open_clip.errors import ConfigError, DataError
-from training.data.quarantine import printable
+from open_clip.errors import ConfigError, DataError, printable
 from training.data.shard_files import open_shard
 
 _LOGGER = logging.getLogger(__name__)

@@ -18,8 +18,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from open_clip.errors import DataError
-from training.data.quarantine import Fault, printable
+from open_clip.errors import DataError, printable
+from training.data.quarantine import Fault
 from training.data.shards.selector import RawSample, Selector, group_members
 from training.data.shards.tar import Member, TornTarError, read_members
 from training.data.table import ColumnBuilder, TextColumn

@@ -16,11 +16,11 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image
 
-from open_clip.errors import DataError
+from open_clip.errors import DataError, printable
 from open_clip.transform.direct import Picture
 from training.data.decode import MAX_FILE_BYTES, decode_picture, decode_pixels
 from training.data.order import IntArray, SampleOrder
-from training.data.quarantine import Fault, printable
+from training.data.quarantine import Fault
 from training.data.shards.index import ShardIndex, open_index
 from training.data.shards.order import DEFAULT_WINDOW, ShardOrder
 from training.data.shards.selector import Selector

@@ -2,9 +2,8 @@ import json
 
 import pytest
 
-from open_clip.errors import DataError
+from open_clip.errors import DataError, printable
 from training.data import Fault, Quarantine
-from training.data.quarantine import printable
 
 
 def fault(row, reason="torn"):

@@ -1,0 +1,77 @@
+"""Write files whole or not at all, and never through a link that somebody planted under their name (CWE-59)."""
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+# How the name of a file that is still being written starts; a killed process leaves such files behind.
+TEMPORARY = ".tmp-"
+
+
+@contextlib.contextmanager
+def new_file(path: str | Path) -> Iterator[BinaryIO]:
+    """Give a file to write that gets its name once every byte is on the disk.
+
+    It is written beside its place under a temporary name, flushed to the disk, and renamed: a kill or a full disk at
+    any moment leaves what was there. A link of that name is replaced, not followed. After an exception nothing is left.
+
+    Raises:
+        OSError: When it cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
+    with contextlib.suppress(FileNotFoundError):
+        temporary.unlink()
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_whole(path: str | Path, content: str | bytes) -> None:
+    """Replace a small file in one step; text is written as UTF-8, lone surrogates as escapes.
+
+    Raises:
+        OSError: When it cannot be written; what was there stays.
+    """
+    with new_file(path) as file:
+        file.write(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
+
+
+def open_to_append(path: str | Path) -> BinaryIO:
+    """Open a file for adding to its end, unbuffered: a killed process loses no line.
+
+    Raises:
+        OSError: When it cannot be opened, or is a link, a pipe or a device instead of a plain file.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(errno.ELOOP, "a link stands under this name and is not followed", str(path)) from None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a plain file", str(path))
+    return open(descriptor, "ab", buffering=0)
+
+
+def sync_folder(folder: str | Path) -> None:
+    """Wait until the disk has the folder's newest names."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
