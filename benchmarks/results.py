@@ -27,7 +27,7 @@ class RowResult:
         status: ``unequal`` when the two sides gave different answers; its figures then mean nothing.
         rounds: Seconds and units of each round by side.
         ratios: By clock (``wall_s``, ``cpu_s``, ``device_s``): median, low and high of peer / ours over the rounds.
-        a_unit: Median seconds of one unit, by side and clock.
+        a_unit: Seconds of one unit by side and clock, of the round whose ratio is the median: they divide to it.
         memory: Bytes before and at the peak by side, in fresh processes.
         equality: What was compared and how far apart it was.
         facts: What a reader must know of the inputs, token lengths above all.
@@ -57,15 +57,17 @@ class RowResult:
         if not rounds:
             return
         clocks = [clock for clock in ("wall_s", "cpu_s", "device_s") if clock in next(iter(rounds[0].values()))]
-        for side in rounds[0]:
-            self.a_unit[side] = {
-                clock: statistics.median(one[side][clock] / one[side]["units"] for one in rounds) for clock in clocks
-            }
-        if len(rounds[0]) < 2:
-            return
+        sides = list(rounds[0])
         for clock in clocks:
-            found = [_per_unit(one["peer"], clock) / _per_unit(one["ours"], clock) for one in rounds]
-            self.ratios[clock] = {"median": statistics.median(found), "low": min(found), "high": max(found)}
+            units = [{side: _per_unit(one[side], clock) for side in sides} for one in rounds]
+            if len(sides) < 2:
+                self.a_unit.setdefault(sides[0], {})[clock] = statistics.median(unit[sides[0]] for unit in units)
+                continue
+            units.sort(key=lambda unit: unit["peer"] / unit["ours"])
+            ratios = [unit["peer"] / unit["ours"] for unit in units]
+            self.ratios[clock] = {"median": statistics.median_low(ratios), "low": ratios[0], "high": ratios[-1]}
+            for side, seconds in units[(len(units) - 1) // 2].items():
+                self.a_unit.setdefault(side, {})[clock] = seconds
 
     def used_bytes(self, side: str) -> int | None:
         """Return a side's peak beyond what was in use before; None when it was not measured."""

@@ -26,6 +26,14 @@ def test_the_figure_is_the_median_of_each_rounds_own_ratio():
     assert "device_s" not in result.ratios
 
 
+def test_what_is_shown_of_both_sides_divides_to_the_ratio():
+    result = RowResult("step-short", unit="steps", status="measured")
+    result.add_rounds([a_round(23.5, 13.0), a_round(26.5, 11.1), a_round(19.9, 10.9), a_round(30.0, 10.0)])
+    ours, peer = (result.a_unit[side]["cpu_s"] for side in ("ours", "peer"))
+    assert peer / ours == result.ratios["cpu_s"]["median"]
+    assert (peer, ours) == (19.9 / 2, 10.9 / 2)
+
+
 def test_sides_that_did_different_amounts_are_compared_by_the_unit():
     result = RowResult("loader-500", status="measured")
     one = a_round(4.0, 1.0)
