@@ -19,6 +19,7 @@ from training.data.dataset import seeded
 from training.data.decode import DEFAULT_MAX_PIXELS, decode_picture, decode_pixels
 from training.data.optional import import_webdataset
 from training.data.order import sample_seed
+from training.data.orphans import EndsWithParent
 from training.data.shard_files import refuse_pipes
 from training.data.shard_order import ResampledShards2, SampleShuffle, SharedEpoch, detshuffle2
 from training.data.tar_samples import (
@@ -105,6 +106,7 @@ def get_wds_dataset(
         num_workers=args.workers,
         persistent_workers=args.workers > 0,
         generator=generator,
+        worker_init_fn=EndsWithParent(),
     )
     loader.num_batches = num_batches
     loader.num_samples = num_samples

@@ -13,6 +13,7 @@ from torch.utils.data.distributed import DistributedSampler
 
 from open_clip.errors import ConfigError
 from training.data.data_info import DataInfo
+from training.data.orphans import EndsWithParent
 from training.data.pair_datasets import ClassFolderDataset, CsvDataset, SyntheticDataset
 from training.data.streaming import get_wds_dataset
 
@@ -126,7 +127,13 @@ def get_imagenet(args: Any, preprocess_fns: tuple[Any, Any], split: str) -> Data
     transform = preprocess_fns[0] if split == "train" else preprocess_fns[1]
     dataset = ClassFolderDataset(getattr(args, f"imagenet_{split}"), transform, by_number=split == "v2")
     sampler = SubsetRandomSampler(_some_of_each_class(dataset.targets)) if split == "train" else None
-    loader: DataLoader[Any] = DataLoader(dataset, batch_size=args.batch_size, num_workers=args.workers, sampler=sampler)
+    loader: DataLoader[Any] = DataLoader(
+        dataset,
+        batch_size=args.batch_size,
+        num_workers=args.workers,
+        sampler=sampler,
+        worker_init_fn=EndsWithParent(),
+    )
     return DataInfo(dataloader=loader, sampler=sampler)
 
 
@@ -152,6 +159,7 @@ def _pair_loader(args: Any, dataset: Dataset[Any], is_train: bool) -> DataInfo:
         pin_memory=torch.accelerator.is_available(),
         sampler=sampler,
         drop_last=is_train,
+        worker_init_fn=EndsWithParent(),
     )
     loader.num_samples = len(dataset)  # type: ignore[arg-type]
     loader.num_batches = len(loader)

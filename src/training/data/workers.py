@@ -21,6 +21,7 @@ from open_clip.errors import DataError
 from training.data.batch import Batch
 from training.data.buffers import Buffers, SharedBuffers
 from training.data.dataset import PairDataset, Request, Starved
+from training.data.orphans import EndsWithParent
 from training.data.parcels import Parcel, register
 
 _PREFETCH: Final = 2
@@ -112,7 +113,7 @@ class BatchWorkers:
             num_workers=self._workers,
             collate_fn=_as_it_is,
             pin_memory=self._pin_memory,
-            worker_init_fn=_start_worker,
+            worker_init_fn=EndsWithParent(_start_worker),
             # Starting an epoch draws a number: from a generator of its own, or a resumed run would differ.
             generator=torch.Generator(),
             persistent_workers=True,
