@@ -1,5 +1,10 @@
 """Train, fine-tune or evaluate: ``python -m training.main --help``. Parses, runs, and maps errors to exit statuses."""
 
+from training.early_signals import answer_early_signals
+
+if __name__ == "__main__":
+    answer_early_signals()  # before the imports that take long
+
 import atexit
 import logging
 import multiprocessing

@@ -20,6 +20,7 @@ from training.distributed import (
     unwrap_model,
     world_from_environment,
 )
+from training.early_signals import run_begins
 from training.elsewhere import keep_copy, take_up
 from training.evaluating import Evaluator
 from training.failures import explain_failures
@@ -50,6 +51,7 @@ def run_session(args: argparse.Namespace) -> None:
     index = world.local_rank if world.device_index is None else world.device_index
     torch_device = device.activate(index if own_index else None)
     with StopRequest() as stop:
+        run_begins()
         store = start_process_group(
             device,
             world,

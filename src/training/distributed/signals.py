@@ -5,17 +5,19 @@ import os
 import signal
 import time
 from types import FrameType, TracebackType
-from typing import Self
+
+from training.early_signals import STOP_SIGNALS
+from training.exit_status import leave_status
 
 _LOG = logging.getLogger(__name__)
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class StopRequest:
-    """Context in which the first signal asks for an orderly stop and a later one ends the process at once.
+    """Context in which a signal asks for an orderly stop, and only Ctrl-C a second time ends the process at once.
 
+    Launchers and schedulers repeat SIGTERM while a step or a save takes long: a repeated signal is the same request.
     Ctrl-C under torchrun reaches a process twice, from the terminal and from torchrun: what comes within ``echo_s``
-    seconds of the first signal is the same request.
+    seconds of the first SIGINT is the same Ctrl-C.
 
     Attributes:
         signal_name: Name of the signal, or the other reason, that asked; None while nothing did.
@@ -24,7 +26,7 @@ class StopRequest:
     def __init__(self, echo_s: float = 3.0) -> None:
         self.signal_name: str | None = None
         self._echo_s = echo_s
-        self._asked_at = 0.0
+        self._interrupted_at: float | None = None
         self._pid = os.getpid()
         self._previous: dict[signal.Signals, object] = {}
 
@@ -36,10 +38,10 @@ class StopRequest:
     def ask(self, reason: str) -> None:
         """Ask for an orderly stop without a signal."""
         if self.signal_name is None:
-            self.signal_name, self._asked_at = reason, time.monotonic()
+            self.signal_name = reason
 
-    def __enter__(self) -> Self:
-        for number in _SIGNALS:
+    def __enter__(self) -> "StopRequest":
+        for number in STOP_SIGNALS:
             self._previous[number] = signal.signal(number, self._handle)
         return self
 
@@ -54,11 +56,18 @@ class StopRequest:
         if os.getpid() != self._pid:
             # A forked loader worker inherited this handler: it has nothing to save.
             os._exit(128 + number)
+        if number == signal.SIGINT and self._is_second_interrupt():
+            _LOG.warning("%s again: leaving without saving.", name)
+            leave_status(128 + number)
+            os._exit(128 + number)
         if self.signal_name is None:
-            self.signal_name, self._asked_at = name, time.monotonic()
-            _LOG.warning("%s: stopping after this step; a second signal ends the run at once.", name)
-            return
-        if time.monotonic() - self._asked_at < self._echo_s:
-            return
-        _LOG.warning("%s again: leaving without saving.", name)
-        os._exit(128 + number)
+            self.signal_name = name
+            _LOG.warning("%s: stopping after this step; Ctrl-C after that ends the run without saving.", name)
+
+    def _is_second_interrupt(self) -> bool:
+        """Note a SIGINT, and tell whether it is not the first one nor its echo."""
+        now = time.monotonic()
+        if self._interrupted_at is None:
+            self._interrupted_at = now
+            return False
+        return now - self._interrupted_at >= self._echo_s
