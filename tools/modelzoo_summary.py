@@ -50,12 +50,11 @@ def result_files(output_dir: Path, case: str) -> tuple[Path, Path, Path]:
     )
 
 
-def read_outcome(run_dir: Path, job: str, e2e_time_s: int | None = None) -> Outcome:
+def read_outcome(run_dir: Path, e2e_time_s: int | None = None) -> Outcome:
     """Read a run folder.
 
     Args:
         run_dir: Folder that holds ``summary.json``.
-        job: ``finetune``: the speed is that of the last 100 steps; ``pretrain``: that of all steps.
         e2e_time_s: Wall seconds of the script; the trainer's own figure counts when None or when it is larger, since
             after a resume it holds the time before as well.
 
@@ -67,7 +66,9 @@ def read_outcome(run_dir: Path, job: str, e2e_time_s: int | None = None) -> Outc
         summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if summary["status"] != "finished":
             raise DataError(f"{run_dir} is a run that {summary['status']}, so it has no result yet.")
-        fps = summary["fps"] if job == "finetune" else summary["fps_all_steps"]
+        # Of the last 100 steps for every job, as the run's own closing block says it; ModelZoo's pretraining scripts
+        # count all steps, the compilation in the first one included.
+        fps = summary["fps"]
         if fps is None:
             raise DataError(f"{run_dir} is a run that trained no step, so it has no speed.")
         return Outcome(
@@ -151,7 +152,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--job", choices=("finetune", "pretrain"), default="finetune")
     options = parser.parse_args(words)
     try:
-        outcome = read_outcome(options.run_dir, options.job)
+        outcome = read_outcome(options.run_dir)
         case = options.case_name or outcome.default_case_name
         write_results(options.run_dir, options.output_dir or options.run_dir, outcome, options.job, case)
     except DataError as error:

@@ -97,7 +97,7 @@ def _write_results(options: argparse.Namespace, output_dir: Path) -> int:
         return 1
     run_dir = summary.parent
     try:
-        outcome = modelzoo_summary.read_outcome(run_dir, options.job, int(time.time()) - options.started)
+        outcome = modelzoo_summary.read_outcome(run_dir, int(time.time()) - options.started)
         case = options.case_name or outcome.default_case_name
         modelzoo_summary.write_results(run_dir, output_dir, outcome, options.job, case)
     except (DataError, OSError, ValueError, KeyError) as error:
