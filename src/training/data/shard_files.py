@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 from open_clip.errors import DataError, MissingDependency
 from training.data.optional import import_fsspec, import_openers, import_webdataset
+from training.data.plain import open_plain
 from training.data.urls import local_path
 
 
@@ -29,7 +30,7 @@ def open_shard(url: str, allow_pipe: bool = False) -> BinaryIO:
     """
     path = local_path(url)
     if path is not None:
-        return open(path, "rb")
+        return open_plain(path)
     scheme = url.partition(":")[0].lower()
     if scheme == "pipe":
         refuse_pipes([url], allow_pipe)

@@ -16,6 +16,14 @@ _LOGGER = logging.getLogger(__name__)
 IMAGE_SUFFIXES: Final = ("jpg", "png", "jpeg", "webp")
 TEXT_SUFFIX: Final = "txt"
 MAX_MEMBER_BYTES: Final = 256 * 1024 * 1024
+_MAX_EXTENSION_BYTES: Final = 1 << 20
+_EXTENSIONS: Final = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
 _KEY: Final = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)")
 _META: Final = re.compile(r"__[^/]*__($|/)")
 
@@ -151,15 +159,26 @@ class TarSamples:
                 stop.append(True)
 
 
+class _LimitedInfo(tarfile.TarInfo):
+    """A header whose extensions have a limit: the library reads each whole, and a compressed one may be vast."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        # The method that the library names as the one to override.
+        if self.type in _EXTENSIONS and self.size > _MAX_EXTENSION_BYTES:
+            raise tarfile.ReadError(f"an extension header claims {self.size:,} bytes")
+        return super()._proc_member(archive)  # type: ignore[misc, no-any-return]
+
+
 def _read_members(stream: BinaryIO, url: str, wanted: Callable[[str], bool] | None) -> Iterator[Member]:
-    with tarfile.open(fileobj=stream, mode="r|*") as archive:
+    with tarfile.open(fileobj=stream, mode="r|*", tarinfo=_LimitedInfo) as archive:
         for info in archive:
             # The archive keeps every header it has met, for look-ups that a stream never makes.
             archive.members = []  # type: ignore[attr-defined]
             if not info.isreg() or _META.match(info.name) or (wanted is not None and not wanted(info.name)):
                 continue
             if info.size > MAX_MEMBER_BYTES:
-                _LOGGER.warning("%s: %s of %d bytes is over the limit and left out", url, info.name, info.size)
+                name = printable(info.name, 200)
+                _LOGGER.warning("%s: %s of %d bytes is over the limit and left out", printable(url), name, info.size)
                 continue
             file = archive.extractfile(info)
             if file is not None:

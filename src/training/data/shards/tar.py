@@ -7,15 +7,25 @@ import os
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from open_clip.errors import DataError
+from open_clip.errors import DataError, printable
 
 _BLOCK: Final = 512
 _READ_BYTES: Final = 8192
 _ZERO_BLOCK: Final = bytes(_BLOCK)
+# Of one member, over all its extension headers; a long name takes hundreds of bytes, access rights a few thousand.
 _MAX_EXTENSION_BYTES: Final = 1 << 20
+_MAX_PAX_RECORDS: Final = 10_000
+_MAX_DIGITS: Final = 19
+_MAX_SHOWN: Final = 200
+# Writers pad a tar by less than this behind its end mark.
+_PADDING_BYTES: Final = 1 << 16
 _REGULAR: Final = frozenset(b"0\x007")
-_GNU_LONG_NAME, _PAX = ord("L"), ord("x")
-_GNU_SPARSE: Final = ord("S")
+# Links, devices, folders and pipes have no bytes, whatever size their header names.
+_WITHOUT_BYTES: Final = frozenset(b"123456")
+_GNU_LONG_NAME, _PAX, _GNU_SPARSE = ord("L"), ord("x"), ord("S")
+# These tell of the member behind them; those of long link targets and of all members hold nothing that is read.
+_EXTENSIONS: Final = frozenset(b"LKxg")
+_COMPRESSED: Final = ((b"\x1f\x8b", "gzip"), (b"BZh", "bzip2"), (b"\xfd7zXZ", "xz"), (b"\x28\xb5\x2f\xfd", "zstd"))
 
 
 class Member(NamedTuple):
@@ -37,38 +47,43 @@ def read_members(descriptor: int) -> Iterator[Member]:
         descriptor: an open tar file; its position is not used.
 
     Raises:
-        TornTarError: a header is broken, a member goes beyond the end of the file, or the end mark is missing; says at
-            which byte. Members yielded before are whole.
+        TornTarError: a header is broken or of unreasonable size, a member goes beyond the end of the file, the end mark
+            is missing, or a second archive stands behind it; says at which byte. Members yielded before are whole.
     """
     num_bytes = os.fstat(descriptor).st_size
     if num_bytes == 0:
         raise TornTarError("the file is empty")
     window = _Window(descriptor)
-    position, name, size = 0, None, None
+    position, name, size, extension_bytes = 0, None, None, 0
     while position < num_bytes:
         header = window.block(position)
         if header == _ZERO_BLOCK:
+            _refuse_second_archive(window, position, num_bytes)
             return
         kind = _check_header(header, position)
-        own_size = _number(header[124:136]) if size is None or kind == _PAX else size
+        own_size = _number(header[124:136]) if size is None or kind in _EXTENSIONS else size
+        own_size = 0 if kind in _WITHOUT_BYTES else own_size
         start = position + _BLOCK
         if start + own_size > num_bytes:
-            raise TornTarError(f"cut short at byte {num_bytes}, inside {name or _name(header)!r}")
+            raise TornTarError(f"cut short at byte {num_bytes}, inside {_shown(name, header)}")
         position = start + -(-own_size // _BLOCK) * _BLOCK
-        if kind in (_GNU_LONG_NAME, _PAX):
-            if own_size > _MAX_EXTENSION_BYTES:
-                raise TornTarError(f"extension header at byte {start - _BLOCK} claims {own_size:,} bytes")
-            content = os.pread(descriptor, own_size, start)
+        if kind in _EXTENSIONS:
+            extension_bytes += own_size
+            if extension_bytes > _MAX_EXTENSION_BYTES:
+                raise TornTarError(
+                    f"extension headers up to byte {start} claim {extension_bytes:,} bytes for one member, over the "
+                    f"limit of {_MAX_EXTENSION_BYTES:,}"
+                )
             if kind == _GNU_LONG_NAME:
-                name = _decode(content)
-            else:
-                name, size = _read_pax(content, name)
+                name = _decode(os.pread(descriptor, own_size, start))
+            elif kind == _PAX:
+                name, size = _read_pax(os.pread(descriptor, own_size, start), name)
             continue
+        if kind == _GNU_SPARSE:
+            raise TornTarError(f"{_shown(name, header)} is stored sparse, which is not read")
         if kind in _REGULAR:
             yield Member(name if name is not None else _name(header), start, own_size)
-        if kind == _GNU_SPARSE:
-            raise TornTarError(f"{name or _name(header)!r} is stored sparse, which is not read")
-        name, size = None, None
+        name, size, extension_bytes = None, None, 0
     raise TornTarError(f"ends at byte {num_bytes} without an end mark: it was cut short or is still being written")
 
 
@@ -94,25 +109,42 @@ class _Window:
 
 def _check_header(header: bytes, position: int) -> int:
     """Return the kind of a member; refuse what is no header."""
-    try:
-        expected = _number(header[148:156])
-    except TornTarError:
-        expected = -1
-    # The checksum counts its own field as spaces.
-    if sum(header) - sum(header[148:156]) + 8 * 0x20 != expected:
-        what = "not a tar file" if position == 0 else f"the header at byte {position} is broken"
-        hint = "; it is compressed: unpack it first" if position == 0 and _is_compressed(header) else ""
-        raise TornTarError(what + hint)
+    if not _is_header(header):
+        raise TornTarError(_why_no_tar(header) if position == 0 else f"the header at byte {position} is broken")
     return header[156]
 
 
-def _is_compressed(start: bytes) -> bool:
-    return start.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd"))
+def _is_header(block: bytes) -> bool:
+    try:
+        expected = _number(block[148:156])
+    except TornTarError:
+        return False
+    # The checksum counts its own field as spaces.
+    return sum(block) - sum(block[148:156]) + 8 * 0x20 == expected
+
+
+def _why_no_tar(start: bytes) -> str:
+    kind = next((kind for magic, kind in _COMPRESSED if start.startswith(magic)), None)
+    if kind is None:
+        return "not a tar file"
+    return f"it is compressed with {kind}: unpack it first, or stream it with --shard-order buffer"
+
+
+def _refuse_second_archive(window: _Window, position: int, num_bytes: int) -> None:
+    """Tell when more members stand behind an end mark, as in files that were joined with ``cat``."""
+    for place in range(position, min(position + _PADDING_BYTES, num_bytes - _BLOCK + 1), _BLOCK):
+        block = window.block(place)
+        if block != _ZERO_BLOCK:
+            if _is_header(block):
+                raise TornTarError(f"a second archive begins at byte {place}, behind the end mark; it is not read")
+            return
 
 
 def _number(field: bytes) -> int:
     """Read an octal number, or GNU's base 256 for large files."""
     if field[0] & 0x80:
+        if field[0] & 0x40:
+            raise TornTarError("a header holds a negative number")
         return int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big")
     digits = field.split(b"\0", 1)[0].strip()
     try:
@@ -122,6 +154,10 @@ def _number(field: bytes) -> int:
     if value < 0:
         raise TornTarError("a header holds a negative number")
     return value
+
+
+def _shown(name: str | None, header: bytes) -> str:
+    return f"'{printable(name or _name(header), _MAX_SHOWN)}'"
 
 
 def _name(header: bytes) -> str:
@@ -137,16 +173,23 @@ def _decode(name: bytes) -> str:
 def _read_pax(content: bytes, name: str | None) -> tuple[str | None, int | None]:
     """Read ``length key=value`` records; only path and size matter here."""
     size: int | None = None
-    while content:
-        length_text, _, _ = content.partition(b" ")
-        if not length_text.isdigit() or not 0 < int(length_text) <= len(content):
+    start = 0
+    for _ in range(_MAX_PAX_RECORDS):
+        if start == len(content):
+            return name, size
+        space = content.find(b" ", start, start + _MAX_DIGITS + 1)
+        digits = content[start : max(space, start)]
+        stop = start + int(digits) if digits.isdigit() else start
+        if not start < space < stop <= len(content):
             raise TornTarError("a pax header is broken")
-        key, _, value = content[len(length_text) + 1 : int(length_text) - 1].partition(b"=")
-        content = content[int(length_text) :]
+        key, _, value = content[space + 1 : stop - 1].partition(b"=")
+        start = stop
         if key == b"path":
             name = _decode(value)
         elif key == b"size":
-            if not value.isdigit():
+            if not value.isdigit() or len(value) > _MAX_DIGITS:
                 raise TornTarError("a pax header holds no size")
             size = int(value)
-    return name, size
+        elif key == b"GNU.sparse.major":
+            raise TornTarError("a member is stored sparse, which is not read")
+    raise TornTarError(f"a pax header holds more than {_MAX_PAX_RECORDS:,} records")

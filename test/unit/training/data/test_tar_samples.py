@@ -1,4 +1,7 @@
+import gzip
+import os
 import pickle
+import tarfile
 
 import pytest
 
@@ -79,3 +82,26 @@ def test_no_member_is_ever_unpickled(tmp_path):
     members = [(f"1.{suffix}", trap) for suffix in ("pyd", "pickle", "pkl", "pth")]
     samples = read(write_tar(tmp_path / "0.tar", [*members, ("1.txt", b"t")]))
     assert samples[0]["pyd"] == trap
+
+
+@pytest.mark.parametrize("name", ["0.tar", "0.tar.gz"])
+def test_a_compressed_shard_is_unpacked_on_the_way(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(write_shard(tmp_path / "plain.tar", 3).read_bytes()))
+    assert [sample["txt"] for sample in read(path)] == [b"plain_0", b"plain_1", b"plain_2"]
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE])
+def test_an_extension_header_larger_than_any_name_ends_its_shard_unread(tmp_path, kind, caplog):
+    info = tarfile.TarInfo("long")
+    info.type, info.size = kind, 2 << 20
+    path = tmp_path / "0.tar"
+    path.write_bytes(info.tobuf() + b"n" * (2 << 20) + write_shard(tmp_path / "1.tar", 1).read_bytes())
+    assert read(path) == []
+    assert "an extension header claims 2,097,152 bytes" in caplog.text
+
+
+def test_a_pipe_in_a_shards_place_is_refused_instead_of_waited_for(tmp_path, caplog):
+    os.mkfifo(tmp_path / "0.tar")
+    assert read(tmp_path / "0.tar") == []
+    assert "no regular file" in caplog.text
