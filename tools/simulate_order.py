@@ -21,7 +21,7 @@ import numpy.typing as npt
 from training.data import expand_urls
 from training.data.order import IntArray, rank_batch
 from training.data.shards import Selector
-from training.data.shards.index import open_index
+from training.data.shards.index_file import open_index
 from training.data.shards.order import DEFAULT_WINDOW, ShardOrder
 
 # So many slices are asked for rank by rank; beyond, all ranks of some batches are.

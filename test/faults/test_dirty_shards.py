@@ -52,7 +52,8 @@ def reasons(path, selector=None):
         ([("k.jpg", picture()), ("k.txt", b"caf\xe9")], "caption is not UTF-8 at byte 3"),
         ([("k.jpg", picture()), ("k.txt", b"a\0b")], "caption holds a NUL character"),
         ([("k.jpg", picture()), ("k.txt", b"x" * 1_000_000)], "caption of 1,000,000 bytes is over the limit"),
-        ([("a.png", picture()), ("b.png", picture()), ("a.txt", b"1"), ("b.txt", b"2")], "must be neighbours"),
+        ([(name, picture()) for name in ("a.png", "b.png", "a.png", "b.png")] + [("a.txt", b"1")], "comes again"),
+        ([(f"{'d/' * 2100}k.png", picture()), (f"{'d/' * 2100}k.txt", b"1")], "name of 4,201 bytes is over the limit"),
     ],
 )
 def test_a_sample_that_cannot_be_used_has_its_reason(tmp_path, members, reason):

@@ -1,5 +1,6 @@
 """Training on tar shards through the command line."""
 
+import gzip
 import json
 import multiprocessing
 
@@ -90,6 +91,18 @@ def test_upstreams_order_trains_too(tmp_path, workers):
     chosen += ["--workers", str(workers)]
     assert main(chosen) == 0
     assert json.loads((run_folder(tmp_path) / "summary.json").read_text())["steps"] == 8
+
+
+@pytest.mark.parametrize("name", ["00000.tar", "00000.tar.gz", "00000.tgz"])
+def test_a_packed_shard_is_named_with_the_flag_that_reads_it(tmp_path, name, capfd):
+    pytest.importorskip("webdataset", reason="the extra `shards` is not installed")
+    plain = write_shards(tmp_path / "plain", [16]) / "00000.tar"
+    (tmp_path / name).write_bytes(gzip.compress(plain.read_bytes()))
+    assert main(flags(tmp_path, str(tmp_path / name))) == 3
+    assert "compressed with gzip" in (error := capfd.readouterr().err)
+    assert "--shard-order buffer" in error
+    chosen = micro_flags(str(tmp_path / name), logs_dir=tmp_path / "logs", name="streamed", epochs=1, workers=0)
+    assert main([*chosen, "--shard-order", "buffer", "--train-num-samples", "16"]) == 0
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -2,7 +2,7 @@
 
 from argparse import Namespace
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from open_clip.errors import ConfigError
 from training.build.place import Place
@@ -11,10 +11,12 @@ from training.data.shards import Selector, ShardCache, ShardTable, Visit, open_s
 from training.distributed import gather_objects
 from training.params import RunParams, ShardParams
 
+_ENDINGS: Final = (".tar", ".tar.gz", ".tgz")
+
 
 def is_shard_pattern(path: str) -> bool:
-    """Tell whether a data flag names tar shards."""
-    return all(source.rstrip().endswith(".tar") for source in path.split("::"))
+    """Tell whether a data flag names tar shards; packed ones too, which only a stream unpacks."""
+    return all(source.rstrip().endswith(_ENDINGS) for source in path.split("::"))
 
 
 def build_shard_table(pattern: str, role: str, params: ShardParams, place: Place) -> ShardTable:

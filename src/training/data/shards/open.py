@@ -2,14 +2,16 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from open_clip.errors import DataError
+from open_clip.errors import DataError, printable
+from training.data.order import IntArray
 from training.data.quarantine import Fault
 from training.data.shards.cache import ShardCache
-from training.data.shards.index import open_index
+from training.data.shards.census import NUM_DESCRIBED, describe_shards
+from training.data.shards.index_file import open_index
 from training.data.shards.selector import Selector
 from training.data.shards.sizes import read_remote_sizes
 from training.data.shards.table import ShardTable, Visit
@@ -18,7 +20,12 @@ from training.data.urls import local_path, require_shards
 _LOG = logging.getLogger(__name__)
 
 Gather = Callable[[Any], list[Any]]
-_Counted = tuple[int, tuple[Fault, ...]]
+
+
+class _Counted(NamedTuple):
+    num_samples: int
+    faults: tuple[Fault, ...] = ()
+    num_joined: int = 0
 
 
 def open_shards(
@@ -56,7 +63,7 @@ def open_shards(
     locate = _as_path if cache is None else cache.locate
     sizes = {} if cache is None else read_remote_sizes(shards, cache.allow_pipe)
     own: dict[int, _Counted | str] = {
-        place: (sizes[shards[place]], ())
+        place: _Counted(sizes[shards[place]])
         if shards[place] in sizes
         else _count(shards[place], selector, index_dir, locate)
         for place in range(rank, len(shards), world_size)
@@ -75,14 +82,12 @@ def open_shards(
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise DataError("\n  ".join([f"{len(problems)} of {len(shards)} shards:", *problems[:3]]) + more)
-    counts = np.array([count for count, _ in results], dtype=np.int64)
+    counts = np.array([counted.num_samples for counted in results], dtype=np.int64)
+    faults = [fault for counted in results for fault in counted.faults]
     if counts.sum() == 0:
-        raise DataError(
-            f"the {len(shards)} shards of {source} hold no sample with {' or '.join(selector.image_keys)} and "
-            f"{' or '.join(selector.json_keys or selector.text_keys)}. Name other suffixes with --image-key and "
-            "--text-key."
-        )
-    faults = [fault for _, shard_faults in results for fault in shard_faults]
+        raise DataError(_no_sample(source, shards, faults, selector, locate))
+    if rank == 0:
+        _tell(source, results, visit, counts)
     return ShardTable(
         source,
         shards,
@@ -101,7 +106,43 @@ def _count(shard: str, selector: Selector, index_dir: str | None, locate: Callab
         index = open_index(locate(shard), selector, index_dir)
     except DataError as error:
         return str(error)
-    return len(index), index.faults
+    return _Counted(len(index), index.faults, index.num_joined)
+
+
+def _no_sample(
+    source: str, shards: Sequence[str], faults: Sequence[Fault], selector: Selector, locate: Callable[[str], str]
+) -> str:
+    captions = " or ".join(f".{key}" for key in selector.text_keys)
+    if selector.json_keys:
+        captions = f"{' or '.join(selector.json_keys)} in .json"
+    found = describe_shards([locate(shard) for shard in shards[:NUM_DESCRIBED]], len(shards), faults, selector)
+    return (
+        f"the {len(shards)} shards of {printable(source)} hold no sample with a picture "
+        f"({', '.join(f'.{key}' for key in selector.image_keys)}) and a caption ({captions}). {found}"
+    )
+
+
+def _tell(source: str, results: Sequence[_Counted], visit: Visit, counts: IntArray) -> None:
+    """Warn once of what the data has and the flags may not mean."""
+    num_joined = sum(counted.num_joined for counted in results)
+    if num_joined:
+        _LOG.warning(
+            "%s: the members of %d samples do not stand together; they were put together by name. --shard-order "
+            "buffer and other readers do not see such samples.",
+            printable(source),
+            num_joined,
+        )
+    total = int(counts.sum())
+    if visit.num_samples is not None and visit.weights is None and visit.num_samples > total:
+        _LOG.warning(
+            "--train-num-samples %d is more than the %d samples of the %d shards: an epoch has %d. Check the range of "
+            "shards in %s.",
+            visit.num_samples,
+            total,
+            len(results),
+            total,
+            printable(source),
+        )
 
 
 def _as_path(shard: str) -> str:

@@ -15,7 +15,7 @@ from training.data.shards.tar import Member
 
 # Longer ones are no captions, and one word of a megabyte holds the tokenizer for many seconds.
 _MAX_CAPTION_BYTES: Final = 1 << 16
-_MAX_JSON_BYTES: Final = 1 << 20
+MAX_JSON_BYTES: Final = 1 << 20
 _JSON: Final = "json"
 _CAPTION_STREAM: Final = 0x43617074
 
@@ -65,6 +65,10 @@ class Selector:
         """What an index depends on: a changed choice of members makes another index."""
         return ";".join(self.image_keys) + "|" + ";".join(self._caption_keys())
 
+    def is_concerned(self, sample: RawSample) -> bool:
+        """Tell whether a sample has a member that could be a picture or a caption."""
+        return not sample.members.keys().isdisjoint((*self.image_keys, *self._caption_keys()))
+
     def choose(self, sample: RawSample) -> tuple[Member, Member] | str:
         """Return a sample's picture and caption members, or why it cannot be used."""
         image = next((sample.members[key] for key in self.image_keys if key in sample.members), None)
@@ -75,7 +79,7 @@ class Selector:
             return f"no picture ({', '.join(self.image_keys)})"
         if text is None:
             return f"no caption ({', '.join(self._caption_keys())})"
-        limit = _MAX_JSON_BYTES if self.json_keys else _MAX_CAPTION_BYTES
+        limit = MAX_JSON_BYTES if self.json_keys else _MAX_CAPTION_BYTES
         if text.size > limit:
             what = "json" if self.json_keys else "caption"
             return f"{what} of {text.size:,} bytes is over the limit of {limit:,}"

@@ -21,7 +21,8 @@ from open_clip.transform.direct import Picture
 from training.data.decode import MAX_FILE_BYTES, decode_picture, decode_pixels
 from training.data.order import IntArray, SampleOrder
 from training.data.quarantine import Fault
-from training.data.shards.index import ShardIndex, open_index
+from training.data.shards.index import ShardIndex
+from training.data.shards.index_file import open_index
 from training.data.shards.order import DEFAULT_WINDOW, ShardOrder
 from training.data.shards.selector import Selector
 

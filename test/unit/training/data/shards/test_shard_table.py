@@ -87,6 +87,57 @@ def test_dirty_samples_are_left_out_and_listed(tmp_path):
     assert {key.partition(":")[2] for key in batch.keys} == {"0", "3", "7"}
 
 
+@pytest.mark.parametrize(
+    "members, selector, words",
+    [
+        ([], Selector(), ["They hold no file at all", "empty"]),
+        (
+            [("a.jpg", b"x"), ("a.json", b'{"caption": "words", "width": 3, "url": "u"}'), ("b.jpg", b"x")],
+            Selector(),
+            ["2 .jpg, 1 .json", "of 2 samples: no caption (txt)", "--json-text-key caption", "caption, url"],
+        ),
+        (
+            [("a.bmp", b"x"), ("a.txt", b"y"), ("b.txt", b"y"), ("readme", b"z")],
+            Selector(),
+            ["2 .txt, 1 .bmp, 1 without a suffix", "--image-key 'bmp'", "of 2 samples: no picture"],
+        ),
+        ([("a.\x1b[2J", b"x")], Selector(), ["1 .\\x1b[2j", "--text-key"]),
+        ([("a.jpg", b"x"), ("a.json", b"[" * 90_000)], Selector(), ["1 .jpg, 1 .json", "--json-text-key"]),
+        ([("a.jpg", b"x"), ("a.txt", b"y")], Selector(json_keys=("alt",)), ["alt in .json", "1 .jpg, 1 .txt"]),
+    ],
+)
+def test_shards_without_a_sample_are_described_by_what_they_hold(tmp_path, members, selector, words):
+    write_tar(tmp_path / "0.tar", members)
+    with pytest.raises(DataError) as caught:
+        open_all(tmp_path, selector)
+    message = str(caught.value)
+    assert message.isprintable()
+    assert [word for word in words if word not in message] == []
+
+
+def test_members_that_do_not_stand_together_are_told_of_once_a_run(tmp_path, caplog):
+    for shard in range(3):
+        names = [f"{number}.{suffix}" for suffix in ("png", "txt") for number in range(4)]
+        write_tar(tmp_path / f"{shard}.tar", [(name, picture() if "png" in name else b"words") for name in names])
+    for _ in range(2):
+        caplog.clear()
+        assert len(open_all(tmp_path)) == 12
+        (line,) = caplog.messages
+        assert "12 samples do not stand together" in line
+
+
+def test_more_samples_than_there_are_is_said_with_both_numbers(tmp_path, caplog):
+    write_shards(tmp_path, [3, 4])
+    table = open_shards("p", shards_of(tmp_path), Selector(), Visit(num_samples=70))
+    assert len(table.epoch_order(0, 0)) == 7
+    (line,) = caplog.messages
+    assert "--train-num-samples 70 is more than the 7 samples" in line
+    caplog.clear()
+    for visit in (Visit(num_samples=7), Visit(num_samples=70, weights=[1.0, 1.0]), Visit()):
+        open_shards("p", shards_of(tmp_path), Selector(), visit)
+    assert caplog.messages == []
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_do_not_depend_on_workers_ranks_or_where_they_start(tmp_path, workers):
     table = open_all(write_shards(tmp_path, [13, 7, 20]))
