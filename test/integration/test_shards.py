@@ -1,12 +1,14 @@
 """Training on tar shards through the command line."""
 
+import csv
 import gzip
 import json
 import multiprocessing
+from pathlib import Path
 
 import pytest
 
-from pairs import micro_flags
+from pairs import make_pairs, micro_flags
 from runs import read_lines
 from shard_sets import picture, write_shards, write_tar
 from training.main import main
@@ -91,6 +93,32 @@ def test_upstreams_order_trains_too(tmp_path, workers):
     chosen += ["--workers", str(workers)]
     assert main(chosen) == 0
     assert json.loads((run_folder(tmp_path) / "summary.json").read_text())["steps"] == 8
+
+
+def test_the_same_pairs_have_the_same_figures_as_table_folder_and_shards(tmp_path):
+    table = make_pairs(tmp_path, num_images=12, captions_each=3)
+    with table.open(newline="") as file:
+        rows = [(Path(row["img_key"]), row["caption_key"]) for row in csv.DictReader(file)]
+    for path in {path for path, _ in rows}:
+        path.with_suffix(".txt").write_text("\n".join(caption for one, caption in rows if one == path))
+    members = [
+        (f"{number:04d}.{suffix}", content)
+        for number, (path, caption) in enumerate(rows)
+        for suffix, content in (("jpg", path.read_bytes()), ("txt", caption.encode()))
+    ]
+    (tmp_path / "shards").mkdir()
+    for shard, start in enumerate((0, 26)):
+        # The three captions of a picture may stand in two shards.
+        write_tar(tmp_path / "shards" / f"{shard:05d}.tar", members[start : 26 if shard == 0 else None])
+    places = {"table": table, "folder": rows[0][0].parent, "shards": pattern(tmp_path / "shards", 2)}
+    found = {}
+    for name, place in places.items():
+        chosen = micro_flags(table, val=place, logs_dir=tmp_path / "logs", name=name, epochs=1, workers=0)
+        assert main(chosen) == 0
+        found[name] = json.loads((tmp_path / "logs" / name / "summary.json").read_text())["metrics"]
+    assert found["table"] == found["folder"] == found["shards"]
+    assert found["shards"]["num_images"] == 12
+    assert found["shards"]["num_texts"] == 36
 
 
 @pytest.mark.parametrize("name", ["00000.tar", "00000.tar.gz", "00000.tgz"])

@@ -43,6 +43,7 @@ def build_shard_table(pattern: str, role: str, params: ShardParams, place: Place
         ),
         index_dir=params.shard_index_dir,
         cache=_cache(params),
+        group_images=not is_train,
         rank=place.world.rank,
         world_size=place.world.world_size,
         gather=lambda own: gather_objects(own, place.world),

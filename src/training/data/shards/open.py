@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,7 +11,9 @@ from training.data.order import IntArray
 from training.data.quarantine import Fault
 from training.data.shards.cache import ShardCache
 from training.data.shards.census import NUM_DESCRIBED, describe_shards
+from training.data.shards.index import ShardIndex
 from training.data.shards.index_file import open_index
+from training.data.shards.same_images import Digests, Gather, digest_ends, number_images
 from training.data.shards.selector import Selector
 from training.data.shards.sizes import read_remote_sizes
 from training.data.shards.table import ShardTable, Visit
@@ -19,13 +21,12 @@ from training.data.urls import local_path, require_shards
 
 _LOG = logging.getLogger(__name__)
 
-Gather = Callable[[Any], list[Any]]
-
 
 class _Counted(NamedTuple):
     num_samples: int
     faults: tuple[Fault, ...] = ()
     num_joined: int = 0
+    ends: Digests | None = None
 
 
 def open_shards(
@@ -36,6 +37,7 @@ def open_shards(
     *,
     index_dir: str | None = None,
     cache: ShardCache | None = None,
+    group_images: bool = False,
     rank: int = 0,
     world_size: int = 1,
     gather: Gather = lambda value: [value],
@@ -50,6 +52,8 @@ def open_shards(
         index_dir: folder of the index files; beside the shards when None.
         cache: keeps copies of shards that lie elsewhere; without one such shards are refused. Where ``sizes.json``
             beside them says how many samples they hold, they are fetched when they are first read, else at once.
+        group_images: find the rows that show the same image, for evaluation; every shard is then fetched and its images
+            are read where they may come again.
         rank: this process; it counts every world_size-th shard.
         world_size: number of processes.
         gather: gives every process the list of all processes' values.
@@ -61,33 +65,25 @@ def open_shards(
     if cache is None:
         _refuse_remote(shards)
     locate = _as_path if cache is None else cache.locate
-    sizes = {} if cache is None else read_remote_sizes(shards, cache.allow_pipe)
+    sizes = {} if cache is None or group_images else read_remote_sizes(shards, cache.allow_pipe)
+
+    def open_one(place: int) -> ShardIndex:
+        return open_index(locate(shards[place]), selector, index_dir)
+
+    own_places = range(rank, len(shards), world_size)
     own: dict[int, _Counted | str] = {
-        place: _Counted(sizes[shards[place]])
-        if shards[place] in sizes
-        else _count(shards[place], selector, index_dir, locate)
-        for place in range(rank, len(shards), world_size)
+        place: _Counted(sizes[shards[place]]) if shards[place] in sizes else _count(place, open_one, group_images)
+        for place in own_places
     }
-    counted: dict[int, _Counted | str] = {}
-    for part in gather(own):
-        counted |= part
-    results: list[_Counted] = []
-    problems: list[str] = []
-    for place in range(len(shards)):
-        entry = counted[place]
-        if isinstance(entry, str):
-            problems.append(entry)
-        else:
-            results.append(entry)
-    if problems:
-        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise DataError("\n  ".join([f"{len(problems)} of {len(shards)} shards:", *problems[:3]]) + more)
+    results = _merge(gather(own), len(shards))
     counts = np.array([counted.num_samples for counted in results], dtype=np.int64)
     faults = [fault for counted in results for fault in counted.faults]
     if counts.sum() == 0:
         raise DataError(_no_sample(source, shards, faults, selector, locate))
     if rank == 0:
         _tell(source, results, visit, counts)
+    ends = [counted.ends for counted in results if counted.ends is not None]
+    image_ids = number_images(counts, ends, own_places, open_one, gather) if group_images else None
     return ShardTable(
         source,
         shards,
@@ -96,17 +92,40 @@ def open_shards(
         visit,
         index_dir=index_dir,
         faults=faults,
+        image_ids=image_ids,
         locate=locate,
         fetch_ahead=None if cache is None else cache.fetch_ahead,
     )
 
 
-def _count(shard: str, selector: Selector, index_dir: str | None, locate: Callable[[str], str]) -> _Counted | str:
+def _count(place: int, open_one: Callable[[int], ShardIndex], group_images: bool) -> _Counted | str:
     try:
-        index = open_index(locate(shard), selector, index_dir)
+        index = open_one(place)
+        ends = digest_ends(index) if group_images else None
     except DataError as error:
         return str(error)
-    return _Counted(len(index), index.faults, index.num_joined)
+    except OSError as error:
+        return f"shard {printable(index.path)} cannot be read: {error.strerror}"
+    return _Counted(len(index), index.faults, index.num_joined, ends)
+
+
+def _merge(gathered: list[dict[int, _Counted | str]], num_shards: int) -> list[_Counted]:
+    """Put the counts of all processes in the shards' order; what one could not count is an error on all."""
+    counted: dict[int, _Counted | str] = {}
+    for part in gathered:
+        counted |= part
+    results: list[_Counted] = []
+    problems: list[str] = []
+    for place in range(num_shards):
+        entry = counted[place]
+        if isinstance(entry, str):
+            problems.append(entry)
+        else:
+            results.append(entry)
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise DataError("\n  ".join([f"{len(problems)} of {num_shards} shards:", *problems[:3]]) + more)
+    return results
 
 
 def _no_sample(

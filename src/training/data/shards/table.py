@@ -58,6 +58,7 @@ class ShardTable:
         visit: how an epoch goes over them.
         index_dir: folder of the index files; beside the shards when None.
         faults: samples known to be unusable.
+        image_ids: int64 [N], the first row that shows each row's image; each its own when None.
         locate: from a shard's name to a file on this machine.
         fetch_ahead: told which shards come next.
     """
@@ -72,6 +73,7 @@ class ShardTable:
         *,
         index_dir: str | None = None,
         faults: Sequence[Fault] = (),
+        image_ids: IntArray | None = None,
         locate: Callable[[str], str] = str,
         fetch_ahead: Callable[[Sequence[str]], None] | None = None,
     ) -> None:
@@ -84,6 +86,7 @@ class ShardTable:
         self._selector = selector
         self._visit = visit
         self._index_dir = index_dir
+        self._image_ids = image_ids
         self._locate = locate
         self._fetch_ahead = fetch_ahead
         self._held: OrderedDict[int, _OpenShard] = OrderedDict()
@@ -94,8 +97,8 @@ class ShardTable:
 
     @property
     def num_images(self) -> int:
-        """Number of pictures: each sample has its own."""
-        return len(self)
+        """Number of pictures; in training each sample is taken to have its own."""
+        return len(self) if self._image_ids is None else len(np.unique(self._image_ids))
 
     @property
     def num_rows_read(self) -> int:
@@ -147,8 +150,8 @@ class ShardTable:
         return f"{name}/{self._sample_key(index, number)}"
 
     def image_id(self, index: int) -> int:
-        """Return the number of a sample's picture, its own position."""
-        return index
+        """Return the number of a sample's picture: the first row known to show it."""
+        return index if self._image_ids is None else int(self._image_ids[index])
 
     def key(self, index: int) -> str:
         """Return the identity of a sample, ``shard:key``."""

@@ -1,3 +1,6 @@
+import os
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -170,3 +173,54 @@ def test_a_process_keeps_the_places_of_few_samples_and_few_files_open(tmp_path, 
             assert table.caption(row) == f"{row // 2:05d}_{row % 2}"
             assert len(table._held) <= held
     assert table._num_held == 2 * held
+
+
+def repeated_shards(folder):
+    """Write three shards whose images are A B A, B C a, A; ``a`` has size and end of A but other bytes."""
+    images = {name: picture((number, 0, 0), "BMP", (40, 40)) for number, name in enumerate("ABC")}
+    images["a"] = images["A"][:100] + b"\x07" + images["A"][101:]
+    for shard, names in enumerate(("ABA", "BCa", "A")):
+        members = []
+        for number, name in enumerate(names):
+            members += [(f"{number}.jpg", images[name]), (f"{number}.txt", b"words")]
+        write_tar(folder / f"{shard}.tar", members)
+    return folder
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 5])
+def test_rows_of_equal_images_share_a_number_for_evaluation_only(tmp_path, world_size):
+    repeated_shards(tmp_path)
+    assert [open_all(tmp_path).image_id(row) for row in range(7)] == list(range(7))
+    found = []
+    barrier = threading.Barrier(world_size)
+    given = {}
+
+    def run(rank):
+        def gather(own):
+            given[rank] = own
+            barrier.wait(60)
+            values = [given[one] for one in range(world_size)]
+            barrier.wait(60)
+            return values
+
+        found.append(open_all(tmp_path, group_images=True, rank=rank, world_size=world_size, gather=gather))
+
+    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(world_size)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == world_size
+    for table in found:
+        assert [table.image_id(row) for row in range(7)] == [0, 1, 0, 1, 4, 5, 0]
+        assert table.num_images == 4
+
+
+def test_images_that_cannot_come_again_are_not_read_whole(tmp_path, monkeypatch):
+    repeated_shards(tmp_path)
+    read = []
+    real = os.pread
+    monkeypatch.setattr(os, "pread", lambda file, size, offset: read.append(size) or real(file, size, offset))
+    open_all(tmp_path, group_images=True)
+    size = len(picture((0, 0, 0), "BMP", (40, 40)))
+    assert read.count(size) == 6
