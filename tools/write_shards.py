@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from open_clip.errors import DataError, MissingDependency, OpenClipError
+from open_clip.extras import install_advice
 from training.data import PairTable, open_image, read_csv_pairs, read_folder_pairs
 
 _KINDS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
@@ -44,9 +45,7 @@ def write_shards(table: PairTable, out: Path, samples_per_shard: int) -> tuple[d
     try:
         from webdataset import ShardWriter
     except ImportError as error:
-        raise MissingDependency(
-            "writing shards needs webdataset: run `pip install 'open_clip_torch[shards]'`."
-        ) from error
+        raise MissingDependency(f"writing shards needs webdataset: {install_advice('shards')}.") from error
     out.mkdir(parents=True, exist_ok=True)
     if any(out.glob("*.tar")):
         raise DataError(f"{out} holds shards already. Choose an empty folder with --out.")

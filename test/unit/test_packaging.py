@@ -53,3 +53,11 @@ def test_the_oldest_python_is_the_same_wherever_it_is_stated() -> None:
 
     assert {match[1] for match in found.values() if match} == {"11"}
     assert all(found.values())
+
+
+def test_nothing_advises_to_install_the_other_package_of_this_name() -> None:
+    # The index has another project under the name of this distribution.
+    named = re.compile(r"pip install [^\n]*open_clip_torch")
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "src").rglob("*.py"), *ROOT.glob("tools/*")]
+    assert len(pages) > 300
+    assert not [page.name for page in pages if page.is_file() and named.search(page.read_text(encoding="utf-8"))]

@@ -10,6 +10,7 @@ from typing import Any
 
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.errors import ConfigError, MissingDependency, suggest_nearest
+from open_clip.extras import install_advice
 from open_clip.transform.augment import ColorJitter, Grayscale
 from open_clip.transform.compose import Compose, SeededCompose
 from open_clip.transform.config import AugmentationCfg, PreprocessCfg
@@ -137,8 +138,7 @@ def _timm_transform(
     except (ImportError, RuntimeError) as error:
         # A torchvision that does not match torch fails with a RuntimeError in the middle of timm's import.
         raise MissingDependency(
-            f"aug_cfg use_timm=True needs timm, which cannot be imported ({error}): "
-            "run `pip install 'open_clip_torch[timm]'`."
+            f"aug_cfg use_timm=True needs timm, which cannot be imported ({error}): {install_advice('timm')}."
         ) from error
     options = {name: value for name, value in asdict(augmentation).items() if value is not None}
     for own in ("use_timm", "color_jitter_prob", "gray_scale_prob"):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from open_clip.errors import CheckpointError, ConfigError, MissingDependency
+from open_clip.extras import install_advice
 from open_clip.files import TEMPORARY, sync_folder
 from training.checkpoint.digest import digest_file
 from training.checkpoint.find import LATEST, order_names
@@ -38,7 +39,7 @@ def open_address(address: str) -> tuple[Any, str]:
     except ImportError as error:
         raise MissingDependency(
             f"{address} is read and written through fsspec, which cannot be imported ({error}): "
-            "run `pip install 'open_clip_torch[remote]'`."
+            f"{install_advice('remote')}."
         ) from error
     try:
         system, path = fsspec.core.url_to_fs(address)

@@ -4,6 +4,7 @@ import importlib
 from typing import Any
 
 from open_clip.errors import MissingDependency
+from open_clip.extras import install_advice
 
 
 def import_webdataset() -> Any:
@@ -16,8 +17,7 @@ def import_webdataset() -> Any:
         import webdataset
     except ImportError as error:
         raise MissingDependency(
-            f"streaming shards needs webdataset, which cannot be imported ({error}): "
-            "run `pip install 'open_clip_torch[shards]'`."
+            f"streaming shards needs webdataset, which cannot be imported ({error}): {install_advice('shards')}."
         ) from error
     return webdataset
 
@@ -42,7 +42,6 @@ def import_fsspec() -> Any:
         import fsspec
     except ImportError as error:
         raise MissingDependency(
-            f"shards on other machines need fsspec, which cannot be imported ({error}): "
-            "run `pip install 'open_clip_torch[shards]'`."
+            f"shards on other machines need fsspec, which cannot be imported ({error}): {install_advice('shards')}."
         ) from error
     return fsspec

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from open_clip.errors import ConfigError, MissingDependency, suggest_nearest
+from open_clip.extras import install_advice
 
 
 def build_timm_optimizer(
@@ -26,8 +27,7 @@ def build_timm_optimizer(
         from timm.optim import create_optimizer_v2, list_optimizers
     except (ImportError, RuntimeError) as error:
         raise MissingDependency(
-            f"--opt timm/{name} comes from timm, which cannot be imported ({error}): "
-            "run `pip install 'open_clip_torch[timm]'`."
+            f"--opt timm/{name} comes from timm, which cannot be imported ({error}): {install_advice('timm')}."
         ) from error
     known = list_optimizers()
     if name not in known:

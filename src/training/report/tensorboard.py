@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any
 
 from open_clip.errors import MissingDependency
+from open_clip.extras import install_advice
 
 # Our record's field: upstream's tag.
 _TRAIN_TAGS = {
@@ -39,7 +40,7 @@ class TensorBoardWriter:
         except ImportError as error:
             raise MissingDependency(
                 f"--report-to tensorboard needs the tensorboard package ({error}); "
-                "install it with: pip install 'open_clip_torch[logging]', or leave the flag out"
+                f"{install_advice('logging')}, or leave the flag out"
             ) from error
         purge_step = None if resumed_step is None else resumed_step + 1
         self._writer: Any = SummaryWriter(str(log_dir), purge_step=purge_step)
