@@ -57,14 +57,14 @@ class Preempted(OpenClipError):
     exit_status = 75
 
 
-def suggest_nearest(name: str, known: Iterable[str], count: int = 3) -> str:
+def suggest_nearest(name: object, known: Iterable[str], count: int = 3) -> str:
     """Say which known names are nearest to a misspelt one.
 
     Returns:
         ``" Did you mean a, b or c?"`` with a leading space, or an empty string when nothing is near.
     """
     by_lower = {candidate.lower(): candidate for candidate in known}
-    near = [by_lower[match] for match in difflib.get_close_matches(name.lower(), by_lower, n=count, cutoff=0.5)]
+    near = [by_lower[match] for match in difflib.get_close_matches(str(name).lower(), by_lower, n=count, cutoff=0.5)]
     if not near:
         return ""
     listed = near[0] if len(near) == 1 else f"{', '.join(near[:-1])} or {near[-1]}"

@@ -10,13 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from open_clip.errors import ConfigError, MissingDependency, cut_list, suggest_nearest
+from open_clip.errors import ConfigError, MissingDependency, cut_list, printable, suggest_nearest
+from open_clip.extras import install_advice, run_no_foreign_code
 from open_clip.hf_configs import arch_dict
 from open_clip.transformer.freezing import LayerGroup
 
 _logger = logging.getLogger(__name__)
 
 _PROJECTIONS = ("linear", "mlp")
+# What transformers brings itself; other names are kernels that it fetches from the hub.
+_ATTENTIONS = (None, "eager", "sdpa")
 
 
 def import_transformers() -> Any:
@@ -29,8 +32,7 @@ def import_transformers() -> Any:
         import transformers
     except (ImportError, RuntimeError) as error:
         raise MissingDependency(
-            f"this needs the transformers package, which cannot be imported ({error}): "
-            "run `pip install 'open_clip_torch[hf]'`."
+            f"this needs the transformers package, which cannot be imported ({error}): {install_advice('hf')}."
         ) from error
     return transformers
 
@@ -131,7 +133,9 @@ class HFTextEncoder(nn.Module):
             )
         self.transformer: Any
         if config is not None:
-            self.transformer = _keep_encoder(import_transformers().AutoModel.from_config(config), config)
+            auto_model = import_transformers().AutoModel
+            with run_no_foreign_code("the text tower's config", "Check the sizes in it."):
+                self.transformer = _keep_encoder(auto_model.from_config(config, trust_remote_code=False), config)
         else:
             self.transformer = _make_encoder(model_name_or_path, self.config, pretrained, pooler_type == "cls_pooler")
         self.vocab_size: int = getattr(self.config, "vocab_size", 0)
@@ -203,13 +207,23 @@ class HFTextEncoder(nn.Module):
 
 def _read_config(model_name_or_path: str) -> Any:
     transformers = import_transformers()
-    try:
-        return transformers.AutoConfig.from_pretrained(model_name_or_path)
-    except (OSError, ValueError, KeyError) as error:
+    what = f"text_cfg's hf_model_name {printable(model_name_or_path)!r}"
+    with run_no_foreign_code(what, "Without a network, name a folder that holds its config.json."):
+        config = transformers.AutoConfig.from_pretrained(model_name_or_path, trust_remote_code=False)
+    _refuse_kernels(config, what)
+    return config
+
+
+def _refuse_kernels(config: Any, what: str) -> None:
+    """Refuse a configuration that has transformers fetch compiled attention, or rebuild the layers for a quantiser."""
+    attention = getattr(config, "_attn_implementation", None)
+    if attention not in _ATTENTIONS:
         raise ConfigError(
-            f"text_cfg's hf_model_name {model_name_or_path!r} cannot be read: {_first_line(error)} "
-            "Without a network, name a folder that holds its config.json."
-        ) from error
+            f"{what} asks for the attention {printable(attention, 80)!r}, which is code from elsewhere and not fetched "
+            f"here. Take attn_implementation out of its config.json, or set {' or '.join(filter(None, _ATTENTIONS))}."
+        )
+    if getattr(config, "quantization_config", None):
+        raise ConfigError(f"{what} has a quantization_config; only encoders in plain floating point are read.")
 
 
 def _find_architecture(config: Any) -> dict[str, Any]:
@@ -223,13 +237,13 @@ def _make_encoder(name: str, config: Any, pretrained: bool, uses_own_pooler: boo
     auto_model = import_transformers().AutoModel
     # Only the BERT family can be asked to leave its pooler out.
     options = {} if getattr(config, "is_encoder_decoder", False) else {"add_pooling_layer": uses_own_pooler}
-    try:
-        model = auto_model.from_pretrained(name, **options) if pretrained else auto_model.from_config(config, **options)
-    except OSError as error:
-        raise ConfigError(
-            f"the base weights of the text tower {name!r} cannot be read: {_first_line(error)} "
-            "pretrained_text=False does without them."
-        ) from error
+    if pretrained:
+        what = f"the base weights of the text tower {printable(name)!r}"
+        with run_no_foreign_code(what, "pretrained_text=False does without them."):
+            model = auto_model.from_pretrained(name, trust_remote_code=False, weights_only=True, **options)
+    else:
+        with run_no_foreign_code(f"the text tower {printable(name)!r}", "Check the sizes in its config.json."):
+            model = auto_model.from_config(config, trust_remote_code=False, **options)
     return _keep_encoder(model, config)
 
 
@@ -261,8 +275,3 @@ def _half_of_mixed(tower: nn.Module) -> torch.dtype | None:
     """Name the half precision that some of a tower's weights have and others have not."""
     kinds = {parameter.dtype for parameter in tower.parameters()} - {torch.float32}
     return kinds.pop() if kinds and any(p.dtype == torch.float32 for p in tower.parameters()) else None
-
-
-def _first_line(error: BaseException) -> str:
-    line = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return line.rstrip(".") + "."

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from open_clip.errors import ConfigError, MissingDependency, suggest_nearest
+from open_clip.errors import ConfigError, MissingDependency, printable, suggest_nearest
+from open_clip.extras import first_line, install_advice
 from open_clip.transformer.freezing import LayerGroup
 from open_clip.transformer.vision import to_pair
 
@@ -32,8 +33,7 @@ def import_timm() -> Any:
     except (ImportError, RuntimeError) as error:
         # A torchvision that does not match torch fails with a RuntimeError in the middle of timm's import.
         raise MissingDependency(
-            f"this image tower comes from timm, which cannot be imported ({error}): "
-            "run `pip install 'open_clip_torch[timm]'`."
+            f"this image tower comes from timm, which cannot be imported ({error}): {install_advice('timm')}."
         ) from error
     return timm
 
@@ -208,26 +208,21 @@ def _make_trunk(model_name: str, pretrained: bool, options: dict[str, Any]) -> A
     except (OSError, RuntimeError) as error:
         if ":" in model_name:
             raise ConfigError(
-                f"the image tower {model_name!r} cannot be read: {_first_line(error)} local-dir:FOLDER takes a folder "
+                f"the image tower {model_name!r} cannot be read: {first_line(error)} local-dir:FOLDER takes a folder "
                 "with timm's config.json, and with its weights if pretrained_image is set."
             ) from error
         if timm.is_model(model_name) and pretrained:
             raise ConfigError(
-                f"the base weights of the image tower {model_name!r} cannot be fetched: {_first_line(error)} "
+                f"the base weights of the image tower {model_name!r} cannot be fetched: {first_line(error)} "
                 "pretrained_image=False does without them; pretrained_image_path takes a file with an image tower's "
                 "weights, and timm_model_name local-dir:FOLDER a folder that timm saved."
             ) from error
-        if timm.is_model(model_name):
+        if timm.is_model(model_name) and "pretrained tag" not in str(error):
             raise
+        near = suggest_nearest(model_name, timm.list_models())
         raise ConfigError(
-            f"timm {timm.__version__} has no model {model_name!r}.{suggest_nearest(model_name, timm.list_models())} "
-            "A newer timm may have it."
+            f"timm {timm.__version__} has no model {printable(model_name)!r}.{near} A newer timm may have it."
         ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    line = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return line.rstrip(".") + "."
 
 
 def _take_classifier_off(trunk: Any, pool: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from open_clip.checkpoint import is_openai_archive, read_metadata
 from open_clip.constants import HF_CONFIG_NAME
-from open_clip.errors import CheckpointError, ConfigError, ModelNotFound, cut_list, suggest_nearest
+from open_clip.errors import CheckpointError, ConfigError, ModelNotFound, cut_list, printable, suggest_nearest
 from open_clip.factory.names import (
     get_model_config,
     parse_model_name,
@@ -69,6 +70,7 @@ def find_source(
         else:
             config = read_folder_config(rest)
             weights = find_weights_in_folder(rest) if load_weights else None
+        _refuse_other_places(model_name, config["model_cfg"])
         return Source(config["model_cfg"], config.get("preprocess_cfg") or {}, weights)
     model_cfg = get_model_config(rest)
     if model_cfg is None:
@@ -89,6 +91,22 @@ def find_source(
         return Source(model_cfg, {}, None)
     preprocess_cfg, quick_gelu = _describe_file(path)
     return Source(model_cfg, preprocess_cfg, path, quick_gelu)
+
+
+def _refuse_other_places(model_name: str, model_cfg: dict[str, Any]) -> None:
+    """Refuse a downloaded or given configuration that sends timm to another repository or folder.
+
+    Raises:
+        ConfigError: it does.
+    """
+    vision_cfg = model_cfg.get("vision_cfg")
+    network = vision_cfg.get("timm_model_name") if isinstance(vision_cfg, dict) else None
+    if network is not None and not (isinstance(network, str) and re.fullmatch(r"[\w.-]+", network)):
+        raise ConfigError(
+            f"{printable(model_name)}: its configuration takes the image tower from {printable(network, 120)!r}. A "
+            "model's configuration names a network of timm's own; another folder or repository is only taken from a "
+            "configuration that you add yourself (add_model_config)."
+        )
 
 
 def _unknown_tag(tag: str, model: str) -> ModelNotFound:

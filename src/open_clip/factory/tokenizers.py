@@ -5,9 +5,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from open_clip.errors import CheckpointError, ConfigError
+from open_clip.errors import CheckpointError, ConfigError, printable
 from open_clip.factory.names import get_model_config, parse_model_name, read_folder_config, read_hub_config
 from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer, SigLipTokenizer, SimpleTokenizer
+from open_clip.tokenizer.options import HF_OPTIONS, OWN_OPTIONS, check_config_options
 
 _logger = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ def choose_tokenizer(
     Source: open_clip.get_tokenizer (3.3.0): the order of the choices.
 
     Raises:
-        ConfigError: a ``local-dir:`` model's configuration cannot be read.
+        ConfigError: a ``local-dir:`` model's configuration cannot be read, or sets an option that it may not.
         FileNotFoundError: a ``local-dir:`` folder or its configuration is missing.
     """
     scheme, rest = parse_model_name(model_name)
@@ -56,8 +57,11 @@ def choose_tokenizer(
         return partial(SimpleTokenizer, context_length=context_length or DEFAULT_CONTEXT_LENGTH, **kwargs)
     text_cfg: dict[str, Any] = config.get("text_cfg") or {}
     length = text_cfg.get("context_length", DEFAULT_CONTEXT_LENGTH) if context_length is None else context_length
-    options = {**(text_cfg.get("tokenizer_kwargs") or {}), **kwargs}
-    if hf_name := text_cfg.get("hf_tokenizer_name"):
+    if length is not None and (not isinstance(length, int) or length < 1):
+        raise ConfigError(f"a context length is {printable(length, 80)}; it has to be a whole number from 1 on.")
+    hf_name = text_cfg.get("hf_tokenizer_name")
+    options = check_config_options(text_cfg.get("tokenizer_kwargs"), HF_OPTIONS if hf_name else OWN_OPTIONS) | kwargs
+    if hf_name:
         return partial(
             HFTokenizer,
             Path(rest) if scheme == "local-dir" else hf_name,

@@ -78,7 +78,7 @@ def get_clean_fn(type: str) -> CleanFn:
     Raises:
         ConfigError: The mode is not known.
     """
-    if type not in _CLEAN_FNS:
+    if not isinstance(type, str) or type not in _CLEAN_FNS:
         raise ConfigError(
             f"Text cleaning mode {type!r} is not known.{suggest_nearest(type, _CLEAN_FNS)}"
             f" Choose one of {', '.join(_CLEAN_FNS)}."

@@ -12,12 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from open_clip.errors import ConfigError, MissingDependency, suggest_nearest
+from open_clip.errors import ConfigError, MissingDependency, printable, suggest_nearest
+from open_clip.extras import install_advice, run_no_foreign_code
 from open_clip.tokenizer.bpe import DEFAULT_CONTEXT_LENGTH
 from open_clip.tokenizer.captions import choose_length, refuse_non_strings, to_captions
 from open_clip.tokenizer.cleaning import CleanFn, get_clean_fn
 
 _MODES = ("clips",)
+# Words of transformers' that have it run Python files of a repository.
+_CODE_OPTIONS = ("trust_remote_code", "code_revision")
 _CLIPS_SPECIALS = ("bos_token_id", "eos_token_id", "pad_token_id", "cls_token_id")
 
 
@@ -32,8 +35,7 @@ def import_for_tokenizers(module: str) -> Any:
     except (ImportError, RuntimeError, TypeError) as error:
         # A protobuf that does not fit sentencepiece fails with a TypeError.
         raise MissingDependency(
-            f"this tokenizer needs {module}, which cannot be imported ({error}): "
-            "run `pip install 'open_clip_torch[hf]'`."
+            f"this tokenizer needs {module}, which cannot be imported ({error}): {install_advice('hf')}."
         ) from error
 
 
@@ -61,7 +63,8 @@ class HFTokenizer:
     `HFTokenizer("bert-base-uncased")(["a cat"])` gives int64 [1, 77]. Captions are cleaned as `clean` says, then cut
     and padded by the tokenizer's own rules; `strip_sep_token` puts 0 in place of the separator. The mode `clips` writes
     a row as start token, ids, end token, padding, and the class token in the last place. `language` is for tokenizers
-    that mark the language, such as NLLB's. Keywords not listed go to `AutoTokenizer.from_pretrained`.
+    that mark the language, such as NLLB's. Keywords not listed go to `AutoTokenizer.from_pretrained`, but for those
+    that would run code of the tokenizer's repository (`trust_remote_code`), which are refused.
 
     Source: `HFTokenizer` of open_clip_torch 3.3.0: arguments, attributes and ids. One difference: `language` takes
     effect, which it does not there.
@@ -169,21 +172,24 @@ def _name_of(tokenizer: Any) -> str:
 
 
 def _load(name: str, cache_dir: str | None, options: dict[str, Any]) -> Any:
+    options = _without_code(name, options)
     transformers = import_for_tokenizers("transformers")
-    try:
-        return transformers.AutoTokenizer.from_pretrained(name, cache_dir=cache_dir, **options)
-    except ImportError as error:
-        raise MissingDependency(
-            f"The tokenizer {name!r} needs a package that is not installed: {_first_line(error)}."
-            " `pip install 'open_clip_torch[hf]'` brings the common ones."
-        ) from error
-    except (OSError, ValueError, KeyError) as error:
+    remedy = "Without a network, give the path of a folder that holds its files, or a filled cache_dir."
+    with run_no_foreign_code(f"The tokenizer {printable(name)!r}", remedy):
+        made = transformers.AutoTokenizer.from_pretrained(name, cache_dir=cache_dir, trust_remote_code=False, **options)
+    if not isinstance(made, transformers.PreTrainedTokenizerBase):
         raise ConfigError(
-            f"The tokenizer {name!r} cannot be read: {_first_line(error)}."
-            " Without a network, give the path of a folder that holds its files, or a filled cache_dir."
-        ) from error
+            f"The tokenizer {printable(name)!r} is none: its files name the class {type(made).__name__}. Name another."
+        )
+    return made
 
 
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(" .:") if lines else type(error).__name__
+def _without_code(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the words about code that say no, and refuse those that say yes."""
+    for word in _CODE_OPTIONS:
+        if options.get(word):
+            raise ConfigError(
+                f"The tokenizer {printable(name)!r}: {word}={printable(options[word])} is refused; the Python code "
+                "of a repository is never run. Leave it out: tokenizers that transformers knows by itself need no code."
+            )
+    return {key: value for key, value in options.items() if key not in _CODE_OPTIONS}

@@ -12,7 +12,7 @@ from tiny_models import tiny_config
 
 def test_without_timm_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(MissingDependency, match=r"pip install 'open_clip_torch\[timm\]'"):
+    with pytest.raises(MissingDependency, match=r"pip install -e '\.\[timm\]'` in the folder of this project"):
         TimmModel("test_vit", 8)
 
 

@@ -12,7 +12,7 @@ from tiny_tokenizers import TOKENIZERS
 
 def test_without_transformers_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(MissingDependency, match=r"pip install 'open_clip_torch\[hf\]'"):
+    with pytest.raises(MissingDependency, match=r"pip install -e '\.\[hf\]'` in the folder of this project"):
         HFTokenizer("bert-base-uncased")
 
 

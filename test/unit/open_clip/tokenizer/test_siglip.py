@@ -15,7 +15,7 @@ TEXTS = ["A photo of a dog!", "", "running x86 日本語", "it's_zebra Ω"]
 
 def test_without_transformers_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(MissingDependency, match=r"pip install 'open_clip_torch\[hf\]'"):
+    with pytest.raises(MissingDependency, match=r"pip install -e '\.\[hf\]'` in the folder of this project"):
         SigLipTokenizer("c4-en")
 
 
