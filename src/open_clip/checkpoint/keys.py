@@ -15,6 +15,8 @@ from open_clip.errors import CheckpointError
 _OPENAI_EXTRAS = ("input_resolution", "context_length", "vocab_size")
 # A mask is built, not learned; only TorchScript archives hold it.
 _DERIVED = "attn_mask"
+# transformers keeps these in files until 4.31.
+_POSITION_IDS = "text.transformer.embeddings.position_ids"
 # What DDP and torch.compile put before every name.
 _WRAPPER_PREFIXES = ("module.", "_orig_mod.")
 _TEXT_PARTS = ("text_projection", "positional_embedding", "token_embedding", "transformer", "ln_final")
@@ -82,7 +84,10 @@ def fit_to_model(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, T
     fitted = dict(convert_state_dict(model, state_dict))
     if hasattr(model, "text") and not hasattr(model, "positional_embedding"):
         fitted = convert_to_custom_text_state_dict(fitted)
-    expected = dict(model.named_parameters()) | dict(model.named_buffers())
+    # What a model builds anew each time (masks, position ids) is no part of its state, though older files hold it.
+    expected = model.state_dict()
+    derived = {name for name, _ in model.named_buffers()} - expected.keys() | ({_POSITION_IDS} - expected.keys())
+    fitted = {name: value for name, value in fitted.items() if name not in derived}
     for name in ("logit_scale", "logit_bias"):
         target = expected.get(name)
         if target is None:
@@ -91,7 +96,4 @@ def fit_to_model(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, T
             fitted[name] = fitted[name].reshape(target.shape)
         elif name == "logit_bias" and name not in fitted:
             fitted[name] = torch.zeros_like(target, device="cpu")
-    position_ids = "text.transformer.embeddings.position_ids"
-    if position_ids in fitted and position_ids not in expected:
-        del fitted[position_ids]
     return fitted

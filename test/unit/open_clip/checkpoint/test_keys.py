@@ -22,3 +22,19 @@ def test_a_scale_takes_the_models_shape_and_a_missing_bias_is_zero():
     fitted = fit_to_model({"logit_scale": torch.tensor(2.0)}, model)
     assert fitted["logit_scale"].shape == (1,)
     assert fitted["logit_bias"].tolist() == [0.0]
+
+
+def test_what_a_model_builds_anew_is_taken_out_of_old_files():
+    model = tiny_clip(custom_text=True)
+    model.text.transformer.embeddings = torch.nn.Module()
+    model.text.transformer.embeddings.register_buffer("position_ids", torch.arange(4), persistent=False)
+    ids = {"text.transformer.embeddings.position_ids": torch.arange(4)}
+    built = {"text.attn_mask": torch.zeros(16, 16)} | ids
+    assert set(fit_to_model(model.state_dict() | built, model)) == set(model.state_dict())
+    assert set(fit_to_model(ids, tiny_clip())) == set()
+
+
+def test_a_buffer_that_is_part_of_the_state_stays():
+    model = tiny_clip(custom_text=True)
+    model.text.register_buffer("count", torch.zeros(1), persistent=True)
+    assert torch.equal(fit_to_model({"text.count": torch.ones(1)}, model)["text.count"], torch.ones(1))

@@ -112,6 +112,17 @@ class TestHuggingFace:
         loaded = open_clip.create_model(hf_name, str(tmp_path / "weights.pt"))
         assert all(torch.equal(value, loaded.state_dict()[key]) for key, value in model.state_dict().items())
 
+    def test_old_files_that_hold_position_ids_load_whole_and_as_a_tower(self, hf_name, tmp_path):
+        ids = {"text.transformer.embeddings.position_ids": torch.arange(40)[None]}
+        weights = open_clip.create_model(hf_name).state_dict() | ids
+        torch.save({"state_dict": {f"module.{name}": value for name, value in weights.items()}}, tmp_path / "whole.pt")
+        tower = {name.removeprefix("text."): value for name, value in weights.items() if name.startswith("text.")}
+        torch.save(tower, tmp_path / "tower.pt")
+        key = "text.transformer.embeddings.word_embeddings.weight"
+        for options in ({"pretrained": str(tmp_path / "whole.pt")}, {"pretrained_text_path": tmp_path / "tower.pt"}):
+            loaded = open_clip.create_model(hf_name, **options).state_dict()
+            assert torch.equal(loaded[key], weights[key])
+
 
 @pytest.mark.parametrize("marks", [pytest.param(None, marks=needs_towers)])
 def test_both_towers_train_together(timm_name, hf_name, marks):
