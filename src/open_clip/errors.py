@@ -6,6 +6,8 @@ A message has three parts: what happened, where (file, row, key, flag), what to 
 import difflib
 from collections.abc import Iterable
 
+_LISTED_CHARACTERS = 300
+
 
 class OpenClipError(Exception):
     """Base of every error this project raises on purpose."""
@@ -72,10 +74,10 @@ def suggest_nearest(name: object, known: Iterable[str], count: int = 3) -> str:
 
 
 def cut_list(items: Iterable[object], limit: int = 10) -> str:
-    """Join items with commas, the first ``limit`` of them, then how many more there are."""
-    listed = [str(item) for item in items]
+    """Join items with commas, the first ``limit`` of them, then how many more there are; foreign text is escaped."""
+    listed = list(items)
     more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
-    return ", ".join(listed[:limit]) + more
+    return ", ".join(printable(item, _LISTED_CHARACTERS) for item in listed[:limit]) + more
 
 
 def printable(text: object, limit: int | None = None) -> str:

@@ -68,6 +68,27 @@ def open_to_append(path: str | Path) -> BinaryIO:
     return open(descriptor, "ab", buffering=0)
 
 
+def open_plain(path: str | Path) -> BinaryIO:
+    """Open a file to read; links are followed, and nothing is waited for.
+
+    Raises:
+        OSError: When it cannot be opened, or is a pipe, a socket or a device, which may never end.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise OSError(errno.ENXIO, "not a plain file", str(path)) from None
+        raise
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return open(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(errno.EINVAL, "not a plain file", str(path))
+
+
 def sync_folder(folder: str | Path) -> None:
     """Wait until the disk has the folder's newest names."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from open_clip.errors import CheckpointError
+from open_clip.errors import CheckpointError, printable
 
 _STORAGE_DTYPES = {
     "DoubleStorage": torch.float64,
@@ -94,7 +94,7 @@ class _TensorUnpickler(pickle.Unpickler):
         if module.split(".")[0] == "__torch__":
             return _ScriptObject
         raise CheckpointError(
-            f"refused: its data asks for {module}.{name}, which is neither a tensor nor a module; "
+            f"refused: its data asks for {printable(f'{module}.{name}', 120)}, which is neither a tensor nor a module; "
             "building it could run code."
         )
 
@@ -114,9 +114,11 @@ class _TensorUnpickler(pickle.Unpickler):
         try:
             content = self._archive.read(name)
         except KeyError:
-            raise CheckpointError(f"the archive has no member {name}. Fetch the file again.") from None
+            raise CheckpointError(f"the archive has no member {printable(name, 200)}. Fetch the file again.") from None
         if len(content) != num_elements * dtype.itemsize:
-            raise CheckpointError(f"member {name} has {len(content)} bytes, not {num_elements * dtype.itemsize}.")
+            raise CheckpointError(
+                f"member {printable(name, 200)} has {len(content)} bytes, not {num_elements * dtype.itemsize}."
+            )
         return torch.frombuffer(bytearray(content), dtype=dtype) if content else torch.empty(0, dtype=dtype)
 
 

@@ -14,7 +14,7 @@ import torch
 from numpy.lib import format as npy_format
 from torch import Tensor
 
-from open_clip.errors import CheckpointError
+from open_clip.errors import CheckpointError, printable
 
 _SUFFIX = ".npy"
 _NUMBERS = "fiub"
@@ -39,7 +39,9 @@ def read_array_archive(archive: zipfile.ZipFile) -> dict[str, Tensor]:
         try:
             tensors[name] = _read_array(archive.read(member))
         except (ValueError, TypeError, SyntaxError) as error:
-            raise CheckpointError(f"its array {name!r} {error}. Fetch or write the file again.") from error
+            raise CheckpointError(
+                f"its array {printable(repr(name), 120)} {printable(error, 300)}. Fetch or write the file again."
+            ) from error
     return tensors
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from open_clip.errors import CheckpointError
+from open_clip.errors import CheckpointError, printable
 
 _MARK = "img/embedding/kernel"
 _ROOT = "params/"
@@ -89,7 +89,7 @@ def convert_big_vision_state_dict(model: nn.Module, state_dict: Mapping[str, Ten
     for name, parts in joined.items():
         wanted = _PARTS[1:] if ".kv." in name else _PARTS
         if missing := [part for part in wanted if part not in parts]:
-            raise CheckpointError(f"of {name}, {' and '.join(missing)} are missing in the file.")
+            raise CheckpointError(f"of {printable(name, 120)}, {' and '.join(missing)} are missing in the file.")
         converted[name] = torch.cat([parts[part] for part in wanted])
     _resize_patches(trunk, converted)
     return converted
@@ -144,7 +144,9 @@ def _reshape(key: str, value: Tensor) -> Tensor:
             return (value.flatten(0, -2) if in_attention and layer == "out" else value.flatten(1)).T
         return value.flatten() if in_attention else value
     except (RuntimeError, IndexError) as error:
-        raise CheckpointError(f"{key} has the shape {tuple(value.shape)}, which no such entry has.") from error
+        raise CheckpointError(
+            f"{printable(key, 120)} has the shape {tuple(value.shape)}, which no such entry has."
+        ) from error
 
 
 def _resize_patches(trunk: Any, converted: dict[str, Tensor]) -> None:

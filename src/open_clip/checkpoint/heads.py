@@ -5,7 +5,8 @@ import struct
 from pathlib import Path
 
 from open_clip.checkpoint.arrays import describe_array
-from open_clip.errors import CheckpointError
+from open_clip.errors import CheckpointError, printable
+from open_clip.files import open_plain
 
 ZIP_MAGIC = b"PK\x03\x04"
 PICKLE_MAGIC = b"\x80"
@@ -22,16 +23,20 @@ def read_head(path: Path, num_bytes: int = _HEAD_BYTES) -> bytes:
         CheckpointError: it is missing, empty, a folder or cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             head = file.read(num_bytes)
     except FileNotFoundError:
-        raise CheckpointError(f"{path}: there is no such file. Check the path.") from None
+        raise CheckpointError(f"{printable(path)}: there is no such file. Check the path.") from None
     except IsADirectoryError:
-        raise CheckpointError(f"{path}: is a folder; name one weights file in it.") from None
+        raise CheckpointError(f"{printable(path)}: is a folder; name one weights file in it.") from None
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}.") from error
+        raise CheckpointError(
+            f"{printable(path)}: cannot be read: {error.strerror}. Name a file that this user may read."
+        ) from error
     if not head:
-        raise CheckpointError(f"{path}: is empty; the write or the download was cut off. Fetch or write it again.")
+        raise CheckpointError(
+            f"{printable(path)}: is empty; the write or the download was cut off. Fetch or write it again."
+        )
     return head
 
 

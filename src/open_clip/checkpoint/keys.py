@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from open_clip.checkpoint.big_vision import convert_big_vision_state_dict, is_big_vision
 from open_clip.checkpoint.mobileclip import convert_mobile_clip, is_mobile_clip
-from open_clip.errors import CheckpointError
+from open_clip.errors import CheckpointError, printable
 
 _OPENAI_EXTRAS = ("input_resolution", "context_length", "vocab_size")
 # A mask is built, not learned; only TorchScript archives hold it.
@@ -19,6 +19,8 @@ _DERIVED = "attn_mask"
 _POSITION_IDS = "text.transformer.embeddings.position_ids"
 # What DDP and torch.compile put before every name.
 _WRAPPER_PREFIXES = ("module.", "_orig_mod.")
+# One name of a million prefixes would take hours.
+_MAX_WRAPPERS = 8
 _TEXT_PARTS = ("text_projection", "positional_embedding", "token_embedding", "transformer", "ln_final")
 
 
@@ -29,8 +31,8 @@ def drop_openai_extras(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _strip_wrapper_prefixes(weights: dict[str, Any]) -> dict[str, Any]:
-    """Take ``module.`` and ``_orig_mod.`` off, as often as the first key has them."""
-    while weights:
+    """Take ``module.`` and ``_orig_mod.`` off, as often as the first key has them, up to a few times."""
+    for _ in range(_MAX_WRAPPERS if weights else 0):
         first = next(iter(weights))
         prefix = next((prefix for prefix in _WRAPPER_PREFIXES if first.startswith(prefix)), None)
         if prefix is None:
@@ -51,8 +53,8 @@ def normalise_state_dict(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
     for key, value in weights.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise CheckpointError(
-                f"holds no plain weights: entry {key!r} is no tensor but of type {type(value).__name__}. "
-                "Expected a state dict or a training checkpoint with one under 'state_dict'."
+                f"holds no plain weights: entry {printable(repr(key), 120)} is no tensor but of type "
+                f"{type(value).__name__}. Expected a state dict or a training checkpoint with one under 'state_dict'."
             )
     return drop_openai_extras(_strip_wrapper_prefixes(weights))
 

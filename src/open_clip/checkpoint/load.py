@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from open_clip.checkpoint.keys import fit_to_model
 from open_clip.checkpoint.positions import resize_pos_embed, resize_text_pos_embed
 from open_clip.checkpoint.read import read_state_dict
-from open_clip.errors import CheckpointError, cut_list
+from open_clip.errors import CheckpointError, cut_list, printable
 
 
 def load_checkpoint(
@@ -35,7 +35,7 @@ def load_checkpoint(
     try:
         return load_weights(model, state_dict, strict=strict)
     except CheckpointError as error:
-        raise CheckpointError(f"{checkpoint_path}: {error}") from error
+        raise CheckpointError(f"{printable(checkpoint_path)}: {error}") from error
 
 
 def load_big_vision_weights(model: nn.Module, checkpoint_path: str | Path) -> None:
@@ -59,10 +59,16 @@ def load_weights(model: nn.Module, state_dict: dict[str, Tensor], strict: bool =
 
 
 def list_mismatches(model: nn.Module, state_dict: dict[str, Tensor], strict: bool = True) -> list[str]:
-    """Say in at most four lines how weights differ from a model's: other shapes, missing and unexpected names."""
-    expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    """Say in a few lines how weights differ from a model's: other shapes or kinds, missing and unexpected names."""
+    own = model.state_dict()
+    expected = {key: tuple(value.shape) for key, value in own.items()}
+    kinds = [
+        f"{printable(key, 120)} is of {value.dtype} in the file and of {own[key].dtype} in the model"
+        for key, value in state_dict.items()
+        if key in own and (value.is_complex() or (own[key].is_floating_point() and not value.is_floating_point()))
+    ]
     shapes = [
-        f"{key} is {tuple(value.shape)} in the file and {expected[key]} in the model"
+        f"{printable(key, 120)} is {tuple(value.shape)} in the file and {expected[key]} in the model"
         for key, value in state_dict.items()
         if key in expected and tuple(value.shape) != expected[key]
     ]
@@ -71,6 +77,8 @@ def list_mismatches(model: nn.Module, state_dict: dict[str, Tensor], strict: boo
     lines = []
     if shapes:
         lines.append(f"{len(shapes)} of another shape: {cut_list(shapes)}")
+    if kinds:
+        lines.append(f"{len(kinds)} of another kind: {cut_list(kinds)}")
     if strict and missing:
         lines.append(f"{len(missing)} missing in the file: {cut_list(missing)}")
     if strict and unexpected:

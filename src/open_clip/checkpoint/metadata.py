@@ -5,7 +5,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from open_clip.checkpoint.heads import is_safetensors, read_head
-from open_clip.errors import CheckpointError
+from open_clip.errors import CheckpointError, printable
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
@@ -21,7 +21,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
-        reason = str(error).splitlines()[0]
+        reason = printable(str(error).splitlines()[0], 300)
         raise CheckpointError(
-            f"{path}: is not a whole safetensors file ({reason}). Fetch or write it again."
+            f"{printable(path)}: is not a whole safetensors file ({reason}). Fetch or write it again."
         ) from error

@@ -28,7 +28,8 @@ def resize_pos_embed(
     key = "visual.positional_embedding"
     table = state_dict.get(key)
     visual: Any = getattr(model, "visual", None)
-    if table is None or not hasattr(visual, "grid_size"):
+    # A table of another kind is told with all else that does not fit.
+    if table is None or not hasattr(visual, "grid_size") or table.dim() != 2 or table.shape[0] < 2:
         return
     rows, columns = visual.grid_size
     if table.shape[0] == 1 + rows * columns:
@@ -56,7 +57,7 @@ def resize_text_pos_embed(
     key = "text.positional_embedding" if "text.positional_embedding" in state_dict else "positional_embedding"
     table = state_dict.get(key)
     target = getattr(getattr(model, "text", model), "positional_embedding", None)
-    if table is None or target is None or table.shape == target.shape:
+    if table is None or target is None or table.shape == target.shape or table.dim() != 2 or not table.numel():
         return
     if table.shape[1] != target.shape[1]:
         raise CheckpointError(

@@ -19,7 +19,8 @@ from open_clip.checkpoint.archive import find_data_root, read_script_archive
 from open_clip.checkpoint.arrays import is_array_archive, read_array_archive
 from open_clip.checkpoint.heads import PICKLE_MAGIC, ZIP_MAGIC, is_safetensors, name_unknown, read_head
 from open_clip.checkpoint.keys import normalise_state_dict
-from open_clip.errors import CheckpointError
+from open_clip.checkpoint.trees import check_tree
+from open_clip.errors import CheckpointError, printable
 
 # torch before 2.6 runs code from a crafted file even with weights_only=True (CVE-2025-32434).
 _FIRST_SAFE_TORCH = (2, 6)
@@ -41,9 +42,11 @@ def read_checkpoint(path: str | Path, *, is_verified: bool = False) -> dict[str,
 
     Raises:
         CheckpointError: the file is missing, empty, cut short, damaged, of another kind, holds something else than a
-            dict, or holds objects that would run code; or this torch cannot read such files safely.
+            dict, holds objects that would run code, or tensors larger than what the file has of them; or this torch
+            cannot read such files safely.
     """
     path = Path(path)
+    where = printable(path)
     head = read_head(path)
     if head.startswith(ZIP_MAGIC):
         loaded = _read_zip(path, is_verified)
@@ -52,11 +55,15 @@ def read_checkpoint(path: str | Path, *, is_verified: bool = False) -> dict[str,
     elif head.startswith(PICKLE_MAGIC):
         loaded = _read_pickle(path)
     else:
-        raise CheckpointError(f"{path}: {name_unknown(path, head)}")
+        raise CheckpointError(f"{where}: {name_unknown(path, head)}")
     if not isinstance(loaded, dict):
         raise CheckpointError(
-            f"{path}: holds a {type(loaded).__name__}, not a dict of weights or a training checkpoint."
+            f"{where}: holds a {type(loaded).__name__}, not a dict of weights or a training checkpoint."
         )
+    try:
+        check_tree(loaded)
+    except CheckpointError as error:
+        raise CheckpointError(f"{where}: {error}") from None
     return loaded
 
 
@@ -77,9 +84,7 @@ def read_state_dict(path: str | Path, averaged: bool = False) -> dict[str, Tenso
             raise CheckpointError("holds no averaged weights (state_dict_ema); a run writes them with --ema-decay.")
         return normalise_state_dict({"state_dict": checkpoint["state_dict_ema"]})
     except CheckpointError as error:
-        if str(error).startswith(str(path)):
-            raise
-        raise CheckpointError(f"{path}: {error}") from error
+        raise CheckpointError(f"{printable(path)}: {error}") from error
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -87,7 +92,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path, device="cpu")
     except (SafetensorError, json.JSONDecodeError, ValueError, OSError, KeyError) as error:
         raise CheckpointError(
-            f"{path}: is not a whole safetensors file ({_first_line(error)}). Fetch or write it again."
+            f"{printable(path)}: is not a whole safetensors file ({_first_line(error)}). Fetch or write it again."
         ) from error
 
 
@@ -104,13 +109,13 @@ def _read_zip(path: Path, is_verified: bool) -> Any:
             if find_data_root(archive) is None:
                 raise CheckpointError("is a zip file with no weights of torch or numpy in it. Name another file.")
     except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
+        raise CheckpointError(f"{printable(path)}: {error}") from error
     except MemoryError:
         raise
     except Exception as error:
         # zipfile answers damage with half a dozen kinds of errors.
         raise CheckpointError(
-            f"{path}: the file is cut short or damaged ({_first_line(error)}). Fetch or write it again."
+            f"{printable(path)}: the file is cut short or damaged ({_first_line(error)}). Fetch or write it again."
         ) from error
     return _read_pickle(path)
 
@@ -125,15 +130,17 @@ def _check_members(archive: zipfile.ZipFile) -> None:
     """Compare every member with its checksum: torch itself does not, and a flipped bit would become a weight."""
     damaged = archive.testzip()
     if damaged is not None:
-        raise CheckpointError(f"the content of {damaged} does not match its checksum. Fetch or write the file again.")
+        raise CheckpointError(
+            f"the content of {printable(damaged, 200)} does not match its checksum. Fetch or write the file again."
+        )
 
 
 def _read_pickle(path: Path) -> Any:
     installed = torch.__version__
     if tuple(int(part) for part in installed.split(".")[:2]) < _FIRST_SAFE_TORCH:
         raise CheckpointError(
-            f"{path}: torch {installed} runs code hidden in such files even in its safe mode (CVE-2025-32434). "
-            "Install torch 2.6 or newer, or convert the file to safetensors elsewhere."
+            f"{printable(path)}: torch {installed} runs code hidden in such files even in its safe mode "
+            "(CVE-2025-32434). Install torch 2.6 or newer, or convert the file to safetensors elsewhere."
         )
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -141,7 +148,7 @@ def _read_pickle(path: Path) -> Any:
         raise
     except Exception as error:
         # torch's own message advises to switch the safe mode off: it must not reach the user, chained or not.
-        raise CheckpointError(f"{path}: {_explain_pickle_failure(error)}") from None
+        raise CheckpointError(f"{printable(path)}: {_explain_pickle_failure(error)}") from None
 
 
 def _explain_pickle_failure(error: Exception) -> str:
@@ -159,4 +166,4 @@ def _explain_pickle_failure(error: Exception) -> str:
 
 def _first_line(error: BaseException) -> str:
     text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0].rstrip(".")
+    return printable(text.splitlines()[0].rstrip("."), 300)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from open_clip.errors import ConfigError, cut_list
+from open_clip.errors import ConfigError, cut_list, printable
 
 # (ours, theirs): beginnings of names outside the blocks. `pre_layrnorm` is spelt so there.
 _OUTSIDE = (
@@ -122,7 +122,7 @@ def to_transformers(
 
 def _take(weights: dict[str, Tensor], key: str, where: str = "the weights") -> Tensor:
     if key not in weights:
-        raise ConfigError(f"{where}: {key!r} is missing; only plain CLIP models are converted.")
+        raise ConfigError(f"{where}: {printable(repr(key), 120)} is missing; only plain CLIP models are converted.")
     return weights.pop(key)
 
 
@@ -141,7 +141,9 @@ def _name_from(key: str) -> tuple[str, str | None]:
         for part in _PARTS:
             if rest.startswith(f"self_attn.{part}_proj."):
                 return f"{ours_tower}{number}.attn.in_proj_{rest.rpartition('.')[2]}", part
-    raise ConfigError(f"{key!r} is no part of transformers' CLIPModel; only plain CLIP models are converted.")
+    raise ConfigError(
+        f"{printable(repr(key), 120)} is no part of transformers' CLIPModel; only plain CLIP models are converted."
+    )
 
 
 def _name_to(key: str) -> str:
@@ -158,7 +160,9 @@ def _name_to(key: str) -> str:
                 return f"{theirs_tower}{number}.{theirs}{rest.removeprefix(ours)}"
         if rest.startswith("attn.in_proj_"):
             return f"{theirs_tower}{number}.self_attn.{{}}_proj.{rest.removeprefix('attn.in_proj_')}"
-    raise ConfigError(f"transformers' CLIP has no place for {key!r}; only plain CLIP models are converted.")
+    raise ConfigError(
+        f"transformers' CLIP has no place for {printable(repr(key), 120)}; only plain CLIP models are converted."
+    )
 
 
 def _config_from(config: Mapping[str, Any]) -> dict[str, Any]:

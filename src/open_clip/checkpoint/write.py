@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from open_clip.errors import CheckpointError
+from open_clip.errors import CheckpointError, printable
 
 
 def write_safetensors(state_dict: dict[str, Tensor], path: str | Path, metadata: dict[str, str] | None = None) -> None:
@@ -30,6 +30,8 @@ def write_safetensors(state_dict: dict[str, Tensor], path: str | Path, metadata:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: cannot be written ({error}). Free space or choose another folder.") from error
+        raise CheckpointError(
+            f"{printable(path)}: cannot be written ({error}). Free space or choose another folder."
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
