@@ -62,11 +62,10 @@ class RunFolder:
 def choose_name(args: argparse.Namespace) -> str:
     """Give the run's name: ``--name``, or date, model and main settings as upstream writes them."""
     if args.name is not None:
-        if not args.name.strip() or "/" in args.name or args.name in (".", ".."):
-            raise ConfigError(f"--name {args.name!r} must be a plain folder name; --logs-dir says where it goes.")
         return str(args.name)
     date = datetime.datetime.now().strftime("%Y_%m_%d-%H_%M_%S")
-    model = re.sub(r"[^\w.-]", "-", args.model)
+    # A folder or a hub repository may stand for the model, by a name longer than a folder's can be.
+    model = re.sub(r"[^\w.-]", "-", args.model, flags=re.ASCII)[:100]
     parts = (
         date,
         f"model_{model}",

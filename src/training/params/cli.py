@@ -4,10 +4,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from open_clip.errors import ConfigError, suggest_nearest
-from training.params.file import coerce_settings, read_settings
+from open_clip.errors import ConfigError, printable, suggest_nearest
+from training.params.file import read_settings
 from training.params.flags import add_group
 from training.params.groups import RunParams
 
@@ -17,7 +17,8 @@ class FlagParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise what argparse would print after a page of usage."""
-        raise ConfigError(f"{message}. `--help` lists the flags.")
+        shown = printable(message.removeprefix("argument "), 400)
+        raise ConfigError(f"{shown}. `--help` lists the flags.")
 
 
 # Flags of open_clip 3.3.0 that people's scripts hold and this trainer does not have yet.
@@ -60,13 +61,17 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
         ConfigError: For an unknown flag or config key, with the nearest known ones, and for a value that does not fit.
     """
     words = list(sys.argv[1:] if args is None else args)
+    for word in words:
+        # Python's parser takes this for the end of the flags, even behind an equals sign.
+        if word == "--" or word.endswith("=--"):
+            raise ConfigError(f"'{printable(word, 80)}': `--` is no value of a flag; leave it out.")
     parser = make_parser()
-    config_path = _find_config(words)
-    if config_path is not None:
-        parser.set_defaults(**coerce_settings(parser, read_settings(config_path), config_path))
     namespace, unknown = parser.parse_known_args(words)
     if unknown:
         raise ConfigError(_unknown_flag_message(parser, unknown))
+    if namespace.config is not None:
+        parser.set_defaults(**read_settings(parser, namespace.config))
+        namespace = parser.parse_args(words)
     # timm's optimizers have defaults of their own.
     defaults = {} if namespace.opt.startswith("timm/") else default_optimizer_settings(namespace.model)
     for name, value in defaults.items():
@@ -85,18 +90,12 @@ def default_optimizer_settings(model_name: str) -> dict[str, float]:
     return {"lr": 5e-4, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
 
 
-def _find_config(words: list[str]) -> str | None:
-    finder = FlagParser(add_help=False, allow_abbrev=False)
-    finder.add_argument("--config")
-    found: Any = finder.parse_known_args(words)[0].config
-    return str(found) if found is not None else None
-
-
 def _unknown_flag_message(parser: argparse.ArgumentParser, unknown: list[str]) -> str:
     word = unknown[0]
     if not word.startswith("-"):
-        return f"{word!r} stands on the command line without a flag before it; quote values that hold spaces."
-    name = word.partition("=")[0]
+        shown = printable(word, 80)
+        return f"'{shown}' stands on the command line without a flag before it; quote values that hold spaces."
+    name = printable(word.partition("=")[0], 80)
     if name in _NOT_THERE_YET:
         return f"upstream's {name} is not there yet; leave it out."
     known = [option for action in parser._actions for option in action.option_strings if option.startswith("--")]

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from training.params.flags import Flag, KeyValueAction, flag
+from training.params.values import ABOVE_ZERO, SHARE, path, whole
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,12 @@ class DataParams:
     csv_separator: str = flag("\t", "text between two columns of the table; `,` for a comma-separated file")
     csv_img_key: str = flag("filepath", "name of the column that holds picture paths")
     csv_caption_key: str = flag("title", "name of the column that holds captions")
-    batch_size: int = flag(64, "pairs a step for each process; the global batch is this times the number of processes")
-    workers: int = flag(4, "loader processes for each training process; 0 loads in the training process")
+    batch_size: int = flag(
+        64, "pairs a step for each process; the global batch is this times the number of processes", type=whole(1)
+    )
+    workers: int = flag(
+        4, "loader processes for each training process; 0 loads in the training process", type=whole(0, 4_096)
+    )
     aug_cfg: dict[str, Any] = field(
         default_factory=dict,
         metadata={
@@ -48,9 +53,10 @@ class DataParams:
     bad_sample_budget: float = flag(
         0.01,
         "share of the rows, of training and validation data each, that may be unusable before the run stops: status 3",
+        type=SHARE,
     )
     max_image_pixels: int = flag(
-        25_000_000, "largest picture that is decoded, in pixels; larger ones count as unusable"
+        25_000_000, "largest picture that is decoded, in pixels; larger ones count as unusable", type=whole(1)
     )
 
 
@@ -59,10 +65,12 @@ class ShardParams:
     """Shards and synthetic data."""
 
     train_num_samples: int | None = flag(
-        None, "training pairs an epoch: of shards at most, all when not given; of synthetic data needed", type=int
+        None,
+        "training pairs an epoch: of shards at most, all when not given; of synthetic data needed",
+        type=whole(1, 10**12),
     )
     val_num_samples: int | None = flag(
-        None, "for training.data.get_data; the trainer counts its validation shards itself", type=int
+        None, "for training.data.get_data; the trainer counts its validation shards itself", type=whole(0, 10**12)
     )
     dataset_resampled: bool = flag(False, "draw training shards with replacement, so that sources can have weights")
     train_data_upsampling_factors: str | None = flag(
@@ -89,16 +97,22 @@ class ShardParams:
     shard_window: int = flag(
         100_000,
         "samples of neighbouring shards that are shuffled among each other; shards are shuffled too",
+        type=whole(1),
     )
     shard_index_dir: str | None = flag(
         None,
         "folder for the lists of where samples stand in shards (default: beside them, or the user's cache folder)",
+        type=path,
     )
     shard_cache: str | None = flag(
-        None, "folder that keeps copies of shards from other machines (s3://, http://, obs:// ...), for all processes"
+        None,
+        "folder that keeps copies of shards from other machines (s3://, http://, obs:// ...), for all processes",
+        type=path,
     )
     shard_cache_gb: float | None = flag(
-        None, "size of --shard-cache in GB: the copies used longest ago go first; no limit if not given", type=float
+        None,
+        "size of --shard-cache in GB: the copies used longest ago go first; no limit if not given",
+        type=ABOVE_ZERO,
     )
     allow_pipe_urls: bool = flag(
         False, "let a shard called `pipe:COMMAND` run its shell command; only for lists that you trust"

@@ -1,52 +1,49 @@
 """Read and write a run's settings as YAML; unknown keys stop with the nearest known ones."""
 
 import argparse
+import os
+import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
-from open_clip.errors import ConfigError, suggest_nearest
+from open_clip.errors import ConfigError, printable, suggest_nearest
+from training.params.nodes import compose_mapping, convert
 
 # What a saved configuration leaves out: where it was read from, and what belongs to one start of one run folder.
 _NOT_SAVED = ("config", "name", "resume")
+# A file of all flags has 4 KB; one whose --train-data names thousands of shards some hundred.
+_MOST_BYTES: Final = 1 << 20
 
 
-def read_settings(path: str | Path) -> dict[str, Any]:
-    """Read a YAML mapping of flag names (underscores or dashes) to values.
+def read_settings(parser: argparse.ArgumentParser, path: str | Path) -> dict[str, Any]:
+    """Read a YAML mapping of flag names (underscores or dashes) to values, each checked as its flag checks a word.
 
-    Raises:
-        ConfigError: When the file is missing, is not YAML, or is not a mapping.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"--config {path}: {error.strerror or error}. Give the path of a YAML file.") from error
-    try:
-        loaded = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--config {path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if loaded is None:
-        return {}
-    if not isinstance(loaded, dict):
-        raise ConfigError(f"--config {path} holds a {type(loaded).__name__}; it must be a mapping of flag: value.")
-    return {str(key).replace("-", "_"): value for key, value in loaded.items()}
-
-
-def coerce_settings(parser: argparse.ArgumentParser, settings: dict[str, Any], path: str | Path) -> dict[str, Any]:
-    """Check settings against the parser's flags and bring each value to its flag's type.
+    Returns:
+        The values by the names that the parser stores them under.
 
     Raises:
-        ConfigError: For an unknown key or a value that does not fit; names key and file.
+        ConfigError: When the file cannot be read, is not YAML or not such a mapping, or when a key is unknown, stands
+            there twice or has a value that does not fit; names file, line and key.
     """
+    name = f"--config {printable(path, 200)}"
     actions = {action.dest: action for action in parser._actions if action.dest not in ("help", "config")}
-    aliases = {option.lstrip("-").replace("-", "_"): a.dest for a in actions.values() for option in a.option_strings}
-    coerced = {}
-    for key, value in settings.items():
-        if key not in aliases:
-            raise ConfigError(f"--config {path}: unknown key {key!r}.{suggest_nearest(key, aliases)}")
-        coerced[aliases[key]] = _coerce(actions[aliases[key]], key, value, path)
-    return coerced
+    known = {option.lstrip("-").replace("-", "_"): a.dest for a in actions.values() for option in a.option_strings}
+    settings: dict[str, Any] = {}
+    for key, node in compose_mapping(_read_text(path, name), name):
+        where = f"{name}, line {key.start_mark.line + 1}"
+        word = printable(key.value, 60)
+        dest = known.get(key.value.replace("-", "_"))
+        if dest is None:
+            raise ConfigError(f"{where}: unknown key '{word}'.{suggest_nearest(key.value[:100], known)}")
+        if dest in settings:
+            raise ConfigError(f"{where}: {word} is there twice; leave one.")
+        try:
+            settings[dest] = convert(actions[dest], node)
+        except argparse.ArgumentTypeError as error:
+            raise ConfigError(f"{where}: {word}: {error}.") from error
+    return settings
 
 
 def write_settings(namespace: argparse.Namespace, path: Path) -> None:
@@ -56,20 +53,20 @@ def write_settings(namespace: argparse.Namespace, path: Path) -> None:
     path.write_text(header + yaml.safe_dump(settings, allow_unicode=True, sort_keys=True), encoding="utf-8")
 
 
-def _coerce(action: argparse.Action, key: str, value: Any, path: str | Path) -> Any:
-    if value is None or action.nargs == 0 or isinstance(value, dict):
-        fits = value is None or isinstance(value, bool if action.nargs == 0 else dict)
-        if not fits:
-            raise ConfigError(f"--config {path}: {key} is {value!r}; it must be true or false.")
-        return value
-    convert: Any = action.type or str
-    values = value if isinstance(value, list) else [value]
+def _read_text(path: str | Path, name: str) -> str:
     try:
-        # YAML 1.1 reads 1e-3 as text: going through str gives each flag's own reading of it.
-        converted = [convert(item if isinstance(item, str) else repr(item)) for item in values]
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"--config {path}: {key} is {value!r}, which is not of type {convert.__name__}.") from error
-    for item in converted:
-        if action.choices is not None and item not in action.choices:
-            raise ConfigError(f"--config {path}: {key} is {item!r}; choose from {', '.join(map(str, action.choices))}.")
-    return converted if isinstance(value, list) or action.nargs in ("+", "*") else converted[0]
+        # A pipe without a writer would be waited for for ever.
+        with open(path, "rb", opener=lambda file, flags: os.open(file, flags | os.O_NONBLOCK)) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ConfigError(f"{name} is no regular file. Give the path of a YAML file.")
+            content = file.read(_MOST_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{name}: {reason}. Give the path of a YAML file.") from error
+    if len(content) > _MOST_BYTES:
+        raise ConfigError(f"{name} has more than {_MOST_BYTES:,} bytes, which no file of settings needs.")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{name}, line {line}: this is not UTF-8 text. Save the file as UTF-8.") from error

@@ -1,10 +1,11 @@
 """Turn a dataclass into a group of command line flags and back; knows no flag by name."""
 
 import argparse
-import ast
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, TypeVar
+
+from training.params.values import key_value, text
 
 Group = TypeVar("Group")
 
@@ -14,7 +15,7 @@ class Flag:
     """How one dataclass field appears on the command line."""
 
     help: str
-    parse: Callable[[str], Any] = str
+    parse: Callable[[str], Any] = text
     choices: Sequence[Any] | None = None
     nargs: str | None = None
     aliases: tuple[str, ...] = ()
@@ -26,31 +27,26 @@ def flag(default: Any, help: str, **options: Any) -> Any:
     """Declare a dataclass field that is also a flag.
 
     Args:
-        default: A ``bool`` makes the flag a switch; ``None`` with no ``type`` makes it a string.
+        default: A ``bool`` makes the flag a switch.
         help: One sentence: unit, and one reason to change it.
-        options: Fields of :class:`Flag`; ``type`` is what turns a word into the value.
+        options: Fields of :class:`Flag`; ``type`` is what turns a word into the value (``values.py``), any text if not
+            given.
     """
-    options["parse"] = options.pop("type", str if default is None else type(default))
+    options["parse"] = options.pop("type", text)
     return field(default=default, metadata={"flag": Flag(help=help, **options)})
 
 
 class KeyValueAction(argparse.Action):
     """Collect ``key=value`` words into a dict; values are Python literals where they parse, else strings."""
 
+    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
+        super().__init__(option_strings, dest, **{**options, "type": key_value})
+
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, _: Any = None
     ) -> None:
         """Store the parsed words under ``dest``."""
-        pairs: dict[str, Any] = {}
-        for word in values:
-            key, equals, text = word.partition("=")
-            if not equals or not key:
-                parser.error(f"argument {self.option_strings[0]}: {word!r} is not of the form key=value")
-            try:
-                pairs[key] = ast.literal_eval(text)
-            except (ValueError, SyntaxError):
-                pairs[key] = text
-        setattr(namespace, self.dest, pairs)
+        setattr(namespace, self.dest, dict(values))
 
 
 def option_name(field_name: str) -> str:
@@ -82,8 +78,8 @@ def read_group(group: type[Group], namespace: argparse.Namespace) -> Group:
 
 
 def _help_text(spec: Flag, default: Any) -> str:
-    text = spec.help.replace("%", "%%")
-    if default in (None, False, "", {}) or "default" in text:
-        return text
+    words = spec.help.replace("%", "%%")
+    if default in (None, False, "", {}) or "default" in words:
+        return words
     shown = {"\t": "TAB"}.get(default, default) if isinstance(default, str) else default
-    return f"{text} (default: {shown})"
+    return f"{words} (default: {shown})"

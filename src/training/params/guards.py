@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from training.params.flags import flag
+from training.params.values import whole
 
 
 @dataclass(frozen=True)
@@ -22,9 +23,9 @@ class GuardParams:
         choices=("warn", "skip", "rollback", "off"),
     )
     max_skipped_steps: int = flag(
-        8, "optimizer steps skipped in a row that make the run go back to its newest checkpoint"
+        8, "optimizer steps skipped in a row that make the run go back to its newest checkpoint", type=whole(1)
     )
-    max_rollbacks: int = flag(2, "times a run goes back to a checkpoint before it gives up with status 5")
+    max_rollbacks: int = flag(2, "times a run goes back to a checkpoint before it gives up with status 5", type=whole())
 
     @property
     def skips_updates(self) -> bool:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from training.params.flags import flag
+from training.params.values import SECONDS, loss_scale, number, whole
 
 PRECISION_NAMES = (
     "amp",
@@ -33,12 +34,12 @@ class HardwareParams:
         choices=PRECISION_NAMES,
     )
     loss_scale: str | None = flag(
-        None, "loss scale: a number for a static one, or `dynamic` (default: dynamic; apex_o2: 512)"
+        None, "loss scale: a number for a static one, or `dynamic` (default: dynamic; apex_o2: 512)", type=loss_scale
     )
     deterministic: bool = flag(
         False, "ask the device for deterministic kernels: needed for exact resume off the CPU, slower"
     )
-    seed: int = flag(0, "seed of the weights, of the sample order and of the crops")
+    seed: int = flag(0, "seed of the weights, of the sample order and of the crops", type=whole(0, 2**32 - 1))
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,12 @@ class DistributedParams:
         600.0,
         "seconds a process of a running training may make no headway before the run ends, with all stacks in the run"
         " folder from half of it on; 0 waits for ever",
+        type=SECONDS,
     )
     dist_startup_timeout_s: float = flag(
-        1800.0, "the same for start-up, first step, evaluations and saves, and the limit of the collective library"
+        1800.0,
+        "the same for start-up, first step, evaluations and saves, and the limit of the collective library",
+        type=number(above=0.0, most=SECONDS.most),
     )
     local_loss: bool = flag(
         False,
@@ -68,7 +72,7 @@ class DistributedParams:
         False, "let DDP look for parameters a step did not use: slower; locked towers do not need it"
     )
     ddp_bucket_mb: int | None = flag(
-        None, "megabytes of gradients that DDP sends together (default: torch's 25)", type=int
+        None, "megabytes of gradients that DDP sends together (default: torch's 25)", type=whole(1)
     )
     ddp_comm_dtype: str | None = flag(
         None,

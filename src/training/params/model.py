@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from training.params.flags import flag
+from training.params.values import number, path, whole
 
 
 @dataclass(frozen=True)
@@ -20,20 +21,20 @@ class ModelParams:
     pretrained_image: bool = flag(
         False, "start a timm image tower from timm's own weights; of no effect with --pretrained"
     )
-    cache_dir: str | None = flag(None, "folder for downloaded weights; the user's cache folder if not given")
+    cache_dir: str | None = flag(None, "folder for downloaded weights; the user's cache folder if not given", type=path)
     force_quick_gelu: bool = flag(False, "use the approximate GELU that OpenAI's weights were trained with")
     force_custom_text: bool = flag(False, "keep the text tower under `text.` even where the configuration does not")
     force_patch_dropout: float | None = flag(
-        None, "share of image patches dropped in training, 0 to 1; speeds up long runs", type=float
+        None, "share of image patches dropped in training, 0 to 1; speeds up long runs", type=number(0.0, below=1.0)
     )
     force_image_size: list[int] | None = flag(
         None,
         "image size in pixels, one value or height and width, in place of the configuration's",
-        type=int,
         nargs="+",
+        type=whole(1, 10_000),
     )
     force_context_length: int | None = flag(
-        None, "text length in tokens in place of the configuration's; positions are resized", type=int
+        None, "text length in tokens in place of the configuration's; positions are resized", type=whole(1, 10_000)
     )
     torchcompile: bool = flag(False, "compile the towers: slow first steps, faster ones after; evaluation is not")
     torchcompile_mode: str = flag(
@@ -61,10 +62,14 @@ class ImageParams:
     """Image preprocessing."""
 
     image_mean: list[float] | None = flag(
-        None, "mean of each channel, 0 to 1, in place of the weights' own", type=float, nargs="+", metavar="MEAN"
+        None, "mean of each channel, 0 to 1, in place of the weights' own", nargs="+", metavar="MEAN", type=number()
     )
     image_std: list[float] | None = flag(
-        None, "standard deviation of each channel in place of the weights' own", type=float, nargs="+", metavar="STD"
+        None,
+        "standard deviation of each channel in place of the weights' own",
+        nargs="+",
+        metavar="STD",
+        type=number(1e-6),
     )
     image_interpolation: str | None = flag(
         None, "resampling filter in place of the weights' own", choices=("bicubic", "bilinear", "random")
@@ -81,8 +86,10 @@ class LockParams:
     """Frozen towers."""
 
     lock_image: bool = flag(False, "freeze the image tower (LiT): only the text tower learns")
-    lock_image_unlocked_groups: int = flag(0, "last n layer groups of the image tower that stay trainable")
+    lock_image_unlocked_groups: int = flag(
+        0, "last n layer groups of the image tower that stay trainable", type=whole()
+    )
     lock_image_freeze_bn_stats: bool = flag(False, "also freeze the running statistics of batch norms in locked layers")
     lock_text: bool = flag(False, "freeze the text tower")
-    lock_text_unlocked_layers: int = flag(0, "last n layers of the text tower that stay trainable")
+    lock_text_unlocked_layers: int = flag(0, "last n layers of the text tower that stay trainable", type=whole())
     lock_text_freeze_layer_norm: bool = flag(False, "freeze the layer norms of locked text layers too")

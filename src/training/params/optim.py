@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from training.params.flags import Flag, KeyValueAction, flag
+from training.params.values import ABOVE_ZERO, number, whole
 
 
 @dataclass(frozen=True)
@@ -13,15 +14,17 @@ class OptimParams:
     opt: str = flag(
         "adamw", "which optimizer: adamw, or timm/NAME for one of timm's, such as timm/lamb", type=str.lower
     )
-    lr: float | None = flag(None, "peak learning rate (default: 5e-4)", type=float)
-    beta1: float | None = flag(None, "AdamW's first moment decay (default: 0.9)", type=float)
+    lr: float | None = flag(None, "peak learning rate (default: 5e-4)", type=number(0.0))
+    beta1: float | None = flag(None, "AdamW's first moment decay (default: 0.9)", type=number(0.0, below=1.0))
     beta2: float | None = flag(
-        None, "AdamW's second moment decay (default: 0.98 for ViT models, else 0.999)", type=float
+        None, "AdamW's second moment decay (default: 0.98 for ViT models, else 0.999)", type=number(0.0, below=1.0)
     )
-    eps: float | None = flag(None, "AdamW's epsilon (default: 1e-6 for ViT models, else 1e-8)", type=float)
-    wd: float = flag(0.2, "weight decay; not applied to gains, biases and the logit scale")
-    grad_clip_norm: float | None = flag(None, "clip the gradient to this norm; no clipping if not given", type=float)
-    momentum: float | None = flag(None, "momentum of a timm optimizer (default: the optimizer's own)", type=float)
+    eps: float | None = flag(None, "AdamW's epsilon (default: 1e-6 for ViT models, else 1e-8)", type=number(0.0))
+    wd: float = flag(0.2, "weight decay; not applied to gains, biases and the logit scale", type=number(0.0))
+    grad_clip_norm: float | None = flag(
+        None, "clip the gradient to this norm; no clipping if not given", type=ABOVE_ZERO
+    )
+    momentum: float | None = flag(None, "momentum of a timm optimizer (default: the optimizer's own)", type=number(0.0))
     opt_kwargs: dict[str, Any] = field(
         default_factory=dict,
         metadata={
@@ -43,29 +46,31 @@ class OptimParams:
         None,
         "factor of the learning rate from each layer of the image tower to the one before it; 0.65 to 0.9 keeps what"
         " pretrained weights know",
-        type=float,
         aliases=("--visual-layer-decay",),
+        type=number(above=0.0, most=1.0),
     )
-    text_layer_decay: float | None = flag(None, "the same for the text tower", type=float)
+    text_layer_decay: float | None = flag(None, "the same for the text tower", type=number(above=0.0, most=1.0))
     ema_decay: float | None = flag(
         None,
         "keep a moving average of the weights, of which a step keeps this share (0.999 for some thousand steps, 0.9999"
         " for more), and evaluate it in their place; no average if not given",
-        type=float,
+        type=number(above=0.0, below=1.0),
     )
-    accum_freq: int = flag(1, "batches of one optimizer step; the contrastive loss sees all of them together")
+    accum_freq: int = flag(
+        1, "batches of one optimizer step; the contrastive loss sees all of them together", type=whole(1)
+    )
 
 
 @dataclass(frozen=True)
 class ScheduleParams:
     """Schedule."""
 
-    epochs: int = flag(32, "passes over the training data")
-    warmup: int = flag(10000, "optimizer steps of linear warm-up")
+    epochs: int = flag(32, "passes over the training data", type=whole(1))
+    warmup: int = flag(10000, "optimizer steps of linear warm-up", type=whole())
     lr_scheduler: str = flag(
         "cosine", "shape of the learning rate after warm-up", choices=("cosine", "const", "const-cooldown")
     )
-    epochs_cooldown: int | None = flag(None, "epochs of the final cooldown of const-cooldown", type=int)
-    lr_cooldown_end: float = flag(0.0, "learning rate at the end of the cooldown")
-    lr_cooldown_power: float = flag(1.0, "power of the cooldown's polynomial; 1 is linear")
+    epochs_cooldown: int | None = flag(None, "epochs of the final cooldown of const-cooldown", type=whole())
+    lr_cooldown_end: float = flag(0.0, "learning rate at the end of the cooldown", type=number(0.0))
+    lr_cooldown_power: float = flag(1.0, "power of the cooldown's polynomial; 1 is linear", type=number(0.0))
     skip_scheduler: bool = flag(False, "keep the learning rate at --lr from the first step")

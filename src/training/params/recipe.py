@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from training.params.flags import flag
+from training.params.values import number, whole
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,11 @@ class RecipeParams:
         None,
         "rows of a tile in which the contrastive or sigmoid loss makes its scores, and makes them again for the "
         "gradients; 0 keeps all scores in memory (default: 1024 from a global batch of 2048 on, else 0)",
-        type=int,
+        type=whole(),
     )
-    coca_caption_loss_weight: float = flag(2.0, "weight of the caption loss of a CoCa")
+    coca_caption_loss_weight: float = flag(2.0, "weight of the caption loss of a CoCa", type=number(0.0))
     coca_contrastive_loss_weight: float = flag(
-        1.0, "weight of the contrastive loss of a CoCa; 0 trains the captions only"
+        1.0, "weight of the contrastive loss of a CoCa; 0 trains the captions only", type=number(0.0)
     )
     distill_model: str | None = flag(
         None, "name of a teacher whose scores the model imitates beside its pairs; needs --distill-pretrained"

@@ -50,12 +50,12 @@ def test_config_file_sets_defaults_and_flags_win(tmp_path):
     "text,message",
     [
         ("batch_sice: 3", "unknown key 'batch_sice'. Did you mean batch_size"),
-        ("batch_size: many", "batch_size is 'many', which is not of type int"),
-        ("precision: fp8", "precision is 'fp8'; choose from amp"),
-        ("local_loss: 3", "local_loss is 3; it must be true or false"),
+        ("batch_size: many", "line 1: batch_size: 'many' is not a whole number of at least 1"),
+        ("precision: fp8", "line 1: precision: 'fp8' is none of amp"),
+        ("local_loss: 3", "local_loss: 3 is neither true nor false"),
         ("- a", "holds a list; it must be a mapping"),
         ("a: [", "not valid YAML"),
-        ("a: !!python/object/apply:os.system ['true']", "not valid YAML"),
+        ("name: !!python/object/apply:os.system ['true']", "name: .* is a list or mapping|the tag"),
     ],
 )
 def test_bad_config_file_is_refused_with_key_and_file(tmp_path, text, message):
@@ -93,15 +93,15 @@ def test_every_flag_is_in_exactly_one_group_and_has_help():
     "words,message",
     [
         ([], "nothing to do"),
-        (["--batch-size", "0"], "--batch-size is 0; it must be at least 1"),
-        (["--lr", "nan"], "--lr is nan"),
-        (["--grad-clip-norm", "-1"], "--grad-clip-norm is -1.0"),
-        (["--bad-sample-budget", "2"], "--bad-sample-budget is 2.0"),
+        (["--batch-size", "0"], "--batch-size: '0' is not a whole number of at least 1"),
+        (["--lr", "nan"], "--lr: 'nan' is not a finite number"),
+        (["--grad-clip-norm", "-1"], "--grad-clip-norm: '-1' is not a finite number above 0"),
+        (["--bad-sample-budget", "2"], "--bad-sample-budget: '2' is not"),
         (["--lr-scheduler", "const-cooldown"], "needs --epochs-cooldown"),
         (["--resume", "latest"], "--resume latest needs --name"),
         (["--resume", "latest", "--name", "a", "--logs-dir", "None"], "keeps none"),
-        (["--loss-scale", "big"], "--loss-scale is 'big'"),
-        (["--report-to", "wandb"], "--report-to wandb: there is only tensorboard"),
+        (["--loss-scale", "big"], "--loss-scale: 'big' is neither"),
+        (["--report-to", "wandb"], "--report-to 'wandb': there is only tensorboard"),
     ],
 )
 def test_contradicting_flags_are_refused(words, message):
@@ -117,7 +117,7 @@ def test_flags_without_effect_are_warned_of(caplog):
 
 
 def test_a_wrong_value_is_one_line_with_the_flag():
-    with pytest.raises(ConfigError, match=r"^argument --batch-size: invalid int value: 'many'\. `--help`") as caught:
+    with pytest.raises(ConfigError, match=r"^--batch-size: 'many' is not a whole number .*\. `--help`") as caught:
         parse_args(["--batch-size", "many"])
     assert caught.value.exit_status == 2
     assert isinstance(parse_args([]), argparse.Namespace)

@@ -1,0 +1,190 @@
+"""What a flag's word may be: each kind turns text into a value or says what it must be. Knows no flag by name."""
+
+import argparse
+import ast
+import math
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+
+from open_clip.errors import printable
+
+Kind = TypeVar("Kind", int, float)
+
+# What still fits a signed 64-bit number after a few multiplications, such as rows times channels.
+_MOST_WHOLE: Final = 2**31 - 1
+# Python has a limit of its own for the digits of a number, with a message of its own.
+_MOST_DIGITS: Final = 100
+_MOST_TEXT: Final = 1 << 20
+_MOST_PATH: Final = 4_000
+# Of what file systems allow, 255, some is left for what is added to a name.
+MOST_NAME: Final = 240
+
+
+@dataclass(frozen=True)
+class Number(Generic[Kind]):
+    """A finite number within bounds.
+
+    Attributes:
+        kind: ``int`` or ``float``.
+        least: Smallest value that is allowed.
+        most: Largest value that is allowed.
+        above: All values above this one are allowed, itself not.
+        below: Likewise.
+    """
+
+    kind: type[Kind]
+    least: Kind | None = None
+    most: Kind | None = None
+    above: Kind | None = None
+    below: Kind | None = None
+
+    def __call__(self, word: str) -> Kind:
+        """Read a number.
+
+        Raises:
+            argparse.ArgumentTypeError: It is none, or out of bounds; the flag's name goes before the message.
+        """
+        try:
+            value: Kind | None = self.kind(word) if len(word) <= _MOST_DIGITS else None
+        except ValueError:
+            value = None
+        if value is None or not self._holds(value):
+            raise argparse.ArgumentTypeError(f"{shown(word)} is not {self}")
+        return value
+
+    def _holds(self, value: Kind) -> bool:
+        return (
+            math.isfinite(value)
+            and (self.least is None or value >= self.least)
+            and (self.most is None or value <= self.most)
+            and (self.above is None or value > self.above)
+            and (self.below is None or value < self.below)
+        )
+
+    def __str__(self) -> str:
+        most = None if self.most == _MOST_WHOLE else self.most
+        bounds = ((self.least, "of at least"), (self.above, "above"), (most, "at most"), (self.below, "below"))
+        said = " and ".join(f"{word} {bound:.12g}" for bound, word in bounds if bound is not None)
+        return f"a {'whole' if self.kind is int else 'finite'} number {said}".strip()
+
+
+def whole(least: int = 0, most: int = _MOST_WHOLE) -> Number[int]:
+    """Make the kind of whole numbers within bounds."""
+    return Number(int, least=least, most=most)
+
+
+def number(
+    least: float | None = None, most: float | None = None, above: float | None = None, below: float | None = None
+) -> Number[float]:
+    """Make the kind of finite numbers within bounds."""
+    return Number(float, least, most, above, below)
+
+
+# Three years: what waits for longer waits for ever, and some of the libraries' clocks end soon after.
+SECONDS: Final = number(0.0, 1e8)
+ABOVE_ZERO: Final = number(above=0.0)
+SHARE: Final = number(0.0, 1.0)
+
+
+def text(word: str) -> str:
+    """Read any text that can be handed to the system: without the character that ends texts there.
+
+    Raises:
+        argparse.ArgumentTypeError: It cannot.
+    """
+    if "\0" in word or len(word) > _MOST_TEXT:
+        raise argparse.ArgumentTypeError(f"{shown(word)} is not text of at most 1 MB without NUL characters")
+    return word
+
+
+def path(word: str) -> str:
+    """Read the path of one file or folder, or the address of one.
+
+    Raises:
+        argparse.ArgumentTypeError: No system opens it.
+    """
+    if not word.strip() or "\0" in word or len(_encoded(word)) > _MOST_PATH:
+        raise argparse.ArgumentTypeError(
+            f"{shown(word)} is not a path of 1 to {_MOST_PATH:,} bytes without NUL characters"
+        )
+    return word
+
+
+def folder_name(word: str) -> str:
+    """Read the name of a folder to be made: one part of a path, of characters that can be seen.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
+    is_plain = word.strip() and "/" not in word and word not in (".", "..") and word.isprintable()
+    if not is_plain or len(_encoded(word)) > MOST_NAME:
+        raise argparse.ArgumentTypeError(f"{shown(word)} is not a plain folder name of 1 to {MOST_NAME} bytes")
+    return word
+
+
+def loss_scale(word: str) -> str:
+    """Read a loss scale: ``dynamic`` or a number above 0.
+
+    Raises:
+        argparse.ArgumentTypeError: It is neither.
+    """
+    try:
+        ABOVE_ZERO(word if word != "dynamic" else "1")
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"{shown(word)} is neither a number above 0 nor `dynamic`") from None
+    return word
+
+
+def key_value(word: str) -> tuple[str, Any]:
+    """Read ``key=value``; the value is a Python literal where it parses, else text.
+
+    Raises:
+        argparse.ArgumentTypeError: There is no key, or the value is none of those a setting can have.
+    """
+    key, equals, value = word.partition("=")
+    if not equals or not key.isidentifier():
+        raise argparse.ArgumentTypeError(f"{shown(word)} is not of the form key=value")
+    return key, literal(key, value)
+
+
+def literal(key: str, value: str) -> Any:
+    """Read the value of a ``key=value`` pair: number, True, False, None, text, or a list of these.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none of them.
+    """
+    found: Any = value
+    # Longer ones are text; Python's parser takes long over deep nesting.
+    if len(value) <= 1_000:
+        try:
+            found = ast.literal_eval(value)
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            found = value
+    return plain(key, found)
+
+
+def plain(key: str, value: Any, depth: int = 0) -> Any:
+    """Return the value of a key as it is when a settings file can hold it.
+
+    Raises:
+        argparse.ArgumentTypeError: It cannot.
+    """
+    if isinstance(value, list | tuple) and depth < 3 and len(value) <= 1_000:
+        return type(value)(plain(key, item, depth + 1) for item in value)
+    if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    if isinstance(value, str) and "\0" not in value:
+        return value
+    raise argparse.ArgumentTypeError(
+        f"{printable(key, 60)}={shown(value)} is no finite number, True, False, None or text, and no list of these"
+    )
+
+
+def _encoded(word: str) -> bytes:
+    return word.encode("utf-8", "surrogatepass")
+
+
+def shown(value: object) -> str:
+    """Write a user's value so that it fits into a message."""
+    words = value if isinstance(value, str) else repr(value)
+    return f"'{printable(words, 80)}'" if isinstance(value, str) else printable(words, 80)
