@@ -41,6 +41,10 @@ class CheckpointError(OpenClipError, RuntimeError):
     exit_status = 4
 
 
+class MissingModelFolder(CheckpointError, FileNotFoundError):
+    """The folder of a ``local-dir:`` model, or its configuration, is not there."""
+
+
 class NumericsError(OpenClipError, ArithmeticError):
     """The loss or the weights are no longer finite."""
 

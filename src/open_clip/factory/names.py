@@ -1,6 +1,7 @@
 """Model names: what a name means, the registry of model configurations and its errors. Nothing is built here."""
 
 import json
+import os
 import re
 from copy import deepcopy
 from functools import cache
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from open_clip.constants import HF_CONFIG_NAME
-from open_clip.errors import ConfigError, ModelNotFound, suggest_nearest
+from open_clip.errors import ConfigError, MissingModelFolder, ModelNotFound, printable, suggest_nearest
 from open_clip.pretrained import download_pretrained_from_hf
 
 LOCAL_DIR_SCHEME = "local-dir:"
@@ -82,12 +83,14 @@ def read_folder_config(folder: str | Path) -> dict[str, Any]:
     """Read ``open_clip_config.json`` of a model folder: ``model_cfg`` and perhaps ``preprocess_cfg``.
 
     Raises:
-        FileNotFoundError: there is no such folder or no such file in it.
+        MissingModelFolder: there is no such folder or no such file in it.
         ConfigError: it is not JSON or has no ``model_cfg``.
     """
     path = Path(folder) / HF_CONFIG_NAME
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such file; a local-dir: model needs it beside its weights.")
+    if not os.path.isfile(path):
+        raise MissingModelFolder(
+            f"{printable(path, 300)}: there is no such file; a local-dir: model needs it beside its weights."
+        )
     return _read_model_file(path)
 
 
@@ -127,8 +130,8 @@ def get_model_config(model_name: str) -> dict[str, Any] | None:
 
 def unknown_model(model_name: str) -> ModelNotFound:
     """Make the error for a name that is not in the registry."""
-    known = list_models()
+    known, shown = list_models(), printable(model_name, 200)
     return ModelNotFound(
-        f"no model is called {model_name!r}.{suggest_nearest(parse_model_name(model_name)[1], known)} "
+        f"no model is called '{shown}'.{suggest_nearest(parse_model_name(model_name)[1][:200], known)} "
         f"open_clip.list_models() gives all {len(known)}; add_model_config(path) adds your own."
     )

@@ -18,6 +18,28 @@ def _to_size(image_size: Any) -> Any:
     return tuple(image_size) if isinstance(image_size, list) else image_size
 
 
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _checked_size(size: Any, vision_cfg: dict[str, Any]) -> Any:
+    """Return the size of an image when the tower can make at least one patch of it."""
+    sides = size if isinstance(size, tuple) else (size, size)
+    if len(sides) != 2 or not all(map(_is_whole, sides)):
+        raise ConfigError(f"force_image_size={size!r}: it is a number of pixels from 1 up, or (height, width).")
+    if "timm_model_name" in vision_cfg:
+        return size
+    # A ResNet halves an image five times.
+    patch: Any = 32 if isinstance(vision_cfg.get("layers"), list | tuple) else vision_cfg.get("patch_size", 16)
+    patches = patch if isinstance(patch, list | tuple) else (patch, patch)
+    if any(side < least for side, least in zip(sides, patches, strict=True)):
+        raise ConfigError(
+            f"force_image_size={size!r} is too small: this model's images have at least {patches[0]} x {patches[1]} "
+            "pixels, one patch."
+        )
+    return size
+
+
 def apply_options(
     model_cfg: dict[str, Any],
     model_kwargs: dict[str, Any],
@@ -41,8 +63,10 @@ def apply_options(
     if force_patch_dropout is not None:
         cfg["vision_cfg"]["patch_dropout"] = force_patch_dropout
     if force_image_size is not None:
-        cfg["vision_cfg"]["image_size"] = _to_size(force_image_size)
+        cfg["vision_cfg"]["image_size"] = _checked_size(_to_size(force_image_size), cfg["vision_cfg"])
     if force_context_length is not None:
+        if not _is_whole(force_context_length):
+            raise ConfigError(f"force_context_length={force_context_length!r}: it is a number of tokens from 1 up.")
         cfg["text_cfg"]["context_length"] = force_context_length
         if "multimodal_cfg" in cfg:
             cfg["multimodal_cfg"]["context_length"] = force_context_length

@@ -112,8 +112,9 @@ def _refuse_other_places(model_name: str, model_cfg: dict[str, Any]) -> None:
 def _unknown_tag(tag: str, model: str) -> ModelNotFound:
     tags = list_pretrained_tags_by_model(model)
     has = f"It has {cut_list(tags)}." if tags else "It has none by tag."
+    near = suggest_nearest(tag[:100], tags)
     return ModelNotFound(
-        f"{model} has no weights called {tag!r}, and there is no file of that name.{suggest_nearest(tag, tags)} {has} "
+        f"{model} has no weights called '{printable(tag, 100)}', and there is no file of that name.{near} {has} "
         "open_clip.list_pretrained() lists all; the path of a weights file can be given too."
     )
 

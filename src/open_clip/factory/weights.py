@@ -1,13 +1,14 @@
 """Finding the weights a caller names, and loading them into a model or into one of its towers."""
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from open_clip.checkpoint import convert_state_dict, load_weights, read_state_dict
-from open_clip.errors import CheckpointError, suggest_nearest
+from open_clip.errors import CheckpointError, printable, suggest_nearest
 
 _logger = logging.getLogger(__name__)
 
@@ -44,18 +45,27 @@ def find_weights_file(pretrained: str | Path) -> Path | None:
         CheckpointError: it is a folder, or written as a path and there is no such file.
     """
     path = Path(pretrained)
-    if path.is_file():
+    shown = printable(path, 300)
+    # The functions of os.path answer No for a name that no file system takes; those of pathlib raise.
+    if os.path.isfile(path):
         return path
-    if path.is_dir():
+    if os.path.isdir(path):
         raise CheckpointError(
-            f"{path}: is a folder; name one weights file in it, or load the folder as the model local-dir:{path}."
+            f"{shown}: is a folder; name one weights file in it, or load the folder as the model local-dir:{shown}."
         )
-    if path.exists():
-        raise CheckpointError(f"{path}: is a device or a pipe, not a weights file.")
+    if os.path.exists(path):
+        raise CheckpointError(f"{shown}: is a device or a pipe, not a weights file.")
     if len(path.parts) > 1 or path.suffix:
-        near = [sibling.name for sibling in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise CheckpointError(f"{path}: there is no such weights file.{suggest_nearest(path.name, near)}")
+        near = suggest_nearest(path.name, _names_beside(path))
+        raise CheckpointError(f"{shown}: there is no such weights file.{printable(near)}")
     return None
+
+
+def _names_beside(path: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(path.parent))[:1_000]
+    except (OSError, ValueError):
+        return []
 
 
 def load_tower(model: nn.Module, path: str | Path, name: str) -> None:

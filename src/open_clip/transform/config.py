@@ -3,12 +3,13 @@
 Holds plain data and its merging; what the settings do to a picture is in `image`.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
-from open_clip.errors import ConfigError
+from open_clip.errors import ConfigError, printable, suggest_nearest
 
 
 @dataclass
@@ -81,6 +82,64 @@ class AugmentationCfg:
     gray_scale_prob: float | None = None
 
 
+def read_augmentation(aug_cfg: AugmentationCfg | Mapping[str, Any] | None) -> AugmentationCfg:
+    """Bring augmentation settings to their class and check each value.
+
+    Raises:
+        ConfigError: A setting is not known, or its value makes no sense; says what it can be.
+    """
+    if isinstance(aug_cfg, AugmentationCfg):
+        settings = {name: getattr(aug_cfg, name) for name in _AUGMENTATION}
+    else:
+        settings = dict(aug_cfg or {})
+    for name, value in settings.items():
+        if name not in _AUGMENTATION:
+            shown, known = printable(name, 60), ", ".join(_AUGMENTATION)
+            raise ConfigError(
+                f"Augmentation setting '{shown}' is not known.{suggest_nearest(str(name)[:60], _AUGMENTATION)} "
+                f"Known: {known}."
+            )
+        fits, meaning = _AUGMENTATION[name]
+        if not fits(value):
+            raise ConfigError(f"Augmentation setting {name}={printable(repr(value), 80)}: it must be {meaning}.")
+    return aug_cfg if isinstance(aug_cfg, AugmentationCfg) else AugmentationCfg(**settings)
+
+
+def _is_number(value: Any, least: float = -math.inf, most: float = math.inf) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value) and least <= value <= most
+
+
+def _is_range(value: Any, most_low: float = math.inf) -> bool:
+    is_pair = isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_number, value))
+    return is_pair and 0 <= value[0] <= value[1] and value[0] <= most_low and value[1] > 0
+
+
+def _is_jitter(value: Any) -> bool:
+    if not isinstance(value, list | tuple):
+        return _is_number(value, 0)
+    parts = [part if isinstance(part, list | tuple) else (part, part) for part in value]
+    return len(parts) in (3, 4) and all(len(part) == 2 and all(map(_is_number, part)) for part in parts)
+
+
+def _or_none(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or fits(value)
+
+
+_PROBABILITY = (_or_none(lambda value: _is_number(value, 0, 1)), "a probability, 0 to 1")
+# A part drawn larger than the image does not fit and is drawn anew; one that is always larger leaves no choice.
+_AUGMENTATION: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "scale": (lambda value: _is_range(value, 1), "two shares of the area, the smaller first, as in (0.9, 1.0)"),
+    "ratio": (
+        _or_none(lambda value: _is_range(value) and value[0] > 0),
+        "two ratios of width to height, the smaller first, as in (0.75, 1.33)",
+    ),
+    "color_jitter": (_or_none(_is_jitter), "a number of at least 0, or four: brightness, contrast, saturation and hue"),
+    "re_prob": _PROBABILITY,
+    "re_count": (_or_none(lambda value: isinstance(value, int) and _is_number(value, 1, 1_000)), "a number from 1 up"),
+    "use_timm": (lambda value: isinstance(value, bool) or value is None, "True or False"),
+    "color_jitter_prob": _PROBABILITY,
+    "gray_scale_prob": _PROBABILITY,
+}
 _PREPROCESS_KEYS = frozenset(field.name for field in fields(PreprocessCfg))
 
 

@@ -5,7 +5,7 @@ The steps themselves are in `geometry`, `random_geometry`, `augment` and `pixels
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any
 
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
@@ -13,7 +13,7 @@ from open_clip.errors import ConfigError, MissingDependency, suggest_nearest
 from open_clip.extras import install_advice
 from open_clip.transform.augment import ColorJitter, Grayscale
 from open_clip.transform.compose import Compose, SeededCompose
-from open_clip.transform.config import AugmentationCfg, PreprocessCfg
+from open_clip.transform.config import AugmentationCfg, PreprocessCfg, read_augmentation
 from open_clip.transform.geometry import CenterCrop, CenterCropOrPad, Resize, Size, to_pair
 from open_clip.transform.pixels import Channels, ConvertMode, Normalize, ToTensor
 from open_clip.transform.random_geometry import RandomResizedCrop, ResizeKeepRatio
@@ -66,7 +66,7 @@ def image_transform(
     interpolation = _require_choice("interpolation", interpolation or "bicubic", _INTERPOLATIONS)
     resize_mode = _require_choice("resize_mode", resize_mode or "shortest", _RESIZE_MODES)
     if is_train:
-        augmentation = _to_augmentation(aug_cfg)
+        augmentation = read_augmentation(aug_cfg)
         if augmentation.use_timm:
             return _timm_transform(image_size, normalize, interpolation, augmentation)
         steps = _training_steps(image_size, augmentation)
@@ -168,16 +168,3 @@ def _require_choice(name: str, value: str, choices: tuple[str, ...]) -> str:
         nearest = suggest_nearest(str(value), choices)
         raise ConfigError(f"{name}={value!r} is not known.{nearest} Choose one of {', '.join(choices)}.")
     return value
-
-
-def _to_augmentation(aug_cfg: AugSettings) -> AugmentationCfg:
-    if isinstance(aug_cfg, AugmentationCfg):
-        return aug_cfg
-    settings = dict(aug_cfg or {})
-    known = [field.name for field in fields(AugmentationCfg)]
-    for name in settings:
-        if name not in known:
-            raise ConfigError(
-                f"Augmentation setting {name!r} is not known.{suggest_nearest(name, known)} Known: {', '.join(known)}."
-            )
-    return AugmentationCfg(**settings)

@@ -126,8 +126,27 @@ def test_a_model_folder_brings_its_config_preprocessing_and_weights(tmp_path, we
 
 
 def test_a_folder_without_a_config_is_a_missing_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match="open_clip_config.json"):
+    with pytest.raises(FileNotFoundError, match="open_clip_config.json") as caught:
         open_clip.create_model(f"local-dir:{tmp_path}")
+    assert isinstance(caught.value, CheckpointError)
+    for name in ("absent", "x" * 300, "a\nb"):
+        with pytest.raises(CheckpointError, match="there is no such file") as caught:
+            open_clip.create_model(f"local-dir:{tmp_path}/{name}")
+        assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("size", [0, -1, 7, (8, 7), (64, -64), (8, 8, 8), 8.0, "8", True])
+def test_an_image_without_a_whole_patch_is_refused_before_a_tower_is_built(size):
+    with pytest.raises(ConfigError, match="force_image_size="):
+        open_clip.create_model("ViT-micro-8-32", force_image_size=size)
+    with pytest.raises(ConfigError, match="at least 32 x 32"):
+        open_clip.create_model("RN50", force_image_size=31)
+
+
+@pytest.mark.parametrize("length", [0, -3, 1.5, "77"])
+def test_a_text_without_tokens_is_refused(length):
+    with pytest.raises(ConfigError, match="force_context_length="):
+        open_clip.create_model("ViT-micro-8-32", force_context_length=length)
 
 
 @pytest.mark.parametrize("pretrained, error", [("laion2b", ModelNotFound), ("no/such.pt", CheckpointError)])

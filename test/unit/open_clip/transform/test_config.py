@@ -1,8 +1,11 @@
+import math
+
 import pytest
 
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.errors import ConfigError
 from open_clip.transform import AugmentationCfg, PreprocessCfg, merge_preprocess_dict, merge_preprocess_kwargs
+from open_clip.transform.config import read_augmentation
 
 
 def test_preprocess_defaults_are_openai_clips():
@@ -66,3 +69,48 @@ def test_a_cfg_as_base_gives_all_its_settings():
 def test_kwargs_are_laid_over_the_same_way():
     merged = merge_preprocess_kwargs(PreprocessCfg(), interpolation="bilinear", std=None, unknown=1)
     assert PreprocessCfg(**merged) == PreprocessCfg(interpolation="bilinear")
+
+
+@pytest.mark.parametrize(
+    "name,value",
+    [
+        *(
+            ("scale", value)
+            for value in (5, (2, 3), (0.9,), (1, 0.5), (-1, 1), (0, 0), ("a", "b"), "0.5", None, (math.nan, 1))
+        ),
+        *(("ratio", value) for value in (1, (0, 1), (2, 1), (1, 2, 3))),
+        *(("color_jitter", value) for value in (-1, "x", (1, 2), (1, 2, 3, "4"), ((1, 2, 3),) * 4)),
+        *(("re_prob", value) for value in (-0.1, 1.1, "1")),
+        *(("re_count", value) for value in (0, 1.5, -1, 10**9)),
+        *(("use_timm", value) for value in (1, "yes")),
+        *(("color_jitter_prob", 2), ("gray_scale_prob", -1), ("gray_scale_prob", math.inf), ("sclae", (0.9, 1.0))),
+    ],
+)
+def test_an_augmentation_that_makes_no_sense_is_named(name, value):
+    with pytest.raises(ConfigError, match=f"{name}|Did you mean scale"):
+        read_augmentation({name: value})
+    if name != "sclae":
+        with pytest.raises(ConfigError, match=name):
+            read_augmentation(AugmentationCfg(**{name: value}))
+
+
+def test_augmentations_of_all_forms_pass_as_they_are():
+    for settings in (
+        {
+            "scale": [0.08, 1.0],
+            "ratio": (0.75, 1.33),
+            "color_jitter": 0.4,
+            "re_prob": 0.0,
+            "re_count": 1,
+            "use_timm": True,
+        },
+        {
+            "scale": (0.5, 1.2),
+            "color_jitter": (0.32, 0.32, 0.32, 0.08),
+            "color_jitter_prob": 0.8,
+            "gray_scale_prob": 0.2,
+        },
+        {"color_jitter": ((0.5, 1.5), 0.1, 0.1, (-0.1, 0.1)), "color_jitter_prob": 1},
+    ):
+        assert read_augmentation(settings) == AugmentationCfg(**settings)
+    assert read_augmentation(None) == AugmentationCfg()
