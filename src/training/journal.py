@@ -221,6 +221,7 @@ class Journal:
             "skipped_steps": len(self._progress.skipped),
             "rollbacks": self._progress.rollbacks,
             "steps_left_out": len(self._progress.left_out),
+            "evaluates": self._parts is not None and (self._parts.eval_loader or self._parts.zero_shot) is not None,
         }
         if root is not None:
             try:

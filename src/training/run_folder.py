@@ -1,12 +1,13 @@
 """The run folder: its name, its place, and the text files that describe the run."""
 
 import argparse
+import contextlib
 import datetime
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from open_clip.errors import ConfigError
+from open_clip.errors import ConfigError, printable
 from training.params import CheckpointParams, write_settings
 
 
@@ -55,6 +56,29 @@ class RunFolder:
         """Folder of recorded steps, which Perfetto opens."""
         return self._path("profile")
 
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing of a run is here: only hidden files, or the list that a failed start leaves."""
+        if self.root is None or self.bad_samples is None:
+            return False
+        return all(path.name.startswith(".") or path == self.bad_samples for path in self.root.iterdir())
+
+    def take_back(self) -> None:
+        """Remove what a start wrote that failed before its run began, so that its command can be given again.
+
+        A list of unusable rows stays: it says what to mend.
+        """
+        if self.root is None:
+            return
+        written = [self.root / name for name in ("out.log", "metrics.jsonl", "params.txt", "config.yaml")]
+        for path in [*written, *self.root.glob("out-*.log")]:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        for folder in (self.checkpoints, self.tensorboard, self.root):
+            with contextlib.suppress(OSError):
+                # Only an empty one goes.
+                (folder or self.root).rmdir()
+
     def _path(self, name: str) -> Path | None:
         return None if self.root is None else self.root / name
 
@@ -89,15 +113,17 @@ def open_folder(params: CheckpointParams, name: str, *, is_master: bool) -> RunF
     assert folder.root is not None
     if not is_master:
         return folder
-    if params.resume is None and folder.log is not None and folder.log.exists():
-        raise ConfigError(
-            f"a run named {name} is already in {folder.root.parent}. Give another --name, or --resume latest to go on "
-            "with it."
-        )
     try:
+        is_taken = params.resume is None and folder.log is not None and folder.log.exists()
         folder.root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"--logs-dir: cannot make {folder.root}: {error.strerror}. Choose another folder.") from error
+        shown = printable(folder.root, 300)
+        raise ConfigError(f"--logs-dir: cannot make {shown}: {error.strerror}. Choose another folder.") from error
+    if is_taken:
+        raise ConfigError(
+            f"a run named {printable(name)} is already in {printable(folder.root.parent, 300)}. Give another --name, "
+            "or --resume latest to go on with it."
+        )
     return folder
 
 

@@ -1,11 +1,12 @@
 """One start of the trainer, from parsed flags to the last report; what main calls and nothing else knows."""
 
 import argparse
+import contextlib
 import logging
 import shlex
 
 from open_clip.errors import DeviceError, OpenClipError, Preempted
-from training.build import Parts, Place, build_parts, make_receive
+from training.build import Parts, Place, build_parts, check_inputs, make_receive
 from training.device import Device, select_device
 from training.distributed import (
     StopRequest,
@@ -47,10 +48,11 @@ def run_session(args: argparse.Namespace) -> None:
     world = world_from_environment()
     device = select_device(params.hardware.device)
     _check_process_limit(device, world, params)
+    check_inputs(params, world)
     own_index = world.is_distributed and not params.distributed.no_set_device_rank
     index = world.local_rank if world.device_index is None else world.device_index
     torch_device = device.activate(index if own_index else None)
-    with StopRequest() as stop:
+    with StopRequest() as stop, contextlib.ExitStack() as undo:
         run_begins()
         store = start_process_group(
             device,
@@ -61,15 +63,20 @@ def run_session(args: argparse.Namespace) -> None:
         )
         name = broadcast_object(choose_name(args), world)
         folder = open_folder(params.checkpoint, name, is_master=world.is_master)
+        if world.is_master and folder.is_new:
+            undo.callback(folder.take_back)
         take_up(params.checkpoint, folder, world)
         watchdog = make_watchdog(params.distributed, device, world, store, stop, folder)
         place = Place(device, torch_device, world, folder, watchdog.headway)
         with open_journal(params.report, place) as journal, watchdog, explain_failures(device, params):
             if world.is_master:
                 _log_start(place, args)
+            session = Session(params, place, journal, stop, watchdog)
+            undo.pop_all()
+            if world.is_master:
                 describe_run(folder, args)
             with keep_copy(params.checkpoint, folder, world):
-                Session(params, place, journal, stop, watchdog).run()
+                session.run()
         stop_process_group()
 
 

@@ -1,14 +1,14 @@
 """The data of a run from the flags: sources, loaders, and what becomes of unusable rows."""
 
 import logging
+import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 
 import open_clip
-from open_clip.errors import ConfigError, OpenClipError, cut_list
+from open_clip.errors import ConfigError, DataError, OpenClipError, cut_list
 from open_clip.transform import to_uint8
 from training.build.place import Place
 from training.build.shards import build_shard_table, build_stream_loader, is_shard_pattern
@@ -33,6 +33,7 @@ from training.evaluate import ClassSet, ZeroShot, read_class_names
 from training.params import RunParams
 
 _LOG = logging.getLogger(__name__)
+_NUM_TRIED = 8
 
 
 def make_receive(
@@ -62,11 +63,15 @@ def _tokenizer(params: RunParams) -> Callable[..., torch.Tensor]:
     return tokenizer
 
 
+def kind_of(path: str, dataset_type: str) -> str:
+    """Say of which kind the data is that a flag names: csv, folder or webdataset; what is not there is csv."""
+    if dataset_type not in ("auto", "synthetic"):
+        return dataset_type
+    return "webdataset" if is_shard_pattern(path) else "folder" if os.path.isdir(path) else "csv"
+
+
 def _read_source(path: str, role: str, params: RunParams, place: Place) -> PairSource:
-    data = params.data
-    kind = data.dataset_type
-    if kind in ("auto", "synthetic"):
-        kind = "webdataset" if is_shard_pattern(path) else "folder" if Path(path).is_dir() else "csv"
+    data, kind = params.data, kind_of(path, params.data.dataset_type)
     if kind == "webdataset":
         return build_shard_table(path, role, params.shards, place)
     if kind == "folder":
@@ -134,7 +139,7 @@ def build_train_data(
     params: RunParams, place: Place, transform: Any, plan_texts: TextPlanner | None
 ) -> tuple[TrainLoader | None, Quarantine | None]:
     """Open the training data and make its loader; None twice for a run that only evaluates."""
-    if not params.data.train_data and params.data.dataset_type != "synthetic":
+    if not params.data.trains:
         return None, None
     if params.shards.shard_order == "buffer":
         return build_stream_loader(params, place, _pixels(transform), _tokenizer(params), plan_texts), None
@@ -150,7 +155,24 @@ def build_eval_data(
     if not params.data.val_data:
         return None, None, None
     dataset, quarantine = _open_dataset(params, place, transform, "val")
+    _try_images(dataset.table, params.data.max_image_pixels)
     return make_eval_loader(dataset, **_loader_options(params, place)), quarantine, dataset.table
+
+
+def _try_images(table: PairSource, max_pixels: int) -> None:
+    """Open the first images: a set of which none can be read would be noticed only after an epoch of training.
+
+    Raises:
+        DataError: None of them can be decoded.
+    """
+    faults = []
+    for row in range(min(len(table), _NUM_TRIED)):
+        try:
+            table.open_image(row, max_pixels).load()
+            return
+        except DataError as error:
+            faults.append(str(error))
+    raise DataError(f"None of the first {len(faults)} images to evaluate can be used (--val-data). One is: {faults[0]}")
 
 
 def build_zero_shot(params: RunParams, place: Place, transform: Any) -> ZeroShot | None:

@@ -6,7 +6,7 @@ import torch
 
 import open_clip
 from open_clip.checkpoint import load_weights, read_state_dict
-from open_clip.errors import ConfigError, DeviceError
+from open_clip.errors import DeviceError
 from open_clip.timm_model import TimmModel, import_timm
 from open_clip.transform import Compose
 from training.build.place import Place
@@ -25,7 +25,7 @@ def build_model(params: RunParams, precision: str, torch_device: torch.device) -
         force_quick_gelu=params.model.force_quick_gelu,
         force_custom_text=params.model.force_custom_text,
         force_patch_dropout=params.model.force_patch_dropout,
-        force_image_size=_image_size(params.model.force_image_size),
+        force_image_size=image_size(params.model.force_image_size),
         force_context_length=params.model.force_context_length,
         image_mean=tuple(params.image.image_mean) if params.image.image_mean else None,
         image_std=tuple(params.image.image_std) if params.image.image_std else None,
@@ -61,11 +61,10 @@ def share_batch_norms(model: Any, place: Place) -> Any:
     return torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
 
 
-def _image_size(values: list[int] | None) -> int | tuple[int, int] | None:
+def image_size(values: list[int] | None) -> int | tuple[int, int] | None:
+    """Give the values of ``--force-image-size``, one or two, as the library takes them."""
     if not values:
         return None
-    if len(values) > 2:
-        raise ConfigError(f"--force-image-size takes one value, or height and width; it has {len(values)}.")
     return values[0] if len(values) == 1 else (values[0], values[1])
 
 

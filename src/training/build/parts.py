@@ -62,8 +62,7 @@ def build_parts(params: RunParams, place: Place) -> Parts:
     model, preprocess_train, preprocess_val = build_model(params, precision.model, place.torch_device)
     teacher = build_teacher(params, precision, place.torch_device)
     seed_all(hardware.seed + place.world.rank, place.device)
-    trains = params.data.train_data or params.data.dataset_type == "synthetic"
-    planner = make_text_planner(params, place, model) if trains else None
+    planner = make_text_planner(params, place, model) if params.data.trains else None
     train_loader, train_quarantine = build_train_data(params, place, preprocess_train, planner)
     eval_loader, eval_quarantine, eval_table = build_eval_data(params, place, preprocess_val)
     optimizer = None

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from open_clip.errors import ConfigError
 from training.build.place import Place
-from training.data import StreamLoader, TextPlanner, expand_urls, refuse_pipes
+from training.data import StreamLoader, TextPlanner, expand_urls, refuse_pipes, require_shards
 from training.data.shards import Selector, ShardCache, ShardTable, Visit, open_shards
 from training.distributed import gather_objects
 from training.params import RunParams, ShardParams
@@ -17,6 +17,19 @@ _ENDINGS: Final = (".tar", ".tar.gz", ".tgz")
 def is_shard_pattern(path: str) -> bool:
     """Tell whether a data flag names tar shards; packed ones too, which only a stream unpacks."""
     return all(source.rstrip().endswith(_ENDINGS) for source in path.split("::"))
+
+
+def check_shards(pattern: str, role: str, params: ShardParams) -> None:
+    """Check the list of shards, and that those of this machine are there; opens none.
+
+    Raises:
+        ConfigError: the flags contradict each other.
+        DataError: shards are missing.
+    """
+    urls = expand_urls(pattern, params.train_data_upsampling_factors if role == "train" else None)[0]
+    refuse_pipes(urls, params.allow_pipe_urls)
+    require_shards(urls)
+    _selector(params)
 
 
 def build_shard_table(pattern: str, role: str, params: ShardParams, place: Place) -> ShardTable:
@@ -56,12 +69,9 @@ def build_stream_loader(
     """Stream training shards in upstream's order.
 
     Raises:
-        ConfigError: the training data are no shards.
         DataError: shards are missing, or too few for all workers.
     """
     pattern, data = params.data.train_data, params.data
-    if pattern is None or not (data.dataset_type == "webdataset" or is_shard_pattern(pattern)):
-        raise ConfigError("--shard-order buffer needs tar shards as --train-data.")
     args = Namespace(
         **vars(params.shards),
         train_data=pattern,

@@ -12,7 +12,7 @@ from open_clip import CoCa
 from open_clip.errors import ConfigError
 from training.build.place import Place
 from training.device import Precision
-from training.distributed import unwrap_model
+from training.distributed import World, unwrap_model
 from training.params import RunParams
 from training.tasks import ClipTask, CoCaTask, DistillTask, SigLipTask
 
@@ -62,6 +62,8 @@ def build_task(
     bare = unwrap_model(model)
     is_coca = isinstance(bare, CoCa)
     _check_recipe(params, bare, teacher, is_coca)
+    if params.data.trains:
+        check_pairs_of_a_step(params, place.world, is_coca=is_coca)
     loss: Any = _create_loss(params, place, is_coca)
     options: dict[str, Any] = {"mean": mean, "std": std, "input_dtype": precision.input_dtype}
     if teacher is not None:
@@ -72,6 +74,22 @@ def build_task(
     if params.recipe.siglip:
         return SigLipTask(model, loss, **options)
     return ClipTask(model, loss, **options)
+
+
+def check_pairs_of_a_step(params: RunParams, world: World, *, is_coca: bool) -> None:
+    """Refuse to train on one pair a step where the loss compares pairs with each other.
+
+    Raises:
+        ConfigError: Says what to change.
+    """
+    pairs = params.data.batch_size * params.optim.accum_freq * world.world_size
+    learns_alone = params.recipe.siglip or (is_coca and params.recipe.coca_caption_loss_weight > 0)
+    if pairs == 1 and not learns_alone:
+        raise ConfigError(
+            "the contrastive loss of a single pair is always 0, so nothing would be learned: --batch-size, "
+            "--accum-freq and the number of processes are all 1. Give --batch-size 2 or more, or --siglip, which "
+            "learns from one."
+        )
 
 
 def _create_loss(params: RunParams, place: Place, is_coca: bool) -> Any:

@@ -5,7 +5,7 @@ It knows nothing of models, tasks or devices.
 
 from training.data.batch import Batch
 from training.data.classes import ClassNumbers, RgbFirst, read_class_folder, rgb_first
-from training.data.csv import read_csv_pairs
+from training.data.csv import check_csv_pairs, read_csv_pairs
 from training.data.data_info import DataInfo
 from training.data.dataset import PairDataset, text_lengths
 from training.data.decode import DEFAULT_MAX_PIXELS, PictureError, open_image, open_pixels
@@ -38,7 +38,7 @@ from training.data.upstream import (
     get_imagenet,
     get_synthetic_dataset,
 )
-from training.data.urls import expand_urls, get_dataset_size
+from training.data.urls import expand_urls, get_dataset_size, require_shards
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
@@ -65,6 +65,7 @@ __all__ = [
     "TextPlanner",
     "TrainLoader",
     "base_plus_ext",
+    "check_csv_pairs",
     "count_samples",
     "detshuffle2",
     "epoch_order",
@@ -92,6 +93,7 @@ __all__ = [
     "read_folder_pairs",
     "rgb_first",
     "refuse_pipes",
+    "require_shards",
     "sample_seed",
     "tarfile_to_samples_nothrow",
     "text_lengths",

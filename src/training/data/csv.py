@@ -58,6 +58,16 @@ def read_csv_pairs(
     return finish_table(builder)
 
 
+def check_csv_pairs(
+    path: str | os.PathLike[str], separator: str = "\t", img_key: str = "filepath", caption_key: str = "title"
+) -> None:
+    """Check that a table can be opened and has both columns; reads no row. Arguments and errors as `read_csv_pairs`."""
+    path = os.fspath(path)
+    with open_text(path) as handle:
+        records = RecordReader(read_lines(handle), separator)
+        _find_columns(path, next(records, None), records.separator, img_key, caption_key)
+
+
 def finish_table(builder: TableBuilder) -> PairTable:
     """Return the table of a source that has been read to its end.
 

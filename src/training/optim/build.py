@@ -24,8 +24,12 @@ def build_optimizer(model: torch.nn.Module, params: OptimParams, device: Device)
         ConfigError: Every parameter is frozen, or there is no such optimizer or argument.
         MissingDependency: A timm optimizer is asked for and timm is not installed.
     """
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise ConfigError("every parameter is frozen: unlock a tower (--lock-image, --lock-text) to train.")
+    learned = {name.rpartition(".")[2] for name, parameter in model.named_parameters() if parameter.requires_grad}
+    if learned <= {"logit_scale", "logit_bias"}:
+        raise ConfigError(
+            "both towers are frozen, and scale and bias of their scores alone teach nothing: leave out --lock-image or "
+            "--lock-text, or unlock groups or layers."
+        )
     is_timms = params.opt.startswith(_TIMM)
     optimizer = _build_timm(model, params) if is_timms else _build_adamw(model, params, device)
     shown = ", ".join(f"{name}: {value}" for name, value in (optimizer.defaults | {"weight_decay": params.wd}).items())

@@ -59,6 +59,11 @@ class DataParams:
         25_000_000, "largest picture that is decoded, in pixels; larger ones count as unusable", type=whole(1)
     )
 
+    @property
+    def trains(self) -> bool:
+        """Whether a run has training data; without any it only evaluates."""
+        return bool(self.train_data) or self.dataset_type == "synthetic"
+
 
 @dataclass(frozen=True)
 class ShardParams:

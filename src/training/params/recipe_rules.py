@@ -48,6 +48,8 @@ def check_optimizer(args: Namespace) -> None:
 def recipe_flags_without_effect(args: Namespace) -> list[str]:
     """List what a warning should say of flags that this recipe or optimizer does not read."""
     messages = []
+    if args.lr == 0:
+        messages.append("--lr 0: nothing is learned.")
     if args.loss_dist_impl is not None and not args.siglip:
         messages.append("--loss-dist-impl has no effect without --siglip.")
     if args.momentum is not None and not args.opt.startswith("timm/"):

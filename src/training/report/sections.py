@@ -72,7 +72,7 @@ def recall_section(run: RunFiles) -> str:
     if not rows and metrics:
         return section("recall", "Evaluation", _other_metrics(metrics))
     if not rows:
-        is_over = run.summary.get("status") == "finished"
+        is_over = run.summary.get("status") == "finished" and not run.summary.get("evaluates")
         reason = "This run measured none; --val-data adds it." if is_over else "This run has no evaluation yet."
         return section("recall", "Retrieval", f'<p class="empty">{reason}</p>')
     intro = (

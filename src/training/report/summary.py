@@ -113,7 +113,13 @@ def format_summary(summary: Mapping[str, Any], columns: int | None = None) -> st
         lines += _wrap(_fact(name, value, width), width, _LABEL_WIDTH[width < _WIDEST] + 3)
     lines.append("")
     metrics = summary.get("metrics") or {}
-    lines += [*_zero_shot_facts(metrics, width), *_recall_table(metrics, width)]
+    if metrics:
+        lines += [*_zero_shot_facts(metrics, width), *_recall_table(metrics, width)]
+    else:
+        advice = (
+            "it ended before the first" if summary.get("evaluates") else "give --val-data to measure retrieval"
+        )
+        lines += [*_wrap(f"  No evaluation in this run ({advice}).", width, 2), ""]
     for name, key in (("Checkpoint", "checkpoint"), ("Report", "report")):
         if summary.get(key):
             lines.append(_fact(name, str(summary[key]), width))
@@ -190,10 +196,8 @@ def _zero_shot_facts(metrics: Mapping[str, float], width: int) -> list[str]:
 def _recall_table(metrics: Mapping[str, float], width: int) -> list[str]:
     """Lay out the four rows of recall in per cent, each with its chance level."""
     rows = [row for row in RECALL_ROWS if any(value is not None for value in row.values(metrics))]
-    if not rows and metrics:
-        return [""]
     if not rows:
-        return [*_wrap("  No evaluation in this run (give --val-data to measure retrieval).", width, 2), ""]
+        return [""]
     num_images, num_texts = metrics.get("num_images", 0), metrics.get("num_texts", 0)
     head = f"Retrieval in %: {num_images:,.0f} pictures, {num_texts:,.0f} texts"
     is_narrow = width < _WIDEST

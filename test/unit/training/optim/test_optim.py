@@ -29,7 +29,7 @@ def test_vectors_and_the_logit_scale_are_not_decayed():
 
 def test_frozen_parameters_are_left_out_and_all_frozen_is_refused():
     model = small_model().requires_grad_(False)
-    with pytest.raises(ConfigError, match="every parameter is frozen"):
+    with pytest.raises(ConfigError, match="both towers are frozen"):
         build_optimizer(model, OPTIM, select_device("cpu"))
 
 

@@ -136,3 +136,9 @@ def test_chance_is_what_random_features_reach():
 @pytest.mark.parametrize("seconds, text", [(12.34, "12.3 s"), (245, "4 min 05 s"), (7620, "2 h 07 min")])
 def test_durations_read_as_people_say_them(seconds, text):
     assert format_duration(seconds) == text
+
+
+def test_a_run_that_was_stopped_before_its_first_evaluation_is_not_told_to_give_data():
+    block = format_summary(summary_of(StepTimes(8), metrics=None) | {"evaluates": True}, columns=80)
+    assert "No evaluation in this run (it ended before the first)." in block
+    assert "give --val-data" in format_summary(summary_of(StepTimes(8), metrics=None), columns=80)

@@ -1,0 +1,89 @@
+"""Look at what the flags name before anything is built: model, data, weights. Reads a few bytes of each at most."""
+
+import os
+from collections.abc import Callable
+
+from open_clip.errors import CheckpointError, ConfigError, DataError, OpenClipError, printable
+from open_clip.factory.names import HUB_SCHEME, LOCAL_DIR_SCHEME
+from open_clip.factory.options import apply_options
+from open_clip.factory.source import find_source
+from open_clip.transform.config import read_augmentation
+from training.build.data import kind_of
+from training.build.model import image_size
+from training.build.shards import check_shards
+from training.build.task import check_pairs_of_a_step
+from training.checkpoint import is_remote
+from training.data import check_csv_pairs
+from training.distributed import World
+from training.params import RunParams
+
+
+def check_inputs(params: RunParams, world: World) -> None:
+    """Refuse what would fail later, cheapest first: settings, data, weights; every process does it for itself.
+
+    Raises:
+        ConfigError: A setting does not fit the model, or nothing could be learned with it.
+        DataError: Data is not there, of another kind, or without the columns it needs.
+        CheckpointError: Weights are not there.
+    """
+    _check_model(params, world)
+    for role, path in (("train", params.data.train_data), ("val", params.data.val_data)):
+        if path and not (role == "train" and params.data.dataset_type == "synthetic"):
+            _naming(f"--{role}-data", _check_data, path, role, params)
+    for flag, folder in (
+        ("--imagenet-val", params.evaluate.imagenet_val),
+        ("--imagenet-v2", params.evaluate.imagenet_v2),
+    ):
+        if folder and params.evaluate.zeroshot_frequency and not os.path.isdir(folder):
+            raise DataError(
+                f"{flag} {printable(folder, 300)} is no folder. It holds one folder of images for each class."
+            )
+    _check_weights(params)
+
+
+def _check_model(params: RunParams, world: World) -> None:
+    read_augmentation(params.data.aug_cfg)
+    if params.model.model.startswith(HUB_SCHEME):
+        return
+    model_cfg = apply_options(
+        find_source(params.model.model, None, load_weights=False).model_cfg,
+        {},
+        force_image_size=image_size(params.model.force_image_size),
+        force_context_length=params.model.force_context_length,
+    )
+    if params.data.trains:
+        check_pairs_of_a_step(params, world, is_coca="multimodal_cfg" in model_cfg)
+
+
+def _check_data(path: str, role: str, params: RunParams) -> None:
+    data, kind = params.data, kind_of(path, params.data.dataset_type)
+    if role == "train" and params.shards.shard_order == "buffer" and kind != "webdataset":
+        raise ConfigError("--shard-order buffer needs tar shards as --train-data.")
+    if kind == "webdataset":
+        check_shards(path, role, params.shards)
+    elif kind == "csv":
+        check_csv_pairs(path, data.csv_separator, data.csv_img_key, data.csv_caption_key)
+    elif not os.path.isdir(path):
+        raise DataError(f"{printable(path, 300)} is no folder. Give the folder that holds the images.")
+
+
+def _check_weights(params: RunParams) -> None:
+    recipe, resumed = params.recipe, params.checkpoint.resume
+    named = ((params.model.model, params.model.pretrained), (recipe.distill_model, recipe.distill_pretrained))
+    for model, weights in named:
+        # A folder and a repository bring their own.
+        if model and weights and not model.startswith((HUB_SCHEME, LOCAL_DIR_SCHEME)):
+            find_source(model, weights, load_weights=False)
+    if resumed is not None and resumed != "latest" and not is_remote(resumed) and not os.path.exists(resumed):
+        raise CheckpointError(
+            f"--resume {printable(resumed, 300)}: there is no such file or folder. Give the path of a checkpoint, or "
+            "`latest` for the newest of --name."
+        )
+
+
+def _naming(flag: str, check: Callable[[str, str, RunParams], None], path: str, role: str, params: RunParams) -> None:
+    try:
+        check(path, role, params)
+    except OpenClipError as error:
+        error.add_note(f"({flag})")
+        raise
