@@ -116,9 +116,7 @@ def format_summary(summary: Mapping[str, Any], columns: int | None = None) -> st
     if metrics:
         lines += [*_zero_shot_facts(metrics, width), *_recall_table(metrics, width)]
     else:
-        advice = (
-            "it ended before the first" if summary.get("evaluates") else "give --val-data to measure retrieval"
-        )
+        advice = "it ended before the first" if summary.get("evaluates") else "give --val-data to measure retrieval"
         lines += [*_wrap(f"  No evaluation in this run ({advice}).", width, 2), ""]
     for name, key in (("Checkpoint", "checkpoint"), ("Report", "report")):
         if summary.get(key):
