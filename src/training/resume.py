@@ -5,8 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from open_clip.errors import CheckpointError, printable
 from training.build import Parts, Place
 from training.checkpoint import Order, Trained, is_remote, read_verified, restore, restore_weights
+from training.checkpoint.schema import FOLDER
 from training.distributed import World
 from training.elsewhere import read_address, read_latest
 from training.loop import Progress
@@ -44,21 +46,30 @@ def resume(params: RunParams, parts: Parts, place: Place) -> tuple[Progress, Pat
     if parts.optimizer is None or parts.train_loader is None:
         restore_weights(parts.task.model, payload, path)
         restore_average(parts, payload, path)
-        _LOG.info("=> loaded weights '%s' (epoch %s) for evaluation", path, payload.get("epoch", "unknown"))
-        return Progress(epoch=int(payload.get("epoch", 0)), step=int(payload.get("global_step", 0))), path
+        _LOG.info("=> loaded weights '%s' (epoch %s) for evaluation", printable(path), payload.get("epoch", "unknown"))
+        counts = payload if "state_dict" in payload or FOLDER in payload else {}
+        return Progress(epoch=counts.get("epoch", 0), step=counts.get("global_step", 0)), path
     trained = Trained(parts.task.model, parts.optimizer, parts.mixed, place.device, place.world)
     state = restore(payload, path, trained, order_of(params, parts, place.world))
     restore_average(parts, payload, path)
     if state is None:
-        _LOG.info("=> loaded weights '%s'; it holds no run to go on with, so training starts at epoch 0", path)
+        _LOG.info(
+            "=> loaded weights '%s'; it holds no run to go on with, so training starts at epoch 0", printable(path)
+        )
         return Progress(), path
     progress = Progress.from_state_dict(state)
+    num_batches = parts.train_loader.num_batches
+    if progress.batch > num_batches:
+        raise CheckpointError(
+            f"{printable(path)}: says that {progress.batch} batches of its epoch are trained, of {num_batches}. Take "
+            "another checkpoint."
+        )
     if "step" not in state:
         steps = -(-parts.train_loader.num_batches // params.optim.accum_freq)
         progress.step = progress.epoch * steps
         progress.samples_seen = progress.epoch * parts.train_loader.num_batches * params.data.batch_size
         progress.samples_seen *= place.world.world_size
-    _LOG.info("=> resuming checkpoint '%s' (epoch %d, step %d)", path, progress.epoch, progress.step)
+    _LOG.info("=> resuming checkpoint '%s' (epoch %d, step %d)", printable(path), progress.epoch, progress.step)
     return progress, path
 
 
@@ -105,12 +116,19 @@ def restore_average(parts: Parts, payload: dict[str, Any], path: Path) -> None:
     average, saved = parts.task.average, payload.get("state_dict_ema")
     if average is None:
         if saved is not None:
-            _LOG.warning("%s holds averaged weights; without --ema-decay they are not kept up.", path)
+            _LOG.warning("%s holds averaged weights; without --ema-decay they are not kept up.", printable(path))
     elif saved is None:
-        _LOG.warning("%s holds no averaged weights; the average begins at its weights.", path)
+        _LOG.warning("%s holds no averaged weights; the average begins at its weights.", printable(path))
         average.restart()
     else:
-        average.load_state_dict(saved, int(payload.get("ema_updates", payload.get("global_step", 0))))
+        if not isinstance(saved, dict):
+            raise CheckpointError(
+                f"{printable(path)}: its entry state_dict_ema holds no weights. Take another checkpoint."
+            )
+        try:
+            average.load_state_dict(saved, payload.get("ema_updates", payload.get("global_step", 0)))
+        except CheckpointError as error:
+            raise CheckpointError(f"{printable(path)}: {error}") from error
 
 
 def _find_checkpoint(wanted: str, params: CheckpointParams, place: Place) -> tuple[Path, dict[str, Any]] | None:

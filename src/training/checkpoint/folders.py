@@ -13,16 +13,31 @@ from pathlib import Path
 from typing import Any
 
 from open_clip.checkpoint import read_checkpoint
-from open_clip.errors import CheckpointError
-from open_clip.files import write_whole
+from open_clip.errors import CheckpointError, printable
+from open_clip.files import open_plain, write_whole
 from training.checkpoint.digest import Digest, digest_file
-from training.checkpoint.manifest import MANIFEST
+from training.checkpoint.manifest import DIGEST, MANIFEST, read_files, read_text
+from training.checkpoint.schema import FOLDER as FOLDER
+from training.checkpoint.schema import by_name, check_payload, each, entries, text
 
-#: Entry of a payload that says in which folder its tensors are.
-FOLDER = "folder"
 #: Without an ending: who looks for `*.pt` must not take the notes for a checkpoint.
 NOTES = "training_state"
 _SCHEMA = 1
+# Parameters are told by their names; `kinds` says which states of each are tensors in the other files.
+_NOTES = entries(
+    {
+        "optimizer": entries(
+            {
+                "param_groups": each(entries({"params": each(text)}, needed=("params",))),
+                "state": by_name(by_name(lambda value, where: None)),
+                "kinds": by_name(each(text)),
+            },
+            needed=("param_groups", "state", "kinds"),
+        ),
+        "order_of_weights": each(text),
+    },
+    needed=("epoch", "name", "optimizer", "order_of_weights"),
+)
 
 
 def seal_folder(folder: Path, digests: Mapping[str, Digest]) -> None:
@@ -53,19 +68,32 @@ def read_folder(folder: Path, *, is_verified: bool = False) -> dict[str, Any]:
     for name, known in () if is_verified else digests.items():
         path = folder / name
         try:
-            size = path.stat().st_size
+            with open_plain(path) as file:
+                size = os.fstat(file.fileno()).st_size
             is_same = size == known.size and digest_file(path) == known
         except OSError as error:
-            raise CheckpointError(f"{path}: cannot be read ({error.strerror or error}). {_way_out()}") from error
+            raise CheckpointError(
+                f"{printable(path)}: cannot be read ({error.strerror or error}). {_way_out()}"
+            ) from error
         if not is_same:
             raise CheckpointError(
-                f"{path}: its content is not what was written ({MANIFEST}: {known.size} bytes with their sha256; it "
-                f"has {size} bytes). {_way_out()}"
+                f"{printable(path)}: its content is not what was written ({MANIFEST}: {known.size} bytes with their "
+                f"sha256; it has {size} bytes). {_way_out()}"
             )
-    unknown = sorted({entry.name for entry in os.scandir(folder)} - {*digests, MANIFEST})
+    try:
+        unknown = sorted({*os.listdir(folder)} - {*digests, MANIFEST})
+    except OSError as error:
+        raise CheckpointError(f"{printable(folder)}: cannot be listed ({error.strerror}). {_way_out()}") from error
     if unknown:
-        raise CheckpointError(f"{folder}: holds {unknown[0]}, which {MANIFEST} does not name. {_way_out()}")
-    return {**read_checkpoint(folder / NOTES, is_verified=True), FOLDER: str(folder)}
+        raise CheckpointError(
+            f"{printable(folder)}: holds {printable(unknown[0], 200)}, which {MANIFEST} does not name. {_way_out()}"
+        )
+    notes = check_payload({**read_checkpoint(folder / NOTES, is_verified=True), FOLDER: str(folder)}, folder)
+    try:
+        _NOTES(notes, "")
+    except CheckpointError as error:
+        raise CheckpointError(f"{printable(folder / NOTES)}: {error} {_way_out()}") from None
+    return notes
 
 
 def names_of(folder: Path) -> set[str]:
@@ -80,18 +108,17 @@ def names_of(folder: Path) -> set[str]:
 def _read_digests(folder: Path) -> dict[str, Digest]:
     path = folder / MANIFEST
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["check"] != _check_of(content["files"]):
-            raise ValueError("its own check does not match")
-        digests = {name: Digest(entry["size"], tuple(entry["sha256"])) for name, entry in content["files"].items()}
-        if NOTES not in digests or any(Path(name).name != name for name in digests):
+        files = read_files(read_text(path), check_of=_check_of)
+        by_name(DIGEST)(files, "files")
+        digests = {name: Digest(entry["size"], tuple(entry["sha256"])) for name, entry in files.items()}
+        if NOTES not in digests or any(Path(name).name != name or "\0" in name for name in digests):
             raise ValueError("it does not name the files of a checkpoint")
     except FileNotFoundError:
         raise CheckpointError(
-            f"{folder}: holds no {MANIFEST}, so it is no whole checkpoint of this trainer. {_way_out()}"
+            f"{printable(folder)}: holds no {MANIFEST}, so it is no whole checkpoint of this trainer. {_way_out()}"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path}: is damaged ({error}). {_way_out()}") from error
+    except (OSError, ValueError, CheckpointError) as error:
+        raise CheckpointError(f"{printable(path)}: is damaged ({printable(error, 300)}). {_way_out()}") from error
     return digests
 
 

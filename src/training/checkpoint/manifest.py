@@ -6,22 +6,31 @@ manifest checks itself, so damage to it is not taken for damage to a checkpoint.
 """
 
 import dataclasses
+import errno
 import hashlib
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from open_clip.files import write_whole
+from open_clip.errors import CheckpointError, printable
+from open_clip.files import open_plain, write_whole
 from training.checkpoint.digest import Digest
+from training.checkpoint.schema import by_name, count, each, entries, finite, optional, text
 
 MANIFEST = "manifest.json"
 _SCHEMA = 1
+_MOST_BYTES = 64 << 20
+_DIGEST = {"size": count, "sha256": each(text)}
+#: A file's size and the SHA-256 of each piece of it.
+DIGEST = entries(_DIGEST, needed=tuple(_DIGEST))
+_COUNTS = dict.fromkeys(("epoch", "step", "samples_seen"), optional(count))
+_FILES = by_name(each(entries({**_DIGEST, **_COUNTS, "time": finite, "torch": text}, needed=tuple(_DIGEST))))
 _LOG = logging.getLogger(__name__)
 
 
@@ -111,36 +120,71 @@ class Manifest:
         self.records = records
 
 
-def parse_manifest(text: str | None, where: object) -> dict[str, tuple[Record, ...]]:
+def parse_manifest(content: str | None, where: object) -> dict[str, tuple[Record, ...]]:
     """Read the text of a manifest.
 
     Args:
-        text: What the file holds; None where there is none.
+        content: What the file holds; None where there is none.
         where: What to call it when it is damaged, which is logged: then no file has a record.
     """
-    if text is None:
+    if content is None:
         return {}
     try:
-        content = json.loads(text)
-        if content["check"] != _check_of(content["files"]):
-            raise ValueError("its own check does not match")
+        files = read_files(content, check_of=_check_of)
+        _FILES(files, "files")
         return {
-            name: tuple(Record(**{**values, "sha256": tuple(values["sha256"])}) for values in records)
-            for name, records in content["files"].items()
+            name: tuple(Record(**{**_known(values), "sha256": tuple(values["sha256"])}) for values in records)
+            for name, records in files.items()
         }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())
-        _LOG.warning("%s is not used: %s. The checkpoints are held to their own checksums alone.", where, reason)
+    except (ValueError, CheckpointError) as error:
+        reason = printable(" ".join(str(error).split()), 300)
+        _LOG.warning(
+            "%s is not used: %s. The checkpoints are held to their own checksums alone.", printable(where), reason
+        )
         return {}
+
+
+def read_files(content: str, check_of: Callable[[Any], str]) -> Any:
+    """Give what the text of a manifest says of files, of whatever kind that is, if its own check agrees.
+
+    Raises:
+        ValueError: When it is no manifest, or does not agree with its check.
+    """
+    try:
+        manifest = json.loads(content)
+        if not isinstance(manifest, dict) or "files" not in manifest or "check" not in manifest:
+            raise ValueError("it is no manifest")
+        if manifest["check"] != check_of(manifest["files"]):
+            raise ValueError("its own check does not match")
+    except RecursionError:
+        raise ValueError("it is nested without end") from None
+    return manifest["files"]
+
+
+def read_text(path: Path) -> str:
+    """Read a manifest's text.
+
+    Raises:
+        OSError: When it is not there, cannot be read, is no plain file, or is far larger than any manifest.
+    """
+    with open_plain(path) as file:
+        content = file.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
+        raise OSError(errno.EFBIG, f"larger than {_MOST_BYTES} bytes", str(path))
+    return content.decode("utf-8", errors="replace")
+
+
+def _known(values: dict[str, Any]) -> dict[str, Any]:
+    return {item.name: values[item.name] for item in dataclasses.fields(Record) if item.name in values}
 
 
 def _read(path: Path) -> str | None:
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return read_text(path)
     except FileNotFoundError:
         return None
     except OSError as error:
-        _LOG.warning("%s is not used: %s.", path, error.strerror or error)
+        _LOG.warning("%s is not used: %s.", printable(path), error.strerror or error)
         return None
 
 

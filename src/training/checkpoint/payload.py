@@ -5,7 +5,7 @@ what upstream lacks for an exact continuation stands under ``training_state``.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,11 @@ from typing import Any
 import torch
 
 from open_clip.checkpoint import load_weights, normalise_state_dict
-from open_clip.errors import CheckpointError, ConfigError, NumericsError, cut_list
-from training.checkpoint.folders import FOLDER
+from open_clip.errors import CheckpointError, ConfigError, NumericsError, cut_list, printable
+from training.checkpoint.schema import FOLDER
 from training.device import Device, MixedPrecision, restore_rng, rng_snapshot
 from training.distributed import World, gather_objects, is_sharded, unwrap_model
-from training.optim import load_optimizer_state
+from training.optim import fit_optimizer_state, load_optimizer_state
 
 SCHEMA = 1
 _LOG = logging.getLogger(__name__)
@@ -116,23 +116,20 @@ def restore(payload: dict[str, Any], path: Path, trained: Trained, order: Order)
     training_state = payload.get("training_state") or {}
     progress: dict[str, Any] = training_state.get("progress") or {"epoch": payload["epoch"]}
     if progress.get("batch"):
-        _check_order(training_state["order"], order, path)
+        _check_order(training_state.get("order") or {}, order, path)
     try:
         if "optimizer" in payload:
             _load_optimizer(trained, payload)
         if "scaler" in payload:
             trained.mixed.load_state_dict(payload["scaler"])
-    except (ValueError, KeyError) as error:
+    except (CheckpointError, ValueError) as error:
         raise CheckpointError(
-            f"{path}: the optimizer or scaler state does not fit this run: {error}. "
-            "Resume with the model, precision and locked towers it was saved with, or use --pretrained for the weights."
+            f"{printable(path)}: the optimizer or scaler state does not fit this run: {str(error).rstrip('.')}. "
+            "Resume with the flags it was saved with (--model, --force-image-size, --force-context-length, "
+            "--precision, --opt, locked towers), or start anew from its weights: --pretrained instead of --resume."
         ) from error
     trained.mixed.refresh_masters()
-    snapshots = training_state.get("rng", [])
-    if trained.world.rank < len(snapshots):
-        restore_rng(snapshots[trained.world.rank], trained.device)
-    else:
-        _LOG.warning("%s holds no random state for process %d: dropout will differ", path, trained.world.rank)
+    _restore_rng(training_state.get("rng", []), path, trained)
     return progress
 
 
@@ -152,17 +149,35 @@ def restore_weights(model: torch.nn.Module, payload: dict[str, Any], path: Path)
         _refuse_nonfinite(state, CheckpointError, "its weights are not finite")
         load_weights(unwrap_model(model), state)
     except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
+        raise CheckpointError(f"{printable(path)}: {error}") from error
+
+
+def _restore_rng(snapshots: Sequence[Mapping[str, Any]], path: Path, trained: Trained) -> None:
+    rank = trained.world.rank
+    if rank >= len(snapshots):
+        _LOG.warning("%s holds no random state for process %d: dropout will differ", printable(path), rank)
+        return
+    try:
+        restore_rng(snapshots[rank], trained.device)
+    except (ValueError, TypeError, RuntimeError) as error:
+        # Whether the bytes are a state is known to the generators alone.
+        reason = printable(" ".join(str(error).split()), 200)
+        raise CheckpointError(
+            f"{printable(path)}: its entry training_state.rng[{rank}] is no random state ({reason}). Take another "
+            "checkpoint."
+        ) from error
 
 
 def _load_optimizer(trained: Trained, payload: dict[str, Any]) -> None:
-    state: dict[str, Any] = payload["optimizer"]
+    state = payload["optimizer"]
+    model = unwrap_model(trained.model)
     if FOLDER in payload:
         from training.checkpoint.sharded import load_sharded_optimizer
 
-        model = unwrap_model(trained.model)
         state = load_sharded_optimizer(model, trained.optimizer, state, Path(payload[FOLDER]))
-    elif is_sharded(trained.model):
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    state = fit_optimizer_state(trained.optimizer, state, names)
+    if FOLDER not in payload and is_sharded(trained.model):
         from training.checkpoint.gathered import spread_optimizer_state
 
         state = spread_optimizer_state(trained.optimizer, state)
@@ -171,14 +186,14 @@ def _load_optimizer(trained: Trained, payload: dict[str, Any]) -> None:
 
 def _check_order(saved: dict[str, Any], order: Order, path: Path) -> None:
     changed = [
-        f"{name} was {saved[name]} and is {value}"
+        f"{name} was {printable(saved[name], 200)} and is {printable(value, 200)}"
         for name, value in vars(order).items()
         # What an older file does not say is taken to be the same.
         if name in saved and saved[name] != value
     ]
     if changed:
         raise ConfigError(
-            f"{path} was saved inside an epoch and these settings changed its order: {cut_list(changed)}. "
+            f"{printable(path)} was saved inside an epoch and these settings changed its order: {cut_list(changed)}. "
             "Give the old values (any number of processes with the same global batch will do), or resume from an "
             "epoch_N.pt file."
         )

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from open_clip.checkpoint import read_checkpoint
-from open_clip.errors import CheckpointError
+from open_clip.errors import CheckpointError, printable
 from training.checkpoint.digest import PIECE_BYTES, Digest, digest_file
 from training.checkpoint.find import LATEST, list_checkpoints, order_names
 from training.checkpoint.folders import read_folder
 from training.checkpoint.manifest import MANIFEST, Manifest
+from training.checkpoint.schema import FOLDER, check_payload
 
 Fetch = Callable[[str], bool]
 
@@ -26,40 +27,15 @@ def read_verified(path: Path, *, is_verifier: bool = True) -> dict[str, Any]:
         is_verifier: False where another process of this machine compares the same file.
 
     Raises:
-        CheckpointError: When it is missing, differs from its entry, is damaged, or would run code.
+        CheckpointError: When it is missing, differs from its entry, is damaged, would run code, or holds something
+            else than a trainer writes.
     """
     if path.is_dir():
         return read_folder(path, is_verified=not is_verifier)
-    if not is_verifier:
-        return read_checkpoint(path, is_verified=True)
-    manifest = Manifest(path.parent)
-    known = manifest.of(path.name)
-    if not known or not path.is_file():
-        return read_checkpoint(path)
-    size = path.stat().st_size
-    if size not in [record.size for record in known]:
-        raise CheckpointError(
-            f"{path}: its size is {size} bytes and was {known[-1].size} when it was written ({MANIFEST}): it is cut "
-            f"short, grown or another file.{_way_out()}"
-        )
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        digesting = pool.submit(digest_file, path)
-        payload: dict[str, Any] | None = None
-        failure: CheckpointError | None = None
-        try:
-            payload = read_checkpoint(path, is_verified=True)
-        except CheckpointError as error:
-            failure = error
-        try:
-            digest = digesting.result()
-        except OSError as error:
-            raise CheckpointError(f"{path}: cannot be read ({error.strerror or error}).{_way_out()}") from error
-    if digest not in [record.digest for record in known]:
-        raise CheckpointError(f"{path}: {_difference(digest, path.name, manifest)}{_way_out()}")
-    if payload is None:
-        assert failure is not None
-        raise failure
-    return payload
+    payload = _read_file(path) if is_verifier else read_checkpoint(path, is_verified=True)
+    if FOLDER in payload:
+        raise CheckpointError(f"{printable(path)}: its entry {FOLDER} is what no file has. Take another checkpoint.")
+    return check_payload(payload, path)
 
 
 def read_newest(
@@ -86,8 +62,43 @@ def read_newest(
         if found is not None:
             return folder / name, found
     if names:
-        raise CheckpointError(f"none of the {len(names)} checkpoints in {folder} is good; start a new run (--name).")
+        raise CheckpointError(
+            f"none of the {len(names)} checkpoints in {printable(folder)} is good; start a new run (--name)."
+        )
     return None
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    manifest = Manifest(path.parent)
+    known = manifest.of(path.name)
+    if not known or not path.is_file():
+        return read_checkpoint(path)
+    size = path.stat().st_size
+    if size not in [record.size for record in known]:
+        raise CheckpointError(
+            f"{printable(path)}: its size is {size} bytes and was {known[-1].size} when it was written ({MANIFEST}): "
+            f"it is cut short, grown or another file.{_way_out()}"
+        )
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        digesting = pool.submit(digest_file, path)
+        payload: dict[str, Any] | None = None
+        failure: CheckpointError | None = None
+        try:
+            payload = read_checkpoint(path, is_verified=True)
+        except CheckpointError as error:
+            failure = error
+        try:
+            digest = digesting.result()
+        except OSError as error:
+            raise CheckpointError(
+                f"{printable(path)}: cannot be read ({error.strerror or error}).{_way_out()}"
+            ) from error
+    if digest not in [record.digest for record in known]:
+        raise CheckpointError(f"{printable(path)}: {_difference(digest, path.name, manifest)}{_way_out()}")
+    if payload is None:
+        assert failure is not None
+        raise failure
+    return payload
 
 
 def _merge(here: list[str], elsewhere: Sequence[str]) -> list[str]:
@@ -115,7 +126,7 @@ def _read_here_or_fetched(path: Path, on_damaged: Callable[[str], None], fetch: 
 def _difference(digest: Digest, name: str, manifest: Manifest) -> str:
     twin = manifest.name_of(digest)
     if twin is not None:
-        return f"it holds what was written as {twin} ({MANIFEST}, sha256)."
+        return f"it holds what was written as {printable(twin, 200)} ({MANIFEST}, sha256)."
     known = manifest.of(name)[-1]
     pairs = zip(digest.sha256, known.sha256, strict=False)
     place = next((place for place, (is_now, was) in enumerate(pairs) if is_now != was), 0)

@@ -77,5 +77,9 @@ class Progress:
         """Rebuild a position; keys of newer versions are ignored."""
         known = {item.name for item in fields(cls)}
         values = {key: value for key, value in state.items() if key in known}
-        values["losses"] = {name: RunningMean(**mean) for name, mean in values.get("losses", {}).items()}
+        means = {item.name for item in fields(RunningMean)}
+        values["losses"] = {
+            name: RunningMean(**{key: value for key, value in mean.items() if key in means})
+            for name, mean in values.get("losses", {}).items()
+        }
         return cls(**values)

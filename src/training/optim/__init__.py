@@ -4,6 +4,7 @@ from training.optim.average import WeightAverage
 from training.optim.build import build_optimizer, load_optimizer_state, set_learning_rate
 from training.optim.groups import parameter_groups
 from training.optim.schedule import build_schedule, constant_schedule, cooldown_schedule, cosine_schedule
+from training.optim.state import fit_optimizer_state
 
 __all__ = [
     "WeightAverage",
@@ -12,6 +13,7 @@ __all__ = [
     "constant_schedule",
     "cooldown_schedule",
     "cosine_schedule",
+    "fit_optimizer_state",
     "load_optimizer_state",
     "parameter_groups",
     "set_learning_rate",

@@ -67,11 +67,14 @@ class WeightAverage:
         """Go on from a saved average; the model's own weights stay as they are.
 
         Raises:
-            CheckpointError: a tensor is missing or has another shape.
+            CheckpointError: a tensor is missing, has another shape or type, or is not finite.
         """
-        unfit = [name for name, live in self._live.items() if name not in state or state[name].shape != live.shape]
+        unfit = [name for name, live in self._live.items() if not _is_average_of(state.get(name), live)]
         if unfit:
-            raise CheckpointError(f"the averaged weights do not fit the model: {cut_list(unfit)}.")
+            raise CheckpointError(
+                f"the averaged weights (state_dict_ema) do not fit the model or are not finite: {cut_list(unfit)}. "
+                "Resume with the flags it was saved with, or without --ema-decay."
+            )
         for name, average in zip(self._live, self._average, strict=True):
             average.copy_(state[name])
         self.num_updates = num_updates
@@ -80,6 +83,11 @@ class WeightAverage:
     def _put(self, values: list[Tensor]) -> None:
         for live, value in zip(self._live.values(), values, strict=True):
             live.copy_(value)
+
+
+def _is_average_of(saved: object, live: Tensor) -> bool:
+    is_like = isinstance(saved, Tensor) and saved.is_floating_point() and saved.shape == live.shape
+    return is_like and bool(saved.isfinite().all())  # type: ignore[attr-defined]
 
 
 def _is_averaged(value: Tensor) -> bool:

@@ -8,12 +8,11 @@ import torch
 from open_clip.errors import ConfigError
 from training.device import Device
 from training.optim.groups import layer_scales, parameter_groups
+from training.optim.state import IMPLEMENTATION_KEYS
 from training.optim.timm_optimizers import build_timm_optimizer
 from training.params.optim import OptimParams
 
 _LOG = logging.getLogger(__name__)
-# Settings of how a step is computed, not of what: they belong to the device, never to a checkpoint.
-_IMPLEMENTATION_KEYS = ("fused", "foreach", "capturable", "differentiable")
 _TIMM = "timm/"
 
 
@@ -64,9 +63,9 @@ def _build_timm(model: torch.nn.Module, params: OptimParams) -> torch.optim.Opti
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Load a saved optimizer state, keeping this device's own way to compute a step."""
+    """Load a state that :func:`fit_optimizer_state` gave, keeping this device's own way to compute a step."""
     implementation = [
-        {key: group[key] for key in _IMPLEMENTATION_KEYS if key in group} for group in optimizer.param_groups
+        {key: group[key] for key in IMPLEMENTATION_KEYS if key in group} for group in optimizer.param_groups
     ]
     optimizer.load_state_dict(state)
     for group, own in zip(optimizer.param_groups, implementation, strict=True):

@@ -17,7 +17,7 @@ def cosine_schedule(base_lr: float, warmup: int, total_steps: int) -> Schedule:
     def lr_at(step: int) -> float:
         if step < warmup:
             return _warmup_lr(base_lr, warmup, step)
-        progress = (step - warmup) / (total_steps - warmup)
+        progress = (step - warmup) / max(total_steps - warmup, 1)
         return 0.5 * (1 + math.cos(math.pi * progress)) * base_lr
 
     return lr_at
@@ -39,7 +39,8 @@ def cooldown_schedule(
             return _warmup_lr(base_lr, warmup, step)
         if step < start:
             return base_lr
-        decay: float = (1 - (step - start) / (total_steps - start)) ** power
+        # A run that goes on with fewer steps an epoch may be past the last: no root of less than nothing.
+        decay: float = max(0.0, 1 - (step - start) / max(total_steps - start, 1)) ** power
         return decay * (base_lr - end_lr) + end_lr
 
     return lr_at

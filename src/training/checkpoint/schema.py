@@ -1,0 +1,214 @@
+"""What the entries of a checkpoint may be. Looks at kinds and ranges; what fits a model is told where it goes back.
+
+Tensors of weights are ``open_clip.checkpoint``'s, those of the optimizer ``training.optim``'s.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from open_clip.errors import CheckpointError, printable
+
+Check = Callable[[Any, str], None]
+#: Entry of a payload that says in which folder its tensors are; only a folder's reader writes it.
+FOLDER = "folder"
+# Past it a float no longer tells whole numbers apart; no counter of a run comes near.
+_MOST = 2**53
+_MERSENNE_WORDS = 624
+
+
+def check_payload(payload: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Compare a payload's entries with what a trainer writes, this one or upstream's; those it lacks are left alone.
+
+    Returns:
+        The payload.
+
+    Raises:
+        CheckpointError: Names the file, the entry and what it should be.
+    """
+    # Weights alone have no entries but weights, which may be called anything.
+    if not {"state_dict", FOLDER} & payload.keys():
+        return payload
+    try:
+        _PAYLOAD(payload, "")
+    except CheckpointError as error:
+        raise CheckpointError(f"{printable(path)}: {error} Take another checkpoint.") from None
+    return payload
+
+
+def count(value: Any, where: str) -> None:
+    """Take whole numbers from 0 up."""
+    if type(value) is not int or not 0 <= value <= _MOST:
+        _refuse(value, where, "a whole number from 0 up")
+
+
+def number(value: Any, where: str) -> None:
+    """Take numbers, those included that stand for none."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or (isinstance(value, int) and abs(value) > _MOST):
+        _refuse(value, where, "a number")
+
+
+def finite(value: Any, where: str) -> None:
+    """Take finite numbers."""
+    number(value, where)
+    if not math.isfinite(value):
+        _refuse(value, where, "a finite number")
+
+
+def text(value: Any, where: str) -> None:
+    """Take text."""
+    if not isinstance(value, str):
+        _refuse(value, where, "text")
+
+
+def entries(known: Mapping[str, Check], needed: tuple[str, ...] = ()) -> Check:
+    """Take dicts whose known entries pass; others are newer versions' and are left alone."""
+
+    def check(value: Any, where: str) -> None:
+        if not isinstance(value, dict):
+            _refuse(value, where, "a dict")
+        for key in needed:
+            if key not in value:
+                raise CheckpointError(f"its entry {_join(where, key)} is missing.")
+        for key, check_entry in known.items():
+            if key in value:
+                check_entry(value[key], _join(where, key))
+
+    return check
+
+
+def by_name(check_entry: Check) -> Check:
+    """Take dicts of text to what passes."""
+
+    def check(value: Any, where: str) -> None:
+        if not isinstance(value, dict):
+            _refuse(value, where, "a dict")
+        for key, item in value.items():
+            text(key, f"{where} (a name in it)")
+            check_entry(item, _join(where, key))
+
+    return check
+
+
+def each(check_item: Check, length: int | None = None) -> Check:
+    """Take lists and tuples whose items pass, of some length where one is given."""
+
+    def check(value: Any, where: str) -> None:
+        if not isinstance(value, list | tuple) or length not in (None, len(value)):
+            _refuse(value, where, "a list" if length is None else f"a list of {length}")
+        for place, item in enumerate(value):
+            check_item(item, f"{where}[{place}]")
+
+    return check
+
+
+def optional(check_value: Check) -> Check:
+    """Take None too."""
+
+    def check(value: Any, where: str) -> None:
+        if value is not None:
+            check_value(value, where)
+
+    return check
+
+
+def _setting(value: Any, where: str) -> None:
+    if not isinstance(value, str) and (type(value) is not int or abs(value) > _MOST):
+        _refuse(value, where, "a whole number or text")
+
+
+def _positive(value: Any, where: str) -> None:
+    finite(value, where)
+    if value <= 0:
+        _refuse(value, where, "a number above 0")
+
+
+def _bytes(value: Any, where: str) -> None:
+    if not _is_tensor(value, torch.uint8):
+        _refuse(value, where, "a tensor of bytes")
+
+
+def _python_state(value: Any, where: str) -> None:
+    each(lambda item, place: None, 3)(value, where)
+    count(value[0], f"{where}[0]")
+    each(count, _MERSENNE_WORDS + 1)(value[1], f"{where}[1]")
+    optional(finite)(value[2], f"{where}[2]")
+
+
+def _numpy_state(value: Any, where: str) -> None:
+    each(lambda item, place: None, 5)(value, where)
+    text(value[0], f"{where}[0]")
+    if not _is_tensor(value[1], torch.int64) or len(value[1]) != _MERSENNE_WORDS:
+        _refuse(value[1], f"{where}[1]", f"{_MERSENNE_WORDS} whole numbers")
+    count(value[2], f"{where}[2]")
+    if value[2] > _MERSENNE_WORDS:
+        _refuse(value[2], f"{where}[2]", f"at most {_MERSENNE_WORDS}")
+    count(value[3], f"{where}[3]")
+    finite(value[4], f"{where}[4]")
+
+
+def _masters(value: Any, where: str) -> None:
+    if not isinstance(value, torch.Tensor) or not value.is_floating_point() or not value.isfinite().all():
+        _refuse(value, where, "a tensor of finite numbers")
+
+
+def _is_tensor(value: Any, dtype: torch.dtype) -> bool:
+    return isinstance(value, torch.Tensor) and value.dtype == dtype and value.dim() == 1
+
+
+def _join(where: str, key: object) -> str:
+    return f"{where}.{printable(key, 60)}" if where else printable(key, 60)
+
+
+def _refuse(value: Any, where: str, wanted: str) -> None:
+    if isinstance(value, torch.Tensor):
+        shown = f"a tensor {tuple(value.shape)} of {value.dtype}"
+    elif isinstance(value, dict | list | tuple | set):
+        shown = f"a {type(value).__name__} of {len(value)}"
+    else:
+        shown = printable(value if isinstance(value, int | float) and abs(value) <= _MOST else type(value), 60)
+    raise CheckpointError(f"its entry {where} is {shown} and should be {wanted}.")
+
+
+_STEP = each(count, 2)
+_PROGRESS = entries(
+    {
+        **dict.fromkeys(("epoch", "batch", "step", "samples_seen", "skips_in_a_row", "rollbacks", "bad_rows"), count),
+        "losses": by_name(entries({"last": number, "total": number, "weight": finite})),
+        "skipped": each(_STEP),
+        "left_out": each(_STEP),
+        "recent_losses": each(finite),
+    },
+    needed=("epoch",),
+)
+_RNG = entries(
+    {
+        "python": _python_state,
+        "numpy": _numpy_state,
+        "torch": _bytes,
+        "device_kind": text,
+        "device": optional(_bytes),
+    },
+    needed=("python", "numpy", "torch", "device_kind", "device"),
+)
+_SCALER = entries(
+    {
+        **dict.fromkeys(("scale", "growth_factor", "backoff_factor"), _positive),
+        **dict.fromkeys(("growth_interval", "_growth_tracker"), count),
+        "apex": by_name(by_name(number)),
+        "masters": each(_masters),
+    }
+)
+_PAYLOAD = entries(
+    {
+        **dict.fromkeys(("epoch", "global_step", "samples_seen", "ema_updates"), count),
+        "training_state": optional(
+            entries({"progress": optional(_PROGRESS), "order": by_name(_setting), "rng": each(_RNG)})
+        ),
+        "scaler": _SCALER,
+        FOLDER: text,
+    }
+)
