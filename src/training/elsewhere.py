@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from open_clip.errors import ConfigError
+from open_clip.errors import CheckpointError, ConfigError, printable
 from training.checkpoint import RemoteFolder, RemoteSync, fetch_file, read_newest, read_verified
 from training.distributed import World, barrier, broadcast_object, gather_objects
 from training.params import CheckpointParams
@@ -41,8 +41,8 @@ def take_up(params: CheckpointParams, folder: RunFolder, world: World) -> None:
         remote.fetch_records(folder.root)
     elif "out.log" in remote.list_files():
         raise ConfigError(
-            f"a run named {folder.name} is already in {remote.address}. Give another --name, or --resume latest to go "
-            "on with it."
+            f"a run named {printable(folder.name)} is already in {printable(remote.address)}. Give "
+            "another --name, or --resume latest to go on with it."
         )
 
 
@@ -99,10 +99,14 @@ def read_address(address: str, world: World) -> dict[str, Any]:
         if world.local_rank == 0:
             folder = Path(tempfile.mkdtemp(prefix="open_clip-"))
             fetch_file(address, folder / "fetched.pt")
-            _LOG.info("fetched %s", address)
+            _LOG.info("fetched %s", printable(address))
         folders = gather_objects(folder, world)
         path = folders[world.rank - world.local_rank] / "fetched.pt"
-        payload = read_verified(path, is_verifier=world.local_rank == 0)
+        try:
+            payload = read_verified(path, is_verifier=world.local_rank == 0)
+        except CheckpointError as error:
+            # What the reader was given is a file of ours that is gone when the message is read.
+            raise CheckpointError(str(error).replace(str(path), printable(address))) from error
         barrier(world)
         return payload
     finally:

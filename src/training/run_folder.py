@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import datetime
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,7 +125,25 @@ def open_folder(params: CheckpointParams, name: str, *, is_master: bool) -> RunF
             f"a run named {printable(name)} is already in {printable(folder.root.parent, 300)}. Give another --name, "
             "or --resume latest to go on with it."
         )
+    _check_writable(folder)
     return folder
+
+
+def _check_writable(folder: RunFolder) -> None:
+    """Refuse a folder in which a run could not write: a read-only disk, or another user's."""
+    assert folder.root is not None
+    for path in (folder.root, folder.checkpoints, folder.log, folder.metrics, folder.bad_samples):
+        assert path is not None
+        if os.path.exists(path) and not os.access(path, os.W_OK):
+            why = (
+                "the disk is read-only"
+                if os.statvfs(folder.root).f_flag & os.ST_RDONLY
+                else "this user may not write there"
+            )
+            raise ConfigError(
+                f"--logs-dir: cannot write to {printable(path)}: {why}. Give another --logs-dir or --name, and the "
+                "checkpoint to go on from as --resume FILE."
+            )
 
 
 def describe_run(folder: RunFolder, args: argparse.Namespace) -> None:

@@ -29,9 +29,10 @@ def read_head(path: Path, num_bytes: int = _HEAD_BYTES) -> bytes:
         raise CheckpointError(f"{printable(path)}: there is no such file. Check the path.") from None
     except IsADirectoryError:
         raise CheckpointError(f"{printable(path)}: is a folder; name one weights file in it.") from None
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise CheckpointError(
-            f"{printable(path)}: cannot be read: {error.strerror}. Name a file that this user may read."
+            f"{printable(path)}: cannot be read: {reason}. Name a file that this user may read."
         ) from error
     if not head:
         raise CheckpointError(

@@ -4,9 +4,12 @@
 run, inside the epoch after the Nth; ``epoch_latest.pt`` repeats the newest epoch.
 """
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
+
+from open_clip.errors import CheckpointError, printable
 
 LATEST = "epoch_latest.pt"
 # A checkpoint written by many processes is a folder: the name without an ending.
@@ -33,16 +36,26 @@ def list_checkpoints(folder: Path) -> list[Path]:
     """List a run's checkpoints, oldest state first.
 
     ``epoch_latest.pt`` does not say its epoch: it stands after everything that was written before it.
+
+    Raises:
+        CheckpointError: When the folder is there and cannot be listed.
     """
-    ordered = [
-        folder / name
-        for name in order_names(path.name for path in folder.glob("epoch_*") if path.is_dir() != (path.suffix == ".pt"))
-    ]
-    latest = folder / LATEST
-    if latest.is_file():
-        written = latest.stat().st_mtime_ns
-        place = max((i + 1 for i, path in enumerate(ordered) if path.stat().st_mtime_ns <= written), default=0)
-        ordered.insert(place, latest)
+    try:
+        # Not by a pattern: that finds nothing in a folder that may not be read.
+        names = os.listdir(folder)
+        paths = [folder / name for name in order_names(names)]
+        ordered = [path for path in paths if path.is_dir() != (path.suffix == ".pt")]
+        latest = folder / LATEST
+        if latest.is_file():
+            written = latest.stat().st_mtime_ns
+            place = max((i + 1 for i, path in enumerate(ordered) if path.stat().st_mtime_ns <= written), default=0)
+            ordered.insert(place, latest)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise CheckpointError(
+            f"{printable(folder)}: cannot be listed ({error.strerror}). Look at its rights, or give another --logs-dir."
+        ) from error
     return ordered
 
 

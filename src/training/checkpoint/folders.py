@@ -96,13 +96,13 @@ def read_folder(folder: Path, *, is_verified: bool = False) -> dict[str, Any]:
     return notes
 
 
-def names_of(folder: Path) -> set[str]:
-    """Give the names of the files that a folder's manifest vouches for.
+def sizes_of(folder: Path) -> dict[str, int]:
+    """Give names and bytes of the files that a folder's manifest vouches for.
 
     Raises:
         CheckpointError: When there is no good manifest.
     """
-    return set(_read_digests(folder))
+    return {name: digest.size for name, digest in _read_digests(folder).items()}
 
 
 def _read_digests(folder: Path) -> dict[str, Digest]:

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from open_clip.errors import CheckpointError, ConfigError, MissingDependency
+from open_clip.errors import CheckpointError, ConfigError, MissingDependency, printable
 from open_clip.extras import install_advice
 from open_clip.files import TEMPORARY, sync_folder
 from training.checkpoint.digest import digest_file
@@ -33,23 +33,27 @@ def open_address(address: str) -> tuple[Any, str]:
     Raises:
         MissingDependency: fsspec, or its package for this kind of address, is not installed.
         ConfigError: The address is of no known kind.
+        CheckpointError: The place cannot be reached: some kinds log in before anything is asked for.
     """
+    shown = printable(address)
     try:
         import fsspec
     except ImportError as error:
         raise MissingDependency(
-            f"{address} is read and written through fsspec, which cannot be imported ({error}): "
+            f"{shown} is read and written through fsspec, which cannot be imported ({error}): "
             f"{install_advice('remote')}."
         ) from error
     try:
         system, path = fsspec.core.url_to_fs(address)
     except ImportError as error:
         raise MissingDependency(
-            f"fsspec needs another package for {address} ({' '.join(str(error).split())}). Install it beside fsspec."
+            f"fsspec needs another package for {shown} ({explain(error)}). Install it beside fsspec."
         ) from error
     except ValueError as error:
-        raise ConfigError(
-            f"{address}: {' '.join(str(error).split())}. Give an address such as s3://bucket/runs."
+        raise ConfigError(f"{shown}: {explain(error)}. Give an address such as s3://bucket/runs.") from error
+    except Exception as error:
+        raise CheckpointError(
+            f"{shown}: cannot be reached ({explain(error)}). Look at the address, the rights and the network."
         ) from error
     return system, str(path)
 
@@ -65,7 +69,7 @@ def fetch_file(address: str, path: Path) -> None:
     try:
         _fetch(system, source, path)
     except Exception as error:
-        raise CheckpointError(f"{address}: cannot be fetched ({explain(error)}).") from error
+        raise CheckpointError(f"{printable(address)}: cannot be fetched ({explain(error)}).") from error
 
 
 class RemoteFolder:
@@ -88,10 +92,11 @@ class RemoteFolder:
         """
         if protocol == "s3" and not destination.startswith("s3://"):
             raise ConfigError(
-                f"--remote-sync {destination} is no S3 address (s3://bucket/folder); for other kinds give "
+                f"--remote-sync {printable(destination)} is no S3 address (s3://bucket/folder); for other kinds give "
                 "--remote-sync-protocol fsspec."
             )
         self.address = f"{destination.rstrip('/')}/{name}"
+        self._shown = printable(self.address)
         self._system, self._path = open_address(self.address)
         self._sent: dict[str, tuple[int, int]] = {}
 
@@ -106,7 +111,7 @@ class RemoteFolder:
             root = self._path.rstrip("/") + "/"
             found = self._system.find(self._path) if self._system.exists(self._path) else []
         except Exception as error:
-            raise CheckpointError(f"{self.address}: cannot be listed ({explain(error)}).") from error
+            raise CheckpointError(f"{self._shown}: cannot be listed ({explain(error)}).") from error
         # Some file systems put a slash before the path they were given.
         return [path[path.index(root) + len(root) :] for path in map(str, found) if root in path]
 
@@ -123,21 +128,21 @@ class RemoteFolder:
         """
         records = parse_manifest(self._read_text(f"{_CHECKPOINTS}/{MANIFEST}"), self.address).get(name, ())
         path = folder / name
-        _LOG.info("fetching %s from %s", name, self.address)
+        _LOG.info("fetching %s from %s", printable(name, 200), self._shown)
         arrived = path.with_name(f"{TEMPORARY}fetched-{name}-{os.getpid()}")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             _fetch(self._system, f"{self._path}/{_CHECKPOINTS}/{name}", arrived)
             digest = digest_file(arrived)
             if records and digest not in [record.digest for record in records]:
-                _LOG.warning("%s/%s is not what was written (%s).", self.address, name, MANIFEST)
+                _LOG.warning("%s/%s is not what was written (%s).", self._shown, printable(name, 200), MANIFEST)
                 return False
             if records:
                 Manifest(folder).announce(name, records[-1])
             arrived.replace(path)
             sync_folder(folder)
         except Exception as error:
-            _LOG.warning("%s/%s: cannot be fetched (%s).", self.address, name, explain(error))
+            _LOG.warning("%s/%s: cannot be fetched (%s).", self._shown, printable(name, 200), explain(error))
             return False
         finally:
             arrived.unlink(missing_ok=True)
@@ -154,11 +159,13 @@ class RemoteFolder:
             path = root / name
             if is_checkpoint or path.exists() or not path.resolve().is_relative_to(root.resolve()):
                 continue
-            path.parent.mkdir(parents=True, exist_ok=True)
             try:
+                path.parent.mkdir(parents=True, exist_ok=True)
                 _fetch(self._system, f"{self._path}/{name}", path)
             except Exception as error:
-                raise CheckpointError(f"{self.address}/{name}: cannot be fetched ({explain(error)}).") from error
+                raise CheckpointError(
+                    f"{self._shown}/{printable(name, 200)}: cannot be fetched ({explain(error)})."
+                ) from error
 
     def send_changed(self, root: Path) -> int:
         """Copy the files of a run folder that have changed since they were last sent.
@@ -193,10 +200,13 @@ class RemoteFolder:
             self._system.put_file(str(path), target)
         except FileNotFoundError:
             if path.exists():
-                raise CheckpointError(f"{self.address}/{name}: cannot be written (no such place).") from None
+                raise CheckpointError(f"{self._place_of(name)}: cannot be written (no such place).") from None
             raise
         except Exception as error:
-            raise CheckpointError(f"{self.address}/{name}: cannot be written ({explain(error)}).") from error
+            raise CheckpointError(f"{self._place_of(name)}: cannot be written ({explain(error)}).") from error
+
+    def _place_of(self, name: str) -> str:
+        return f"{self._shown}/{printable(name, 200)}"
 
     def _known_checkpoints(self) -> dict[str, Any]:
         """Give the records of the checkpoints that were sent by an earlier start, so that they are not sent again."""
@@ -212,13 +222,13 @@ class RemoteFolder:
         except FileNotFoundError:
             return None
         except Exception as error:
-            _LOG.warning("%s/%s: cannot be read (%s).", self.address, name, explain(error))
+            _LOG.warning("%s/%s: cannot be read (%s).", self._shown, name, explain(error))
             return None
 
 
 def explain(error: BaseException) -> str:
     """Put what a remote file system raised into one line."""
-    text = " ".join(str(error).split())[:200]
+    text = printable(" ".join(str(error).split()), 200)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

@@ -19,7 +19,7 @@ from torch.distributed.checkpoint.metadata import Metadata
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
-from open_clip.errors import CheckpointError, cut_list
+from open_clip.errors import CheckpointError, cut_list, printable
 from open_clip.files import TEMPORARY, sync_folder
 from training.checkpoint.digest import Digest, digest_file
 from training.checkpoint.folders import NOTES, seal_folder
@@ -99,10 +99,10 @@ def load_sharded_optimizer(
     if groups != saved:
         changed = sorted({name for group in groups for name in group} ^ {name for group in saved for name in group})
         raise ValueError(f"its groups hold other parameters than the run's: {cut_list(changed) or 'in another order'}")
-    parameters = dict(model.named_parameters())
-    targets = _make_targets(parameters, read_metadata(folder))
-    _load(targets, folder)
     order = [name for group in groups for name in group]
+    parameters = dict(model.named_parameters())
+    targets = _make_targets({name: parameters[name] for name in order}, read_metadata(folder))
+    _load(targets, folder)
     states = {name: dict(values["state"].get(name, {})) for name in order}
     for key, tensor in targets.items():
         name, _, kind = key.removeprefix(_STATES).rpartition(".")
@@ -123,13 +123,17 @@ def read_whole(folder: Path, notes: dict[str, Any]) -> dict[str, Any]:
         CheckpointError: When a tensor cannot be read.
     """
     metadata = read_metadata(folder)
+    values = notes["optimizer"]
+    order = [name for group in values["param_groups"] for name in group["params"]]
+    wanted = [f"{_WEIGHTS}{name}" for name in notes["order_of_weights"]]
+    wanted += [f"{_STATES}{name}.{kind}" for name in order for kind in values["kinds"].get(name, ())]
+    if missing := [key for key in wanted if key not in metadata.state_dict_metadata]:
+        raise CheckpointError(f"{printable(folder)}: lacks {cut_list(missing)}. Take another checkpoint.")
     tensors = {
         key: torch.empty(entry.size, dtype=entry.properties.dtype)  # type: ignore[union-attr]
         for key, entry in metadata.state_dict_metadata.items()
     }
     _load(dict(tensors), folder)
-    values = notes["optimizer"]
-    order = [name for group in values["param_groups"] for name in group["params"]]
     numbers = {name: number for number, name in enumerate(order)}
     states: dict[int, dict[str, Any]] = {}
     for name in order:
@@ -245,17 +249,25 @@ def _check_fit(state: dict[str, Tensor], metadata: Metadata, folder: Path) -> No
     if saved != own:
         differ = sorted(name for name in saved.keys() | own.keys() if saved.get(name) != own.get(name))
         raise CheckpointError(
-            f"{folder}: {len(differ)} of its weights do not fit the model: {cut_list(differ)}. Give the --model it was "
-            "saved with; to resize its positions, export it to one file first (python -m training.export)."
+            f"{printable(folder)}: {len(differ)} of its weights do not fit the model: {cut_list(differ)}. Give the "
+            "--model it was saved with; to resize its positions, export it to one file first "
+            "(python -m training.export)."
         )
 
 
 def _make_targets(parameters: dict[str, torch.nn.Parameter], metadata: Metadata) -> dict[str, Tensor]:
     targets = {}
     for key, entry in metadata.state_dict_metadata.items():
-        if key.startswith(_STATES):
-            parameter = parameters[key.removeprefix(_STATES).rpartition(".")[0]]
-            targets[key] = torch.zeros_like(parameter.detach(), dtype=entry.properties.dtype)  # type: ignore[union-attr]
+        if not key.startswith(_STATES):
+            continue
+        name, _, kind = key.removeprefix(_STATES).rpartition(".")
+        parameter, size = parameters.get(name), tuple(entry.size)  # type: ignore[union-attr]
+        dtype = entry.properties.dtype  # type: ignore[union-attr]
+        if parameter is None or size != tuple(parameter.shape) or not dtype.is_floating_point:
+            own = "no parameter of the run" if parameter is None else f"{tuple(parameter.shape)} in the model"
+            shown = f"{printable(name, 120)}: {printable(kind, 60)}"
+            raise CheckpointError(f"{shown} is {size} of {dtype} in the file and {own}")
+        targets[key] = torch.zeros_like(parameter.detach(), dtype=dtype)
     return targets
 
 
@@ -267,10 +279,12 @@ def _load(tensors: dict[str, Tensor], folder: Path) -> None:
             load(tensors, storage_reader=ShardReader(folder))
     except CheckpointException as error:
         first = next(iter(error.failures.values()))[0]
-        raise CheckpointError(f"{folder}: cannot be read ({_reason(first)}). Take another checkpoint.") from error
+        raise CheckpointError(
+            f"{printable(folder)}: cannot be read ({_reason(first)}). Take another checkpoint."
+        ) from error
 
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return printable(" ".join(str(error).split()), 200) or type(error).__name__

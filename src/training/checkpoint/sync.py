@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from open_clip.errors import CheckpointError
+from open_clip.errors import CheckpointError, printable
 from training.checkpoint.remote import RemoteFolder
 
 _LOG = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class RemoteSync:
                 f"--remote-sync: the first copy failed, so later ones would too. {error} Look at the address, the "
                 "rights and the network."
             ) from error
-        _LOG.info("the run folder is copied to %s every %g s", self._remote.address, self._every_s)
+        _LOG.info("the run folder is copied to %s every %g s", printable(self._remote.address), self._every_s)
         self._thread.start()
         return self
 
@@ -44,7 +44,7 @@ class RemoteSync:
         self._ended.set()
         self._thread.join()
         if self._copy():
-            _LOG.info("the run folder is copied to %s", self._remote.address)
+            _LOG.info("the run folder is copied to %s", printable(self._remote.address))
 
     def _keep(self) -> None:
         while not self._ended.wait(self._every_s):
@@ -53,7 +53,7 @@ class RemoteSync:
     def _copy(self) -> bool:
         try:
             self._remote.send_changed(self._root)
-        except CheckpointError as error:
+        except (CheckpointError, OSError) as error:
             again = "Copy the run folder by hand." if self._ended.is_set() else "The next copy makes up for it."
             _LOG.warning("--remote-sync: %s %s", error, again)
             return False

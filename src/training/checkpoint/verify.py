@@ -30,7 +30,11 @@ def read_verified(path: Path, *, is_verifier: bool = True) -> dict[str, Any]:
         CheckpointError: When it is missing, differs from its entry, is damaged, would run code, or holds something
             else than a trainer writes.
     """
-    if path.is_dir():
+    try:
+        is_folder = path.is_dir()
+    except OSError as error:
+        raise CheckpointError(f"{printable(path)}: cannot be read ({error.strerror}). Look at its rights.") from error
+    if is_folder:
         return read_folder(path, is_verified=not is_verifier)
     payload = _read_file(path) if is_verifier else read_checkpoint(path, is_verified=True)
     if FOLDER in payload:

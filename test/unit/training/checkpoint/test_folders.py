@@ -6,7 +6,7 @@ import torch
 
 from open_clip.errors import CheckpointError, ConfigError, NumericsError
 from training.checkpoint import Keeper, list_checkpoints, read_newest, read_verified, write_checkpoint
-from training.checkpoint.digest import digest_file
+from training.checkpoint.digest import RunningDigest, digest_file
 from training.checkpoint.folders import FOLDER, NOTES, read_folder, seal_folder
 from training.checkpoint.metadata import read_metadata
 from training.checkpoint.sharded import (
@@ -218,3 +218,93 @@ def test_every_process_hears_of_the_masters_failure():
 
     with pytest.raises(CheckpointError, match="No space"):
         on_master(World(), fail)
+
+
+def reseal(path):
+    names = [entry.name for entry in path.iterdir() if entry.name != "manifest.json"]
+    seal_folder(path, {name: digest_file(path / name) for name in names})
+
+
+def first_of(metadata, prefix="optimizer."):
+    return next(entry for key, entry in metadata.state_dict_metadata.items() if key.startswith(prefix))
+
+
+INDEXES = {
+    "a size without end": lambda index: setattr(first_of(index), "size", torch.Size([1 << 40])),
+    "a size that is text": lambda index: setattr(first_of(index), "size", "abc"),
+    "a size below 0": lambda index: setattr(first_of(index), "size", (-1, 4)),
+    "no size": lambda index: delattr(first_of(index), "size"),
+    "no type": lambda index: setattr(first_of(index).properties, "dtype", "float32"),
+    "no properties": lambda index: setattr(first_of(index), "properties", None),
+    "no parts": lambda index: setattr(first_of(index), "chunks", []),
+    "parts that are numbers": lambda index: setattr(first_of(index), "chunks", [1, 2]),
+    "parts of another size": lambda index: setattr(first_of(index).chunks[0], "sizes", torch.Size([1])),
+    "a place past the end": lambda index: setattr(next(iter(index.storage_data.values())), "offset", 1 << 40),
+    "a place below 0": lambda index: setattr(next(iter(index.storage_data.values())), "offset", -5),
+    "a place that is text": lambda index: setattr(next(iter(index.storage_data.values())), "length", "x"),
+    "places that are numbers": lambda index: index.storage_data.update(dict.fromkeys(index.storage_data, 5)),
+    "entries that are numbers": lambda index: setattr(index, "state_dict_metadata", {"model.0.weight": 5}),
+    "names that are numbers": lambda index: index.state_dict_metadata.update({5: first_of(index)}),
+    "no entries": lambda index: setattr(index, "state_dict_metadata", None),
+}
+
+
+@pytest.mark.parametrize("kind", INDEXES)
+def test_an_index_that_claims_what_is_not_there_is_refused(saved, kind):
+    path, model, optimizer = saved
+    metadata = read_metadata(path)
+    INDEXES[kind](metadata)
+    (path / ".metadata").write_bytes(pickle.dumps(metadata))
+    reseal(path)
+    notes = read_folder(path)
+    with pytest.raises(CheckpointError, match="epoch_1"):
+        read_whole(path, notes)
+    with pytest.raises(CheckpointError):
+        load_sharded_optimizer(model, optimizer, notes["optimizer"], path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda notes: notes.pop("optimizer"),
+        lambda notes: notes.update(optimizer=5),
+        lambda notes: notes["optimizer"].update(param_groups=5),
+        lambda notes: notes["optimizer"].update(param_groups=[{"lr": 1}]),
+        lambda notes: notes["optimizer"].update(state=[]),
+        lambda notes: notes["optimizer"].update(kinds={"0.weight": [5]}),
+        lambda notes: notes["optimizer"]["kinds"].update({"0.weight": ["\x1b[31mabsent"]}),
+        lambda notes: notes.update(order_of_weights=["\x1b[31mabsent"]),
+        lambda notes: notes.update(order_of_weights=5),
+        lambda notes: notes.update(epoch="one"),
+    ],
+)
+def test_notes_of_another_form_are_refused(saved, change):
+    path, _, _ = saved
+    notes = torch.load(path / NOTES, weights_only=True)
+    change(notes)
+    write_checkpoint(notes, path / NOTES)
+    reseal(path)
+    with pytest.raises(CheckpointError, match="epoch_1") as caught:
+        read_whole(path, read_folder(path))
+    assert "\x1b" not in str(caught.value)
+
+
+def test_a_state_of_another_shape_is_refused_with_both_shapes(saved):
+    path, _, _ = saved
+    other = make_model(width=7)
+    fresh = torch.optim.AdamW(other.parameters())
+    with pytest.raises(
+        CheckpointError, match=r"0\.weight: exp_avg is \(6, 4\) .* in the file and \(7, 4\) in the model"
+    ):
+        load_sharded_optimizer(other, fresh, read_folder(path)["optimizer"], path)
+
+
+@pytest.mark.parametrize("name", [NOTES, ".metadata", "__0_0.distcp"])
+def test_a_pipe_in_a_folder_is_refused_and_not_waited_for(saved, name):
+    path, _, _ = saved
+    (path / name).unlink()
+    os.mkfifo(path / name)
+    digests = {other: digest_file(path / other) for other in os.listdir(path) if other not in (name, "manifest.json")}
+    seal_folder(path, {**digests, name: RunningDigest().finish()})
+    with pytest.raises(CheckpointError, match="not a plain file"):
+        read_verified(path)
