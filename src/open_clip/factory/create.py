@@ -9,12 +9,14 @@ from typing import Any
 import torch
 
 from open_clip.checkpoint import load_checkpoint
-from open_clip.errors import CheckpointError, ConfigError, suggest_nearest
+from open_clip.errors import CheckpointError, ConfigError, printable, suggest_nearest
+from open_clip.factory.names import place_of
 from open_clip.factory.options import apply_options, ask_base_weights, is_custom_text
 from open_clip.factory.source import find_source, warn_of_quick_gelu
 from open_clip.factory.weights import load_tower
 from open_clip.model import CLIP, CoCa, CustomTextCLIP, convert_weights_to_lp, get_cast_dtype, set_model_preprocess_cfg
 from open_clip.model.cast import cast_all_but_norms, get_pure_dtype
+from open_clip.model.schema import check_model_cfg
 from open_clip.timm_model import TimmModel
 from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
@@ -26,8 +28,10 @@ _PRECISIONS = ("fp32", "amp", "amp_bf16", "amp_bfloat16", "fp16", "bf16", "pure_
 def _build(model_cfg: dict[str, Any], custom_text: bool, precision: str) -> CLIP | CustomTextCLIP | CoCa:
     arguments = {key: value for key, value in model_cfg.items() if key not in ("custom_text", "output_dict")}
     kind: type[CLIP] | type[CustomTextCLIP] | type[CoCa] = CustomTextCLIP if custom_text else CLIP
-    if "multimodal_cfg" in model_cfg:
+    if model_cfg.get("multimodal_cfg") is not None:
         kind = CoCa
+    else:
+        arguments.pop("multimodal_cfg", None)
     try:
         return kind(**arguments, cast_dtype=get_cast_dtype(precision))
     except TypeError as error:
@@ -99,6 +103,7 @@ def create_model(
     source = find_source(model_name, pretrained, load_weights, cache_dir)
     if require_pretrained and source.weights_path is None:
         raise CheckpointError(f"{model_name}: pretrained weights are required and none were named or found.")
+    check_model_cfg(source.model_cfg, place_of(model_name))
     model_cfg = apply_options(
         source.model_cfg,
         model_kwargs,
@@ -107,6 +112,7 @@ def create_model(
         force_image_size=force_image_size,
         force_context_length=force_context_length,
     )
+    check_model_cfg(model_cfg, printable(model_name))
     ask_base_weights(
         model_cfg,
         image=pretrained_image and source.weights_path is None and not pretrained_image_path,

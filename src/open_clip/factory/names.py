@@ -10,11 +10,15 @@ from typing import Any
 
 from open_clip.constants import HF_CONFIG_NAME
 from open_clip.errors import ConfigError, MissingModelFolder, ModelNotFound, printable, suggest_nearest
+from open_clip.model.schema import is_of_unknown_family
 from open_clip.pretrained import download_pretrained_from_hf
 
 LOCAL_DIR_SCHEME = "local-dir:"
 HUB_SCHEME = "hf-hub:"
 _CONFIG_FOLDER = Path(__file__).parent.parent / "model_configs"
+MAX_CONFIG_BYTES = 1 << 20
+# The files of models that were added; what stands in the package needs no file to be found.
+_ADDED_FROM: dict[str, Path] = {}
 _REQUIRED_KEYS = ("embed_dim", "vision_cfg", "text_cfg")
 
 
@@ -33,6 +37,14 @@ def parse_model_name(model_name: str) -> tuple[str | None, str]:
     return None, model_name.replace("/", "-")
 
 
+def place_of(model_name: str) -> str:
+    """Say where a model's configuration stands, for messages: its file, else its name."""
+    scheme, rest = parse_model_name(model_name)
+    if scheme == "local-dir":
+        return printable(Path(rest) / HF_CONFIG_NAME)
+    return printable(_ADDED_FROM.get(rest, model_name))
+
+
 def _natural_key(name: str) -> list[tuple[bool, int, str]]:
     parts = re.split(r"(\d+)", name.lower())
     return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts if part]
@@ -40,23 +52,56 @@ def _natural_key(name: str) -> list[tuple[bool, int, str]]:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as JSON: {error}.") from error
+        with path.open("rb") as file:
+            # A pipe or a device has no size and no end.
+            content = file.read(MAX_CONFIG_BYTES + 1) if path.is_file() else b""
+        return parse_config(content.decode("utf-8"))
+    except (OSError, ValueError) as error:
+        reason = printable(getattr(error, "strerror", None) or error, 200)
+        raise ConfigError(f"{printable(path)}: cannot be read as JSON: {reason}.") from error
 
 
-def _read_configs(path: Path) -> dict[str, dict[str, Any]]:
+def parse_config(text: str) -> Any:
+    """Parse a configuration's JSON, which may come from anywhere.
+
+    Raises:
+        ValueError: it is no JSON, larger or deeper than any configuration, holds a key twice or a number that is none.
+    """
+    if len(text) > MAX_CONFIG_BYTES:
+        raise ValueError(f"it has more than {MAX_CONFIG_BYTES >> 20} MiB, and a configuration has a few KiB")
+    try:
+        return json.loads(text, object_pairs_hook=_refuse_twins, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("it is nested deeper than any configuration") from None
+
+
+def _refuse_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    read = dict(pairs)
+    if len(read) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"it has the key {next(key for key in keys if keys.count(key) > 1)!r} twice")
+    return read
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _read_configs(path: Path) -> dict[str, tuple[Path, dict[str, Any]]]:
     files = sorted(path.glob("*.json")) if path.is_dir() else [path]
-    read = {file.stem: _read_json(file) for file in files}
-    return {
-        name: cfg for name, cfg in read.items() if isinstance(cfg, dict) and all(key in cfg for key in _REQUIRED_KEYS)
-    }
+    read = {file.stem: (file, _read_json(file)) for file in files}
+    return {name: (file, cfg) for name, (file, cfg) in read.items() if isinstance(cfg, dict) and _is_model(cfg)}
+
+
+def _is_model(cfg: dict[str, Any]) -> bool:
+    # A model of another family is kept, so that building it is refused by the family's name.
+    return all(key in cfg for key in _REQUIRED_KEYS) or is_of_unknown_family(cfg)
 
 
 @cache
 def model_registry() -> dict[str, dict[str, Any]]:
     """Return the registry itself, read from the package's folder at first use."""
-    return _read_configs(_CONFIG_FOLDER)
+    return {name: cfg for name, (_, cfg) in _read_configs(_CONFIG_FOLDER).items()}
 
 
 def list_models() -> list[str]:
@@ -76,7 +121,9 @@ def add_model_config(path: str | Path) -> None:
     found = _read_configs(path)
     if not found:
         raise ConfigError(f"{path}: holds no model configuration; one needs {', '.join(_REQUIRED_KEYS)}.")
-    model_registry().update(found)
+    for name, (file, cfg) in found.items():
+        model_registry()[name] = cfg
+        _ADDED_FROM[name] = file
 
 
 def read_folder_config(folder: str | Path) -> dict[str, Any]:
@@ -107,7 +154,7 @@ def read_hub_config(model_id: str, cache_dir: str | None = None) -> dict[str, An
 def _read_model_file(path: Path) -> dict[str, Any]:
     config = _read_json(path)
     if not isinstance(config, dict) or not isinstance(config.get("model_cfg"), dict):
-        raise ConfigError(f"{path}: has no 'model_cfg'.")
+        raise ConfigError(f"{printable(path)}: has no 'model_cfg'.")
     return config
 
 

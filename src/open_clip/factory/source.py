@@ -14,11 +14,13 @@ from open_clip.errors import CheckpointError, ConfigError, ModelNotFound, cut_li
 from open_clip.factory.names import (
     get_model_config,
     parse_model_name,
+    place_of,
     read_folder_config,
     read_hub_config,
     unknown_model,
 )
 from open_clip.factory.weights import find_weights_file, find_weights_in_folder
+from open_clip.model.preprocess import check_preprocess_cfg
 from open_clip.pretrained import (
     download_pretrained,
     download_pretrained_from_hf,
@@ -66,9 +68,11 @@ def find_source(
             _logger.warning("%s brings its own weights; pretrained=%r is ignored.", model_name, pretrained)
         if scheme == "hf-hub":
             config = read_hub_config(rest, cache_dir)
+            check_preprocess_cfg(config.get("preprocess_cfg") or {}, place_of(model_name))
             weights = Path(download_pretrained_from_hf(rest, cache_dir=cache_dir)) if load_weights else None
         else:
             config = read_folder_config(rest)
+            check_preprocess_cfg(config.get("preprocess_cfg") or {}, place_of(model_name))
             weights = find_weights_in_folder(rest) if load_weights else None
         _refuse_other_places(model_name, config["model_cfg"])
         return Source(config["model_cfg"], config.get("preprocess_cfg") or {}, weights)

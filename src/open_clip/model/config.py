@@ -4,7 +4,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from open_clip.errors import ConfigError, suggest_nearest
+from open_clip.errors import ConfigError
+from open_clip.model.fields import check_fields, refuse_unknown
 
 Cfg = TypeVar("Cfg", "CLIPVisionCfg", "CLIPTextCfg", "MultimodalCfg")
 
@@ -20,7 +21,7 @@ class CLIPVisionCfg:
     width: int = 768
     head_width: int = 64
     mlp_ratio: float = 4.0
-    patch_size: int | tuple[int, int] = 16
+    patch_size: int | tuple[int, int] | None = 16
     image_size: int | tuple[int, int] = 224
     ls_init_value: float | None = None
     patch_dropout: float = 0.0
@@ -104,6 +105,12 @@ class MultimodalCfg(CLIPTextCfg):
     attn_pooler_heads: int = 8
 
 
+_SECTION_NAMES: dict[type, str] = {
+    CLIPVisionCfg: "vision_cfg",
+    CLIPTextCfg: "text_cfg",
+    MultimodalCfg: "multimodal_cfg",
+}
+
 # Configs written for v2.17 are still around; these are the fields that were renamed since.
 _OLD_VISION_NAMES = {"n_queries": "attn_pooler_queries"}
 _OLD_TEXT_NAMES = {"proj": "hf_proj_type", "pooler_type": "hf_pooler_type"}
@@ -126,14 +133,15 @@ def make_cfg(cls: type[Cfg], values: Cfg | dict[str, Any]) -> Cfg:
     """Make a tower configuration from a dict of a JSON file (an instance passes through); v2.17 names are known.
 
     Raises:
-        ConfigError: a key is not known; the nearest known ones are named.
+        ConfigError: a key is not known or of another family, or a value is of another kind or out of bounds.
     """
     if isinstance(values, cls):
         return values
     assert isinstance(values, dict)
+    section = _SECTION_NAMES[cls]
     values = _rename_old_keys(cls, values)
     known = {field.name for field in dataclasses.fields(cls)}
-    for key in values:
-        if key not in known:
-            raise ConfigError(f"{cls.__name__} has no field {key!r}.{suggest_nearest(key, known)}")
+    refuse_unknown(section, values, known)
+    values = {key: value for key, value in values.items() if key in known}
+    check_fields(section, cls, values)
     return cls(**values)

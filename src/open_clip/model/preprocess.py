@@ -1,9 +1,16 @@
 """What a model says about its inputs: pixel preprocessing and token ids. Building transforms is done elsewhere."""
 
+from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
 from torch import nn
+
+from open_clip.errors import ConfigError
+from open_clip.model.fields import show
+
+_LARGEST = 1e6
+_LARGEST_SIZE = 1 << 16
 
 
 def get_model_preprocess_cfg(model: nn.Module) -> dict[str, Any]:
@@ -29,3 +36,51 @@ def get_model_tokenize_cfg(model: nn.Module) -> dict[str, Any]:
     text = getattr(model, "text", model)
     names = ("context_length", "vocab_size")
     return {name: value for name in names if (value := getattr(text, name, None)) is not None}
+
+
+def check_preprocess_cfg(preprocess_cfg: Any, place: str) -> None:
+    """Check the values of preprocessing settings; keys that nobody reads are left alone, as upstream does.
+
+    Args:
+        preprocess_cfg: What stands under ``preprocess_cfg``.
+        place: The file it came from, for messages.
+
+    Raises:
+        ConfigError: a value cannot be; names place, key and value.
+    """
+    if not isinstance(preprocess_cfg, dict):
+        raise ConfigError(f"{place}: preprocess_cfg is {show(preprocess_cfg)}; it must be an object.")
+    for key, (is_right, expected) in _PREPROCESS_RULES.items():
+        value = preprocess_cfg.get(key)
+        if value is not None and not is_right(value):
+            raise ConfigError(f"{place}: preprocess_cfg.{key} is {show(value)}; it must be {expected}.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
+
+
+def _are_channels(value: Any) -> bool:
+    return _is_number(value) or (
+        isinstance(value, list | tuple) and len(value) in (1, 3) and all(_is_number(item) for item in value)
+    )
+
+
+def _are_deviations(value: Any) -> bool:
+    return _are_channels(value) and all(item > 0 for item in (value if isinstance(value, list | tuple) else [value]))
+
+
+def _is_size(value: Any) -> bool:
+    sizes = value if isinstance(value, list | tuple) else [value]
+    return len(sizes) in (1, 2) and all(type(size) is int and 0 < size <= _LARGEST_SIZE for size in sizes)
+
+
+_PREPROCESS_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "size": (_is_size, "a number of pixels, or height and width"),
+    "mode": (lambda value: value == "RGB", '"RGB"'),
+    "mean": (_are_channels, "a number for each of three channels"),
+    "std": (_are_deviations, "a number above 0 for each of three channels"),
+    "interpolation": (lambda value: value in ("bicubic", "bilinear", "random"), "bicubic, bilinear or random"),
+    "resize_mode": (lambda value: value in ("shortest", "longest", "squash"), "shortest, longest or squash"),
+    "fill_color": (_are_channels, "a number, or one for each of three channels"),
+}

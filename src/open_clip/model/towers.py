@@ -89,6 +89,8 @@ def build_vision_tower(
             image_size=cfg.image_size,
             width=cfg.width,
         )
+    if cfg.patch_size is None:
+        raise ConfigError("vision_cfg.patch_size is null, and a ViT needs it.")
     act_layer, norm_layer = _layer_kinds(cfg, quick_gelu, cast_dtype)
     return VisionTransformer(
         image_size=cfg.image_size,

@@ -59,3 +59,36 @@ def test_programs_may_write_a_model_of_their_own_into_the_registry(monkeypatch):
     monkeypatch.setitem(registry, "written-in", {"embed_dim": 8, "vision_cfg": {}, "text_cfg": {}})
     assert "written-in" in factory.list_models()
     assert factory.get_model_config("written-in")["embed_dim"] == 8
+
+
+@pytest.mark.parametrize(
+    "content, says",
+    [
+        (b"[" * 10_000 + b"]" * 10_000, "nested deeper"),
+        (b'{"a":' * 10_000 + b"1" + b"}" * 10_000, "nested deeper"),
+        (b'{"embed_dim": 64, "embed_dim": 65}', "the key 'embed_dim' twice"),
+        (b'{"embed_dim": NaN}', "NaN is no number"),
+        (b"9" * 6000, "cannot be read as JSON"),
+        (b'{"a": "\xff"}', "cannot be read as JSON"),
+        (b'"' + b"a" * (2 << 20) + b'"', "more than 1 MiB"),
+        (b"", "cannot be read as JSON"),
+    ],
+)
+def test_json_that_is_no_configuration_is_refused_by_file(tmp_path, content, says):
+    path = tmp_path / "open_clip_config.json"
+    path.write_bytes(content)
+    for read in (
+        lambda: open_clip.add_model_config(path),
+        lambda: open_clip.create_model(f"local-dir:{tmp_path}"),
+        lambda: open_clip.get_tokenizer(f"local-dir:{tmp_path}"),
+    ):
+        with pytest.raises(ConfigError, match=says) as caught:
+            read()
+        assert str(path) in str(caught.value)
+        assert len(str(caught.value)) < 500
+
+
+def test_an_added_model_is_refused_by_its_file(tmp_path):
+    open_clip.add_model_config(write_config(tmp_path, "wrong-kind", tiny_config(vision={"layers": "12"})))
+    with pytest.raises(ConfigError, match=r"wrong-kind\.json: vision_cfg\.layers is '12'"):
+        open_clip.create_model("wrong-kind")

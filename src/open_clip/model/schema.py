@@ -1,0 +1,151 @@
+"""Check the configuration of a whole model before anything is built from it; builds nothing, reads no file."""
+
+import math
+import os
+from dataclasses import is_dataclass
+from typing import Any
+
+import torch
+
+from open_clip.errors import ConfigError
+from open_clip.model.config import CLIPTextCfg, CLIPVisionCfg, MultimodalCfg, make_cfg
+from open_clip.model.fields import check_value, is_foreign, refuse_unknown, show
+
+_SECTIONS: dict[str, Any] = {
+    "vision_cfg": CLIPVisionCfg,
+    "text_cfg": CLIPTextCfg,
+    "multimodal_cfg": MultimodalCfg,
+}
+_TOP_LEVEL: dict[str, Any] = {
+    "embed_dim": int,
+    "quick_gelu": bool,
+    "custom_text": bool,
+    "init_logit_scale": float,
+    "init_logit_bias": float | None,
+    "nonscalar_logit_scale": bool,
+    "output_dict": bool | None,
+    "pad_id": int,
+}
+_BYTES_PER_WEIGHT = 4
+_RESNET_POOL_WIDENING = 32
+# A bottleneck block of p planes: 1x1 from 4p, 3x3, 1x1 to 4p.
+_RESNET_BLOCK_WEIGHTS = 17
+
+
+def check_model_cfg(model_cfg: Any, place: str) -> None:
+    """Check the keys, kinds and bounds of a model's configuration, and that its parts fit each other.
+
+    Args:
+        model_cfg: What stands under ``model_cfg``, or in a file of ``model_configs``.
+        place: The file or model it came from, for messages.
+
+    Raises:
+        ConfigError: a family that this version does not have, an unknown key, a value that cannot be, or a model that
+            this machine's memory could not hold; names place, section, key and value.
+    """
+    try:
+        _check(model_cfg)
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error}") from None
+
+
+def is_of_unknown_family(cfg: dict[str, Any]) -> bool:
+    """Tell from the sections of a configuration whether it is one of a family that this version does not have."""
+    is_decoder = cfg.get("multimodal_cfg") is not None and cfg.get("text_cfg") is None
+    return "embed_dim" in cfg and (is_decoder or any(is_foreign(key) and cfg[key] is not None for key in cfg))
+
+
+def _check(cfg: Any) -> None:
+    if not isinstance(cfg, dict):
+        raise ConfigError(f"the configuration of a model is {show(cfg)}; it must be an object.")
+    refuse_unknown("the configuration", {key: cfg[key] for key in cfg if is_foreign(key)}, set())
+    if cfg.get("multimodal_cfg") is not None and cfg.get("text_cfg") is None:
+        raise ConfigError(
+            "it has multimodal_cfg and no text_cfg: it is of the family MaMMUT, which this version does not have. "
+            "Choose another model, or use a version of OpenCLIP that knows it."
+        )
+    refuse_unknown("the configuration", cfg, {*_TOP_LEVEL, *_SECTIONS})
+    # A section that is null is one that is not there, as in the files of some repositories.
+    cfg = {key: value for key, value in cfg.items() if value is not None or key != "multimodal_cfg"}
+    for key in ("embed_dim", "vision_cfg", "text_cfg"):
+        if cfg.get(key) is None:
+            raise ConfigError(f"it has no {key}; a model needs embed_dim, vision_cfg and text_cfg.")
+    for key, kind in _TOP_LEVEL.items():
+        if key in cfg:
+            check_value("", key, kind, cfg[key])
+    sections = {name: _read(name, cfg[name]) for name in _SECTIONS if name in cfg}
+    vision, text, decoder = (sections.get(name) for name in _SECTIONS)
+    weights = _check_vision(vision, cfg["embed_dim"]) + _check_text(text, cfg["embed_dim"], "text_cfg")
+    if decoder is not None:
+        weights += 2 * _check_text(decoder, cfg["embed_dim"], "multimodal_cfg")
+    needed, memory = weights * _BYTES_PER_WEIGHT, _memory_bytes()
+    if needed > memory:
+        raise ConfigError(
+            f"a model of these sizes has {weights:.1e} weights, which take {needed / 2**30:,.0f} GiB; this machine has "
+            f"{memory / 2**30:,.0f} GiB of memory. Look for a size that is too large: layers, width, vocab_size, "
+            "context_length or image_size."
+        )
+
+
+def _memory_bytes() -> float:
+    """Give this machine's memory, where models are built; without end for those that are only outlined."""
+    if torch.get_default_device().type != "cpu" or not hasattr(os, "sysconf"):
+        return math.inf
+    return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+
+
+def _read(name: str, values: Any) -> Any:
+    if not isinstance(values, dict) and not is_dataclass(values):
+        raise ConfigError(f"{name} is {show(values)}; it must be an object.")
+    return make_cfg(_SECTIONS[name], values if isinstance(values, dict) else vars(values))
+
+
+def _check_vision(cfg: Any, embed_dim: int) -> float:
+    """Check an image tower's sizes, and estimate the number of its weights."""
+    if cfg.timm_model_name:
+        return 0.0
+    if not isinstance(cfg.layers, int):
+        pool = cfg.width * _RESNET_POOL_WIDENING
+        _refuse_uneven("vision_cfg", pool, pool // cfg.head_width, f"width x {_RESNET_POOL_WIDENING}", "head_width")
+        planes = [cfg.width * 2**stage for stage in range(len(cfg.layers))]
+        blocks = sum(n * _RESNET_BLOCK_WEIGHTS * p * p for n, p in zip(cfg.layers, planes, strict=True))
+        return float(blocks + 4 * pool * pool)
+    if cfg.patch_size is None:
+        raise ConfigError("vision_cfg.patch_size is null, and a ViT needs it.")
+    (height, width), (rows, columns) = _pair(cfg.image_size), _pair(cfg.patch_size)
+    if rows > height or columns > width:
+        raise ConfigError(
+            f"vision_cfg.patch_size is {show(cfg.patch_size)}, larger than image_size {show(cfg.image_size)}."
+        )
+    _refuse_uneven("vision_cfg", cfg.width, cfg.width // cfg.head_width, "width", "head_width")
+    if cfg.attentional_pool and (cfg.attn_pooler_heads > embed_dim or embed_dim % cfg.attn_pooler_heads):
+        raise ConfigError(f"vision_cfg.attn_pooler_heads is {cfg.attn_pooler_heads}; it must divide {embed_dim}.")
+    if cfg.pos_embed_type == "sin_cos_2d" and (cfg.width % 4 or height // rows != width // columns):
+        raise ConfigError("vision_cfg.pos_embed_type sin_cos_2d needs a square grid and a width that 4 divides.")
+    places = (height // rows) * (width // columns) + 1
+    return float(_block_weights(cfg) + cfg.width * (places + 3 * rows * columns + embed_dim))
+
+
+def _check_text(cfg: Any, embed_dim: int, section: str) -> float:
+    """Check a text tower's or decoder's sizes, and estimate the number of its weights."""
+    if cfg.hf_model_name:
+        return 0.0
+    _refuse_uneven(section, cfg.width, cfg.heads, "width", "heads")
+    positions = float(cfg.context_length) * (cfg.context_length + cfg.width)
+    return float(_block_weights(cfg) + positions + cfg.width * (cfg.vocab_size + embed_dim))
+
+
+def _block_weights(cfg: Any) -> float:
+    weights: float = float(cfg.layers) * cfg.width * cfg.width * (4 + 2 * cfg.mlp_ratio)
+    return weights
+
+
+def _refuse_uneven(section: str, width: int, heads: int, of_what: str, key: str) -> None:
+    if heads < 1 or width % heads:
+        raise ConfigError(
+            f"{section}: {of_what} is {width} and {key} gives {heads} heads; each needs the same whole share of it."
+        )
+
+
+def _pair(size: Any) -> tuple[int, int]:
+    return (size[0], size[1]) if isinstance(size, list | tuple) else (size, size)
