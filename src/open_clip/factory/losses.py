@@ -2,11 +2,16 @@
 
 from typing import Any
 
+from open_clip.factory.names import get_model_config
 from open_clip.loss import ClipLoss, CoCaLoss, DistillClipLoss, SigLipLoss
+from open_clip.model import CoCa
 
 
-def create_loss(args: Any) -> ClipLoss | SigLipLoss:
-    """Make the loss for a trainer's flags: distillation, CoCa by the model's name, ``siglip``, else CLIP's.
+def create_loss(args: Any, model: Any = None) -> ClipLoss | SigLipLoss:
+    """Make the loss for a trainer's flags: distillation, CoCa for a model that is one, ``siglip``, else CLIP's.
+
+    What the model is, ``model`` says (wrapped or not), else the configuration of ``args.model``; the name counts only
+    when there is no such configuration.
 
     Reads ``distill, model, local_loss, gather_with_grad, rank, world_size`` and, where they matter, ``siglip``,
     ``loss_dist_impl``, ``loss_tile_rows``, ``coca_caption_loss_weight`` and ``coca_contrastive_loss_weight``.
@@ -19,7 +24,7 @@ def create_loss(args: Any) -> ClipLoss | SigLipLoss:
     options["tile_rows"] = getattr(args, "loss_tile_rows", None)
     if args.distill:
         return DistillClipLoss(**options)
-    if "coca" in args.model.lower():
+    if _is_coca(args.model, model):
         return CoCaLoss(
             caption_loss_weight=args.coca_caption_loss_weight,
             clip_loss_weight=args.coca_contrastive_loss_weight,
@@ -28,3 +33,10 @@ def create_loss(args: Any) -> ClipLoss | SigLipLoss:
     if getattr(args, "siglip", False):
         return SigLipLoss(**ranks, dist_impl=getattr(args, "loss_dist_impl", None), chunk_size=options["tile_rows"])
     return ClipLoss(**options)
+
+
+def _is_coca(name: str, model: Any) -> bool:
+    if model is not None:
+        return isinstance(getattr(model, "module", model), CoCa)
+    cfg = get_model_config(name)
+    return "coca" in name.lower() if cfg is None else cfg.get("multimodal_cfg") is not None

@@ -64,7 +64,7 @@ def build_task(
     _check_recipe(params, bare, teacher, is_coca)
     if params.data.trains:
         check_pairs_of_a_step(params, place.world, is_coca=is_coca)
-    loss: Any = _create_loss(params, place, is_coca)
+    loss: Any = _create_loss(params, place, bare)
     options: dict[str, Any] = {"mean": mean, "std": std, "input_dtype": precision.input_dtype}
     if teacher is not None:
         to_teacher = teacher_pixels(params, teacher, options, precision)
@@ -92,19 +92,19 @@ def check_pairs_of_a_step(params: RunParams, world: World, *, is_coca: bool) -> 
         )
 
 
-def _create_loss(params: RunParams, place: Place, is_coca: bool) -> Any:
+def _create_loss(params: RunParams, place: Place, model: Any) -> Any:
     recipe = params.recipe
     return open_clip.create_loss(
         Namespace(
             **vars(recipe) | {"distill": recipe.distill_model is not None},
-            # A CoCa by its class: one from a folder or the hub may have any name.
-            model="coca" if is_coca else "",
+            model=params.model.model,
             local_loss=params.distributed.local_loss,
             # Without it each process would get 1/world_size of the towers' gradient: other results on more devices.
             gather_with_grad=True,
             rank=place.world.rank,
             world_size=place.world.world_size,
-        )
+        ),
+        model,
     )
 
 

@@ -1,7 +1,10 @@
+import json
 from types import SimpleNamespace
 
+import open_clip
 from open_clip import ClipLoss, CoCaLoss, DistillClipLoss, create_loss
 from open_clip.loss import SigLipLoss
+from tiny_models import tiny_clip, tiny_coca, tiny_coca_config, tiny_config, write_config
 
 
 def _args(**changes):
@@ -34,6 +37,18 @@ def test_a_coca_model_asks_for_its_loss_with_the_weights_of_the_flags():
     assert type(loss) is CoCaLoss
     assert (loss.caption_loss_weight, loss.clip_loss_weight, loss.pad_id) == (3.0, 0.5, 0)
     assert (loss.local_loss, loss.gather_with_grad, loss.rank, loss.world_size) == (True, True, 1, 4)
+
+
+def test_a_coca_is_known_by_its_configuration_and_its_class_whatever_its_name(tmp_path):
+    weights = {"coca_caption_loss_weight": 1.0, "coca_contrastive_loss_weight": 1.0}
+    open_clip.add_model_config(write_config(tmp_path, "my-captioner", tiny_coca_config()))
+    open_clip.add_model_config(write_config(tmp_path, "no-coca-at-all", tiny_config()))
+    assert type(create_loss(_args(model="my-captioner", **weights))) is CoCaLoss
+    assert type(create_loss(_args(model="no-coca-at-all", **weights))) is ClipLoss
+    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": tiny_coca_config()}))
+    assert type(create_loss(_args(model=f"local-dir:{tmp_path}", **weights))) is CoCaLoss
+    assert type(create_loss(_args(model="not-in-the-list", **weights), tiny_coca())) is CoCaLoss
+    assert type(create_loss(_args(model="coca_of-somebody", **weights), tiny_clip())) is ClipLoss
 
 
 def test_siglip_asks_for_the_sigmoid_loss_and_its_exchange():
