@@ -16,30 +16,42 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from open_clip.checkpoint import write_safetensors
+from open_clip.checkpoint import CONFIG_ENTRY, write_safetensors
 from open_clip.constants import HF_CONFIG_NAME, HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
-from open_clip.errors import CheckpointError, OpenClipError
+from open_clip.errors import CheckpointError, OpenClipError, cut_list
 from open_clip.factory import create_model_from_pretrained, get_model_config, get_tokenizer
-from open_clip.factory.source import CONFIG_METADATA
+from open_clip.factory.description import PREPROCESS_KEYS, describe_model, settle_config
 from open_clip.model import get_model_preprocess_cfg
+from open_clip.model.fields import show
 from open_clip.tokenizer import SimpleTokenizer
 from open_clip.tokenizer.export import save_for_transformers
 
 _logger = logging.getLogger(__name__)
 
-_PREPROCESS_KEYS = ("mean", "std", "interpolation", "resize_mode")
 
-
-def _hf_config(model: nn.Module, model_config: dict[str, Any] | None) -> dict[str, Any]:
-    known = get_model_preprocess_cfg(model)
-    preprocess_cfg = {key: known[key] for key in _PREPROCESS_KEYS if key in known}
-    return {"model_cfg": model_config, "preprocess_cfg": preprocess_cfg}
+def _settle(model: nn.Module, model_config: dict[str, Any] | None) -> dict[str, Any]:
+    settled, changed = settle_config(model, model_config)
+    if changed:
+        _logger.warning(
+            "the model was built with other settings than the configuration given says; its own are written: %s.",
+            cut_list(f"{one.key} {show(one.trained)} in place of {show(one.built)}" for one in changed),
+        )
+    return settled
 
 
 def save_config_for_hf(model: nn.Module, config_path: str | Path, model_config: dict[str, Any] | None) -> None:
-    """Write ``open_clip_config.json``: a model's configuration and how its pictures are prepared."""
-    text = json.dumps(_hf_config(model, model_config), indent=2)
-    Path(config_path).write_text(text + "\n", encoding="utf-8")
+    """Write ``open_clip_config.json``: a model's configuration and how its images are prepared.
+
+    What options of ``create_model`` changed in the model is written as it is in the model.
+    """
+    _write_config(model, Path(config_path), _settle(model, model_config))
+
+
+def _write_config(model: nn.Module, path: Path, model_config: dict[str, Any]) -> None:
+    known = get_model_preprocess_cfg(model)
+    preprocess_cfg = {key: known[key] for key in PREPROCESS_KEYS if key in known}
+    config = {"model_cfg": model_config, "preprocess_cfg": preprocess_cfg}
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def save_for_hf(
@@ -53,9 +65,9 @@ def save_for_hf(
     """Write a model into a folder that ``local-dir:`` reads and the hub can hold.
 
     Args:
-        model: the weights; how its pictures are prepared is taken from it too.
+        model: the weights; how its images are prepared is taken from it too.
         tokenizer: written in transformers' files.
-        model_config: as ``get_model_config`` gives it.
+        model_config: as ``get_model_config`` gives it; what the model was built with otherwise replaces what it says.
         save_directory: made when it is not there.
         safe_serialization: True writes safetensors, False a torch file, "both" both.
         skip_weights: write only configuration and tokenizer.
@@ -64,6 +76,7 @@ def save_for_hf(
         CheckpointError: the folder cannot be written.
     """
     folder = Path(save_directory)
+    model_config = _settle(model, model_config)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not skip_weights:
@@ -72,7 +85,7 @@ def save_for_hf(
             tokenizer.save_pretrained(str(folder))
         elif isinstance(tokenizer, SimpleTokenizer):
             save_for_transformers(tokenizer, folder)
-        save_config_for_hf(model, folder / HF_CONFIG_NAME, model_config)
+        _write_config(model, folder / HF_CONFIG_NAME, model_config)
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot be written ({error}). Free space or choose another folder.") from error
 
@@ -82,8 +95,8 @@ def _save_weights(
 ) -> None:
     tensors = model.state_dict()
     if safe_serialization:
-        metadata = {CONFIG_METADATA: json.dumps(_hf_config(model, model_config))}
-        write_safetensors(tensors, folder / HF_SAFE_WEIGHTS_NAME, metadata)
+        text = describe_model(model, model_cfg=model_config)
+        write_safetensors(tensors, folder / HF_SAFE_WEIGHTS_NAME, {CONFIG_ENTRY: text} if text else None)
     if safe_serialization in (False, "both"):
         torch.save(tensors, folder / HF_WEIGHTS_NAME)
 
@@ -174,13 +187,13 @@ def push_pretrained_to_hf_hub(
         return_transform=False,
         **kwargs,
     )
-    model_config = get_model_config(model_name)
-    assert model_config is not None
-    tokenizer = get_tokenizer(model_name)
+    assert isinstance(model, nn.Module)
+    model_config, _ = settle_config(model, get_model_config(model_name))
+    tokenizer = get_tokenizer(model_name, context_length=model_config["text_cfg"].get("context_length"))
     if hf_tokenizer_self:
         model_config["text_cfg"]["hf_tokenizer_name"] = repo_id
     push_to_hf_hub(
-        model,  # type: ignore[arg-type]
+        model,
         tokenizer,
         model_config,
         repo_id,

@@ -7,9 +7,17 @@ from typing import Any
 
 from open_clip.errors import CheckpointError, printable
 from training.build import Parts, Place
-from training.checkpoint import Order, Trained, is_remote, read_verified, restore, restore_weights
+from training.checkpoint import (
+    Order,
+    Trained,
+    is_remote,
+    read_verified,
+    refuse_other_recipe,
+    restore,
+    restore_weights,
+)
 from training.checkpoint.schema import FOLDER
-from training.distributed import World
+from training.distributed import World, unwrap_model
 from training.elsewhere import read_address, read_latest
 from training.loop import Progress
 from training.params import CheckpointParams, RunParams
@@ -49,6 +57,7 @@ def resume(params: RunParams, parts: Parts, place: Place) -> tuple[Progress, Pat
         _LOG.info("=> loaded weights '%s' (epoch %s) for evaluation", printable(path), payload.get("epoch", "unknown"))
         counts = payload if "state_dict" in payload or FOLDER in payload else {}
         return Progress(epoch=counts.get("epoch", 0), step=counts.get("global_step", 0)), path
+    refuse_other_recipe(parts.task.name, unwrap_model(parts.task.model), payload, path)
     trained = Trained(parts.task.model, parts.optimizer, parts.mixed, place.device, place.world)
     state = restore(payload, path, trained, order_of(params, parts, place.world))
     restore_average(parts, payload, path)

@@ -7,10 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from open_clip.checkpoint import CONFIG_ENTRY
 from open_clip.errors import CheckpointError
+from open_clip.factory.description import describe_model
 from training.build import Parts, Place
 from training.checkpoint import Background, Keeper, Saved, SaveTimer, Snapshot, Trained, collect, describe
-from training.distributed import is_sharded
+from training.distributed import is_sharded, unwrap_model
 from training.journal import Journal
 from training.loop import Progress
 from training.params import RunParams
@@ -113,12 +115,14 @@ class Saver:
         assert parts.optimizer is not None
         trained = Trained(parts.task.model, parts.optimizer, parts.mixed, place.device, place.world)
         order = order_of(self._params, parts, place.world)
+        recipe = {"name": parts.task.name, "precision": self._params.hardware.precision}
+        notes = {CONFIG_ENTRY: describe_model(unwrap_model(trained.model), recipe), **self._extras()}
         if self._folders is not None:
-            notes = describe(trained, self._progress.state_dict(), order, place.folder.name, self._extras())
+            described = describe(trained, self._progress.state_dict(), order, place.folder.name, notes)
             self._timer.restart()
-            self._report(lambda: self._save_folder(trained, notes, epoch_end), is_needed=is_needed)
+            self._report(lambda: self._save_folder(trained, described, epoch_end), is_needed=is_needed)
             return
-        extras = {**average_entries(parts), **self._extras()}
+        extras = {**average_entries(parts), **notes}
         payload = collect(trained, self._progress.state_dict(), order, place.folder.name, extras)
         self._timer.restart()
         if self._keeper is None:

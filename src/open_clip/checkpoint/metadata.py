@@ -1,4 +1,4 @@
-"""The text entries at the head of a safetensors file. Its tensors are ``read.py``'s job."""
+"""What a weights file says beside its tensors, which are ``read.py``'s job: the text entries of safetensors."""
 
 from pathlib import Path
 
@@ -6,6 +6,9 @@ from safetensors import SafetensorError, safe_open
 
 from open_clip.checkpoint.heads import is_safetensors, read_head
 from open_clip.errors import CheckpointError, printable
+
+#: The entry of a checkpoint, and of the metadata of safetensors, that says which model the weights are of.
+CONFIG_ENTRY = "open_clip_config"
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:

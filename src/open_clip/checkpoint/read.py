@@ -19,6 +19,7 @@ from open_clip.checkpoint.archive import find_data_root, read_script_archive
 from open_clip.checkpoint.arrays import is_array_archive, read_array_archive
 from open_clip.checkpoint.heads import PICKLE_MAGIC, ZIP_MAGIC, is_safetensors, name_unknown, read_head
 from open_clip.checkpoint.keys import normalise_state_dict
+from open_clip.checkpoint.metadata import CONFIG_ENTRY, read_metadata
 from open_clip.checkpoint.trees import check_tree
 from open_clip.errors import CheckpointError, printable
 
@@ -76,7 +77,37 @@ def read_state_dict(path: str | Path, averaged: bool = False) -> dict[str, Tenso
     Raises:
         CheckpointError: as ``read_checkpoint``, what the file holds is not a dict of tensors, or it has no average.
     """
+    return _take_weights(read_checkpoint(path), path, averaged)
+
+
+def read_described(path: str | Path) -> tuple[dict[str, Tensor], Any]:
+    """Read the weights of any supported file, and the entry that says which model they are of; None in most files.
+
+    Raises:
+        CheckpointError: as ``read_state_dict``.
+    """
+    path = Path(path)
+    if told := read_metadata(path).get(CONFIG_ENTRY):
+        return read_state_dict(path), told
     checkpoint = read_checkpoint(path)
+    told = checkpoint.get(CONFIG_ENTRY) if "state_dict" in checkpoint else None
+    return _take_weights(checkpoint, path, averaged=False), told
+
+
+def read_text_entries(path: str | Path) -> dict[str, str]:
+    """Read what a file says beside its tensors, as ``write_safetensors`` takes it: which model they are of.
+
+    Raises:
+        CheckpointError: as ``read_checkpoint``.
+    """
+    path = Path(path)
+    if told := read_metadata(path):
+        return told
+    entry = read_checkpoint(path).get(CONFIG_ENTRY)
+    return {CONFIG_ENTRY: entry} if isinstance(entry, str) else {}
+
+
+def _take_weights(checkpoint: dict[str, Any], path: str | Path, averaged: bool) -> dict[str, Tensor]:
     try:
         if not averaged:
             return normalise_state_dict(checkpoint)

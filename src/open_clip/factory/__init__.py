@@ -4,7 +4,6 @@ from typing import Any
 
 from open_clip.checkpoint import (
     convert_to_custom_text_state_dict,
-    load_checkpoint,
     resize_pos_embed,
     resize_text_pos_embed,
 )
@@ -22,6 +21,7 @@ from open_clip.factory.names import (
 from open_clip.factory.state_dict import load_state_dict
 from open_clip.factory.tokenizers import get_tokenizer
 from open_clip.factory.transforms import create_model_and_transforms, create_model_from_pretrained
+from open_clip.factory.weights import load_checkpoint
 from open_clip.loss import ClipLoss, CoCaLoss, DistillClipLoss, SigLipLoss
 from open_clip.model import (
     CLIP,

@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import warnings
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,14 @@ import torch
 
 from open_clip.checkpoint import load_checkpoint
 from open_clip.errors import CheckpointError, ConfigError, printable, suggest_nearest
+from open_clip.factory.description import Difference, Origin, adopt, public_name
 from open_clip.factory.names import place_of
 from open_clip.factory.options import apply_options, ask_base_weights, is_custom_text
-from open_clip.factory.source import find_source, warn_of_quick_gelu
-from open_clip.factory.weights import load_tower
+from open_clip.factory.source import Source, find_source, warn_of_quick_gelu
+from open_clip.factory.weights import load_described, load_tower
 from open_clip.model import CLIP, CoCa, CustomTextCLIP, convert_weights_to_lp, get_cast_dtype, set_model_preprocess_cfg
 from open_clip.model.cast import cast_all_but_norms, get_pure_dtype
+from open_clip.model.fields import show
 from open_clip.model.schema import check_model_cfg
 from open_clip.timm_model import TimmModel
 from open_clip.transform import PreprocessCfg, merge_preprocess_dict
@@ -104,34 +107,51 @@ def create_model(
     if require_pretrained and source.weights_path is None:
         raise CheckpointError(f"{model_name}: pretrained weights are required and none were named or found.")
     check_model_cfg(source.model_cfg, place_of(model_name))
+    told_cfg, taken = adopt(source.model_cfg, source.told, model_name)
     model_cfg = apply_options(
-        source.model_cfg,
+        told_cfg,
         model_kwargs,
         force_quick_gelu=force_quick_gelu,
         force_patch_dropout=force_patch_dropout,
         force_image_size=force_image_size,
         force_context_length=force_context_length,
     )
+    model_cfg |= {"custom_text": True} if is_custom_text(model_cfg, force_custom_text) else {}
     check_model_cfg(model_cfg, printable(model_name))
-    ask_base_weights(
-        model_cfg,
-        image=pretrained_image and source.weights_path is None and not pretrained_image_path,
-        text=pretrained_text and source.weights_path is None and not pretrained_text_path,
-    )
+    origin = Origin(public_name(model_name), deepcopy(model_cfg), source.weights_path)
+    image_weights = pretrained_image and source.weights_path is None and not pretrained_image_path
+    text_weights = pretrained_text and source.weights_path is None and not pretrained_text_path
+    ask_base_weights(model_cfg, image=image_weights, text=text_weights)
     warn_of_quick_gelu(model_name, model_cfg, source)
-    model = _build(model_cfg, is_custom_text(model_cfg, force_custom_text), precision)
+    model = _build(model_cfg, is_custom_text(model_cfg), precision)
+    model.origin = origin
+    _set_preprocess(model, source.preprocess_cfg, force_preprocess_cfg)
     _move(model, torch.device(device), precision)
-    if source.weights_path is not None:
-        load_checkpoint(model, source.weights_path)
+    _load(model, source, taken)
     if force_image_size is not None and isinstance(model.visual, TimmModel):
         model.visual.set_input_size(model.visual.image_size)
+        _set_preprocess(model, source.preprocess_cfg, force_preprocess_cfg)
     if pretrained_image_path:
         load_tower(model, pretrained_image_path, "visual")
     if pretrained_text_path:
         load_tower(model, pretrained_text_path, "text")
     model.output_dict = bool(output_dict or model_cfg.get("output_dict"))
-    _set_preprocess(model, source.preprocess_cfg, force_preprocess_cfg)
     return model
+
+
+def _load(model: CLIP | CustomTextCLIP | CoCa, source: Source, taken: list[Difference]) -> None:
+    """Load the weights a model's source has, and say in what the model is not the one they were trained in."""
+    path = source.weights_path
+    if path is None:
+        return
+    if source.state_dict is None:
+        load_checkpoint(model, path)
+        return
+    if taken:
+        # Not the model's plain form, and what the caller will get is.
+        listed = ", ".join(f"{one.key} {show(one.trained)}" for one in taken)
+        _logger.info("%s says so: the model is built with %s.", printable(path), listed)
+    load_described(model, source.state_dict, source.told, path)
 
 
 def _set_preprocess(

@@ -1,6 +1,5 @@
 """What a model name and a ``pretrained`` argument stand for: configuration, preprocessing, weights. Builds nothing."""
 
-import json
 import logging
 import re
 import warnings
@@ -8,9 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from open_clip.checkpoint import is_openai_archive, read_metadata
+from torch import Tensor
+
+from open_clip.checkpoint import is_openai_archive, read_described
 from open_clip.constants import HF_CONFIG_NAME
-from open_clip.errors import CheckpointError, ConfigError, ModelNotFound, cut_list, printable, suggest_nearest
+from open_clip.errors import ConfigError, ModelNotFound, cut_list, printable, suggest_nearest
+from open_clip.factory.description import PREPROCESS_KEYS, Description, parse_description, read_description
 from open_clip.factory.names import (
     get_model_config,
     parse_model_name,
@@ -30,10 +32,6 @@ from open_clip.pretrained import (
 
 _logger = logging.getLogger(__name__)
 
-# Where our own safetensors files keep what ``open_clip_config.json`` says.
-CONFIG_METADATA = "open_clip_config"
-_PREPROCESS_KEYS = ("mean", "std", "interpolation", "resize_mode")
-
 
 @dataclass(frozen=True)
 class Source:
@@ -41,15 +39,19 @@ class Source:
 
     Attributes:
         model_cfg: Its configuration.
-        preprocess_cfg: How its pictures are prepared, as far as that is known.
+        preprocess_cfg: How its images are prepared, as far as that is known.
         weights_path: The weights; None when there are none or they are not wanted.
         quick_gelu: Whether the weights were trained with QuickGELU; None when that is not known.
+        state_dict: The weights of a file that the caller named; read here, since it says what they are.
+        told: What that file says of its model.
     """
 
     model_cfg: dict[str, Any]
     preprocess_cfg: dict[str, Any]
     weights_path: Path | None
     quick_gelu: bool | None = None
+    state_dict: dict[str, Tensor] | None = None
+    told: Description = Description()
 
 
 def find_source(
@@ -60,41 +62,46 @@ def find_source(
     Raises:
         ModelNotFound: unknown model name or tag.
         FileNotFoundError: a ``local-dir:`` folder or its configuration is missing.
+        ConfigError: a configuration cannot be.
         CheckpointError: weights or a hub repository are missing or cannot be fetched.
     """
     scheme, rest = parse_model_name(model_name)
+    if pretrained and not isinstance(pretrained, str | Path):
+        raise ConfigError(f"pretrained is {pretrained!r}; it can be a tag or the path of a weights file.")
     if scheme is not None:
+        config = read_hub_config(rest, cache_dir) if scheme == "hf-hub" else read_folder_config(rest)
+        model_cfg, preprocess_cfg = config["model_cfg"], config.get("preprocess_cfg") or {}
+        check_preprocess_cfg(preprocess_cfg, place_of(model_name))
+        _refuse_other_places(model_name, model_cfg)
+        path = find_weights_file(pretrained) if pretrained else None
+        if path is not None:
+            return _of_file(model_cfg, preprocess_cfg, path, load_weights)
         if pretrained:
-            _logger.warning("%s brings its own weights; pretrained=%r is ignored.", model_name, pretrained)
-        if scheme == "hf-hub":
-            config = read_hub_config(rest, cache_dir)
-            check_preprocess_cfg(config.get("preprocess_cfg") or {}, place_of(model_name))
-            weights = Path(download_pretrained_from_hf(rest, cache_dir=cache_dir)) if load_weights else None
-        else:
-            config = read_folder_config(rest)
-            check_preprocess_cfg(config.get("preprocess_cfg") or {}, place_of(model_name))
-            weights = find_weights_in_folder(rest) if load_weights else None
-        _refuse_other_places(model_name, config["model_cfg"])
-        return Source(config["model_cfg"], config.get("preprocess_cfg") or {}, weights)
-    model_cfg = get_model_config(rest)
-    if model_cfg is None:
+            _logger.warning(
+                "%s brings its own weights; pretrained=%r is no file and is ignored.", printable(model_name), pretrained
+            )
+        weights = _bring_weights(scheme, rest, cache_dir) if load_weights else None
+        return Source(model_cfg, preprocess_cfg, weights)
+    known_cfg = get_model_config(rest)
+    if known_cfg is None:
         raise unknown_model(model_name)
     if not pretrained:
-        return Source(model_cfg, {}, None)
-    if not isinstance(pretrained, str | Path):
-        raise ConfigError(f"pretrained is {pretrained!r}; it can be a tag or the path of a weights file.")
+        return Source(known_cfg, {}, None)
     tag_cfg = get_pretrained_cfg(rest, str(pretrained))
     if tag_cfg:
-        weights = Path(download_pretrained(tag_cfg, cache_dir=cache_dir)) if load_weights else None
-        preprocess_cfg = {key: tag_cfg[key] for key in _PREPROCESS_KEYS}
-        return Source(model_cfg, preprocess_cfg, weights, tag_cfg.get("quick_gelu", False))
+        tagged = Path(download_pretrained(tag_cfg, cache_dir=cache_dir)) if load_weights else None
+        preprocess_cfg = {key: tag_cfg[key] for key in PREPROCESS_KEYS}
+        return Source(known_cfg, preprocess_cfg, tagged, tag_cfg.get("quick_gelu", False))
     path = find_weights_file(pretrained)
     if path is None:
         raise _unknown_tag(str(pretrained), rest)
-    if not load_weights:
-        return Source(model_cfg, {}, None)
-    preprocess_cfg, quick_gelu = _describe_file(path)
-    return Source(model_cfg, preprocess_cfg, path, quick_gelu)
+    return _of_file(known_cfg, {}, path, load_weights)
+
+
+def _bring_weights(scheme: str, rest: str, cache_dir: str | None) -> Path | None:
+    if scheme == "hf-hub":
+        return Path(download_pretrained_from_hf(rest, cache_dir=cache_dir))
+    return find_weights_in_folder(rest)
 
 
 def _refuse_other_places(model_name: str, model_cfg: dict[str, Any]) -> None:
@@ -123,33 +130,29 @@ def _unknown_tag(tag: str, model: str) -> ModelNotFound:
     )
 
 
-def _describe_file(path: Path) -> tuple[dict[str, Any], bool | None]:
-    """Read how pictures are prepared for a bare file's weights, and whether they know QuickGELU; few files say."""
-    written = read_metadata(path).get(CONFIG_METADATA)
-    if written is not None:
-        try:
-            return _split_config(json.loads(written))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"{path}: its metadata entry {CONFIG_METADATA!r} is damaged ({error!r}).") from error
-    if is_openai_archive(path):
-        return {}, True
-    if (path.parent / HF_CONFIG_NAME).is_file():
-        _logger.info("%s beside %s says how its pictures are prepared.", HF_CONFIG_NAME, path)
-        config = read_folder_config(path.parent)
-        return _split_config({"preprocess_cfg": {}} | config)
-    # Known to whoever trained them only, and wrong statistics cost accuracy silently.
-    _logger.warning(
-        "%s does not say how its pictures were prepared; OpenAI's mean, std and bicubic resizing are used unless "
-        "arguments (image_mean, ...) say otherwise.",
-        path,
-    )
-    return {}, None
-
-
-def _split_config(config: dict[str, Any]) -> tuple[dict[str, Any], bool | None]:
-    preprocess_cfg, model_cfg = config["preprocess_cfg"], config.get("model_cfg")
-    known = {key: preprocess_cfg[key] for key in _PREPROCESS_KEYS if key in preprocess_cfg}
-    return known, bool(model_cfg.get("quick_gelu")) if model_cfg else None
+def _of_file(model_cfg: dict[str, Any], preprocess_cfg: dict[str, Any], path: Path, load_weights: bool) -> Source:
+    """Read a weights file that the caller named, with what it or a configuration beside it says of its model."""
+    if not load_weights:
+        return Source(model_cfg, preprocess_cfg, None)
+    state_dict, entry = read_described(path)
+    told, quick_gelu = Description(), None
+    if entry is not None:
+        told = read_description(entry, str(path))
+    elif is_openai_archive(path):
+        quick_gelu = True
+    elif (path.parent / HF_CONFIG_NAME).is_file():
+        _logger.info("%s beside %s says how its images are prepared.", HF_CONFIG_NAME, printable(path))
+        told = parse_description(read_folder_config(path.parent), str(path.parent / HF_CONFIG_NAME))
+    elif not preprocess_cfg:
+        # Known to whoever trained them only, and wrong statistics cost accuracy silently.
+        _logger.warning(
+            "%s does not say how its images were prepared; OpenAI's mean, std and bicubic resizing are used unless "
+            "arguments (image_mean, ...) say otherwise.",
+            printable(path),
+        )
+    if told.model_cfg is not None:
+        quick_gelu = bool(told.model_cfg.get("quick_gelu"))
+    return Source(model_cfg, preprocess_cfg | told.preprocess_cfg, path, quick_gelu, state_dict, told)
 
 
 def warn_of_quick_gelu(model_name: str, model_cfg: dict[str, Any], source: Source) -> None:

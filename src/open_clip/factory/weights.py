@@ -5,10 +5,12 @@ import os
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from open_clip.checkpoint import convert_state_dict, load_weights, read_state_dict
-from open_clip.errors import CheckpointError, printable, suggest_nearest
+from open_clip.checkpoint import convert_state_dict, load_weights, read_described, read_state_dict
+from open_clip.errors import CheckpointError, cut_list, printable, suggest_nearest
+from open_clip.factory.description import Description, list_differences, read_description
 
 _logger = logging.getLogger(__name__)
 
@@ -66,6 +68,49 @@ def _names_beside(path: Path) -> list[str]:
         return sorted(os.listdir(path.parent))[:1_000]
     except (OSError, ValueError):
         return []
+
+
+def load_described(
+    model: nn.Module, state_dict: dict[str, Tensor], told: Description, path: str | Path, strict: bool = True
+) -> Any:
+    """Load weights that were read into a model of ``create_model``; name what differs from what they were trained in.
+
+    Returns:
+        As ``load_checkpoint``.
+
+    Raises:
+        CheckpointError: they do not fit; what the file says of its model is compared in the message.
+    """
+    differences = list_differences(model, told)
+    named = cut_list(differences)
+    try:
+        result: Any = load_weights(model, state_dict, strict=strict)
+    except CheckpointError as error:
+        of = f" of {printable(told.model)}" if told.model else ""
+        reason = f"\nThe file says that it holds a model{of} with other settings: {named}." if named else ""
+        raise CheckpointError(f"{path}: {error}{reason}") from error
+    # The activation has a warning of its own, and the layout of names changes no result.
+    differences = [one for one in differences if one.key not in ("quick_gelu", "custom_text")]
+    if differences:
+        _logger.warning(
+            "%s was trained with other settings than the model has, so its results are not those of training: %s.",
+            printable(path),
+            cut_list(differences),
+        )
+    return result
+
+
+def load_checkpoint(
+    model: nn.Module,
+    checkpoint_path: str | Path,
+    strict: bool = True,
+    weights_only: bool = True,
+    device: str | torch.device = "cpu",
+) -> Any:
+    """Load a weights file into a model; as ``open_clip.checkpoint.load_checkpoint``, and name settings that differ."""
+    state_dict, entry = read_described(checkpoint_path)
+    told = Description() if entry is None else read_description(entry, str(checkpoint_path))
+    return load_described(model, state_dict, told, checkpoint_path, strict)
 
 
 def load_tower(model: nn.Module, path: str | Path, name: str) -> None:

@@ -35,6 +35,8 @@ class ContrastiveModel(nn.Module):
     logit_scale: nn.Parameter
     logit_bias: nn.Parameter | None
     output_dict: bool
+    # What it was made of, where a factory made it.
+    origin: Any
 
     def lock_image_tower(self, unlocked_groups: int = 0, freeze_bn_stats: bool = False) -> None:
         """Freeze the image tower but for its last ``unlocked_groups`` groups of layers."""

@@ -1,5 +1,6 @@
 """The model of a run, with its transforms, from the flags; loads the weights they name, wraps nothing."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -43,6 +44,14 @@ def build_model(params: RunParams, precision: str, torch_device: torch.device) -
     if params.model.grad_checkpointing:
         model.set_grad_checkpointing()
     return model, train, val
+
+
+def fit_text_length(params: RunParams, model: Any) -> RunParams:
+    """Let the texts of a run be as long as those its model was trained with, unless a flag says otherwise."""
+    if params.model.force_context_length is not None:
+        return params
+    length = model.origin.model_cfg["text_cfg"].get("context_length")
+    return replace(params, model=replace(params.model, force_context_length=length))
 
 
 def share_batch_norms(model: Any, place: Place) -> Any:

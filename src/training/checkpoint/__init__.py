@@ -2,6 +2,7 @@
 
 from training.checkpoint.background import Background
 from training.checkpoint.find import list_checkpoints
+from training.checkpoint.identity import refuse_other_recipe
 from training.checkpoint.keeper import Keeper, Saved
 from training.checkpoint.manifest import Manifest, Record
 from training.checkpoint.payload import Order, Trained, collect, describe, restore, restore_weights
@@ -31,6 +32,7 @@ __all__ = [
     "list_checkpoints",
     "read_newest",
     "read_verified",
+    "refuse_other_recipe",
     "restore",
     "restore_weights",
     "to_host",

@@ -14,6 +14,7 @@ import torch
 
 from open_clip.checkpoint import load_weights, normalise_state_dict
 from open_clip.errors import CheckpointError, ConfigError, NumericsError, cut_list, printable
+from training.checkpoint.identity import refuse_other_model
 from training.checkpoint.schema import FOLDER
 from training.device import Device, MixedPrecision, restore_rng, rng_snapshot
 from training.distributed import World, gather_objects, is_sharded, unwrap_model
@@ -138,7 +139,9 @@ def restore_weights(model: torch.nn.Module, payload: dict[str, Any], path: Path)
 
     Raises:
         CheckpointError: When they do not fit the model or are not finite.
+        ConfigError: When they were trained in another model or with images prepared otherwise.
     """
+    refuse_other_model(unwrap_model(model), payload, path)
     if FOLDER in payload:
         from training.checkpoint.sharded import load_sharded_weights
 

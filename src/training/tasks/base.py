@@ -20,12 +20,14 @@ class Task(ABC):
     """One training recipe.
 
     Attributes:
+        name: What a checkpoint calls it.
         model: The model that is trained; replaced by its wrapper when processes train together.
         average: The moving average of its weights, when the run keeps one.
         text_shapes: (rows, tokens) in which texts without padding were computed so far, where these are to be few.
         encodes_apart: Whether evaluation needs nothing but the features of pictures and of texts, each made alone.
     """
 
+    name: str
     model: torch.nn.Module
     average: WeightAverage | None = None
     text_shapes: frozenset[tuple[int, int]] = frozenset()

@@ -19,6 +19,7 @@ MAX_LOG_SCALE = math.log(100)
 class ClipTask(Task):
     """Train a two-tower model so that each picture finds its own caption in the global batch and back."""
 
+    name = "clip"
     encodes_apart = True
 
     def __init__(

@@ -24,6 +24,7 @@ class CoCaTask(ClipTask):
     and the scores of all words, [B, T, V], are never cached.
     """
 
+    name = "coca"
     loss: CoCaLoss
     # The decoder writes a caption from its picture: evaluation reports its loss for each pair.
     encodes_apart = False

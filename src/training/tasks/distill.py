@@ -25,6 +25,8 @@ class DistillTask(ClipTask):
         ConfigError: the student has a logit bias, for which this loss has no place.
     """
 
+    name = "distill"
+
     def __init__(
         self,
         model: torch.nn.Module,

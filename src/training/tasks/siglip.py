@@ -23,6 +23,8 @@ class SigLipTask(ClipTask):
         ConfigError: the model has no bias.
     """
 
+    name = "siglip"
+
     def __init__(self, model: torch.nn.Module, loss: SigLipLoss, **options: Any) -> None:
         super().__init__(model, loss, **options)
         if getattr(unwrap_model(model), "logit_bias", None) is None:

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 import open_clip
-from open_clip.checkpoint import write_safetensors
+from open_clip.checkpoint import CONFIG_ENTRY, write_safetensors
 from open_clip.errors import CheckpointError, ModelNotFound
 from open_clip.factory import source
 from open_clip.factory.source import find_source
@@ -87,13 +87,13 @@ def test_weights_that_are_not_wanted_are_not_fetched():
 def test_a_bare_file_says_that_its_preprocessing_is_not_known(weights, caplog):
     with caplog.at_level(logging.WARNING):
         assert find_source(NAME, weights).preprocess_cfg == {}
-    assert "does not say how its pictures were prepared" in caplog.text
+    assert "does not say how its images were prepared" in caplog.text
 
 
 def test_a_file_whose_metadata_has_the_preprocessing_is_believed(tmp_path, caplog):
     path = tmp_path / "told.safetensors"
     told = json.dumps({"model_cfg": {}, "preprocess_cfg": PREPROCESS})
-    write_safetensors(tiny_clip().state_dict(), path, {source.CONFIG_METADATA: told})
+    write_safetensors(tiny_clip().state_dict(), path, {CONFIG_ENTRY: told})
     model = open_clip.create_model(NAME, path)
     assert model.visual.preprocess_cfg["interpolation"] == "bilinear"
     assert not caplog.records
@@ -139,8 +139,8 @@ def test_an_archive_of_openai_asks_for_quickgelu_and_nothing_else(tmp_path, capl
 
 def test_damaged_metadata_is_refused(tmp_path):
     path = tmp_path / "damaged.safetensors"
-    save_file(tiny_clip().state_dict(), path, {source.CONFIG_METADATA: "{"})
-    with pytest.raises(CheckpointError, match="damaged"):
+    save_file(tiny_clip().state_dict(), path, {CONFIG_ENTRY: "{"})
+    with pytest.raises(CheckpointError, match="open_clip_config.*cannot be used"):
         find_source(NAME, path)
 
 

@@ -1,0 +1,251 @@
+"""What a weights file says of its model, and how a model differs from it. Reads no file and changes no model.
+
+The text has the form of ``open_clip_config.json`` with a few more keys, and stands in checkpoints (entry
+``open_clip_config``) and in the metadata of safetensors: ``model_cfg``, ``preprocess_cfg``, ``model`` (the name it was
+built by), ``recipe`` and ``versions``.
+"""
+
+import copy
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from open_clip.checkpoint import CONFIG_ENTRY
+from open_clip.errors import CheckpointError, ConfigError
+from open_clip.factory.names import LOCAL_DIR_SCHEME, parse_config, parse_model_name
+from open_clip.model import CLIPTextCfg, CLIPVisionCfg, MultimodalCfg, get_model_preprocess_cfg
+from open_clip.model.config import make_cfg
+from open_clip.model.fields import show
+from open_clip.model.preprocess import check_preprocess_cfg
+from open_clip.model.schema import check_model_cfg
+from open_clip.version import __version__
+
+PREPROCESS_KEYS = ("mean", "std", "interpolation", "resize_mode")
+_SECTIONS: dict[str, Any] = {"vision_cfg": CLIPVisionCfg, "text_cfg": CLIPTextCfg, "multimodal_cfg": MultimodalCfg}
+# What create_model's arguments can change, so what a file of the same model may bring along.
+_ADOPTED = {
+    "": ("quick_gelu", "custom_text", "init_logit_bias", "nonscalar_logit_scale"),
+    "vision_cfg": ("image_size",),
+    "text_cfg": ("context_length",),
+    "multimodal_cfg": ("context_length",),
+}
+_TOP_DEFAULTS = {"quick_gelu": False, "custom_text": False, "init_logit_bias": None, "nonscalar_logit_scale": False}
+# What only training sees, or who fetches words and first weights: the function of trained weights is the same.
+TRAINING_ONLY = ("patch_dropout", "timm_drop", "timm_drop_path")
+_WITHOUT_EFFECT = (
+    "timm_model_pretrained",
+    "hf_model_pretrained",
+    "hf_tokenizer_name",
+    "tokenizer_mode",
+    "tokenizer_kwargs",
+)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a model was made of; ``create_model`` leaves it on the model as ``origin``.
+
+    Attributes:
+        name: The name it was asked for by; of a folder only that it was one.
+        model_cfg: The configuration it was built from, options included.
+        weights: The file of its weights; None when they are random.
+    """
+
+    name: str
+    model_cfg: dict[str, Any]
+    weights: Path | None = None
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a weights file says of its model.
+
+    Attributes:
+        model_cfg: The configuration it was trained with; None when the file has none.
+        preprocess_cfg: How its images are prepared, as far as it says.
+        model: The name it was built by; None in files of other programs.
+        recipe: What trained it.
+    """
+
+    model_cfg: dict[str, Any] | None = None
+    preprocess_cfg: dict[str, Any] = field(default_factory=dict)
+    model: str | None = None
+    recipe: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One value in which a model differs from what its weights were trained with."""
+
+    key: str
+    trained: Any
+    built: Any
+
+    def __str__(self) -> str:
+        return f"{self.key} was {show(self.trained)} and is {show(self.built)}"
+
+
+def public_name(model_name: str) -> str:
+    """Give the name to write down: a folder's place is of no use elsewhere and nobody's business."""
+    scheme, rest = parse_model_name(model_name)
+    return LOCAL_DIR_SCHEME if scheme == "local-dir" else model_name if scheme else rest
+
+
+def describe_model(
+    model: nn.Module, recipe: dict[str, Any] | None = None, model_cfg: dict[str, Any] | None = None
+) -> str | None:
+    """Write down what a model is, for the file of its weights.
+
+    Args:
+        model: The model.
+        recipe: What trained it.
+        model_cfg: Its configuration; needed for a model that ``create_model`` did not make.
+
+    Returns:
+        The text; None when the configuration is not known.
+    """
+    origin = getattr(model, "origin", None)
+    model_cfg = model_cfg or (origin.model_cfg if isinstance(origin, Origin) else None)
+    if model_cfg is None:
+        return None
+    known = get_model_preprocess_cfg(model)
+    told: dict[str, Any] = {
+        "model_cfg": model_cfg,
+        "preprocess_cfg": {key: known[key] for key in PREPROCESS_KEYS if key in known},
+        "model": getattr(origin, "name", None),
+        "versions": {"open_clip_torch": __version__, "torch": torch.__version__},
+    }
+    return json.dumps(told | ({"recipe": recipe} if recipe else {}), default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, CLIPVisionCfg | CLIPTextCfg):
+        return asdict(value)
+    raise TypeError(f"a configuration cannot hold {type(value).__name__}")
+
+
+def read_description(text: Any, place: str) -> Description:
+    """Read what a file says of its model.
+
+    Args:
+        text: The entry of the file.
+        place: The file, for messages.
+
+    Raises:
+        CheckpointError: it is damaged, or of a model that this version does not have.
+    """
+    try:
+        told = parse_config(text) if isinstance(text, str) else text
+        if not isinstance(text, str) or not isinstance(told, dict):
+            raise ConfigError(f"it is {show(told)}; the text of an object belongs there")
+        return parse_description(told, CONFIG_ENTRY)
+    except (ValueError, ConfigError) as error:
+        raise CheckpointError(
+            f"{place}: its entry {CONFIG_ENTRY!r}, which says what model it holds, cannot be used: "
+            f"{str(error).rstrip('.')}. Take another file, or the weights alone (its state_dict)."
+        ) from error
+
+
+def parse_description(told: dict[str, Any], place: str) -> Description:
+    """Check a description that was read; see ``read_description``.
+
+    Raises:
+        ConfigError: a value cannot be.
+    """
+    model_cfg, preprocess_cfg = told.get("model_cfg"), told.get("preprocess_cfg") or {}
+    if model_cfg:
+        check_model_cfg(model_cfg, place)
+    check_preprocess_cfg(preprocess_cfg, place)
+    model, recipe = told.get("model"), told.get("recipe") or {}
+    if not isinstance(model, str | None) or not isinstance(recipe, dict):
+        raise ConfigError(
+            f"{place}: model is {show(model)} and recipe {show(recipe)}; a text and an object stand there."
+        )
+    known = {key: preprocess_cfg[key] for key in PREPROCESS_KEYS if preprocess_cfg.get(key) is not None}
+    return Description(model_cfg or None, known, model, recipe)
+
+
+def adopt(model_cfg: dict[str, Any], told: Description, model_name: str) -> tuple[dict[str, Any], list[Difference]]:
+    """Let a file of the model that was named bring along what options had changed when it was trained.
+
+    The name of another model is the caller's word for that model's values, so nothing is taken over then.
+
+    Returns:
+        The configuration to build from, and what in it comes from the file.
+    """
+    if told.model_cfg is None or told.model != public_name(model_name):
+        return model_cfg, []
+    cfg, taken = copy.deepcopy(model_cfg), []
+    for section, keys in _ADOPTED.items():
+        theirs, ours = (_flat_section(one, section) for one in (told.model_cfg, model_cfg))
+        for key in keys:
+            if key not in theirs or key not in ours or theirs[key] == ours[key]:
+                continue
+            target = cfg[section] if section else cfg
+            target[key] = theirs[key]
+            taken.append(Difference(f"{section}.{key}" if section else key, theirs[key], ours[key]))
+    return cfg, taken
+
+
+def settle_config(model: nn.Module, model_cfg: dict[str, Any] | None) -> tuple[dict[str, Any], list[Difference]]:
+    """Bring a configuration that is to be written beside a model in line with what the model was built with.
+
+    Returns:
+        The configuration, and what in it had to be changed.
+    """
+    origin = getattr(model, "origin", None)
+    if not isinstance(origin, Origin):
+        return model_cfg or {}, []
+    if not model_cfg:
+        return origin.model_cfg, []
+    check_model_cfg(model_cfg, "model_config")
+    return adopt(model_cfg, Description(origin.model_cfg, model=""), "")
+
+
+def list_differences(model: nn.Module, told: Description, training: bool = False) -> list[Difference]:
+    """List in what a built model and its preprocessing differ from what weights were trained with.
+
+    Args:
+        model: A model of ``create_model``; of another nothing is known, so nothing is listed.
+        told: What the file says.
+        training: Whether what only training sees counts, too.
+    """
+    origin = getattr(model, "origin", None)
+    if not isinstance(origin, Origin):
+        return []
+    found = []
+    for section in ("", *_SECTIONS) if told.model_cfg else ():
+        theirs, ours = (_flat_section(one, section) for one in (told.model_cfg or {}, origin.model_cfg))
+        for key in {**theirs, **ours}:
+            was, now = theirs.get(key), ours.get(key)
+            if key in _WITHOUT_EFFECT or was == now or (key in TRAINING_ONLY and not training):
+                continue
+            if key == "init_logit_bias" and (was is None) == (now is None):
+                continue
+            found.append(Difference(f"{section}.{key}" if section else key, was, now))
+    known = get_model_preprocess_cfg(model)
+    for key, was in told.preprocess_cfg.items():
+        if key in known and _listed(was) != _listed(known[key]):
+            found.append(Difference(key, _listed(was), _listed(known[key])))
+    return found
+
+
+def _flat_section(cfg: dict[str, Any], section: str) -> dict[str, Any]:
+    """Give all values of a section, defaults included, in one form; an empty dict when it is not there."""
+    if not section:
+        has_text_tower = "hf_model_name" in _flat_section(cfg, "text_cfg") and cfg["text_cfg"].get("hf_model_name")
+        top = {key: cfg.get(key, default) for key, default in _TOP_DEFAULTS.items()}
+        top["custom_text"] = bool(top["custom_text"] or has_text_tower)
+        return top | {"embed_dim": cfg["embed_dim"]}
+    values = cfg.get(section)
+    if values is None:
+        return {}
+    return {key: _listed(value) for key, value in asdict(make_cfg(_SECTIONS[section], values)).items()}
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
