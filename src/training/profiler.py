@@ -87,7 +87,9 @@ def profile_model(
     if profiler != "torch":
         raise ConfigError(f"--profiler {profiler}: there is only torch, whose own counter is used.")
     # The towers stand apart in this class, so that each can be counted.
-    model: Any = open_clip.create_model(model_name, force_custom_text=True, pretrained_text=False, device=device)
+    model: Any = open_clip.create_model(
+        model_name, load_weights=False, force_custom_text=True, pretrained_text=False, device=device
+    )
     config = open_clip.get_model_config(model_name) or {}
     side = model.visual.image_size
     image_size = (3, *side) if isinstance(side, tuple) else (3, side, side)

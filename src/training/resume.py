@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from open_clip.errors import CheckpointError, printable
-from training.build import Parts, Place
+from training.build import Parts, Place, refuse_untrained
 from training.checkpoint import (
     Order,
     Trained,
@@ -48,6 +48,8 @@ def resume(params: RunParams, parts: Parts, place: Place) -> tuple[Progress, Pat
         return Progress(), None
     found = _find_checkpoint(wanted, params.checkpoint, place)
     if found is None:
+        if parts.optimizer is None:
+            refuse_untrained(unwrap_model(parts.task.model))
         _LOG.info("nothing to resume in %s: starting from the beginning", place.folder.checkpoints)
         return Progress(), None
     path, payload = found

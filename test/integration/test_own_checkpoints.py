@@ -8,6 +8,7 @@ import torch
 
 import open_clip
 from pairs import make_pairs, micro_flags
+from tiny_models import tiny_config
 from training.main import main
 
 FLAGS = {
@@ -66,3 +67,15 @@ def test_going_on_without_the_flags_is_refused_by_name(run, caplog):
     assert main(words) == 2
     assert "--force-quick-gelu" in caplog.text
     assert "--image-mean" in caplog.text
+
+
+def test_random_weights_are_not_measured(run, tmp_path, caplog):
+    folder, table = run
+    assert main(micro_flags(None, table, logs_dir=tmp_path / "logs")) == 2
+    assert "has random weights" in caplog.text
+    assert not (tmp_path / "logs").exists()
+    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": tiny_config()}))
+    words = micro_flags(None, table, model=f"local-dir:{tmp_path}", logs_dir=tmp_path / "logs")
+    assert main(words) == 2
+    assert "no trained weights to evaluate" in caplog.text
+    assert main(micro_flags(None, table, name="empty", resume="latest", logs_dir=tmp_path / "logs")) == 2

@@ -136,6 +136,10 @@ def create_model(
     if pretrained_text_path:
         load_tower(model, pretrained_text_path, "text")
     model.output_dict = bool(output_dict or model_cfg.get("output_dict"))
+    has_image = pretrained_image_path or (image_weights and isinstance(model.visual, TimmModel))
+    has_text = pretrained_text_path or (text_weights and model_cfg["text_cfg"].get("hf_model_name"))
+    if load_weights and source.weights_path is None and not (has_image and has_text):
+        _logger.warning("%s has random weights: no pretrained weights were named or found.", printable(model_name))
     return model
 
 

@@ -36,6 +36,8 @@ def build_model(params: RunParams, precision: str, torch_device: torch.device) -
         pretrained_image=params.model.pretrained_image,
         cache_dir=params.model.cache_dir,
         output_dict=True,
+        # A run that starts from random weights on purpose needs no warning of them.
+        load_weights=bool(params.model.pretrained) or ":" in params.model.model,
         **start,
     )
     if params.model.pretrained_ema:
@@ -44,6 +46,19 @@ def build_model(params: RunParams, precision: str, torch_device: torch.device) -
     if params.model.grad_checkpointing:
         model.set_grad_checkpointing()
     return model, train, val
+
+
+def refuse_untrained(model: Any) -> None:
+    """Refuse to measure a model whose weights are random: the result would be chance and look like one.
+
+    Raises:
+        ConfigError: no weights were loaded into it.
+    """
+    if getattr(model, "origin", None) is not None and model.origin.weights is None:
+        raise ConfigError(
+            "there are no trained weights to evaluate: give --pretrained FILE or a tag, or --resume FILE; a model "
+            "folder (local-dir:) needs a weights file beside its configuration. To train first, give --train-data."
+        )
 
 
 def fit_text_length(params: RunParams, model: Any) -> RunParams:

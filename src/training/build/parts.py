@@ -8,7 +8,7 @@ import torch
 from open_clip.transform import normalization_of
 from training.build.compiled import compile_model
 from training.build.data import build_eval_data, build_train_data, build_zero_shot
-from training.build.model import build_model, fit_text_length, share_batch_norms
+from training.build.model import build_model, fit_text_length, refuse_untrained, share_batch_norms
 from training.build.place import Place
 from training.build.spread import spread_model
 from training.build.task import build_task, build_teacher
@@ -60,6 +60,8 @@ def build_parts(params: RunParams, place: Place) -> Parts:
     # The same weights in every process; what differs between them (dropout) is seeded after.
     seed_all(hardware.seed, place.device)
     model, preprocess_train, preprocess_val = build_model(params, precision.model, place.torch_device)
+    if not params.data.trains and params.checkpoint.resume is None:
+        refuse_untrained(model)
     params = fit_text_length(params, model)
     teacher = build_teacher(params, precision, place.torch_device)
     seed_all(hardware.seed + place.world.rank, place.device)

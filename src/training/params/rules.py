@@ -3,7 +3,7 @@
 import logging
 from argparse import Namespace
 
-from open_clip.errors import ConfigError
+from open_clip.errors import ConfigError, printable
 from training.params.fsdp import check_fsdp
 from training.params.recipe_rules import check_optimizer, check_recipe, recipe_flags_without_effect
 from training.params.values import shown
@@ -22,6 +22,12 @@ def check_rules(args: Namespace) -> None:
         raise ConfigError(
             "there is nothing to do: give --train-data FILE to train, or --val-data FILE or --imagenet-val FOLDER to "
             "evaluate."
+        )
+    trains = is_synthetic or bool(args.train_data)
+    if not (trains or args.pretrained or args.resume or ":" in args.model):
+        raise ConfigError(
+            f"{printable(args.model)} has random weights, and evaluating them would give chance results: add "
+            "--pretrained FILE (or a tag), or --resume FILE."
         )
     if is_synthetic and args.train_num_samples is None:
         raise ConfigError("--dataset-type synthetic needs --train-num-samples N, the number of pairs of an epoch.")

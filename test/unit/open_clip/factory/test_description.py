@@ -149,3 +149,16 @@ def test_an_entry_that_cannot_be_is_refused_before_anything_is_built(tmp_path, e
         _make(pretrained=path)
     assert not isinstance(caught.value, ConfigError)
     assert str(path) in str(caught.value)
+
+
+def test_random_weights_are_named_and_only_where_they_are_not_asked_for(tmp_path, caplog):
+    path = _save(_make()[0], tmp_path / "trained.pt")
+    assert "has random weights" in caplog.text
+    caplog.clear()
+    _make(pretrained=path)
+    _make(load_weights=False)
+    assert "random weights" not in caplog.text
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "open_clip_config.json").write_text(json.dumps({"model_cfg": tiny_config()}))
+    _make(f"local-dir:{tmp_path / 'empty'}")
+    assert "has random weights" in caplog.text
