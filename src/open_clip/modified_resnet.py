@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from open_clip.errors import ConfigError
 from open_clip.transformer.freezing import LayerGroup, freeze_batch_norm_2d
+from open_clip.transformer.patches import check_images
 from open_clip.transformer.reading import accompany
 from open_clip.transformer.stack import take_indices
 
@@ -183,6 +184,8 @@ class ModifiedResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Encode images [B, 3, H, W] as [B, E]."""
+        size, cell = (self.image_size, self.image_size), (_TOTAL_STRIDE, _TOTAL_STRIDE)
+        check_images(x, getattr(self.conv1, "in_channels", None), size, cell, len(self.attnpool.positional_embedding))
         x = self.stem(x)
         for stage in self._stages():
             x = stage(x)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from open_clip.errors import ConfigError, MissingDependency, printable, suggest_nearest
 from open_clip.extras import first_line, install_advice
 from open_clip.transformer.freezing import LayerGroup
+from open_clip.transformer.patches import check_images
 from open_clip.transformer.vision import to_pair
 
 _logger = logging.getLogger(__name__)
@@ -157,6 +158,7 @@ class TimmModel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Encode images [B, 3, H, W] as [B, E]."""
+        check_images(x, None, self.image_size, cells=None, num_positions=0)
         features: Tensor = self.head(self.trunk(x))
         return features
 

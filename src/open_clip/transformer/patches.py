@@ -1,10 +1,53 @@
-"""What happens to patch tokens before the blocks: fixed position tables and patch dropout."""
+"""What happens to images and patch tokens before the blocks: checks, fixed position tables and patch dropout."""
 
 import torch
 from torch import Tensor, nn
 
 from open_clip.errors import ConfigError
 from open_clip.pos_embed import get_2d_sincos_pos_embed
+
+
+def check_images(
+    x: Tensor, num_channels: int | None, image_size: tuple[int, int], cells: tuple[int, int] | None, num_positions: int
+) -> None:
+    """Refuse images that an image tower cannot take, before a kernel says so in its own words.
+
+    A table of positions that somebody has put in place of the tower's own is taken at its word.
+
+    Args:
+        x: images, [B, 3, H, W] in floating point.
+        num_channels: channels the tower takes; None when it does not say.
+        image_size: height and width the tower is made for.
+        cells: height and width of what one position stands for; None where a tower takes other sizes.
+        num_positions: rows of the tower's table of positions, with the one for the pooled token.
+
+    Raises:
+        ConfigError: they are no such batch, or of another size.
+    """
+    is_tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    if type(x) is not Tensor or is_tracing or torch.compiler.is_compiling():
+        return
+    wanted = f"[batch, {num_channels or 3}, {image_size[0]}, {image_size[1]}]"
+    if x.dim() != 4 or num_channels not in (None, x.shape[1]):
+        raise ConfigError(
+            f"the images are {list(x.shape)}, but this image tower takes {wanted}: use the model's own transform, and "
+            "unsqueeze(0) for a single image."
+        )
+    if not x.is_floating_point():
+        raise ConfigError(
+            f"the images are of type {x.dtype}, but this image tower takes normalised floating point: use the model's "
+            "own transform."
+        )
+    if cells is None:
+        return
+    made_for = (image_size[0] // cells[0], image_size[1] // cells[1])
+    grid = (x.shape[2] // cells[0], x.shape[3] // cells[1])
+    has_own_table = num_positions == 1 + made_for[0] * made_for[1]
+    if grid != made_for and (has_own_table or num_positions != 1 + grid[0] * grid[1]):
+        raise ConfigError(
+            f"the images are {x.shape[2]}x{x.shape[3]}, but this image tower takes {image_size[0]}x{image_size[1]}: "
+            "use the model's own transform, or make the model with force_image_size."
+        )
 
 
 def sin_cos_2d(embed_dim: int, grid_size: int, has_class_token: bool = False) -> Tensor:

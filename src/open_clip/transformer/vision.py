@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from open_clip.errors import ConfigError
 from open_clip.transformer.freezing import LayerGroup, unlock_last_groups
 from open_clip.transformer.norms import LayerNorm
-from open_clip.transformer.patches import PatchDropout, expand_token, sin_cos_2d
+from open_clip.transformer.patches import PatchDropout, check_images, expand_token, sin_cos_2d
 from open_clip.transformer.pooling import AttentionalPooler
 from open_clip.transformer.reading import has_own_hooks
 from open_clip.transformer.stack import Transformer
@@ -133,6 +133,8 @@ class VisionTransformer(nn.Module):
 
     def _embeds(self, x: Tensor) -> Tensor:
         """Turn images [B, 3, H, W] into what enters the first block, [B, 1 + P, width]."""
+        num_channels = getattr(self.conv1, "in_channels", None)
+        check_images(x, num_channels, self.image_size, self.patch_size, len(self.positional_embedding))
         x = self.conv1(x).flatten(2).transpose(1, 2)
         class_token = expand_token(self.class_embedding.to(x.dtype), x.shape[0])
         x = torch.cat([class_token, x], dim=1) + self.positional_embedding.to(x.dtype)
