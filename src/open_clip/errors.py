@@ -41,8 +41,8 @@ class CheckpointError(OpenClipError, RuntimeError):
     exit_status = 4
 
 
-class MissingModelFolder(CheckpointError, FileNotFoundError):
-    """The folder of a ``local-dir:`` model, or its configuration, is not there."""
+class ModelFolderError(CheckpointError, FileNotFoundError, ValueError):
+    """A model folder, or the configuration in it, is missing; programs of upstream's wait for either built-in error."""
 
 
 class NumericsError(OpenClipError, ArithmeticError):

@@ -1,7 +1,6 @@
 """Model names: what a name means, the registry of model configurations and its errors. Nothing is built here."""
 
 import json
-import os
 import re
 from copy import deepcopy
 from functools import cache
@@ -9,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from open_clip.constants import HF_CONFIG_NAME
-from open_clip.errors import ConfigError, MissingModelFolder, ModelNotFound, printable, suggest_nearest
+from open_clip.errors import ConfigError, ModelFolderError, ModelNotFound, printable, suggest_nearest
 from open_clip.model.schema import is_of_unknown_family
 from open_clip.pretrained import download_pretrained_from_hf
 
 LOCAL_DIR_SCHEME = "local-dir:"
 HUB_SCHEME = "hf-hub:"
+_AFTER_SCHEME = {LOCAL_DIR_SCHEME: f"FOLDER, one that holds {HF_CONFIG_NAME}", HUB_SCHEME: "ORGANISATION/REPOSITORY"}
 _CONFIG_FOLDER = Path(__file__).parent.parent / "model_configs"
 MAX_CONFIG_BYTES = 1 << 20
 # The files of models that were added; what stands in the package needs no file to be found.
@@ -26,13 +26,17 @@ def parse_model_name(model_name: str) -> tuple[str | None, str]:
     """Split a name into its scheme ('local-dir', 'hf-hub' or None) and the rest, with ``/`` as ``-`` for our own names.
 
     Raises:
-        ConfigError: nothing follows the scheme.
+        ConfigError: nothing follows the scheme of the hub.
+        ModelFolderError: nothing follows the scheme of a folder.
     """
     for scheme in (LOCAL_DIR_SCHEME, HUB_SCHEME):
         if model_name.startswith(scheme):
             rest = model_name.removeprefix(scheme)
             if not rest:
-                raise ConfigError(f"the model name {model_name!r} has nothing after {scheme!r}.")
+                kind = ModelFolderError if scheme == LOCAL_DIR_SCHEME else ConfigError
+                raise kind(
+                    f"the model name {model_name!r} has nothing after it: write {scheme}{_AFTER_SCHEME[scheme]}."
+                )
             return scheme.rstrip(":"), rest
     return None, model_name.replace("/", "-")
 
@@ -130,15 +134,26 @@ def read_folder_config(folder: str | Path) -> dict[str, Any]:
     """Read ``open_clip_config.json`` of a model folder: ``model_cfg`` and perhaps ``preprocess_cfg``.
 
     Raises:
-        MissingModelFolder: there is no such folder or no such file in it.
+        ModelFolderError: there is no such folder or no such file in it; it is a FileNotFoundError, too.
         ConfigError: it is not JSON or has no ``model_cfg``.
     """
     path = Path(folder) / HF_CONFIG_NAME
-    if not os.path.isfile(path):
-        raise MissingModelFolder(
-            f"{printable(path, 300)}: there is no such file; a local-dir: model needs it beside its weights."
+    try:
+        is_file, is_folder = path.is_file(), path.parent.is_dir()
+    except (OSError, ValueError) as error:
+        # A name that is too long or holds a zero byte, or a folder that may not be entered.
+        raise ModelFolderError(f"local-dir:{printable(folder, 200)}: cannot be looked at: {error}.") from error
+    if is_file:
+        return _read_model_file(path)
+    if not is_folder:
+        raise ModelFolderError(
+            f"local-dir:{printable(folder, 200)}: there is no such folder. It has to hold {HF_CONFIG_NAME} and weights."
         )
-    return _read_model_file(path)
+    raise ModelFolderError(
+        f"{printable(path)}: there is no such file; a local-dir: model needs it beside its weights. save_for_hf of "
+        "open_clip.push_to_hf_hub writes such a folder; a weights file alone is loaded by --pretrained FILE with the "
+        "--model it is of."
+    )
 
 
 def read_hub_config(model_id: str, cache_dir: str | None = None) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def find_source(
 
     Raises:
         ModelNotFound: unknown model name or tag.
-        FileNotFoundError: a ``local-dir:`` folder or its configuration is missing.
+        ModelFolderError: a ``local-dir:`` folder or its configuration is missing.
         ConfigError: a configuration cannot be.
         CheckpointError: weights or a hub repository are missing or cannot be fetched.
     """

@@ -31,7 +31,7 @@ def get_tokenizer(
     Raises:
         CheckpointError: a vocabulary cannot be downloaded.
         ConfigError: the tokenizer or a ``local-dir:`` model's configuration cannot be read, or an option is wrong.
-        FileNotFoundError: a ``local-dir:`` folder or its configuration is missing.
+        ModelFolderError: a ``local-dir:`` folder or its configuration is missing.
         MissingDependency: the tokenizer's package is not installed.
     """
     return choose_tokenizer(model_name, context_length, cache_dir, **kwargs)()
@@ -49,7 +49,7 @@ def choose_tokenizer(
 
     Raises:
         ConfigError: a ``local-dir:`` model's configuration cannot be read, or sets an option that it may not.
-        FileNotFoundError: a ``local-dir:`` folder or its configuration is missing.
+        ModelFolderError: a ``local-dir:`` folder or its configuration is missing.
     """
     scheme, rest = parse_model_name(model_name)
     config = _find_config(scheme, rest, cache_dir) if rest else {}

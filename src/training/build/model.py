@@ -7,7 +7,7 @@ import torch
 
 import open_clip
 from open_clip.checkpoint import load_weights, read_state_dict
-from open_clip.errors import DeviceError
+from open_clip.errors import ConfigError, DeviceError
 from open_clip.timm_model import TimmModel, import_timm
 from open_clip.transform import Compose
 from training.build.place import Place
