@@ -11,12 +11,15 @@ import shutil
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import open_clip
 from open_clip.errors import DeviceError, OpenClipError
+from open_clip.version import __version__
 from training.device.startup import first_line, import_torch
 
-REQUIRED = ("torch", "numpy", "pillow", "regex", "ftfy", "safetensors", "huggingface_hub")
+REQUIRED = ("torch", "numpy", "pillow", "regex", "ftfy", "safetensors", "huggingface_hub", "filelock")
 OPTIONAL = {
     "tensorboard": "--report-to tensorboard",
     "timm": "--aug-cfg use_timm=True",
@@ -60,7 +63,8 @@ def _print_machine() -> None:
 
 
 def _print_packages() -> None:
-    """Print the versions of what is needed and of what is optional, without importing any."""
+    """Print which library is in use, and the versions of what it needs and of what is optional, importing none."""
+    print(f"library      open_clip {__version__} ({Path(open_clip.__file__).parent})")
     for name in REQUIRED:
         print(f"package      {name} {_version(name) or 'is missing: pip install ' + name}")
     for name, use in OPTIONAL.items():
