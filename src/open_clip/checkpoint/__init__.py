@@ -2,7 +2,7 @@
 
 from open_clip.checkpoint.archive import is_openai_archive
 from open_clip.checkpoint.keys import convert_state_dict, convert_to_custom_text_state_dict, normalise_state_dict
-from open_clip.checkpoint.load import load_checkpoint, load_weights
+from open_clip.checkpoint.load import WeightsMismatch, load_checkpoint, load_weights
 from open_clip.checkpoint.metadata import CONFIG_ENTRY, read_metadata
 from open_clip.checkpoint.positions import resize_pos_embed, resize_text_pos_embed
 from open_clip.checkpoint.read import read_checkpoint, read_described, read_state_dict, read_text_entries
@@ -10,6 +10,7 @@ from open_clip.checkpoint.write import write_safetensors
 
 __all__ = [
     "CONFIG_ENTRY",
+    "WeightsMismatch",
     "convert_state_dict",
     "convert_to_custom_text_state_dict",
     "is_openai_archive",

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from open_clip.checkpoint.big_vision import convert_big_vision_state_dict, is_big_vision
 from open_clip.checkpoint.mobileclip import convert_mobile_clip, is_mobile_clip
-from open_clip.errors import CheckpointError, printable
+from open_clip.checkpoint.transformers import convert_transformers_weights, is_transformers
+from open_clip.errors import CheckpointError, ConfigError, printable
 
 _OPENAI_EXTRAS = ("input_resolution", "context_length", "vocab_size")
 # A mask is built, not learned; only TorchScript archives hold it.
@@ -21,6 +22,9 @@ _POSITION_IDS = "text.transformer.embeddings.position_ids"
 _WRAPPER_PREFIXES = ("module.", "_orig_mod.")
 # One name of a million prefixes would take hours.
 _MAX_WRAPPERS = 8
+_SCALE = "logit_scale"
+# Under which names trainers keep the weights in a checkpoint; the first one is upstream's.
+_CONTAINERS = ("state_dict", "model", "model_state_dict", "module")
 _TEXT_PARTS = ("text_projection", "positional_embedding", "token_embedding", "transformer", "ln_final")
 
 
@@ -31,13 +35,21 @@ def drop_openai_extras(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _strip_wrapper_prefixes(weights: dict[str, Any]) -> dict[str, Any]:
-    """Take ``module.`` and ``_orig_mod.`` off, as often as the first key has them, up to a few times."""
+    """Take ``module.`` and ``_orig_mod.`` off, up to a few times, then what a trainer put before all.
+
+    Lightning and others keep a model as ``model.`` or ``net.clip.``: what stands before ``logit_scale`` goes when every
+    key begins with it.
+    """
     for _ in range(_MAX_WRAPPERS if weights else 0):
         first = next(iter(weights))
         prefix = next((prefix for prefix in _WRAPPER_PREFIXES if first.startswith(prefix)), None)
         if prefix is None:
             break
         weights = {key.removeprefix(prefix): value for key, value in weights.items()}
+    scales = [key for key in weights if isinstance(key, str) and key.endswith(f".{_SCALE}")]
+    prefix = scales[0].removesuffix(_SCALE) if len(scales) == 1 else ""
+    if prefix and all(isinstance(key, str) and key.startswith(prefix) for key in weights):
+        return {key.removeprefix(prefix): value for key, value in weights.items()}
     return weights
 
 
@@ -47,7 +59,8 @@ def normalise_state_dict(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
     Raises:
         CheckpointError: what is there is not a dict of tensors.
     """
-    weights = checkpoint.get("state_dict", checkpoint)
+    held = (name for name in _CONTAINERS if name == "state_dict" or isinstance(checkpoint.get(name), dict))
+    weights = checkpoint.get(next((name for name in held if name in checkpoint), ""), checkpoint)
     if not isinstance(weights, dict) or not weights:
         raise CheckpointError("holds no weights: its state_dict is empty or not a dict.")
     for key, value in weights.items():
@@ -62,7 +75,7 @@ def normalise_state_dict(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
 def convert_state_dict(model: nn.Module, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
     """Bring weights in another project's layout into ours, for ``model``; weights in ours pass through.
 
-    Knows Apple's MobileCLIP and big_vision's SigLIP, by their names.
+    Knows Apple's MobileCLIP, big_vision's SigLIP and transformers' CLIP, by their names.
 
     Raises:
         CheckpointError: the model is of another kind than the weights.
@@ -71,6 +84,11 @@ def convert_state_dict(model: nn.Module, state_dict: dict[str, Tensor]) -> dict[
         return convert_mobile_clip(model, state_dict)
     if is_big_vision(state_dict):
         return convert_big_vision_state_dict(model, state_dict)
+    if is_transformers(state_dict):
+        try:
+            return convert_transformers_weights(state_dict)
+        except ConfigError as error:
+            raise CheckpointError(f"these are weights in transformers' layout; {error}") from error
     return state_dict
 
 

@@ -1,5 +1,6 @@
 """Putting weights into a model, with a report of what does not fit. Reading the file is ``read.py``'s job."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,14 @@ from open_clip.checkpoint.keys import fit_to_model
 from open_clip.checkpoint.positions import resize_pos_embed, resize_text_pos_embed
 from open_clip.checkpoint.read import read_state_dict
 from open_clip.errors import CheckpointError, cut_list, printable
+
+
+class WeightsMismatch(CheckpointError):
+    """Weights do not fit a model; ``shapes`` are theirs by name, in our layout as far as that is known."""
+
+    def __init__(self, message: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        super().__init__(message)
+        self.shapes = shapes
 
 
 def load_checkpoint(
@@ -34,6 +43,8 @@ def load_checkpoint(
     state_dict = read_state_dict(checkpoint_path)
     try:
         return load_weights(model, state_dict, strict=strict)
+    except WeightsMismatch as error:
+        raise WeightsMismatch(f"{checkpoint_path}: {error}", error.shapes) from None
     except CheckpointError as error:
         raise CheckpointError(f"{printable(checkpoint_path)}: {error}") from error
 
@@ -50,11 +61,15 @@ def load_big_vision_weights(model: nn.Module, checkpoint_path: str | Path) -> No
 def load_weights(model: nn.Module, state_dict: dict[str, Tensor], strict: bool = True) -> Any:
     """Load weights already read into a model; see ``load_checkpoint``."""
     fitted = fit_to_model(state_dict, model)
-    resize_pos_embed(fitted, model)
-    resize_text_pos_embed(fitted, model)
+    shapes = {name: tuple(value.shape) for name, value in fitted.items()}
+    try:
+        resize_pos_embed(fitted, model)
+        resize_text_pos_embed(fitted, model)
+    except CheckpointError as error:
+        raise WeightsMismatch(f"the weights do not fit the model: {error}", shapes) from None
     problems = list_mismatches(model, fitted, strict)
     if problems:
-        raise CheckpointError("the weights do not fit the model.\n" + "\n".join(problems))
+        raise WeightsMismatch("the weights do not fit the model.\n" + "\n".join(problems), shapes)
     return model.load_state_dict(fitted, strict=False)
 
 

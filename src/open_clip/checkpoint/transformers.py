@@ -68,6 +68,20 @@ def from_transformers(
         ConfigError: the model is not a plain CLIP.
     """
     model_cfg = _config_from(config if isinstance(config, Mapping) else config.to_dict())
+    return convert_transformers_weights(state_dict), model_cfg
+
+
+def is_transformers(state_dict: Mapping[str, Tensor]) -> bool:
+    """Tell from the names whether weights are those of a whole CLIPModel of transformers."""
+    return all(key in state_dict for key in (*_WHOLE.values(), *_TRANSPOSED.values()))
+
+
+def convert_transformers_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename and reshape a transformers CLIPModel's weights.
+
+    Raises:
+        ConfigError: the model is not a plain CLIP.
+    """
     weights = {key: value for key, value in state_dict.items() if not key.endswith("embeddings.position_ids")}
     converted: dict[str, Tensor] = {}
     for ours, theirs in _WHOLE.items():
@@ -83,7 +97,7 @@ def from_transformers(
             blocks.setdefault(ours_name, {})[part] = value
     for name, parts in blocks.items():
         converted[name] = torch.cat([_take(parts, part, name) for part in _PARTS])
-    return converted, model_cfg
+    return converted
 
 
 def to_transformers(

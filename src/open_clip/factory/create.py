@@ -13,6 +13,7 @@ from open_clip.checkpoint import load_checkpoint
 from open_clip.errors import CheckpointError, ConfigError, printable, suggest_nearest
 from open_clip.factory.description import Difference, Origin, adopt, public_name
 from open_clip.factory.names import place_of
+from open_clip.factory.nearest import explain_mismatch
 from open_clip.factory.options import apply_options, ask_base_weights, is_custom_text
 from open_clip.factory.source import Source, find_source, warn_of_quick_gelu
 from open_clip.factory.weights import load_described, load_tower
@@ -127,7 +128,8 @@ def create_model(
     model.origin = origin
     _set_preprocess(model, source.preprocess_cfg, force_preprocess_cfg)
     _move(model, torch.device(device), precision)
-    _load(model, source, taken)
+    with explain_mismatch(model):
+        _load(model, source, taken)
     if force_image_size is not None and isinstance(model.visual, TimmModel):
         model.visual.set_input_size(model.visual.image_size)
         _set_preprocess(model, source.preprocess_cfg, force_preprocess_cfg)

@@ -149,10 +149,12 @@ def read_folder_config(folder: str | Path) -> dict[str, Any]:
         raise ModelFolderError(
             f"local-dir:{printable(folder, 200)}: there is no such folder. It has to hold {HF_CONFIG_NAME} and weights."
         )
+    is_transformers = path.with_name("config.json").is_file()
     raise ModelFolderError(
-        f"{printable(path)}: there is no such file; a local-dir: model needs it beside its weights. save_for_hf of "
-        "open_clip.push_to_hf_hub writes such a folder; a weights file alone is loaded by --pretrained FILE with the "
-        "--model it is of."
+        f"{printable(path)}: there is no such file; a local-dir: model needs it beside its weights."
+        + (" The config.json there is not of this layout." if is_transformers else "")
+        + " A weights file, one of transformers' CLIPModel too, is loaded by --pretrained FILE with the --model it is "
+        "of; save_for_hf of open_clip.push_to_hf_hub writes a model folder."
     )
 
 

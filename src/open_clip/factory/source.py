@@ -1,5 +1,6 @@
 """What a model name and a ``pretrained`` argument stand for: configuration, preprocessing, weights. Builds nothing."""
 
+import json
 import logging
 import re
 import warnings
@@ -143,16 +144,30 @@ def _of_file(model_cfg: dict[str, Any], preprocess_cfg: dict[str, Any], path: Pa
     elif (path.parent / HF_CONFIG_NAME).is_file():
         _logger.info("%s beside %s says how its images are prepared.", HF_CONFIG_NAME, printable(path))
         told = parse_description(read_folder_config(path.parent), str(path.parent / HF_CONFIG_NAME))
-    elif not preprocess_cfg:
-        # Known to whoever trained them only, and wrong statistics cost accuracy silently.
-        _logger.warning(
-            "%s does not say how its images were prepared; OpenAI's mean, std and bicubic resizing are used unless "
-            "arguments (image_mean, ...) say otherwise.",
-            printable(path),
-        )
+    else:
+        quick_gelu = _read_transformers_activation(path.parent / "config.json")
+        if not preprocess_cfg:
+            # Known to whoever trained them only, and wrong statistics cost accuracy silently.
+            _logger.warning(
+                "%s does not say how its images were prepared; OpenAI's mean, std and bicubic resizing are used unless "
+                "arguments (image_mean, ...) say otherwise.",
+                printable(path),
+            )
     if told.model_cfg is not None:
         quick_gelu = bool(told.model_cfg.get("quick_gelu"))
     return Source(model_cfg, preprocess_cfg | told.preprocess_cfg, path, quick_gelu, state_dict, told)
+
+
+def _read_transformers_activation(path: Path) -> bool | None:
+    """Tell whether a config.json of transformers' CLIP beside weights asks for QuickGELU; None without one."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(config, dict) or config.get("model_type") != "clip":
+        return None
+    text = config.get("text_config")
+    return (text.get("hidden_act", "quick_gelu") if isinstance(text, dict) else "quick_gelu") == "quick_gelu"
 
 
 def warn_of_quick_gelu(model_name: str, model_cfg: dict[str, Any], source: Source) -> None:

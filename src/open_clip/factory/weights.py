@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from open_clip.checkpoint import convert_state_dict, load_weights, read_described, read_state_dict
+from open_clip.checkpoint import WeightsMismatch, convert_state_dict, load_weights, read_described, read_state_dict
+from open_clip.checkpoint.foreign import name_foreign
 from open_clip.errors import CheckpointError, cut_list, printable, suggest_nearest
 from open_clip.factory.description import Description, list_differences, read_description
 
@@ -63,6 +64,16 @@ def find_weights_file(pretrained: str | Path) -> Path | None:
     return None
 
 
+def _place_in(model: Any, name: str, key: str) -> str:
+    """Return what stands before an entry's name of a tower's own file in the whole model's names."""
+    tower = getattr(model, name, None)
+    if tower is None:
+        return ""
+    # A file of timm's holds the network alone, which a timm tower keeps one level down.
+    trunk = getattr(tower, "trunk", None)
+    return f"{name}.trunk." if trunk is not None and key in trunk.state_dict() else f"{name}."
+
+
 def _names_beside(path: Path) -> list[str]:
     try:
         return sorted(os.listdir(path.parent))[:1_000]
@@ -85,10 +96,12 @@ def load_described(
     named = cut_list(differences)
     try:
         result: Any = load_weights(model, state_dict, strict=strict)
-    except CheckpointError as error:
+    except WeightsMismatch as error:
         of = f" of {printable(told.model)}" if told.model else ""
         reason = f"\nThe file says that it holds a model{of} with other settings: {named}." if named else ""
-        raise CheckpointError(f"{path}: {error}{reason}") from error
+        raise WeightsMismatch(f"{printable(path)}: {error}{reason}", error.shapes) from None
+    except CheckpointError as error:
+        raise CheckpointError(f"{printable(path)}: {error}") from error
     # The activation has a warning of its own, and the layout of names changes no result.
     differences = [one for one in differences if one.key not in ("quick_gelu", "custom_text")]
     if differences:
@@ -128,9 +141,10 @@ def load_tower(model: nn.Module, path: str | Path, name: str) -> None:
         if any(key.startswith(prefix) for key in read):
             weights = {key: value for key, value in read.items() if key.startswith(prefix)}
         else:
-            weights = {prefix + key: value for key, value in read.items()}
+            weights = {_place_in(model, name, key) + key: value for key, value in read.items()}
         if weights.keys().isdisjoint(model.state_dict()):
-            raise CheckpointError(f"nothing in it belongs to the tower {name!r}; check the file.")
+            told = name_foreign(read) or "Check the file."
+            raise CheckpointError(f"nothing in it belongs to the tower {name!r}. {told}")
         if (bias := getattr(model, "logit_bias", None)) is not None:
             # Of a whole model's weights a missing bias is zero; a tower's say nothing about it.
             weights.setdefault("logit_bias", bias.detach())
