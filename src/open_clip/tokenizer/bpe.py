@@ -13,10 +13,10 @@ import regex
 import torch
 from torch import Tensor
 
-from open_clip.errors import ConfigError
-from open_clip.tokenizer.captions import choose_length, refuse_non_strings, to_captions
+from open_clip.errors import ConfigError, DataError
+from open_clip.tokenizer.captions import choose_length, clean_captions, refuse_non_strings, to_captions
 from open_clip.tokenizer.cleaning import CleanFn, get_clean_fn
-from open_clip.tokenizer.merges import MergeRanks, merge_symbols
+from open_clip.tokenizer.merges import MergeRanks, merge_start, merge_symbols
 from open_clip.tokenizer.shorten import get_reduction_mask_fn
 from open_clip.tokenizer.vocabulary import bytes_to_unicode, default_bpe, read_merges
 
@@ -27,6 +27,8 @@ _ID_BYTES = 8
 # many others do are forgotten, so that a worker stays below 60 MB of them.
 _MAX_WORDS = 150_000
 _MAX_WORD_CHARS = 48
+# Where only the first ids are asked for, words of a text beyond this many characters an id are merged at their start.
+_LONG_CHARS_PER_ID = 32
 
 
 class _WordIds(dict[str, bytes]):
@@ -77,6 +79,7 @@ class SimpleTokenizer:
         self.byte_decoder = {character: byte for byte, character in self.byte_encoder.items()}
         symbols = list(self.byte_encoder.values())
         pieces = [*symbols, *(symbol + "</w>" for symbol in symbols), *(left + right for left, right in merges)]
+        self._longest = max(map(len, pieces))
         vocabulary = [*pieces, *special_tokens]
         self.encoder: dict[str, int] = dict(zip(vocabulary, range(len(vocabulary)), strict=True))
         self.decoder: dict[int, str] = {idx: piece for piece, idx in self.encoder.items()}
@@ -144,7 +147,7 @@ class SimpleTokenizer:
 
         Raises:
             ConfigError: No context length is set, or it is below 1.
-            DataError: A caption is not a string.
+            DataError: A caption is not a string or cannot be cleaned.
         """
         captions = to_captions(texts)
         length = choose_length(context_length, self.context_length)
@@ -161,6 +164,9 @@ class SimpleTokenizer:
         except (AttributeError, TypeError):
             refuse_non_strings(captions)
             raise
+        except DataError:
+            clean_captions(captions, self.clean_fn)
+            raise
         return torch.from_numpy(np.frombuffer(rows, dtype=np.int64).reshape(len(captions), length))
 
     def _encode_rows(self, captions: list[str], length: int) -> bytearray:
@@ -169,16 +175,38 @@ class SimpleTokenizer:
         row_bytes = length * _ID_BYTES
         rows = []
         for caption in captions:
-            row = start + self._encode_bytes(caption) + end
+            row = start + self._encode_bytes(caption, length) + end
             if len(row) > row_bytes:
                 row = row[: row_bytes - _ID_BYTES] + end
             rows.append(row.ljust(row_bytes, b"\0"))
         return bytearray().join(rows)
 
-    def _encode_bytes(self, text: str) -> bytes:
+    def _encode_bytes(self, text: str, count: int | None = None) -> bytes:
+        """Return the ids of a caption; of a long one at least the first ``count`` where that is given."""
         text = self.clean_fn(text)
         words = text.split(" ") if self._split_at else [text]
-        return b"".join(map(self._word_ids.__getitem__, words))
+        if count is None or len(text) <= count * _LONG_CHARS_PER_ID:
+            return b"".join(map(self._word_ids.__getitem__, words))
+        ids = b""
+        for token in (found for word in words for found in self.pat.finditer(word)):
+            ids += self._encode_start(token[0], count)
+            if len(ids) >= count * _ID_BYTES:
+                break
+        return ids
+
+    def _encode_start(self, token: str, count: int) -> bytes:
+        """Return the ids of one pre-token, or at least the first ``count`` of them."""
+        size = count * _LONG_CHARS_PER_ID
+        while size + self._longest < len(token) and token not in self.cache:
+            symbols = self._to_symbols(token[: size + self._longest])
+            pieces = merge_start(symbols[: size + self._longest], size, self.bpe_ranks)
+            if len(pieces) >= count:
+                return array("q", map(self.encoder.__getitem__, pieces)).tobytes()
+            size *= 8
+        return self._encode_symbols(self._to_symbols(token))
+
+    def _to_symbols(self, token: str) -> str:
+        return "".join(map(self.byte_encoder.__getitem__, token.encode("utf-8")))
 
     def _encode_word(self, word: str) -> bytes:
         if self._words_are_plain and word.isascii():
@@ -189,7 +217,7 @@ class SimpleTokenizer:
         tokens = self.pat.findall(word)
         if len(tokens) != 1:
             return b"".join(map(self._word_ids.__getitem__, tokens))
-        return self._encode_symbols("".join(map(self.byte_encoder.__getitem__, tokens[0].encode("utf-8"))))
+        return self._encode_symbols(self._to_symbols(tokens[0]))
 
     def _encode_symbols(self, symbols: str) -> bytes:
         whole = self.encoder.get(symbols + "</w>") if self._whole_words and symbols not in self.cache else None

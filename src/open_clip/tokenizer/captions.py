@@ -1,9 +1,10 @@
-"""What every tokenizer asks of its call: captions that are strings and a length that can hold one. Makes no ids."""
+"""What every tokenizer asks of its call: sound captions and a length that can hold one. Makes no ids."""
 
 from collections.abc import Iterable
 from typing import Any
 
-from open_clip.errors import ConfigError, DataError
+from open_clip.errors import ConfigError, DataError, printable
+from open_clip.tokenizer.cleaning import CleanFn
 
 
 def to_captions(texts: str | Iterable[str]) -> list[str]:
@@ -32,6 +33,21 @@ def refuse_non_strings(captions: list[Any]) -> None:
     for place, caption in enumerate(captions):
         if not isinstance(caption, str):
             raise DataError(
-                f"Caption {place} of {len(captions)} is {caption!r}, a {type(caption).__name__}, not a string:"
-                f" leave such rows out or turn them into text first."
+                f"Caption {place} of {len(captions)} is {printable(repr(caption), 80)}, a {type(caption).__name__},"
+                f" not a string: leave such rows out or turn them into text first."
             ) from None
+
+
+def clean_captions(captions: list[str], clean_fn: CleanFn) -> list[str]:
+    """Clean the captions of a call.
+
+    Raises:
+        DataError: one cannot be cleaned; the text names it.
+    """
+    cleaned = []
+    for place, caption in enumerate(captions):
+        try:
+            cleaned.append(clean_fn(caption))
+        except DataError as error:
+            raise DataError(f"Caption {place} of {len(captions)} ({printable(caption, 60)}) {error}") from None
+    return cleaned

@@ -4,24 +4,50 @@ Knows no vocabulary and no token ids.
 """
 
 import html
+import re
 import string
 from collections.abc import Callable, Mapping
+from typing import Final
 
-from open_clip.errors import ConfigError, suggest_nearest
-from open_clip.tokenizer.repair import repair_text
+from open_clip.errors import ConfigError, DataError, suggest_nearest
+from open_clip.tokenizer.repair import MAX_PASSES, repair_text
 
 CleanFn = Callable[[str], str]
 
+# Python converts no numbers of more than 4,300 digits; beyond seven none is a character.
+_LONG_NUMBER: Final = re.compile(r"&#([0-9]{100,})")
 _DELETE_PUNCTUATION: Mapping[int, int | None] = str.maketrans("", "", string.punctuation)
 
 
 def basic_clean(text: str) -> str:
     """Repair mojibake with ftfy, unescape HTML twice and strip the ends.
 
+    Raises:
+        DataError: HTML entities are nested so deep that it would take seconds to hours.
+
     Source: `basic_clean` of OpenAI CLIP and open_clip_torch 3.3.0.
     """
     text = repair_text(text)
-    return (html.unescape(html.unescape(text)) if "&" in text else text).strip()
+    return (_unescape(_unescape(text)) if "&" in text else text).strip()
+
+
+def why_not_cleanable(text: str) -> str | None:
+    """Say in a few words why a caption cannot be cleaned; None when it can. Costs nothing for ordinary captions."""
+    # Each level of nesting takes three characters or more.
+    if len(text) <= 2 * MAX_PASSES or (text.isascii() and "&" not in text):
+        return None
+    try:
+        repair_text(text)
+    except DataError as error:
+        return str(error)
+    return None
+
+
+def _unescape(text: str) -> str:
+    """Do as `html.unescape` does, with numbers of any length."""
+    if "&#" in text:
+        text = _LONG_NUMBER.sub(lambda found: f"&#{found[1].lstrip('0')[:8] or '0'}", text)
+    return html.unescape(text)
 
 
 def whitespace_clean(text: str) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 from open_clip.errors import ConfigError, MissingDependency, printable, suggest_nearest
 from open_clip.extras import install_advice, run_no_foreign_code
 from open_clip.tokenizer.bpe import DEFAULT_CONTEXT_LENGTH
-from open_clip.tokenizer.captions import choose_length, refuse_non_strings, to_captions
+from open_clip.tokenizer.captions import choose_length, clean_captions, refuse_non_strings, to_captions
 from open_clip.tokenizer.cleaning import CleanFn, get_clean_fn
 
 _MODES = ("clips",)
@@ -133,12 +133,12 @@ class HFTokenizer:
 
         Raises:
             ConfigError: No context length is set, or the tokenizer lacks a token that the row needs.
-            DataError: A caption is not a string.
+            DataError: A caption is not a string or cannot be cleaned.
         """
         captions = to_captions(texts)
         length = choose_length(context_length, self.context_length)
         refuse_non_strings(captions)
-        captions = [self.clean_fn(caption) for caption in captions]
+        captions = clean_captions(captions, self.clean_fn)
         if self.tokenizer_mode == "clips":
             return self._to_clips_rows(captions, length)
         ids = pad_captions(self.tokenizer, captions, length)

@@ -50,15 +50,42 @@ def _merge_few(symbols: list[str], ranks: MergeRanks) -> list[str]:
     return symbols
 
 
-def _merge_many(symbols: list[str], ranks: MergeRanks) -> list[str]:
-    end = len(symbols)
-    following = list(range(1, end + 1))
-    preceding = list(range(-1, end - 1))
-    queue = [(ranks[pair], i) for i, pair in enumerate(zip(symbols, symbols[1:], strict=False)) if pair in ranks]
+def merge_start(symbols: Sequence[str], known: int, ranks: MergeRanks) -> list[str]:
+    """Return the pieces at the start of a word that are the same however the word goes on after these symbols.
+
+    Args:
+        symbols: the start of the word, characters.
+        known: how many of them to merge; of the others there are as many as the longest piece has.
+        ranks: as for `merge_symbols`.
+    """
+    return _merge_many(list(symbols), ranks, known)
+
+
+def _merge_many(symbols: list[str], ranks: MergeRanks, known: int | None = None) -> list[str]:
+    """Merge by a heap; symbols behind the ``known`` ones may become anything that begins as they do.
+
+    Whatever might be joined with those is unknown too from its turn on, so that the ``end`` moves to the left.
+    """
+    end = known or len(symbols)
+    text = "".join(symbols)
+    beyond = len(text) - end
+    following = list(range(1, len(symbols) + 1))
+    preceding = list(range(-1, len(symbols) - 1))
+
+    def rank_at(left: int) -> int | None:
+        right = following[left]
+        if right < end:
+            return ranks.get((symbols[left], symbols[right]))
+        if right == len(symbols):
+            return None
+        starts = (text[end : end + size] for size in range(len(symbols[end]), beyond + 1))
+        return min((ranks[pair] for start in starts if (pair := (symbols[left], start)) in ranks), default=None)
+
+    queue = [(rank, left) for left in range(end) if (rank := rank_at(left)) is not None]
     heapq.heapify(queue)
 
     def enqueue(left: int) -> None:
-        rank = ranks.get((symbols[left], symbols[following[left]]))
+        rank = rank_at(left)
         if rank is not None:
             heapq.heappush(queue, (rank, left))
 
@@ -69,15 +96,18 @@ def _merge_many(symbols: list[str], ranks: MergeRanks) -> list[str]:
         while queue and queue[0][0] == rank:
             places.append(heapq.heappop(queue)[1])
         for left in places:
-            right = following[left]
-            if right == end or not symbols[left] or ranks.get((symbols[left], symbols[right])) != rank:
+            if left >= end or not symbols[left] or rank_at(left) != rank:
                 continue
-            symbols[left] += symbols[right]
-            symbols[right] = ""
-            after = following[left] = following[right]
-            if after < end:
-                preceding[after] = left
+            right = following[left]
+            if right < end:
+                symbols[left] += symbols[right]
+                symbols[right] = ""
+                after = following[left] = following[right]
+                if after < end:
+                    preceding[after] = left
                 enqueue(left)
+            else:
+                end = left
             if preceding[left] >= 0:
                 enqueue(preceding[left])
-    return [symbol for symbol in symbols if symbol]
+    return [symbol for symbol in symbols[:end] if symbol]

@@ -12,7 +12,7 @@ from torch import Tensor
 from open_clip.errors import ConfigError, suggest_nearest
 from open_clip.pretrained import download_pretrained_from_url
 from open_clip.pretrained.download import DEFAULT_CACHE_DIR
-from open_clip.tokenizer.captions import choose_length, refuse_non_strings, to_captions
+from open_clip.tokenizer.captions import choose_length, clean_captions, refuse_non_strings, to_captions
 from open_clip.tokenizer.cleaning import clean_canonicalize
 from open_clip.tokenizer.hf import import_for_tokenizers, pad_captions
 from open_clip.tokenizer.pieces import EOS_ID, build_gemma, build_t5, read_pieces
@@ -89,9 +89,9 @@ class SigLipTokenizer:
 
         Raises:
             ConfigError: No context length is set.
-            DataError: A caption is not a string.
+            DataError: A caption is not a string or cannot be cleaned.
         """
         captions = to_captions(texts)
         length = choose_length(context_length, self.context_length)
         refuse_non_strings(captions)
-        return pad_captions(self.tokenizer, [clean_canonicalize(caption) for caption in captions], length)
+        return pad_captions(self.tokenizer, clean_captions(captions, clean_canonicalize), length)

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from open_clip.errors import ConfigError, DataError
+from open_clip.tokenizer.cleaning import why_not_cleanable
 from training.data.encoding import why_not_text
 from training.data.order import sample_seed
 from training.data.shards.tar import Member
 
-# Longer ones are no captions, and one word of a megabyte holds the tokenizer for many seconds.
+# Longer ones are no captions.
 _MAX_CAPTION_BYTES: Final = 1 << 16
 MAX_JSON_BYTES: Final = 1 << 20
 _JSON: Final = "json"
@@ -94,7 +95,7 @@ class Selector:
         text = self._from_json(content, seed) if self.json_keys else _decode(content)
         if len(text) > _MAX_CAPTION_BYTES:
             raise CaptionError(f"caption of {len(text):,} characters is over the limit of {_MAX_CAPTION_BYTES:,}")
-        reason = why_not_text(text)
+        reason = why_not_text(text) or why_not_cleanable(text)
         if reason is not None:
             raise CaptionError(f"caption {reason}")
         if not text.strip():

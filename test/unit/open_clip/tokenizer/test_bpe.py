@@ -213,6 +213,33 @@ def test_a_hostile_word_of_many_characters_stays_cheap(tokenizer):
     assert time.process_time() - started < 5
 
 
+LONG = {
+    "letters": "abcdefg" * 3000,
+    "one_letter": "a" * 20_000,
+    "words": "a photo of a Cat's 2024 tail, " * 800,
+    "cjk": "日本語中文字幕" * 2000,
+    "marks": "a" + "\u0301\u0316" * 10_000,
+    "emoji": "👩\u200d👩 " * 5000,
+    "digits": "2024" * 5000,
+    "specials": "<end_of_text><START_of_text>" * 900,
+    "short_end": "dog " * 1000 + "x" * 3000,
+}
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 9, 77])
+@pytest.mark.parametrize("text", LONG.values(), ids=LONG)
+def test_a_long_caption_gets_the_first_ids_of_the_whole(tokenizer, text, length):
+    ids = tokenizer(text, length)[0].tolist()
+    assert ids == ([49406, *tokenizer.encode(text)][: length - 1] + [49407])[-length:]
+
+
+def test_a_caption_that_cannot_be_cleaned_is_named(tokenizer):
+    levels = "&#5&#5&#4&#5&#5" * 20
+    for one in (tokenizer, SimpleTokenizer(reduction_mask="simple")):
+        with pytest.raises(DataError, match=r"Caption 1 of 2 \(&#5.*nested more than 64 deep"):
+            one(["a cat", levels + "5" + ";" * 100])
+
+
 def test_a_file_that_is_no_vocabulary_is_refused(tmp_path):
     wrong = tmp_path / "vocab.txt.gz"
     wrong.write_text("not gzipped")

@@ -26,6 +26,21 @@ def test_basic_clean_repairs_and_unescapes(text, cleaned):
     assert basic_clean(text) == cleaned
 
 
+@pytest.mark.parametrize(
+    "text, cleaned",
+    [
+        ("&#" + "9" * 5000 + ";", "\ufffd"),
+        ("&#" + "9" * 5000, "\ufffd"),
+        ("&#" + "0" * 5000 + "65;b", "Ab"),
+        ("&#" + "0" * 5000 + ";", "\ufffd"),
+        ("&amp;#" + "8" * 100_000 + ";", "\ufffd"),
+        ("&#x" + "f" * 5000 + ";", "\ufffd"),
+    ],
+)
+def test_a_number_of_any_length_is_read_as_html_reads_it(text, cleaned):
+    assert basic_clean(text) == cleaned
+
+
 def test_the_short_way_for_printable_ascii_changes_nothing():
     rng = random.Random(0)
     for _ in range(3000):

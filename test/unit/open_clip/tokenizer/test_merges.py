@@ -3,7 +3,8 @@ import random
 
 import pytest
 
-from open_clip.tokenizer.merges import merge_symbols
+from open_clip.tokenizer import SimpleTokenizer
+from open_clip.tokenizer.merges import merge_start, merge_symbols
 
 
 def _merge_round_by_round(symbols, ranks):
@@ -52,3 +53,38 @@ def test_the_callers_list_is_left_alone():
     symbols = ["a", "b"]
     merge_symbols(symbols, {("a", "b"): 0})
     assert symbols == ["a", "b"]
+
+
+def _long_words(rng):
+    alphabets = ["abcdefghijklmnopqrstuvwxyz", "a", "ab", "ha", "et", "the", "!?.", "日本語中文", "éèü"]
+    for _ in range(400):
+        part = "".join(rng.choices(rng.choice(alphabets), k=rng.choice([1, 2, 3, 7, 300])))
+        yield part * (600 // len(part))
+
+
+def test_the_start_of_a_word_has_the_pieces_of_the_whole_word():
+    tokenizer, rng = SimpleTokenizer(), random.Random(1)
+    longest = max(map(len, tokenizer.encoder))
+    lost = []
+    for word in _long_words(rng):
+        symbols = "".join(map(tokenizer.byte_encoder.__getitem__, word.encode()))
+        whole = merge_symbols([*symbols[:-1], symbols[-1] + "</w>"], tokenizer.bpe_ranks)
+        for _ in range(3):
+            size = rng.randint(1, len(symbols) - longest)
+            pieces = merge_start(symbols[: size + longest], size, tokenizer.bpe_ranks)
+            assert pieces == whole[: len(pieces)], (word, size)
+            lost.append(size - len("".join(pieces)))
+    assert max(lost) < longest
+
+
+def test_the_start_of_a_word_is_right_for_merges_in_disorder():
+    rng = random.Random(2)
+    pieces = ["a", "b", "c", "ab", "ba", "aa", "bc", "abc", "aba", "caa"]
+    for _ in range(3000):
+        pairs = list(itertools.product(pieces, repeat=2))
+        ranks = {pair: rank for rank, pair in enumerate(rng.sample(pairs, rng.randint(1, 25)))}
+        longest = max(len("".join(pair)) for pair in ranks)
+        word = "".join(rng.choices("abc", k=rng.randint(longest + 1, 60)))
+        size = rng.randint(1, len(word) - longest)
+        start = merge_start(word[: size + longest], size, ranks)
+        assert start == _merge_round_by_round(word, ranks)[: len(start)]

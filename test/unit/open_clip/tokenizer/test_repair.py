@@ -2,6 +2,7 @@
 
 import random
 import re
+import unicodedata
 from re import _constants as codes
 from re import _parser as parser
 
@@ -10,6 +11,7 @@ import pytest
 from ftfy.badness import BADNESS_RE, MOJIBAKE_CATEGORIES
 
 from hostile_text import hostile_captions
+from open_clip.errors import DataError
 from open_clip.tokenizer import repair
 from open_clip.tokenizer.repair import repair_text
 
@@ -136,6 +138,34 @@ def test_much_hostile_text_is_repaired_as_ftfy_does(make):
 @pytest.mark.parametrize("text", ["é " * 600_000, "“" + "a" * 1_000_000 + "Ã©", "Ã©\n" * 200, "", "a" * 10])
 def test_long_and_many_lines_are_repaired_as_ftfy_does(text):
     assert repair_text(text) == ftfy.fix_text(text)
+
+
+@pytest.mark.parametrize("entity", ["amp;", "AMP;", "#38;", "#x26;", "#0038;", "#X026;", "amp;#38;AMP;"])
+@pytest.mark.parametrize("end", ["", "lt;b", "eacute; Ã©", "\ud83d\ude00;", "amp", " &lt;", "<", "“Ã©”;&amp;#233;"])
+def test_entities_nested_to_any_depth_are_repaired_as_ftfy_does(entity, end):
+    for depth in (*range(14), 100):
+        text = f"Ã&{entity * depth}{end}"
+        assert repair_text(text) == ftfy.fix_text(text)
+
+
+def test_nests_that_would_take_hours_are_refused_or_flattened():
+    assert repair_text("&" + "amp;" * 200_000) == "&"
+    digits, end, nest = {"5": "53", "3": "51", "1": "49", "9": "57", "7": "55"}, "5", ""
+    for _ in range(repair.MAX_PASSES + 1):
+        nest, end = f"{nest}&#{digits[end][0]}", digits[end][1]
+    assert repair_text(nest[6:] + end + ";" * (repair.MAX_PASSES - 2)) != ""
+    with pytest.raises(DataError, match="nested"):
+        repair_text(nest + end + ";" * (repair.MAX_PASSES + 1))
+
+
+def test_combining_marks_without_end_are_repaired_as_ftfy_does():
+    rng = random.Random(3)
+    for marks in ("\u0301\u0316", "\u0301\u0316\u0327\u0334\u0345\u05b0", "\u0f73", "\u0f73\u0344\u0301\u0f81\u0316"):
+        for end in ("", "é", "&amp;", "Ã©"):
+            text = "a" + "".join(rng.choices(marks, k=1500)) + end
+            assert repair_text(text) == ftfy.fix_text(text)
+    many = "a" + "\u0301\u0316" * 400_000
+    assert repair_text(many) == unicodedata.normalize("NFC", "a" + "\u0316" * 400_000 + "\u0301" * 400_000)
 
 
 def test_an_ftfy_whose_rules_are_unknown_does_all_the_work(monkeypatch):
