@@ -34,21 +34,25 @@ def read_class_folder(path: str | os.PathLike[str], by_number: bool = False) -> 
     """
     path = os.fspath(path)
     if not os.path.isdir(path):
-        raise DataError(f"{path} is not a folder. Give the folder that holds one folder of pictures for each class.")
+        raise DataError(
+            f"{printable(path)} is not a folder. Give the folder that holds one folder of pictures for each class."
+        )
     with os.scandir(path) as entries:
         classes = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
     if by_number:
         named = [name for name in classes if not name.isdecimal()]
         if named:
-            raise DataError(f"{path}: the class folder {named[0]!r} is not a number; they are called 0, 1, 2, ...")
+            raise DataError(
+                f"{printable(path)}: the class folder {named[0]!r} is not a number; they are called 0, 1, 2, ..."
+            )
     classes.sort(key=int if by_number else None)
     if not classes:
-        raise DataError(f"{path} holds no class folders, one folder of pictures for each class.")
+        raise DataError(f"{printable(path)} holds no class folders, one folder of pictures for each class.")
     builder, row = TableBuilder(path), 0
     for name in classes:
         pictures = _pictures_in(os.path.join(path, name))
         if not pictures:
-            raise DataError(f"{os.path.join(path, name)}: this class folder holds no pictures.")
+            raise DataError(f"{printable(os.path.join(path, name))}: this class folder holds no pictures.")
         for picture in pictures:
             row += 1
             shown = printable(picture)

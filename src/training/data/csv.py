@@ -8,6 +8,7 @@ import os
 from typing import Final
 
 from open_clip.errors import DataError, cut_list, printable, suggest_nearest
+from open_clip.tokenizer.cleaning import why_not_cleanable
 from training.data.decode import PICTURE_SUFFIXES, PictureFinder
 from training.data.encoding import open_text, read_lines, why_not_text
 from training.data.records import Record, RecordReader
@@ -51,7 +52,7 @@ def read_csv_pairs(
     if records.stray_quote_rows:
         _LOGGER.warning(
             "%s: %d rows hold a quote that is never closed; it was read as a character. Rows: %s",
-            path,
+            printable(path),
             len(records.stray_quote_rows),
             cut_list(records.stray_quote_rows),
         )
@@ -78,10 +79,12 @@ def finish_table(builder: TableBuilder) -> PairTable:
     if len(table):
         return table
     if not table.faults:
-        raise DataError(f"{table.source} has no row below its header. Check that the whole file was written.")
+        raise DataError(
+            f"{printable(table.source)} has no row below its header. Check that the whole file was written."
+        )
     examples = "\n  ".join(str(fault) for fault in table.faults[:3])
     raise DataError(
-        f"None of the {len(table.faults)} rows of {table.source} is usable. The first:\n  {examples}\n"
+        f"None of the {len(table.faults)} rows of {printable(table.source)} is usable. The first:\n  {examples}\n"
         "Check the picture paths, the column names and the separator."
     )
 
@@ -92,7 +95,7 @@ def why_not_caption(caption: str) -> str | None:
         return "caption is empty"
     if len(caption) > MAX_CAPTION_CHARS:
         return f"caption of {len(caption):,} characters is over the limit of {MAX_CAPTION_CHARS:,}"
-    reason = why_not_text(caption)
+    reason = why_not_text(caption) or why_not_cleanable(caption)
     return f"caption {reason}" if reason else None
 
 
@@ -130,7 +133,9 @@ def _find_columns(
 ) -> tuple[int, int, int]:
     """Return the positions of the picture and caption columns and the number of columns."""
     if header is None:
-        raise DataError(f"{path} is empty. It needs a header line and one row for each picture-caption pair.")
+        raise DataError(
+            f"{printable(path)} is empty. It needs a header line and one row for each picture-caption pair."
+        )
     names = header.fields
     stripped = [name.strip() for name in names]
     positions = []
@@ -140,15 +145,16 @@ def _find_columns(
         elif key.strip() in stripped:
             positions.append(stripped.index(key.strip()))
         else:
-            raise DataError(_no_column(path, [printable(name[:80]) for name in names], separator, key, flag))
+            raise DataError(_no_column(printable(path), [name[:80] for name in names[:1000]], separator, key, flag))
     return positions[0], positions[1], len(names)
 
 
 def _no_column(path: str, names: list[str], separator: str, key: str, flag: str) -> str:
-    message = f"{path} has no column {key!r}. Columns found: {cut_list(repr(name) for name in names)}."
+    shown = [printable(name) for name in names]
+    message = f"{path} has no column {key!r}. Columns found: {cut_list(map(repr, shown))}."
     others = [other for other in _USUAL_SEPARATORS if other != separator and any(other in name for name in names)]
     if len(names) == 1 and others:
         return f"{message} The separator is {separator!r}; the file seems to use {others[0]!r}: pass --csv-separator."
     if any(_looks_like_picture(name) for name in names):
         return f"{message} The first line looks like a row: add a header line that names the columns."
-    return f"{message}{suggest_nearest(key, names)} Pass the column's name with {flag}."
+    return f"{message}{suggest_nearest(key, shown)} Pass the column's name with {flag}."

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterator
 from typing import Final, NamedTuple, TextIO
 
-from open_clip.errors import DataError
+from open_clip.errors import DataError, printable
 
 MAX_LINE_CHARS: Final = 1 << 20
 _SNIFF_BYTES: Final = 4096
@@ -50,21 +50,23 @@ def open_text(path: str) -> TextIO:
         mode = os.stat(path).st_mode
         if not stat.S_ISREG(mode):
             kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
-            raise DataError(f"Cannot read {path}: it is {kind}. Give the path of a text file.")
+            raise DataError(f"Cannot read {printable(path)}: it is {kind}. Give the path of a text file.")
         with open(path, "rb") as file:
             start = file.read(_SNIFF_BYTES)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise DataError(f"Cannot read {path}: {reason}. Check the path and its permissions.") from None
+        raise DataError(f"Cannot read {printable(path)}: {reason}. Check the path and its permissions.") from None
     if not start.strip():
-        raise DataError(f"{path} is empty. It needs a header line and one row for each picture-caption pair.")
+        raise DataError(
+            f"{printable(path)} is empty. It needs a header line and one row for each picture-caption pair."
+        )
     for magic, advice in _OTHER_FILES:
         if start.startswith(magic):
-            raise DataError(f"{path} is not text but {advice}.")
+            raise DataError(f"{printable(path)} is not text but {advice}.")
     encoding = next((name for mark, name in _MARKS if start.startswith(mark)), None)
     if encoding is None and b"\0" in start.split(b"\n", 1)[0]:
         raise DataError(
-            f"{path} has NUL bytes in its first line: it is UTF-16 without a byte order mark, or not text. "
+            f"{printable(path)} has NUL bytes in its first line: it is UTF-16 without a byte order mark, or not text. "
             "Save it as UTF-8, for instance with: iconv -f UTF-16LE -t UTF-8"
         )
     errors = _MARK_BROKEN if encoding in ("utf-16", "utf-32") else "surrogateescape"

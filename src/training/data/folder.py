@@ -41,7 +41,7 @@ def read_folder_pairs(path: str | os.PathLike[str], split: str) -> PairTable:
     """
     path = os.fspath(path)
     if not os.path.isdir(path):
-        raise DataError(f"{path} is not a folder. Give the folder that holds the pictures.")
+        raise DataError(f"{printable(path)} is not a folder. Give the folder that holds the pictures.")
     for name in _LISTS[split]:
         list_path = os.path.join(path, name)
         if os.path.lexists(list_path):
@@ -104,11 +104,12 @@ def _add_picture(builder: TableBuilder, picture: str, row: int) -> int:
 
 
 def _nothing_found(path: str, split: str, num_pictures: int = 0) -> str:
+    shown = printable(path)
     message = (
-        f"{path} holds no {split} data. Looked for {cut_list(_LISTS[split])}, and for pictures with a .txt file of the "
-        f"same name beside them ({num_pictures} pictures, none with a .txt file)."
+        f"{shown} holds no {split} data. Looked for {cut_list(_LISTS[split])}, and for pictures with a .txt file of "
+        f"the same name beside them ({num_pictures} pictures, none with a .txt file)."
     )
     lying = [name for name in _ANNOTATIONS if os.path.lexists(os.path.join(path, name))]
     if lying:
-        return f"{message}\n{lying[0]} lies there: run  python tools/flickr30k_handle.py --data_path {path}  first."
+        return f"{message}\n{lying[0]} lies there: run  python tools/flickr30k_handle.py --data_path {shown}  first."
     return f"{message}\nGive a Flickr30k folder, add caption files, or pass a CSV file instead of a folder."

@@ -5,12 +5,12 @@ Nothing here finds a fault; the readers and the decoder do.
 
 import json
 import logging
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from open_clip.errors import DataError
+from open_clip.errors import DataError, printable
+from open_clip.files import open_to_append
 
 _LOGGER = logging.getLogger(__name__)
 _NUM_SHOWN = 3
@@ -25,7 +25,7 @@ class Fault(NamedTuple):
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.source}:{self.row} {self.path}: {self.reason}"
+        return f"{printable(self.source)}:{self.row} {self.path}: {self.reason}"
 
 
 class Quarantine:
@@ -119,11 +119,8 @@ class Quarantine:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # One appending write: ranks that share the file cannot cut each other's lines.
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
-            try:
-                os.write(descriptor, lines.encode("ascii"))
-            finally:
-                os.close(descriptor)
+            with open_to_append(self.path) as file:
+                file.write(lines.encode("ascii"))
         except OSError as error:
             _LOGGER.warning("Cannot list %d bad rows in %s: %s", len(faults), self.path, error)
 

@@ -5,13 +5,16 @@ It knows fields, not columns; `csv.py` gives them a meaning.
 
 import csv
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
 from open_clip.errors import ConfigError
 from training.data.encoding import MAX_LINE_CHARS, Line
 
 _MAX_QUOTED_LINES: Final = 100
+# Characters that may be looked through in vain for the end of a quote, a character read; a line costs by itself too.
+_CREDIT_SHARE: Final = 4
+_LINE_COST: Final = 50
 # Stands in for a separator of several characters, which the standard reader does not take.
 _STAND_IN: Final = "\x1f"
 
@@ -48,6 +51,7 @@ class RecordReader:
         self.stray_quote_rows: list[int] = []
         self._lines = lines
         self._waiting: deque[Line] = deque()
+        self._credit = MAX_LINE_CHARS
 
     def __iter__(self) -> "RecordReader":
         return self
@@ -72,15 +76,20 @@ class RecordReader:
         return Record(line.number, fields)
 
     def _next_line(self) -> Line | None:
-        return self._waiting.popleft() if self._waiting else next(self._lines, None)
+        if self._waiting:
+            return self._waiting.popleft()
+        line = next(self._lines, None)
+        if line is not None:
+            self._credit += _CREDIT_SHARE * (len(line.text) + _LINE_COST)
+        return line
 
     def _split(self, text: str) -> list[str]:
         return text.rstrip("\r\n").split(self.separator)
 
-    def _parse(self, texts: list[str], strict: bool = False) -> tuple[list[str], bool]:
+    def _parse(self, texts: Iterable[str], strict: bool = False) -> tuple[list[str], bool]:
         """Return the fields of one row and whether a quote is still open at its end."""
         multi = len(self.separator) > 1
-        feed = _Feed([text.replace(self.separator, _STAND_IN) for text in texts] if multi else texts)
+        feed = _Feed(text.replace(self.separator, _STAND_IN) if multi else text for text in texts)
         try:
             fields = next(csv.reader(feed, delimiter=_STAND_IN if multi else self.separator, strict=strict))
         except csv.Error:
@@ -94,32 +103,38 @@ class RecordReader:
     def _close_quote(self, first: Line) -> list[str]:
         """Find the line that closes the quote left open on ``first``; without one, take the quote as a character."""
         taken: list[Line] = []
-        num_chars = len(first.text)
-        while len(taken) < _MAX_QUOTED_LINES and num_chars < MAX_LINE_CHARS:
-            line = self._next_line()
-            if line is None:
-                break
-            taken.append(line)
-            num_chars += len(line.text)
-            if line.is_cut or self.is_row(self._split(line.text)):
-                break
-            if '"' not in line.text:
-                continue
-            try:
-                fields, is_open = self._parse([first.text, *(line.text for line in taken)], strict=True)
-            except csv.Error:
-                break
-            if not is_open:
-                return fields
+        credit = self._credit
+        try:
+            fields, is_open = self._parse(self._take(first, taken), strict=True)
+        except csv.Error:
+            is_open = True
+        if not is_open:
+            self._credit = max(self._credit, credit)
+            return fields
         self._waiting.extendleft(reversed(taken))
         self.stray_quote_rows.append(first.number)
         return self._split(first.text)
+
+    def _take(self, first: Line, taken: list[Line]) -> Iterator[str]:
+        """Yield the lines that a field may go over, noting what was taken."""
+        yield first.text
+        num_chars = len(first.text)
+        while len(taken) < _MAX_QUOTED_LINES and num_chars < MAX_LINE_CHARS and self._credit > 0:
+            line = self._next_line()
+            if line is None:
+                return
+            taken.append(line)
+            num_chars += len(line.text)
+            self._credit -= len(line.text) + _LINE_COST
+            if line.is_cut or self.is_row(self._split(line.text)):
+                return
+            yield line.text
 
 
 class _Feed:
     """Lines for the standard reader that remember whether it asked for one more than there is."""
 
-    def __init__(self, texts: list[str]) -> None:
+    def __init__(self, texts: Iterable[str]) -> None:
         self._texts = iter(texts)
         self.is_drained = False
 

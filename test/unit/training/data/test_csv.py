@@ -3,9 +3,11 @@ import os
 
 import pytest
 
+from open_clip import tokenize
 from open_clip.errors import ConfigError, DataError
 from picture_sets import IMAGES_DIR, emoji_rows, write_pairs
 from training.data import read_csv_pairs
+from training.data.records import RecordReader
 
 ROWS = emoji_rows(4)
 PICTURES = [picture for picture, _ in emoji_rows(6, captions=1)]
@@ -110,6 +112,44 @@ def test_surplus_fields_refuse_the_row_unless_they_are_empty(tmp_path):
     assert table.caption(0) == "three"
     assert table.faults[0].row == 2
     assert "3 fields where the header has 2" in table.faults[0].reason
+
+
+def test_the_separator_of_the_file_is_named_when_another_is_asked_for(tmp_path):
+    for own, asked in (("\t", ","), (",", "\t"), (";", "\t"), ("|", ",")):
+        with pytest.raises(DataError) as raised:
+            read(tmp_path, f"filepath{own}title\n{PICTURES[0]}{own}cat\n", separator=asked)
+        assert f"The separator is {asked!r}; the file seems to use {own!r}: pass --csv-separator" in str(raised.value)
+
+
+@pytest.mark.parametrize("row", [' "\t"""""\n', '"\t"\n\t"" a"\t"\n ""\tc"\t"\n', 'a"\t' + 'c"",' * 3000 + "\n", '"\n'])
+def test_quotes_that_are_never_closed_cost_no_more_than_a_few_reads_of_the_file(tmp_path, row, monkeypatch):
+    looked_at = []
+    parse = RecordReader._parse
+
+    def counting(self, texts, strict=False):
+        return parse(self, (looked_at.append(len(text)) or text for text in texts), strict)
+
+    monkeypatch.setattr(RecordReader, "_parse", counting)
+    content = f"filepath\ttitle\n{PICTURES[0]}\tcat\n" + row * (1_000_000 // len(row))
+    table = read(tmp_path, content)
+    assert len(table) == 1
+    assert sum(looked_at) < 8 * len(content) + (1 << 21)
+
+
+def test_a_quote_goes_over_lines_behind_any_number_that_are_never_closed(tmp_path):
+    good = f'{PICTURES[0]}\t"a cat\nsat"\n'
+    table = read(tmp_path, "filepath\ttitle\n" + '"x\n' * 3000 + good * 2)
+    assert [table.caption(index) for index in range(len(table))] == ["a cat\nsat"] * 2
+
+
+@pytest.mark.parametrize(
+    "caption", ["&#" + "9" * 5000 + ";", "&" + "amp;" * 15_000, "&#5&#5&#4&#5&#5" * 20 + "5" + ";" * 100]
+)
+def test_a_caption_that_costs_too_much_is_a_bad_row_and_others_are_tokenized(tmp_path, caption):
+    table = read(tmp_path, f"filepath\ttitle\n{PICTURES[0]}\t{caption}\n{PICTURES[0]}\tcat\n")
+    assert all(tokenize(text).shape == (1, 77) for _, text in pairs(table))
+    assert len(table) + len(table.faults) == 2
+    assert all("nested more than 64 deep" in fault.reason for fault in table.faults)
 
 
 def test_a_missing_column_names_those_found_and_the_nearest(tmp_path):
