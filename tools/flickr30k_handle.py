@@ -7,6 +7,8 @@ is copied by itself into the data folder of a machine that has nothing else.
 """
 
 import argparse
+import codecs
+import contextlib
 import csv
 import json
 import os
@@ -16,6 +18,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TextIO
 
 TEST_ROWS = 1000
 IMAGE_FOLDERS = ("flickr30k-images", "flickr30k_images/flickr30k_images", "flickr30k_images", "images", "Images")
@@ -25,6 +28,18 @@ LISTS = {split: f"flickr30k_{split}_karpathy.txt" for split in ("train", "val", 
 TOKEN_LINE = (re.compile(r"(?P<picture>[^\t]+?)#\d+(?P<gap>\s)\s*(?P<caption>.*)"), "\t")
 PIPE_LINE = (re.compile(r"(?P<picture>[^|]+?)\s*\|\s*\d+\s*(?P<gap>\||\s)\s*(?P<caption>.*)"), "|")
 LIST_LINE = (re.compile(r"(?P<picture>.+?\.(?:jpe?g|png|webp))(?P<gap>,)(?P<caption>.*)", re.IGNORECASE), ",")
+
+# Header names of the comma-separated forms, in small letters.
+PICTURE_COLUMNS = ("image", "image_name", "filename", "file_name", "img_key")
+CAPTION_COLUMNS = ("raw", "caption", "comment", "caption_key")
+MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+# A cell that starts like this is a formula to a spreadsheet, which leaves one alone that starts with an apostrophe.
+FORMULA_STARTS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
 
 class HandleError(Exception):
@@ -115,8 +130,10 @@ def find_annotation(folder: Path, given: str | None, split: str) -> Path:
             if path.is_file():
                 return path
         raise HandleError(f"annotation {given} is neither in {folder} nor a path from here", status=2)
-    with_split = ("dataset_flickr30k.json", LISTS["train"])
-    names = with_split if split == "karpathy" else ("results_20130124.token", "results.csv", *with_split)
+    with_split = ("dataset_flickr30k.json", "flickr_annotations_30k.csv", LISTS["train"])
+    names = (
+        with_split if split == "karpathy" else ("results_20130124.token", "results.csv", *with_split, "captions.txt")
+    )
     for name in names:
         if (folder / name).is_file():
             return folder / name
@@ -124,7 +141,7 @@ def find_annotation(folder: Path, given: str | None, split: str) -> Path:
 
 
 def read_annotation(path: Path) -> Iterator[Row]:
-    """Yield the rows of any form, told apart by the file's name."""
+    """Yield the rows of any form, told apart by the file's name and its header."""
     if path.name in LISTS.values():
         for split, name in LISTS.items():
             part = path.parent / name
@@ -133,15 +150,108 @@ def read_annotation(path: Path) -> Iterator[Row]:
             yield from read_lines(part, LIST_LINE, skip="image,caption", split=split)
     elif path.suffix == ".json":
         yield from read_karpathy_json(path)
+    elif columns := find_columns(path):
+        yield from read_table(path, columns)
     else:
         form, skip = (PIPE_LINE, "image_name|") if path.suffix == ".csv" else (TOKEN_LINE, "")
         yield from read_lines(path, form, skip)
 
 
+def find_encoding(path: Path) -> str:
+    """Return the encoding of a text file: what its byte order mark says, else UTF-8; another one is refused by name."""
+    content = path.read_bytes()
+    encoding = next((name for mark, name in MARKS if content.startswith(mark)), "utf-8-sig")
+    advice = f"; save it as UTF-8, for instance with: iconv -f {{}} -t UTF-8 {path.name} > utf8-{path.name}"
+    if encoding == "utf-8-sig" and b"\0" in content.split(b"\n", 1)[0]:
+        raise HandleError(f"{path} is UTF-16 without a byte order mark, or not text" + advice.format("UTF-16LE"))
+    if encoding != "utf-8-sig" or decodes(content, encoding):
+        return encoding
+    lines = content.splitlines()
+    broken = [line for line in lines if not decodes(line, "utf-8")]
+    # A few damaged rows are refused one by one; damage seldom leaves a whole file sound in another encoding.
+    if len(broken) > 1 and decodes(content, "gb18030"):
+        raise HandleError(f"{path} is not UTF-8 but GB18030 (GBK), or Big5{advice.format('GB18030')}")
+    if len(broken) > max(10, len(lines) // 100):
+        kind = "windows-1252 (Latin-1) or another encoding of 8 bits"
+        raise HandleError(f"{path} is not UTF-8 in {len(broken)} lines but {kind}{advice.format('WINDOWS-1252')}")
+    return encoding
+
+
+def decodes(content: bytes, encoding: str) -> bool:
+    """Tell whether bytes are text of an encoding."""
+    try:
+        content.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def open_lines(path: Path) -> TextIO:
+    """Open an annotation; what does not decode becomes lone surrogates."""
+    encoding = find_encoding(path)
+    errors = "surrogateescape" if encoding == "utf-8-sig" else "replace"
+    return open(path, encoding=encoding, errors=errors, newline="\n")
+
+
+def split_commas(text: str) -> list[str]:
+    """Return the fields of one comma-separated line; quotes that never close are characters."""
+    try:
+        return next(csv.reader([text], strict=True), [])
+    except csv.Error:
+        return text.split(",")
+
+
+def find_columns(path: Path) -> tuple[int, int, int | None] | None:
+    """Return the columns of picture, caption and split that a comma-separated header names; None without one."""
+    with open_lines(path) as file:
+        names = [name.strip().lower() for name in split_commas(file.readline().rstrip("\r\n"))]
+    picture, caption = (
+        next((names.index(name) for name in known if name in names), None)
+        for known in (PICTURE_COLUMNS, CAPTION_COLUMNS)
+    )
+    if picture is None or caption is None:
+        return None
+    return picture, caption, names.index("split") if "split" in names else None
+
+
+def read_table(path: Path, columns: tuple[int, int, int | None]) -> Iterator[Row]:
+    """Yield the rows of a comma-separated file; a column ``raw`` holds a JSON list of captions."""
+    picture, caption, split = columns
+    with open_lines(path) as file:
+        names = split_commas(file.readline().rstrip("\r\n"))
+        is_list = names[caption].strip().lower() == "raw"
+        for number, line in enumerate(file, start=2):
+            text = line.rstrip("\r\n")
+            if not text.strip():
+                continue
+            fields = split_commas(text)
+            if caption == len(names) - 1:
+                # Text in the last column may hold commas without quotes around it.
+                fields[caption:] = [",".join(fields[caption:])] * (len(fields) > caption)
+            if len(fields) != len(names):
+                yield Row(path.name, number, "", text, problem="not a row of this form")
+                continue
+            part = fields[split].strip() if split is not None else ""
+            captions = read_json_list(fields[caption]) if is_list else [fields[caption]]
+            for one in captions:
+                yield Row(path.name, number, fields[picture].strip(), one, {"restval": "train"}.get(part, part))
+            if not captions:
+                yield Row(path.name, number, fields[picture], fields[caption], problem="not a JSON list of captions")
+
+
+def read_json_list(text: str) -> list[str]:
+    """Return the strings of a JSON list; none where it is something else."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return []
+    return found if isinstance(found, list) and all(isinstance(one, str) for one in found) else []
+
+
 def read_lines(path: Path, form: tuple[re.Pattern[str], str], skip: str = "", split: str = "") -> Iterator[Row]:
     """Yield a row for each line that is not blank, quotes untouched; ``skip`` is the start of a header line."""
     pattern, gap = form
-    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="\n") as file:
+    with open_lines(path) as file:
         for number, line in enumerate(file, start=1):
             text = line.rstrip("\r\n")
             if not text.strip() or (number == 1 and skip and text.replace(" ", "").startswith(skip)):
@@ -156,7 +266,7 @@ def read_karpathy_json(path: Path) -> Iterator[Row]:
     """Yield the raw sentences of ``dataset_flickr30k.json``; the line is the running number of the sentence."""
     try:
         number = 0
-        for image in json.loads(path.read_text(encoding="utf-8-sig"))["images"]:
+        for image in json.loads(path.read_text(encoding=find_encoding(path)))["images"]:
             split = {"restval": "train"}.get(image["split"], image["split"])
             for sentence in image["sentences"]:
                 number += 1
@@ -231,10 +341,15 @@ def list_refused(target: Path, rows: Rows) -> None:
     if not rows.refused:
         target.unlink(missing_ok=True)
         return
-    listed = ((row.source, row.line, row.picture, row.problem, row.caption) for row in rows.refused)
+    listed = ((row.source, row.line, *map(as_text, (row.picture, row.problem, row.caption))) for row in rows.refused)
     write_csv(target, [("file", "line", "picture", "reason", "text"), *listed])
     reasons = Counter(row.problem for row in rows.refused)
     print(f"refused rows stand in {target}: {', '.join(f'{count} x {why}' for why, count in reasons.items())}")
+
+
+def as_text(cell: str) -> str:
+    """Put an apostrophe before what a spreadsheet would run as a formula (CWE-1236)."""
+    return f"'{cell}" if cell.startswith(FORMULA_STARTS) else cell
 
 
 def remove_stale(target: Path) -> None:
@@ -256,11 +371,16 @@ def count_pictures(rows: list[Row]) -> int:
 
 
 def write_csv(target: Path, rows: list[tuple[object, ...]]) -> None:
-    """Write a CSV file (RFC 4180 quoting) whole or not at all."""
-    draft = target.with_name(target.name + ".tmp")
-    with open(draft, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
-    os.replace(draft, target)
+    """Write a CSV file (RFC 4180 quoting) whole or not at all, and never through a link that lies under its names."""
+    draft = target.with_name(f".tmp-{target.name}-{os.getpid()}")
+    with contextlib.suppress(FileNotFoundError):
+        draft.unlink()
+    try:
+        with open(draft, "x", encoding="utf-8", errors="backslashreplace", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows(rows)
+        os.replace(draft, target)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

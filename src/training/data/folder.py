@@ -21,6 +21,7 @@ _ANNOTATIONS: Final = (
     "results_20130124.token",
     "results.csv",
     "dataset_flickr30k.json",
+    "flickr_annotations_30k.csv",
     "flickr30k_train_karpathy.txt",
 )
 

@@ -244,3 +244,104 @@ def test_a_misspelt_argument_is_a_usage_error(arguments):
 def test_a_folder_that_does_not_exist_is_a_usage_error(tmp_path):
     assert run(tmp_path / "nowhere") == 2
     assert tool.main([f"--data_path={tmp_path}", "--annotation", "nothing.token"]) == 2
+
+
+def write_table(folder, names, split_of=None, encoding="utf-8"):
+    """The two comma-separated forms: image,caption, and the one of the hub with a JSON list of captions a picture."""
+    with open(folder / "table.csv", "w", encoding=encoding, newline="") as file:
+        rows = csv.writer(file)
+        if split_of is None:
+            rows.writerow(["image", "caption"])
+            rows.writerows((name, caption) for name in names for caption in CAPTIONS)
+        else:
+            rows.writerow(["raw", "sentids", "split", "filename", "img_id"])
+            for place, name in enumerate(names):
+                rows.writerow([json.dumps(CAPTIONS), "[0, 1, 2, 3, 4]", split_of(place), name, place])
+
+
+def test_comma_separated_forms_give_the_same_rows(tmp_path):
+    names = make_pictures(tmp_path, 4)
+    write_token(tmp_path, names)
+    assert run(tmp_path, "--test_rows", "5") == 0
+    expected = (tmp_path / "flickr30k_train.csv").read_bytes()
+    for split_of in (None, lambda place: "train"):
+        write_table(tmp_path, names, split_of)
+        assert run(tmp_path, "--annotation", "table.csv", "--test_rows", "5") == 0
+        assert (tmp_path / "flickr30k_train.csv").read_bytes() == expected
+    plain = ["image,caption", *(f"{name},{caption}" for name in names for caption in CAPTIONS if '"' not in caption)]
+    (tmp_path / "captions.txt").write_text("\r\n".join(plain), encoding="utf-8")
+    assert run(tmp_path, "--annotation", "captions.txt", "--test_rows", "4") == 0
+    assert [one for _, one in read_rows(tmp_path / "flickr30k_test.csv")] == [one for one in CAPTIONS if '"' not in one]
+
+
+def test_the_form_of_the_hub_is_found_and_has_karpathys_split(tmp_path):
+    names = make_pictures(tmp_path, 4)
+    write_table(tmp_path, names, lambda place: ("train", "val", "test", "restval")[place])
+    (tmp_path / "table.csv").rename(tmp_path / "flickr_annotations_30k.csv")
+    with open(tmp_path / "flickr_annotations_30k.csv", "a") as file:
+        file.write("not json,[0],train,1000.jpg,9\nonly one\n")
+    assert run(tmp_path, "--split", "karpathy") == 0
+    counts = [len(read_rows(tmp_path / f"flickr30k_{part}.csv")) for part in ("train", "val", "test")]
+    assert counts == [10, 5, 5]
+    problems = [row[3] for row in read_rows(tmp_path / "flickr30k_refused.csv")]
+    assert problems == ["not a JSON list of captions", "not a row of this form"]
+
+
+@pytest.mark.parametrize(
+    "encoding, words",
+    [
+        ("gb18030", "GB18030 (GBK)"),
+        ("gbk", "GB18030 (GBK)"),
+        ("big5", "Big5"),
+        ("utf-16-le", "UTF-16"),
+        ("cp1252", "windows-1252"),
+    ],
+)
+@pytest.mark.parametrize("name", ["results_20130124.token", "results.csv", "table.csv"])
+def test_an_annotation_in_another_encoding_is_refused_by_name(tmp_path, capsys, encoding, words, name):
+    names = make_pictures(tmp_path, 40)
+    captions = ("A caf\u00e9 .", "na\u00efve") if encoding == "cp1252" else ("\u4e00\u96bb\u72d7", "two")
+    start, between = {"table.csv": ("image,caption\n", ","), "results.csv": ("", "| 0| ")}.get(name, ("", "#0\t"))
+    lines = start + "".join(f"{picture}{between}{caption}\n" for picture in names for caption in captions)
+    (tmp_path / name).write_bytes(lines.encode(encoding))
+    assert run(tmp_path, "--annotation", name, "--test_rows", "5") == 3
+    error = capsys.readouterr().err
+    assert words in error
+    assert "iconv -f" in error
+    assert not (tmp_path / "flickr30k_train.csv").exists()
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
+def test_byte_order_marks_are_obeyed(tmp_path, encoding):
+    names = make_pictures(tmp_path, 3)
+    write_token(tmp_path, names)
+    path = tmp_path / "results_20130124.token"
+    path.write_text(path.read_text(encoding="utf-8"), encoding=encoding)
+    assert run(tmp_path, "--test_rows", "5") == 0
+    assert [caption for _, caption in read_rows(tmp_path / "flickr30k_test.csv")] == list(CAPTIONS)
+
+
+def test_formulas_are_text_in_the_list_of_refused_rows_and_untouched_in_the_others(tmp_path):
+    names = make_pictures(tmp_path, 2)
+    formulas = ["=cmd|' /C calc'!A0", "+1+1", "-2", "@SUM(1)", "\uff1d1"]
+    write_token(tmp_path, [*names, "=gone.jpg"], formulas)
+    assert run(tmp_path, "--test_rows", "5") == 0
+    refused = read_rows(tmp_path / "flickr30k_refused.csv")
+    assert [row[2] for row in refused] == ["'=gone.jpg"] * 5
+    assert [row[4] for row in refused] == [f"'{formula}" for formula in formulas]
+    assert [caption for _, caption in read_rows(tmp_path / "flickr30k_test.csv")] == formulas
+
+
+def test_planted_links_are_not_followed(tmp_path):
+    names = make_pictures(tmp_path, 2)
+    write_token(tmp_path, names)
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    planted = ["flickr30k_train.csv", "flickr30k_train.csv.tmp", f".tmp-flickr30k_train.csv-{tool.os.getpid()}"]
+    for name in planted:
+        (tmp_path / name).symlink_to(victim)
+    assert run(tmp_path, "--test_rows", "5") == 0
+    assert victim.read_text() == "precious"
+    assert not (tmp_path / "flickr30k_train.csv").is_symlink()
+    assert len(read_rows(tmp_path / "flickr30k_train.csv")) == 5
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".tmp-")] == []
