@@ -34,6 +34,7 @@ def order_of(params: RunParams, parts: Parts, world: World) -> Order:
         num_samples=parts.train_loader.num_samples,
         accum_freq=params.optim.accum_freq,
         arrangement=parts.train_loader.arrangement,
+        data=parts.train_loader.contents,
     )
 
 

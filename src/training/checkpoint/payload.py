@@ -16,6 +16,7 @@ from open_clip.checkpoint import load_weights, normalise_state_dict
 from open_clip.errors import CheckpointError, ConfigError, NumericsError, cut_list, printable
 from training.checkpoint.identity import refuse_other_model
 from training.checkpoint.schema import FOLDER
+from training.data import name_changes
 from training.device import Device, MixedPrecision, restore_rng, rng_snapshot
 from training.distributed import World, gather_objects, is_sharded, unwrap_model
 from training.optim import fit_optimizer_state, load_optimizer_state
@@ -37,13 +38,14 @@ class Trained:
 
 @dataclass(frozen=True)
 class Order:
-    """What the order of the samples depends on; a continuation in mid-epoch needs the same."""
+    """What the order of the samples depends on, and what they are; a continuation in mid-epoch needs the same."""
 
     seed: int
     global_batch: int
     num_samples: int
     accum_freq: int = 1
     arrangement: str = ""
+    data: str = ""
 
 
 def collect(
@@ -118,6 +120,8 @@ def restore(payload: dict[str, Any], path: Path, trained: Trained, order: Order)
     progress: dict[str, Any] = training_state.get("progress") or {"epoch": payload["epoch"]}
     if progress.get("batch"):
         _check_order(training_state.get("order") or {}, order, path)
+    else:
+        _tell_of_other_data(training_state.get("order"), order, path)
     try:
         if "optimizer" in payload:
             _load_optimizer(trained, payload)
@@ -192,14 +196,31 @@ def _check_order(saved: dict[str, Any], order: Order, path: Path) -> None:
         f"{name} was {printable(saved[name], 200)} and is {printable(value, 200)}"
         for name, value in vars(order).items()
         # What an older file does not say is taken to be the same.
-        if name in saved and saved[name] != value
+        if name != "data" and name in saved and saved[name] != value
     ]
+    changed += _other_data(saved, order)
     if changed:
         raise ConfigError(
-            f"{printable(path)} was saved inside an epoch and these settings changed its order: {cut_list(changed)}. "
-            "Give the old values (any number of processes with the same global batch will do), or resume from an "
+            f"{printable(path)} was saved inside an epoch and these settings or data changed its order: "
+            f"{cut_list(changed)}. Give the old values (any number of processes with the same global batch will do), or resume from an "
             "epoch_N.pt file."
         )
+
+
+def _tell_of_other_data(saved: object, order: Order, path: Path) -> None:
+    """Warn of other training data where a new epoch may have it: more data is often meant, another file is not."""
+    changed = _other_data(saved, order)
+    if changed:
+        _LOG.warning(
+            "%s was trained on other data than this run has: %s. Training goes on.", printable(path), cut_list(changed)
+        )
+
+
+def _other_data(saved: object, order: Order) -> list[str]:
+    """Name what is known to differ in the data; an older file says nothing of it."""
+    before = saved.get("data") if isinstance(saved, Mapping) else None
+    changes = name_changes(before, order.data) if isinstance(before, str) else []
+    return [f"data: {printable(change, 200)}" for change in changes]
 
 
 def _refuse_nonfinite(state: dict[str, torch.Tensor], error: type[Exception], what: str) -> None:

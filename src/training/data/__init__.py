@@ -9,6 +9,7 @@ from training.data.csv import check_csv_pairs, read_csv_pairs
 from training.data.data_info import DataInfo
 from training.data.dataset import PairDataset, text_lengths
 from training.data.decode import DEFAULT_MAX_PIXELS, PictureError, open_image, open_pixels
+from training.data.fingerprint import name_changes
 from training.data.folder import read_folder_pairs
 from training.data.loader import EvalLoader, TrainLoader, make_eval_loader, make_train_loader
 from training.data.order import epoch_order, rank_batch, rank_slice, sample_seed
@@ -82,6 +83,7 @@ __all__ = [
     "log_and_continue",
     "make_eval_loader",
     "make_train_loader",
+    "name_changes",
     "open_image",
     "open_pixels",
     "preprocess_txt",

@@ -22,12 +22,14 @@ class TrainLoader:
         num_batches: batches an epoch; samples beyond the last full global batch are left out, other ones each epoch.
         num_samples: rows an epoch visits before that cut.
         arrangement: what the order depends on besides the seed, the epoch and the number of rows.
+        contents: what the rows hold, in a few characters that tell other data apart.
     """
 
-    def __init__(self, requests: "_TrainRequests", batches: BatchWorkers, num_samples: int, arrangement: str) -> None:
+    def __init__(self, requests: "_TrainRequests", batches: BatchWorkers, num_samples: int, table: PairSource) -> None:
         self.num_batches = len(requests)
         self.num_samples = num_samples
-        self.arrangement = arrangement
+        self.arrangement = table.arrangement
+        self.contents = table.contents
         self._requests = requests
         self._batches = batches
 
@@ -135,7 +137,7 @@ def make_train_loader(
         )
     requests = _TrainRequests(dataset.table, num_samples, seed, batch_size, rank, world_size)
     batches = BatchWorkers(dataset, requests, workers, pin_memory)
-    return TrainLoader(requests, batches, num_samples, dataset.table.arrangement)
+    return TrainLoader(requests, batches, num_samples, dataset.table)
 
 
 def make_eval_loader(

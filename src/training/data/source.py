@@ -25,6 +25,10 @@ class PairSource(Protocol):
     faults: tuple[Fault, ...]
     arrangement: str
 
+    @property
+    def contents(self) -> str:
+        """What the rows hold, in parts such as ``rows 40, captions 5d1e`` that tell other data apart."""
+
     def __len__(self) -> int: ...
 
     @property

@@ -15,8 +15,10 @@ from open_clip.errors import DataError
 from open_clip.transformer.layout import TextLayout
 from training.data.batch import Batch
 from training.data.dataset import Tokenizer, text_lengths
+from training.data.fingerprint import digest_names
 from training.data.loader import TrainLoader
 from training.data.streaming import get_wds_dataset
+from training.data.urls import expand_urls
 
 _LOG = logging.getLogger(__name__)
 
@@ -44,6 +46,8 @@ class StreamLoader(TrainLoader):
         self._plan_texts = plan_texts
         self.num_batches = info.dataloader.num_batches
         self.num_samples = info.dataloader.num_samples
+        shards = expand_urls(args.train_data)[0]
+        self.contents = f"shards {len(shards)}, names {digest_names(shards)}"
         self.arrangement = f"streamed by {args.world_size} processes with {args.workers} workers each"
 
     def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from open_clip.transform.direct import Picture
 from training.data.decode import open_image, open_pixels
+from training.data.fingerprint import digest_names, short_digest
 from training.data.order import IntArray, SampleOrder, epoch_order
 from training.data.quarantine import Fault
 
@@ -78,6 +79,14 @@ class PairTable:
     def num_rows_read(self) -> int:
         """Number of rows the source holds, refused ones included."""
         return len(self) + len(self.faults)
+
+    @property
+    def contents(self) -> str:
+        """Number of rows, digests of the captions and of the pictures' names, with which rows share one."""
+        names = digest_names(self._paths[image] for image in range(len(self._paths)))
+        images = short_digest([names.encode(), self._image_ids])
+        captions = short_digest([self._captions.offsets, self._captions.blob])
+        return f"rows {len(self)}, captions {captions}, images {images}"
 
     def image_path(self, index: int) -> str:
         """Return the path of a row's picture."""

@@ -1,6 +1,7 @@
 """From a pattern of shards to rows: all of them there, each counted once, the work shared by processes."""
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ class _Counted(NamedTuple):
     num_samples: int
     faults: tuple[Fault, ...] = ()
     num_joined: int = 0
+    num_bytes: int | None = None
     ends: Digests | None = None
 
 
@@ -82,6 +84,7 @@ def open_shards(
         raise DataError(_no_sample(source, shards, faults, selector, locate))
     if rank == 0:
         _tell(source, results, visit, counts)
+    shard_bytes = [counted.num_bytes for counted in results if counted.num_bytes is not None]
     ends = [counted.ends for counted in results if counted.ends is not None]
     image_ids = number_images(counts, ends, own_places, open_one, gather) if group_images else None
     return ShardTable(
@@ -93,6 +96,7 @@ def open_shards(
         index_dir=index_dir,
         faults=faults,
         image_ids=image_ids,
+        shard_bytes=shard_bytes if len(shard_bytes) == len(shards) else (),
         locate=locate,
         fetch_ahead=None if cache is None else cache.fetch_ahead,
     )
@@ -101,12 +105,13 @@ def open_shards(
 def _count(place: int, open_one: Callable[[int], ShardIndex], group_images: bool) -> _Counted | str:
     try:
         index = open_one(place)
+        num_bytes = os.stat(index.path).st_size
         ends = digest_ends(index) if group_images else None
     except DataError as error:
         return str(error)
     except OSError as error:
         return f"shard {printable(index.path)} cannot be read: {error.strerror}"
-    return _Counted(len(index), index.faults, index.num_joined, ends)
+    return _Counted(len(index), index.faults, index.num_joined, num_bytes, ends)
 
 
 def _merge(gathered: list[dict[int, _Counted | str]], num_shards: int) -> list[_Counted]:

@@ -3,7 +3,6 @@
 The order of an epoch is `order.py`'s; finding the shards is `open.py`'s.
 """
 
-import hashlib
 import io
 import os
 from bisect import bisect_right
@@ -19,6 +18,7 @@ from PIL import Image
 from open_clip.errors import DataError, printable
 from open_clip.transform.direct import Picture
 from training.data.decode import MAX_FILE_BYTES, decode_picture, decode_pixels
+from training.data.fingerprint import digest_names, short_digest
 from training.data.order import IntArray, SampleOrder
 from training.data.quarantine import Fault
 from training.data.shards.index import ShardIndex
@@ -59,6 +59,7 @@ class ShardTable:
         index_dir: folder of the index files; beside the shards when None.
         faults: samples known to be unusable.
         image_ids: int64 [N], the first row that shows each row's image; each its own when None.
+        shard_bytes: size of each shard's file, where all are known.
         locate: from a shard's name to a file on this machine.
         fetch_ahead: told which shards come next.
     """
@@ -74,6 +75,7 @@ class ShardTable:
         index_dir: str | None = None,
         faults: Sequence[Fault] = (),
         image_ids: IntArray | None = None,
+        shard_bytes: Sequence[int] = (),
         locate: Callable[[str], str] = str,
         fetch_ahead: Callable[[Sequence[str]], None] | None = None,
     ) -> None:
@@ -81,6 +83,7 @@ class ShardTable:
         self.faults = tuple(faults)
         self.shards = tuple(shards)
         self.arrangement = _arrangement(counts, visit)
+        self.contents = _contents(shards, counts, shard_bytes)
         self._counts = counts
         self._stops = np.cumsum(counts).tolist()
         self._selector = selector
@@ -214,9 +217,15 @@ class ShardTable:
 
 def _arrangement(counts: IntArray, visit: Visit) -> str:
     """Describe in a few characters what the order depends on: sizes of the shards, window, weights."""
-    parts = (counts.tobytes(), repr((visit.window, visit.weights and list(visit.weights))).encode())
-    digest = hashlib.blake2b(b"".join(parts), digest_size=6).hexdigest()
+    digest = short_digest([counts, repr((visit.window, visit.weights and list(visit.weights))).encode()])
     return f"{len(counts)} shards, window {visit.window}, {digest}"
+
+
+def _contents(shards: Sequence[str], counts: IntArray, shard_bytes: Sequence[int]) -> str:
+    """Describe in a few characters what the shards hold, wherever they lie."""
+    parts = [f"rows {counts.sum()}", f"shards {len(shards)}", f"names {digest_names(shards)}"]
+    parts.append(f"counts {short_digest([counts])}")
+    return ", ".join([*parts, f"bytes {short_digest([np.array(shard_bytes, np.int64)])}"] if shard_bytes else parts)
 
 
 class _OpenShard:
