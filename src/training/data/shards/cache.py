@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import re
 import shutil
 import time
 from collections import deque
@@ -14,9 +15,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
-from open_clip.errors import DataError, OpenClipError
+from open_clip.errors import DataError, OpenClipError, printable
+from open_clip.files import TEMPORARY, new_file
 from training.data.shard_files import open_shard
 from training.data.urls import local_path
 
@@ -24,6 +26,9 @@ _LOG = logging.getLogger(__name__)
 _NUM_TRIES: Final = 4
 _PAUSE_S: Final = 1.0
 _BLOCK_BYTES: Final = 1 << 22
+# Names are for people; what a folder or a pattern might not take stands in them as a line.
+_ODD: Final = re.compile(r"[^\w.+=@,~ -]", re.ASCII)
+_MAX_NAME: Final = 100
 
 
 class ShardCache:
@@ -48,6 +53,7 @@ class ShardCache:
         """Return the path of a shard on this machine, fetching it when it is not there yet.
 
         Raises:
+            ConfigError: its address is malformed, or nothing installed reads it.
             DataError: it cannot be fetched or kept.
         """
         path = local_path(shard)
@@ -56,12 +62,14 @@ class ShardCache:
         target = self.place(shard)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            # The time of reading marks it as used; that of writing stays, since an index goes by it.
-            os.utime(target, ns=(time.time_ns(), target.stat().st_mtime_ns))
-        except FileNotFoundError:
+            if _is_copy(target):
+                # The time of reading marks it as used; that of writing stays, since an index goes by it.
+                os.utime(target, ns=(time.time_ns(), target.stat().st_mtime_ns))
+                return str(target)
             self._fetch_once(shard, target)
         except OSError as error:
-            raise DataError(f"--shard-cache {self.folder} cannot be used: {error.strerror}") from None
+            reason = error.strerror or error
+            raise DataError(f"--shard-cache {printable(self.folder)} cannot be used: {reason}") from None
         return str(target)
 
     def fetch_ahead(self, shards: Sequence[str]) -> None:
@@ -90,35 +98,35 @@ class ShardCache:
 
     def place(self, shard: str) -> Path:
         """Return where a shard's copy is or would be; shards of one name in different places do not meet."""
-        name = Path(unquote(urlsplit(shard).path)).name or "shard"
-        return self.folder / f"{hashlib.sha256(shard.encode()).hexdigest()[:12]}-{name}"
+        name = Path(unquote(shard.partition("?")[0].partition("#")[0])).name or "shard"
+        name = _ODD.sub("_", name)[-_MAX_NAME:]
+        return self.folder / f"{hashlib.sha256(os.fsencode(shard)).hexdigest()[:12]}-{name}"
 
     def _fetch_once(self, shard: str, target: Path) -> None:
         from filelock import FileLock
 
         with FileLock(self.folder / f".{target.name}.lock"):
-            if not target.exists():
+            if not _is_copy(target):
+                # Nobody else fetches it now: what lies half-written was left by a killed process.
+                for left in self.folder.glob(f"{TEMPORARY}{target.name}-*"):
+                    left.unlink(missing_ok=True)
                 self._fetch(shard, target)
         self._drop_oldest(keep=target)
 
     def _fetch(self, shard: str, target: Path) -> None:
-        temporary = target.with_name(f".{target.name}.part")
         for attempt in range(_NUM_TRIES):
             try:
-                with open_shard(shard, self.allow_pipe) as source, temporary.open("wb") as copy:
+                with open_shard(shard, self.allow_pipe) as source, new_file(target) as copy:
                     shutil.copyfileobj(source, copy, _BLOCK_BYTES)
-                temporary.replace(target)
                 return
             except OpenClipError:
                 raise
             # Every file system raises errors of its own kind; each is tried again, since most pass.
             except Exception as error:
-                with contextlib.suppress(OSError):
-                    temporary.unlink()
-                reason = f"{' '.join(str(error).split())[:200]} ({type(error).__name__})"
+                reason = printable(f"{' '.join(str(error).split())[:200]} ({type(error).__name__})")
                 if attempt == _NUM_TRIES - 1 or isinstance(error, FileNotFoundError):
-                    raise DataError(f"shard {shard} cannot be fetched: {reason}") from error
-                _LOG.warning("fetching %s again after: %s", shard, reason)
+                    raise DataError(f"shard {printable(shard)} cannot be fetched: {reason}") from error
+                _LOG.warning("fetching %s again after: %s", printable(shard), reason)
                 time.sleep(_PAUSE_S * 2**attempt)
 
     def _drop_oldest(self, keep: Path) -> None:
@@ -128,7 +136,7 @@ class ShardCache:
         copies = []
         for path in self.folder.iterdir():
             with contextlib.suppress(OSError):
-                if not path.name.startswith(".") and path.is_file():
+                if not path.name.startswith(".") and _is_copy(path):
                     status = path.stat()
                     copies.append((status.st_atime_ns, status.st_size, path))
         total = sum(size for _, size, _ in copies)
@@ -139,3 +147,8 @@ class ShardCache:
                 with contextlib.suppress(OSError):
                     path.unlink()
                 total -= size
+
+
+def _is_copy(path: Path) -> bool:
+    """Tell whether a whole copy stands under a name; a link of that name is somebody else's and leads anywhere."""
+    return path.is_file() and not path.is_symlink()

@@ -131,3 +131,47 @@ def test_a_failing_server_is_asked_again(tmp_path, monkeypatch, remote):
 
     monkeypatch.setattr(cache_module, "open_shard", unreliable)
     assert os.path.getsize(ShardCache(tmp_path / "cache").locate(remote[0])) > 0
+
+
+def test_links_and_leavings_in_the_cache_are_replaced_and_not_followed(remote, tmp_path):
+    cache = ShardCache(tmp_path / "cache")
+    cache.folder.mkdir()
+    secret = tmp_path / "secret"
+    secret.write_text("kept")
+    target = cache.place(remote[0])
+    left = target.with_name(f".tmp-{target.name}-999999")
+    left.write_text("half of a shard")
+    for name in (
+        target,
+        target.with_name(f".tmp-{target.name}-{os.getpid()}"),
+        target.with_name(f".{target.name}.part"),
+    ):
+        name.symlink_to(secret)
+    assert os.path.getsize(cache.locate(remote[0])) > 2048
+    assert not target.is_symlink()
+    assert not left.exists()
+    assert secret.read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    "name", ["a%00b.tar", "%2e%2e%2f%2e%2e%2fout.tar", "\x1b[2J\n.tar", "x" * 400 + ".tar", "\udcff.tar", "[::1/a"]
+)
+def test_an_address_of_any_form_has_a_place_inside_the_cache(tmp_path, name):
+    cache = ShardCache(tmp_path / "cache")
+    place = cache.place(f"memory://bucket/{name}")
+    assert place.parent == cache.folder
+    assert str(place).isprintable()
+    with pytest.raises(DataError, match="cannot be fetched") as caught:
+        cache.locate(f"memory://bucket/{name}")
+    assert str(caught.value).isprintable()
+
+
+def test_a_folder_in_a_copys_place_and_a_file_in_the_caches_are_named(remote, tmp_path, monkeypatch):
+    monkeypatch.setattr(cache_module, "_PAUSE_S", 0.0)
+    cache = ShardCache(tmp_path / "cache")
+    cache.place(remote[0]).mkdir(parents=True)
+    with pytest.raises(DataError, match="cannot be fetched"):
+        cache.locate(remote[0])
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="--shard-cache .* cannot be used"):
+        ShardCache(tmp_path / "file").locate(remote[0])
