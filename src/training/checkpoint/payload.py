@@ -202,8 +202,8 @@ def _check_order(saved: dict[str, Any], order: Order, path: Path) -> None:
     if changed:
         raise ConfigError(
             f"{printable(path)} was saved inside an epoch and these settings or data changed its order: "
-            f"{cut_list(changed)}. Give the old values (any number of processes with the same global batch will do), or resume from an "
-            "epoch_N.pt file."
+            f"{cut_list(changed)}. Give the old values (any number of processes with the same global batch will do), "
+            "or resume from an epoch_N.pt file."
         )
 
 

@@ -25,7 +25,7 @@ class Fault(NamedTuple):
     reason: str
 
     def __str__(self) -> str:
-        return f"{printable(self.source)}:{self.row} {self.path}: {self.reason}"
+        return printable(f"{self.source}:{self.row} {self.path}: {self.reason}")
 
 
 class Quarantine:

@@ -144,7 +144,7 @@ class TarSamples:
             if self.max_barren is not None and num_barren >= self.max_barren:
                 raise DataError(
                     f"{num_barren} shards in a row gave no sample with a picture and a caption, the last: "
-                    f"{shard['url']}. The warnings before this say what is wrong with each."
+                    f"{printable(shard['url'])}. The warnings before this say what is wrong with each."
                 )
 
     def _members(self, url: str, stop: list[bool]) -> Iterator[Member]:

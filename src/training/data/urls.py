@@ -3,7 +3,6 @@
 It opens no shard and needs no other package.
 """
 
-import ast
 import json
 import os
 import re
@@ -11,10 +10,13 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from open_clip.errors import ConfigError, DataError, cut_list
+from open_clip.errors import ConfigError, DataError, cut_list, printable
 from training.data.braces import expand_braces
+from training.data.plain import read_plain
 
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+MAX_SIZES_BYTES: Final = 1 << 26
+_MAX_SAMPLES: Final = 1 << 40
 _VARIABLE: Final = re.compile(r"\$\{(\w+)\}")
 
 
@@ -43,7 +45,10 @@ def expand_urls(
             return names, weights
         return names, _read_weights(weights, len(names))
     sources = urls.split("::")
-    expanded = [list(expand_braces(_fill_in_variables(source))) for source in sources]
+    try:
+        expanded = [list(expand_braces(_fill_in_variables(source))) for source in sources]
+    except RecursionError:
+        raise ConfigError(f"{printable(urls, 200)!r} holds too many braces; name fewer shards in one source.") from None
     names = [name for source in expanded for name in source]
     if weights is None:
         return names, None
@@ -79,11 +84,38 @@ def get_dataset_size(shards: str | Iterable[str]) -> tuple[int | None, int]:
     return sum(length for length in lengths if length is not None), len(names)
 
 
+def parse_sizes(content: bytes) -> dict[str, int]:
+    """Read what a ``sizes.json`` holds: the number of samples of each shard by its file name.
+
+    Raises:
+        ValueError: it holds something else.
+    """
+    try:
+        entries = json.loads(content)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    if not isinstance(entries, dict):
+        raise ValueError("it is no object of names")
+    for name, size in entries.items():
+        if type(size) is not int or not 0 <= size <= _MAX_SAMPLES:
+            raise ValueError(f"the entry of {printable(name, 100)} is no number of samples")
+    return entries
+
+
 def local_path(url: str) -> str | None:
-    """Return the path of a shard on this machine; None when its address names another way of access."""
+    """Return the path of a shard on this machine; None when its address names another way of access.
+
+    Raises:
+        ConfigError: a ``file:`` address is malformed.
+    """
     if not _SCHEME.match(url):
         return url
-    return unquote(urlsplit(url).path) if url.lower().startswith("file:") else None
+    if not url.lower().startswith("file:"):
+        return None
+    try:
+        return unquote(urlsplit(url).path)
+    except ValueError as error:
+        raise ConfigError(f"{printable(url)} is no address of a file: {error}.") from None
 
 
 def require_shards(names: Sequence[str]) -> None:
@@ -95,8 +127,9 @@ def require_shards(names: Sequence[str]) -> None:
     if not names:
         raise DataError("the list of shards is empty.")
     # One listing a folder: forty thousand single questions to a network file system take minutes.
-    listed: dict[str, frozenset[str]] = {}
-    missing = []
+    listed: dict[str, frozenset[str] | OSError] = {}
+    missing: list[str] = []
+    barred: dict[str, None] = {}
     for name in names:
         path = local_path(name)
         if path is None:
@@ -104,19 +137,27 @@ def require_shards(names: Sequence[str]) -> None:
         folder, base = os.path.split(path)
         if folder not in listed:
             listed[folder] = _list_folder(folder or ".")
-        if base not in listed[folder]:
-            missing.append(name)
+        found = listed[folder]
+        # A folder may forbid to be listed and yet give its files to who knows their names.
+        if not os.path.exists(path) if isinstance(found, OSError) else base not in found:
+            missing.append(printable(name))
+            if isinstance(found, OSError) and not isinstance(found, FileNotFoundError):
+                barred[f"{printable(folder or '.')}: {found.strerror}"] = None
     if missing:
+        why = f" These folders cannot be listed: {cut_list(barred)}." if barred else ""
         raise DataError(
-            f"{len(missing)} of {len(names)} shards are not there: {cut_list(missing)}. "
+            f"{len(missing)} of {len(names)} shards are not there: {cut_list(missing)}.{why} "
             "Check the pattern and that the folder is mounted."
         )
 
 
-def _list_folder(folder: str) -> frozenset[str]:
+def _list_folder(folder: str) -> frozenset[str] | OSError:
     try:
         return frozenset(os.listdir(folder))
-    except OSError:
+    except OSError as error:
+        return error
+    except ValueError:
+        # A name with a NUL character is no file's.
         return frozenset()
 
 
@@ -133,8 +174,8 @@ def _read_weights(weights: str | Sequence[float], count: int) -> list[float]:
         factors = []
     if len(factors) != count or not all(0 <= factor < float("inf") for factor in factors) or not any(factors):
         raise ConfigError(
-            f"--train-data-upsampling-factors {weights}: give one number for each of the {count} sources, joined with "
-            "`::`, none below 0 and not all 0."
+            f"--train-data-upsampling-factors {printable(weights, 200)}: give one number for each of the {count} "
+            "sources, joined with `::`, none below 0 and not all 0."
         )
     return factors
 
@@ -144,17 +185,20 @@ def _read_sizes(folder: str) -> dict[str, int] | None:
     if not os.path.exists(path):
         return None
     try:
-        with open(path, encoding="utf-8") as file:
-            return {str(name): int(size) for name, size in json.load(file).items()}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} cannot be read as shard name -> number of samples: {error}") from None
+        return parse_sizes(read_plain(path, MAX_SIZES_BYTES))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(
+            f"{printable(path)} cannot be read as shard name -> number of samples: {reason}. Write it anew."
+        ) from None
 
 
 def _size_of(name: str, sizes: dict[str, int], first_folder: str) -> int:
     size = sizes.get(os.path.basename(name))
     if size is None:
         raise DataError(
-            f"sizes.json has no entry for {os.path.basename(name)} (looked beside it and in {first_folder or '.'}). "
+            f"sizes.json has no entry for {printable(os.path.basename(name))} (looked beside it and in "
+            f"{printable(first_folder or '.')}). "
             "Write it anew or give --train-num-samples."
         )
     return size
@@ -165,7 +209,10 @@ def _read_length(folder: str) -> int | None:
     if not os.path.exists(path):
         return None
     try:
-        with open(path, encoding="utf-8") as file:
-            return int(ast.literal_eval(file.read(100).strip()))
-    except (OSError, ValueError, TypeError, SyntaxError) as error:
-        raise DataError(f"{path} does not hold a number of samples: {error}") from None
+        length = int(read_plain(path, 100))
+        if not 0 <= length <= _MAX_SAMPLES:
+            raise ValueError("it is too large or negative")
+        return length
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or printable(error)
+        raise DataError(f"{printable(path)} does not hold a number of samples: {reason}. Write it anew.") from None

@@ -179,6 +179,6 @@ def _refuse_remote(shards: Sequence[str]) -> None:
     remote = [shard for shard in shards if local_path(shard) is None]
     if remote:
         raise DataError(
-            f"{len(remote)} of {len(shards)} shards are not on this machine, {remote[0]} for one. Give --shard-cache "
-            "FOLDER to keep copies here, or --shard-order buffer to stream them in upstream's order."
+            f"{len(remote)} of {len(shards)} shards are not on this machine, {printable(remote[0])} for one. Give "
+            "--shard-cache FOLDER to keep copies here, or --shard-order buffer to stream them in upstream's order."
         )

@@ -1,11 +1,11 @@
 """Sample counts that stand beside remote shards, so that a run may start before it has fetched them all."""
 
-import json
 import logging
 from collections.abc import Sequence
 
+from open_clip.errors import printable
 from training.data.shard_files import open_shard
-from training.data.urls import local_path
+from training.data.urls import MAX_SIZES_BYTES, local_path, parse_sizes
 
 _LOG = logging.getLogger(__name__)
 
@@ -32,8 +32,8 @@ def read_remote_sizes(shards: Sequence[str], allow_pipe: bool = False) -> dict[s
 def _read(url: str, allow_pipe: bool) -> dict[str, int]:
     try:
         with open_shard(url, allow_pipe) as file:
-            return {str(name): int(size) for name, size in json.loads(file.read()).items()}
+            return parse_sizes(file.read(MAX_SIZES_BYTES))
     # File systems raise errors of their own kinds for a file that is not there; counting the shards settles it.
     except Exception as error:
-        _LOG.info("no counts from %s (%s): the shards are fetched and counted", url, type(error).__name__)
+        _LOG.info("no counts from %s (%s): shards are fetched and counted", printable(url), type(error).__name__)
         return {}
