@@ -197,13 +197,14 @@ choose_launcher() {
     COMMAND=("$PYTHON" -u)
     if [[ $LAUNCH == 1p ]]; then
         if [[ $DEVICE != cpu && ${PARAM[device_id]} != 0 ]]; then
-            DEVICE=$("$PYTHON" "$REPO_ROOT/tools/wrapper_checks.py" "${checks[@]}")
+            DEVICE=$(trap '' INT && exec "$PYTHON" "$REPO_ROOT/tools/wrapper_checks.py" "${checks[@]}")
         fi
         return 0
     fi
     checks=(--device "$DEVICE" --ranks "${PARAM[nproc_per_node]}")
     [[ $NODE != 0 ]] || checks+=(--port "${PARAM[master_port]}")
-    DEVICE=$("$PYTHON" "$REPO_ROOT/tools/wrapper_checks.py" "${checks[@]}")
+    # Ctrl-C while the interpreter starts would be a traceback; the check asks for the signal as soon as it can.
+    DEVICE=$(trap '' INT && exec "$PYTHON" "$REPO_ROOT/tools/wrapper_checks.py" "${checks[@]}")
     meet=(--nnodes "$NODES" --node_rank "$NODE" --nproc_per_node "${PARAM[nproc_per_node]}"
         --master_addr "${MASTER_ADDR:-127.0.0.1}" --master_port "${PARAM[master_port]}")
     if [[ $LAUNCH == taskset ]]; then
@@ -244,6 +245,8 @@ choose_trainer_flags() {
 run_wrapper() {
     local started=${EPOCHSECONDS:-$(date +%s)} again
     again=$(printf '%q ' bash "$0" "$@")
+    # Until the supervisor takes over nothing was written.
+    trap 'fail 75 "stopped before training began; nothing was changed. The same command starts it."' INT TERM USR1
     choose_python
     read_parameters "$@"
     if [[ $JOB == finetune ]]; then

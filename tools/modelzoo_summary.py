@@ -5,15 +5,17 @@ wrappers and their CLIP and Chinese-CLIP siblings.
 """
 
 import argparse
+import contextlib
 import json
 import platform
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from open_clip.errors import DataError
+from open_clip.files import write_whole
 
 _ACCURACY = "image_to_text_R@5"
 
@@ -118,15 +120,32 @@ def loss_lines(run_dir: Path) -> Iterator[str]:
                 yield f"{record['loss']:#.5g} ({record['loss_avg']:#.5g})"
 
 
-def write_results(run_dir: Path, output_dir: Path, outcome: Outcome, job: str, case: str) -> None:
-    """Write the three result files; whole, or not at all."""
+def write_results(run_dir: Path, output_dir: Path, outcome: Outcome, job: str, case: str) -> Outcome:
+    """Write the three result files; each whole, or not at all.
+
+    Returns:
+        The outcome they tell. Of a finished run that was only looked at again, which took a moment, the files keep the
+        wall time that they had.
+    """
+    paths = result_files(output_dir, case)
+    outcome = _with_time_of(paths[0], outcome, job, case)
     lines = result_lines(outcome, job, case)
     speed = ("ActualFPS", "TrainingTime", "E2ETrainingTime")
     contents = (lines, [line for line in lines if line.startswith(speed)], list(loss_lines(run_dir)))
-    for path, content in zip(result_files(output_dir, case), contents, strict=True):
-        partial = path.with_name(f"{path.name}.part")
-        partial.write_text("".join(f"{line}\n" for line in content), encoding="utf-8")
-        partial.replace(path)
+    for path, content in zip(paths, contents, strict=True):
+        write_whole(path, "".join(f"{line}\n" for line in content))
+    return outcome
+
+
+def _with_time_of(path: Path, outcome: Outcome, job: str, case: str) -> Outcome:
+    """Take the wall time over from a result file that tells the same outcome with a longer one."""
+    with contextlib.suppress(OSError, ValueError):
+        before = path.read_text(encoding="utf-8").splitlines()
+        found = [line.partition(" = ")[2] for line in before if line.startswith("E2ETrainingTime = ")]
+        same = replace(outcome, e2e_time_s=int(found[0])) if len(found) == 1 else outcome
+        if same.e2e_time_s > outcome.e2e_time_s and result_lines(same, job, case) == before:
+            return same
+    return outcome
 
 
 def closing_block(outcome: Outcome, job: str) -> list[str]:
@@ -154,10 +173,13 @@ def main(words: list[str] | None = None) -> int:
     try:
         outcome = read_outcome(options.run_dir)
         case = options.case_name or outcome.default_case_name
-        write_results(options.run_dir, options.output_dir or options.run_dir, outcome, options.job, case)
+        outcome = write_results(options.run_dir, options.output_dir or options.run_dir, outcome, options.job, case)
     except DataError as error:
         print(f"[Error] {error}", file=sys.stderr)
         return error.exit_status
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        print(f"[Error] the results could not be written: {error}", file=sys.stderr)
+        return 1
     print("\n".join(closing_block(outcome, options.job)))
     return 0
 

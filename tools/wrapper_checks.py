@@ -3,6 +3,11 @@
 Prints the device the trainer should be given; starts no training.
 """
 
+import signal
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the wrapper says what Ctrl-C meant
+
 import argparse
 import socket
 import sys

@@ -4,6 +4,11 @@ The first process of the machine writes to this one's output, the others to trai
 here without it: nobody is restarted, no address is negotiated.
 """
 
+from training.early_signals import answer_early_signals, run_begins
+
+if __name__ == "__main__":
+    answer_early_signals()
+
 import argparse
 import os
 import signal
@@ -15,10 +20,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import BinaryIO
 
 from open_clip.errors import OpenClipError
+from training.parents import signal_when_parent_ends
 from wrapper_cores import format_cpu_list, read_nodes, read_shares, share_cores
+from wrapper_logs import RunLog, Start
 
 _STOPPED = 75
 _POLL_S = 0.05
@@ -43,26 +49,34 @@ class RankGroup:
     def __init__(self, ranks: Sequence[Rank], command: Sequence[str], append: bool) -> None:
         """Start them all; ``append`` continues their logs."""
         self._ranks = ranks
-        self._logs: list[BinaryIO] = []
+        self._logs: list[RunLog] = []
+        self._start_note = Start(Path(os.environ.get("OPEN_CLIP_RUN_FILE") or os.devnull), self._begin_logs)
         self._processes: list[subprocess.Popen[bytes]] = []
         try:
             for rank in ranks:
                 self._processes.append(self._start(rank, command, append))
-        except OSError:
+        except (OSError, OpenClipError):
             self.send(signal.SIGKILL)
             raise
 
     def _start(self, rank: Rank, command: Sequence[str], append: bool) -> subprocess.Popen[bytes]:
-        log = None if rank.log_path is None else rank.log_path.open("ab" if append else "wb")
+        log = None if rank.log_path is None else RunLog(rank.log_path, append=append)
         if log is not None:
             self._logs.append(log)
+        parent = os.getpid()
         return subprocess.Popen(
             ["taskset", "-c", rank.cpus, *command],
             stdin=subprocess.DEVNULL,
-            stdout=log,
+            stdout=log and log.file,
             stderr=log and subprocess.STDOUT,
             env={**os.environ, **rank.variables},
+            # The run saves and ends when this process is killed.
+            preexec_fn=lambda: signal_when_parent_ends(signal.SIGTERM, parent),
         )
+
+    def _begin_logs(self) -> None:
+        for log in self._logs:
+            log.begin()
 
     def send(self, number: int) -> None:
         """Send a signal to all that still run."""
@@ -76,6 +90,7 @@ class RankGroup:
         limits: list[tuple[float, int]] = []
         running = dict(zip(self._ranks, self._processes, strict=True))
         while running:
+            self._start_note.look()
             ended = [(process.returncode, rank) for rank, process in running.items() if process.poll() is not None]
             # Of those that end at once one that was killed is the cause; its fellows miss it.
             for status, rank in sorted(ended, key=lambda one: one[0]):
@@ -87,12 +102,11 @@ class RankGroup:
             if limits and time.monotonic() > limits[0][0]:
                 self.send(limits.pop(0)[1])
             time.sleep(_POLL_S)
-        for log in self._logs:
-            log.close()
         if failed is None:
             return _STOPPED if was_stopped else 0
         if failed[1].log_path is not None:
-            print(_blame(*failed), file=sys.stderr, flush=True)
+            path = next(log.path for log in self._logs if log.final == failed[1].log_path)
+            print(_blame(*failed, path), file=sys.stderr, flush=True)
         return failed[0]
 
 
@@ -147,8 +161,12 @@ def main(words: list[str] | None = None) -> int:
     stops = (signal.SIGINT, signal.SIGTERM)
     for stop in stops:
         signal.signal(stop, lambda got, _frame: early.append(got))
+    run_begins()
     try:
         group = RankGroup(ranks, options.command, append)
+    except OpenClipError as error:
+        print(f"[Error] {error}", file=sys.stderr)
+        return error.exit_status
     except OSError as error:
         print(f"[Error] {error.filename}: {error.strerror}", file=sys.stderr)
         return 2
@@ -181,11 +199,10 @@ def _layout(ranks: Sequence[Rank], shares: Sequence[Sequence[int]]) -> list[str]
     return lines
 
 
-def _blame(status: int, rank: Rank) -> str:
-    assert rank.log_path is not None
-    lines = rank.log_path.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
+def _blame(status: int, rank: Rank, log_path: Path) -> str:
+    lines = log_path.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
     said = f": {lines[-1]}" if lines else ""
-    return f"[Error] process {rank.number} ended first, with status {status}; see {rank.log_path}{said}"
+    return f"[Error] process {rank.number} ended first, with status {status}; see {log_path}{said}"
 
 
 if __name__ == "__main__":

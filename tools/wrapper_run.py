@@ -3,6 +3,11 @@
 Reads no training parameters: the wrappers in ``test/`` give it the finished command line.
 """
 
+from training.early_signals import answer_early_signals, run_begins
+
+if __name__ == "__main__":
+    answer_early_signals()  # the rest is answered by what starts the trainer
+
 import argparse
 import os
 import shlex
@@ -12,7 +17,8 @@ import time
 from pathlib import Path
 
 import modelzoo_summary
-from open_clip.errors import DataError
+from open_clip.errors import DataError, OpenClipError
+from wrapper_logs import RunLog, Start
 from wrapper_streams import run_logged
 
 _USAGE = 2
@@ -23,23 +29,29 @@ def main(words: list[str] | None = None) -> int:
     """Run the command behind ``--`` and give its exit status."""
     options = _parse(words)
     output_dir: Path = options.output_dir
+    run_begins()
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
-        if options.first_rank == 0:
-            _remove_old_results(output_dir, options)
-        status = _train(options)
+        # Named after this machine: machines may share the folder.
+        log = RunLog(output_dir / f"train_{options.first_rank}.log", append=_goes_on(options.command))
+        status, run_dir = _train(options, log)
+        if status == 0:
+            log.begin()
+        log.close()
+    except OpenClipError as error:
+        print(f"[Error] {error}", file=sys.stderr)
+        return error.exit_status
     except OSError as error:
         print(f"[Error] {error.filename or output_dir}: {error.strerror}", file=sys.stderr)
         return 2
     if status == 0 and options.first_rank != 0:
         return 0  # the first machine writes the results
     if status == 0:
-        return _write_results(options, output_dir)
+        return _write_results(options, run_dir)
     if status != _STOPPED:
-        log_path = _log_path(options)
-        print(f"[Error] training ended with status {status}; its output is in {log_path}", file=sys.stderr)
+        print(f"[Error] training ended with status {status}; its output is in {log.path}", file=sys.stderr)
     if status != _USAGE:
-        _print_how_to_go_on(output_dir / "logs", options)
+        _print_how_to_go_on(run_dir, options)
     return status
 
 
@@ -57,51 +69,62 @@ def _parse(words: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def _remove_old_results(output_dir: Path, options: argparse.Namespace) -> None:
+def _remove_old_results(options: argparse.Namespace) -> None:
     """Take away the results of the run before, so that a failed run leaves none that look like its own."""
     case = options.case_name or modelzoo_summary.case_name_of(options.planned_batch, options.planned_ranks)
-    for path in modelzoo_summary.result_files(output_dir, case):
+    for path in modelzoo_summary.result_files(options.output_dir, case):
         path.unlink(missing_ok=True)
 
 
-def _train(options: argparse.Namespace) -> int:
+def _train(options: argparse.Namespace, log: RunLog) -> tuple[int, Path | None]:
+    """Run the trainer; give its status, and its run folder where it got so far."""
+
+    def begin() -> None:
+        log.begin()
+        if options.first_rank == 0:
+            _remove_old_results(options)
+
     # torchrun ends with status 1 whatever the trainer said, so the trainer leaves its status in a file; not on the disk
     # of the results, which may be full by then.
     with tempfile.TemporaryDirectory(prefix="open_clip_status_", ignore_cleanup_errors=True) as folder:
-        status_path = Path(folder) / "status"
+        status_path, note = Path(folder) / "status", Path(folder) / "run"
         # Step lines are asked for even where a progress bar is drawn: the log file gets them, the screen does not.
         env = dict(os.environ, OPEN_CLIP_STATUS_FILE=str(status_path), OPEN_CLIP_STEP_LINES="1")
+        env["OPEN_CLIP_RUN_FILE"] = str(note)
         # A folder named `training` where the user stands must not be taken for the trainer.
         env.setdefault("PYTHONSAFEPATH", "1")
-        status = run_logged(options.command, _log_path(options), env, append=_goes_on(options.command))
+        start = Start(note, begin)
+        status, was_asked = run_logged(options.command, log, env, start.look)
+        start.look()
         if status != 0 and status_path.is_file():
             text = status_path.read_text(encoding="utf-8").strip()
             status = int(text) if text.isdecimal() and int(text) > 0 else status
-    return status
-
-
-def _log_path(options: argparse.Namespace) -> Path:
-    """Name this machine's log; machines may share the folder."""
-    folder: Path = options.output_dir
-    return folder / f"train_{options.first_rank}.log"
+        elif status != 0 and was_asked and start.run_dir is None:
+            # The launcher, which has no answer to signals either while it is imported.
+            print("[Error] stopped before training began. The same command starts it.", file=sys.stderr)
+            status = _STOPPED
+    return status, start.run_dir
 
 
 def _goes_on(command: list[str]) -> bool:
     return any(word == "--resume" or word.startswith("--resume=") for word in command)
 
 
-def _write_results(options: argparse.Namespace, output_dir: Path) -> int:
-    summary = _newest(output_dir / "logs", "summary.json", options.started)
-    if summary is None:
-        print(f"[Error] training ended well but left no summary under {output_dir / 'logs'}", file=sys.stderr)
+def _write_results(options: argparse.Namespace, run_dir: Path | None) -> int:
+    output_dir: Path = options.output_dir
+    if run_dir is None:
+        print(f"[Error] training ended well but left no run folder under {output_dir / 'logs'}", file=sys.stderr)
         return 1
-    run_dir = summary.parent
+    case = options.case_name
     try:
         outcome = modelzoo_summary.read_outcome(run_dir, int(time.time()) - options.started)
-        case = options.case_name or outcome.default_case_name
-        modelzoo_summary.write_results(run_dir, output_dir, outcome, options.job, case)
-    except (DataError, OSError, ValueError, KeyError) as error:
+        case = case or outcome.default_case_name
+        outcome = modelzoo_summary.write_results(run_dir, output_dir, outcome, options.job, case)
+    except (DataError, OSError, ValueError, KeyError, TypeError) as error:
+        words = [sys.executable, modelzoo_summary.__file__, str(run_dir), "--output_dir", str(output_dir)]
+        words += ["--job", options.job, *(["--case_name", case] if case else [])]
         print(f"[Error] the results could not be written: {error}", file=sys.stderr)
+        print(f"The run itself is sound. Write them with: {shlex.join(words)}", file=sys.stderr)
         return 1
     try:
         print("\n".join(modelzoo_summary.closing_block(outcome, options.job)), flush=True)
@@ -110,22 +133,15 @@ def _write_results(options: argparse.Namespace, output_dir: Path) -> int:
     return 0
 
 
-def _print_how_to_go_on(logs_dir: Path, options: argparse.Namespace) -> None:
-    metrics = _newest(logs_dir, "metrics.jsonl", options.started)
-    if metrics is None or not any((metrics.parent / "checkpoints").glob("*.pt")):
+def _print_how_to_go_on(run_dir: Path | None, options: argparse.Namespace) -> None:
+    if run_dir is None or not any((run_dir / "checkpoints").glob("*.pt")):
         return
     command = options.again.rstrip()
     separator = "" if " -- " in f"{command} " else " --"
-    flags = ["--name", metrics.parent.name, "--resume", "latest"]
+    flags = ["--name", run_dir.name, "--resume", "latest"]
     if shlex.split(command)[-len(flags) :] != flags:
         command += f"{separator} {shlex.join(flags)}"
     print(f"Go on with the wrapper: {command}", file=sys.stderr)
-
-
-def _newest(logs_dir: Path, name: str, since: int) -> Path | None:
-    """Find the newest file of a name among the run folders that was written since a time."""
-    found = [(path.stat().st_mtime, path) for path in logs_dir.glob(f"*/{name}")]
-    return max((item for item in found if item[0] >= since), default=(0.0, None))[1]
 
 
 if __name__ == "__main__":

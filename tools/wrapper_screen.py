@@ -1,7 +1,7 @@
 """Decide which of the trainer's lines a person needs to see; the log file has them all.
 
-Two kinds are kept off the screen: step lines, where a progress bar on a terminal shows the same, and the traceback with
-which torchrun answers a request to stop. Everything else passes byte by byte, so that a progress bar stays alive.
+Two kinds are kept off it: step lines, where a progress bar on a terminal shows the same, and the tracebacks with
+which torchrun answers requests to stop. Everything else passes byte by byte, so that a progress bar stays alive.
 """
 
 import os
@@ -13,6 +13,8 @@ _STEP_LINE = re.compile(rb"\d{4}-\d\d-\d\d,[^|]*\|[^|]*\| Train Epoch:")
 # The trainer's lines begin with the date, frames of its bar do not.
 _MAY_BECOME_STEP_LINE = re.compile(rb"\d{1,4}$|\d{4}-")
 _TRACEBACK = b"Traceback (most recent call last):"
+# What torchrun ends with when it is asked to stop: while it waits for its processes, and while it is imported.
+_ANSWERS_TO_SIGNALS = (b"torch.distributed.elastic.multiprocessing.api.SignalException", b"KeyboardInterrupt")
 _BETWEEN_TRACEBACKS = (b"During handling of the above", b"The above exception was")
 
 
@@ -51,7 +53,7 @@ class Screen:
             if not plain.strip() or plain.startswith((b" ", _TRACEBACK, *_BETWEEN_TRACEBACKS)):
                 return b""
             held, self._traceback = b"".join(self._traceback), []
-            return b"" if b"SignalException" in plain else held
+            return b"" if plain.startswith(_ANSWERS_TO_SIGNALS) else held
         if self._is_stopping() and plain.startswith(_TRACEBACK):
             self._traceback = [line]
             return b""

@@ -12,10 +12,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from types import FrameType
-from typing import BinaryIO
 
+from training.parents import signal_when_parent_ends
+from wrapper_logs import RunLog
 from wrapper_screen import ESCAPE, Screen
 
 # `timeout` and process groups deliver one request to stop twice; a person needs longer for the second one.
@@ -26,27 +26,19 @@ _CHUNK_BYTES = 65536
 class LogFile:
     """The log file of a run; a full disk ends the log, not the run."""
 
-    def __init__(self, path: Path, *, append: bool = False) -> None:
-        """Open the file, anew unless it is to be continued."""
-        self._path = path
-        self._file: BinaryIO | None = path.open("ab" if append else "wb", buffering=0)
-        if append and _ends_inside_a_line(path):  # the disk was full then
-            self.write_line(b"")
+    def __init__(self, log: RunLog) -> None:
+        """Write to an open log."""
+        self._log: RunLog | None = log
 
     def write_line(self, line: bytes) -> None:
         """Append one line as a terminal would show it in the end."""
-        if self._file is None:
+        if self._log is None:
             return
         try:
-            self._file.write(ESCAPE.sub(b"", line) + b"\n")
+            self._log.file.write(ESCAPE.sub(b"", line) + b"\n")
         except OSError as error:
-            self._file = None
-            print(f"[Warning] {self._path}: {error.strerror}; the log ends here, training goes on.", file=sys.stderr)
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._file is not None:
-            self._file.close()
+            path, self._log = self._log.path, None
+            print(f"[Warning] {path}: {error.strerror}; the log ends here, training goes on.", file=sys.stderr)
 
 
 class Channel:
@@ -96,22 +88,25 @@ class Channel:
         os.close(self.read_fd)
 
 
-def run_logged(command: Sequence[str], log_path: Path, env: Mapping[str, str], *, append: bool = False) -> int:
-    """Run a program to its end.
+def run_logged(
+    command: Sequence[str], log: RunLog, env: Mapping[str, str], look: Callable[[], None] = lambda: None
+) -> tuple[int, bool]:
+    """Run a program to its end; when this process is killed, it is asked to stop.
 
     Args:
         command: The words of the command line.
-        log_path: File that gets stdout and stderr.
+        log: Gets stdout and stderr.
         env: The program's environment.
-        append: Whether the file is continued; replaced otherwise.
+        look: Called a few times a second while the program runs.
 
     Returns:
-        Its exit status; 128 + N when signal N ended it.
+        Its exit status, 128 + N when signal N ended it; and whether it was asked to stop.
     """
-    log = LogFile(log_path, append=append)
+    lines = LogFile(log)
     sys.stdout.flush()
     requests = _Requests()
-    channels = [Channel(fd, log, requests.were_made) for fd in (1, 2)]
+    channels = [Channel(fd, lines, requests.were_made) for fd in (1, 2)]
+    parent = os.getpid()
     with _signals_passed_on(requests, channels):
         process = subprocess.Popen(
             command,
@@ -121,16 +116,16 @@ def run_logged(command: Sequence[str], log_path: Path, env: Mapping[str, str], *
             env=dict(env),
             # Its own session: Ctrl-C reaches this program only, which passes it on once.
             start_new_session=True,
+            preexec_fn=lambda: signal_when_parent_ends(signal.SIGTERM, parent),
         )
         for channel in channels:
             os.close(channel.write_fd)
         requests.attach(process)
-        _pump_all(process, channels)
+        _pump_all(process, channels, look)
         status = process.wait()
     for channel in channels:
         channel.finish()
-    log.close()
-    return status if status >= 0 else 128 - status
+    return status if status >= 0 else 128 - status, requests.were_made()
 
 
 class _Requests:
@@ -140,6 +135,7 @@ class _Requests:
         self._process: subprocess.Popen[bytes] | None = None
         self._kept: int | None = None
         self._last_s = float("-inf")
+        self._is_interrupted = False
 
     def were_made(self) -> bool:
         """Tell whether the program was asked to stop."""
@@ -159,8 +155,13 @@ class _Requests:
         passed = signal.SIGINT if number == signal.SIGINT else signal.SIGTERM
         if self._process is None:
             self._kept = passed
+        elif passed == signal.SIGINT and self._is_interrupted:
+            # torchrun would make a SIGTERM of it, which asks its processes for nothing new: Ctrl-C is for all of them.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, passed)
         else:
             self._process.send_signal(passed)
+        self._is_interrupted |= passed == signal.SIGINT
 
 
 @contextlib.contextmanager
@@ -182,26 +183,19 @@ def _signals_passed_on(requests: _Requests, channels: Sequence[Channel]) -> Iter
             signal.signal(number, handler)
 
 
-def _pump_all(process: subprocess.Popen[bytes], channels: Sequence[Channel]) -> None:
+def _pump_all(process: subprocess.Popen[bytes], channels: Sequence[Channel], look: Callable[[], None]) -> None:
     with selectors.DefaultSelector() as selector:
         for channel in channels:
             selector.register(channel.read_fd, selectors.EVENT_READ, channel)
         while selector.get_map():
             ready = selector.select(timeout=0.2)
+            look()
             # A grandchild that outlives the program may hold its output open for ever.
             if not ready and process.poll() is not None:
                 return
             for key, _ in ready:
                 if not key.data.pump():
                     selector.unregister(key.fd)
-
-
-def _ends_inside_a_line(path: Path) -> bool:
-    with path.open("rb") as file:
-        if file.seek(0, os.SEEK_END) == 0:
-            return False
-        file.seek(-1, os.SEEK_END)
-        return file.read() != b"\n"
 
 
 def _leave_newlines_alone(fd: int) -> None:

@@ -1,16 +1,17 @@
 """What the signals that ask for a stop mean to the program before its run begins and once it is over; saves nothing.
 
-While a run is under way `distributed.signals` answers them. Imports no torch, which takes seconds and can be stopped.
+While a run is under way `distributed.signals` answers them. This is the first thing that a program imports, since all
+else takes long enough to be stopped in: it needs nothing but ``os`` and ``signal``.
 """
 
 import os
 import signal
 from types import FrameType
 
-from open_clip.errors import Preempted
-from training.exit_status import leave_status
-
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+#: Variable that names the file where the first failing process leaves its status.
+STATUS_FILE = "OPEN_CLIP_STATUS_FILE"
+_STOPPED = 75  # open_clip.errors.Preempted's
 _has_begun = False
 
 
@@ -29,8 +30,13 @@ def run_begins() -> None:
 def _answer(number: int, _frame: FrameType | None) -> None:
     if _has_begun:
         return
-    # The logging of a program that has not begun may not be set up, and its locks may be held.
+    # Between any two lines of an import: what is half imported cannot be used, and logging may not be set up.
     name = signal.Signals(number).name
     os.write(2, f"{name}: stopped before the run began; nothing was written. The same command starts it.\n".encode())
-    leave_status(Preempted.exit_status)
-    os._exit(Preempted.exit_status)
+    path = os.environ.get(STATUS_FILE)
+    if path:
+        try:  # noqa: SIM105 (contextlib is not there yet)
+            os.write(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), b"%d\n" % _STOPPED)
+        except OSError:
+            pass  # another process was first, or the disk is full
+    os._exit(_STOPPED)

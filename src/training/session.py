@@ -24,6 +24,7 @@ from training.distributed import (
 from training.early_signals import run_begins
 from training.elsewhere import keep_copy, take_up
 from training.evaluating import Evaluator
+from training.exit_status import leave_run
 from training.failures import explain_failures
 from training.journal import Journal, open_journal
 from training.loop import EVALUATION, Actions, Plan, Prefetcher, Progress, Recovery, StepGuard, Stepper, Trainer
@@ -105,6 +106,7 @@ class Session:
                 _LOG.info("nothing is left to do: all %d epochs are trained and evaluated", self.progress.epoch)
                 if not self.journal.is_told():
                     self.journal.finish("finished", self.saver.newest)
+                leave_run(self.place.folder.root, trains=False)
                 return
             with self.watchdog.explaining(), explain_failures(self.place.device, self.params):
                 self._train_or_evaluate()
@@ -131,7 +133,9 @@ class Session:
                 self.evaluator.evaluate()
         if self.parts.train_loader is None:
             return
-        self._trainer().train()
+        trainer = self._trainer()
+        leave_run(self.place.folder.root, trains=True)
+        trainer.train()
 
     def _is_done(self) -> bool:
         is_resumed = self.resumed_from is not None and self.parts.train_loader is not None

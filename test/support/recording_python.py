@@ -3,6 +3,7 @@
 Everything but the trainer's own command line is handed to the real interpreter, so the wrappers' helpers really run.
 """
 
+import contextlib
 import json
 import os
 import subprocess
@@ -89,6 +90,12 @@ def stand_in_trainer(words: list[str]) -> int:
     print("a warning\rstep 1\rstep 2", file=sys.stderr, flush=True)
     if os.environ.get("STAND_IN_TERMINALS"):
         print(f"terminals {sys.stdout.isatty()} {sys.stderr.isatty()}", flush=True)
+    if os.environ.get("STAND_IN_FAILS_EARLY"):
+        return int(os.environ["STAND_IN_FAILS_EARLY"])
+    run_dir = Path(words[words.index("--logs-dir") + 1]) / os.environ.get("STAND_IN_RUN", "run-1")
+    note = {"run": str(run_dir), "trains": not os.environ.get("STAND_IN_IS_DONE")}
+    with contextlib.suppress(FileExistsError), open(os.environ["OPEN_CLIP_RUN_FILE"], "x", encoding="utf-8") as file:
+        file.write(json.dumps(note))
     if os.environ.get("STAND_IN_SLEEP") and f"STAND_IN_STATUS_{rank}" not in os.environ:
         return _wait_for_signal()
     status = int(os.environ.get(f"STAND_IN_STATUS_{rank}", os.environ.get("STAND_IN_STATUS", "0")))
@@ -97,8 +104,8 @@ def stand_in_trainer(words: list[str]) -> int:
     if status and "torch.distributed.run" in words:
         Path(os.environ["OPEN_CLIP_STATUS_FILE"]).write_text(f"{status}\n", encoding="utf-8")
         return 1
-    if status == 0 and rank in (None, "0"):
-        write_run(Path(words[words.index("--logs-dir") + 1]) / "run-1", batch=128, ranks=1)
+    if status == 0 and rank in (None, "0") and note["trains"]:
+        write_run(run_dir, batch=128, ranks=1)
     return status
 
 
@@ -138,6 +145,8 @@ def _wait_for_signal() -> int:
     while not received and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(0.5)  # the checkpoint; a second signal would be counted
+    if os.environ.get("STAND_IN_SIGNALS"):
+        Path(os.environ["STAND_IN_SIGNALS"]).write_text(str(received), encoding="utf-8")
     print(f"signals {received}", flush=True)
     return 75
 

@@ -6,12 +6,14 @@ import re
 import select
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from recording_python import Wrapper, make_wrapper, write_run
+from runs import free_port
 
 CASE = "open_clip_bs128_1p_acc"
 
@@ -158,16 +160,13 @@ def _leave_checkpoint(wrapper: Wrapper, name: str = "my-run") -> None:
     write_run(run_dir, batch=128, ranks=1)
     (run_dir / "checkpoints").mkdir()
     (run_dir / "checkpoints" / "epoch_1.pt").touch()
-    # A trainer writes while the wrapper runs; this was written before, so its time must not be that of an older run.
-    soon = time.time() + 60
-    os.utime(run_dir / "metrics.jsonl", (soon, soon))
 
 
 @pytest.mark.parametrize("status", [1, 3, 5, 6, 75, 137])
 def test_a_run_that_left_a_checkpoint_says_how_to_go_on(wrapper: Wrapper, status: int) -> None:
     _leave_checkpoint(wrapper)
 
-    done = wrapper.run(STAND_IN_STATUS=str(status))
+    done = wrapper.run(STAND_IN_STATUS=str(status), STAND_IN_RUN="my-run")
 
     assert done.stderr.rstrip().endswith(" -- --name my-run --resume latest")
     assert "Go on with the wrapper: bash " in done.stderr
@@ -176,17 +175,19 @@ def test_a_run_that_left_a_checkpoint_says_how_to_go_on(wrapper: Wrapper, status
 
 def test_a_usage_error_and_a_run_without_a_checkpoint_do_not_say_how_to_go_on(wrapper: Wrapper) -> None:
     write_run(wrapper.output / "logs" / "my-run", batch=128, ranks=1)
-    assert "Go on" not in wrapper.run(STAND_IN_STATUS="1").stderr
+    assert "Go on" not in wrapper.run(STAND_IN_STATUS="1", STAND_IN_RUN="my-run").stderr
 
     _leave_checkpoint(wrapper, "other")
-    assert "Go on" not in wrapper.run(STAND_IN_STATUS="2").stderr
+    assert "Go on" not in wrapper.run(STAND_IN_STATUS="2", STAND_IN_RUN="other").stderr
+    assert "Go on" not in wrapper.run(STAND_IN_FAILS_EARLY="4", STAND_IN_RUN="other").stderr
 
 
 def test_going_on_keeps_the_log_and_says_the_same_command_again(wrapper: Wrapper) -> None:
     _leave_checkpoint(wrapper, "my run")
-    first = wrapper.run(STAND_IN_STATUS="75").stderr.rpartition("Go on with the wrapper: ")[2]
+    stopped = {"STAND_IN_STATUS": "75", "STAND_IN_RUN": "my run"}
+    first = wrapper.run(**stopped).stderr.rpartition("Go on with the wrapper: ")[2]
 
-    second = wrapper.run("--", "--name", "my run", "--resume", "latest", STAND_IN_STATUS="75").stderr
+    second = wrapper.run("--", "--name", "my run", "--resume", "latest", **stopped).stderr
 
     assert first.rstrip().endswith(" -- --name 'my run' --resume latest")
     assert second.count("--resume latest") == 1
@@ -218,3 +219,157 @@ def test_a_reader_that_leaves_does_not_end_the_training(wrapper: Wrapper) -> Non
 
     assert (wrapper.output / f"{CASE}.log").is_file()
     assert done.returncode == 0
+
+
+def _content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+@pytest.mark.parametrize("status", [1, 2, 3, 4, 6, 75])
+def test_a_start_that_fails_leaves_the_results_and_the_log_of_the_run_before(wrapper: Wrapper, status: int) -> None:
+    assert wrapper.run().returncode == 0
+    before = _content(wrapper.output)
+    assert {f"{CASE}.log", f"{CASE}_perf_report.log", f"train_{CASE}_loss.txt", "train_0.log"} <= before.keys()
+
+    done = wrapper.run(STAND_IN_FAILS_EARLY=str(status))
+
+    assert done.returncode == status
+    after = _content(wrapper.output)
+    assert b"Train Epoch" in after.pop("train_0.start.log")
+    assert after == before
+    assert (f"its output is in {wrapper.output}/train_0.start.log" in done.stderr) is (status != 75)
+    # The next one that begins has the log to itself.
+    assert wrapper.run(STAND_IN_STATUS="5").returncode == 5
+    assert sorted(_content(wrapper.output)) == ["train_0.log"]
+
+
+def test_a_finished_run_resumed_is_0_and_keeps_its_results(wrapper: Wrapper) -> None:
+    assert wrapper.run().returncode == 0
+    before = _content(wrapper.output)
+    for name in (f"{CASE}_perf_report.log", f"train_{CASE}_loss.txt"):
+        (wrapper.output / name).unlink()
+    longer = before[f"{CASE}.log"].replace(b"E2ETrainingTime = 99", b"E2ETrainingTime = 123")
+    (wrapper.output / f"{CASE}.log").write_bytes(longer)
+
+    done = wrapper.run("--", "--name", "run-1", "--resume", "latest", STAND_IN_IS_DONE="1")
+
+    assert done.returncode == 0, done.stderr
+    assert "Final Performance images/sec : 426" in done.stdout
+    assert "E2E Training Duration sec : 123" in done.stdout
+    after = _content(wrapper.output)
+    assert after[f"train_{CASE}_loss.txt"] == before[f"train_{CASE}_loss.txt"]
+    assert after[f"{CASE}.log"] == longer
+    assert after["train_0.log"].startswith(before["train_0.log"])
+
+
+def test_two_wrappers_do_not_share_an_output_folder(wrapper: Wrapper, tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    environment = wrapper.environment(STAND_IN_SLEEP=str(ready))
+    first = subprocess.Popen(wrapper.command(), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    _wait_for(ready)
+    before = _content(wrapper.output)
+
+    second = wrapper.run()
+
+    assert second.returncode == 2
+    assert f"{wrapper.output}/train_0.log: another run is writing this log" in second.stderr
+    assert "Traceback" not in second.stderr
+    assert _content(wrapper.output) == before
+    first.terminate()
+    first.communicate(timeout=30)
+    assert first.returncode == 75
+    assert wrapper.run().returncode == 0
+
+
+def test_a_killed_wrapper_takes_its_trainer_along(wrapper: Wrapper, tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    process = subprocess.Popen(
+        wrapper.command(),
+        env=wrapper.environment(STAND_IN_SLEEP=str(ready), STAND_IN_SIGNALS=str(tmp_path / "signals")),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    _wait_for(ready)
+
+    process.kill()
+    process.wait(30)
+
+    _wait_for(tmp_path / "signals")
+    assert (tmp_path / "signals").read_text(encoding="utf-8") == f"{[int(signal.SIGTERM)]}"
+
+
+@pytest.mark.parametrize("place", ["a file", "/proc/1/here"])
+def test_an_output_folder_that_cannot_be_made_is_named(wrapper: Wrapper, tmp_path: Path, place: str) -> None:
+    (tmp_path / "a file").touch()
+    output = tmp_path / place
+
+    done = subprocess.run(
+        [word if not word.startswith("--output_dir") else f"--output_dir={output}" for word in wrapper.command()],
+        env=wrapper.environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert done.returncode == 2
+    assert str(output) in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_summary_that_fails_leaves_a_sound_run_and_the_command_that_writes_it(wrapper: Wrapper) -> None:
+    (wrapper.output / f"{CASE}_perf_report.log").mkdir(parents=True)
+    (wrapper.output / f"{CASE}_perf_report.log" / "in the way").touch()
+
+    done = wrapper.run(STAND_IN_RUN="my-run")
+
+    assert done.returncode == 1
+    assert "the results could not be written" in done.stderr
+    assert "The run itself is sound. Write them with: " in done.stderr
+    assert "Traceback" not in done.stderr
+    (wrapper.output / f"{CASE}_perf_report.log" / "in the way").unlink()
+    (wrapper.output / f"{CASE}_perf_report.log").rmdir()
+    command = done.stderr.rpartition("Write them with: ")[2].strip()
+    subprocess.run(["bash", "-c", command], check=True, timeout=60, env=wrapper.environment(PYTHONPATH="src"))
+    assert (wrapper.output / f"{CASE}_perf_report.log").is_file()
+
+
+def _wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 30
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert path.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_while_torchrun_is_imported_is_75_and_changes_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    wrapper = make_wrapper("train_performance_8p.sh", tmp_path)
+    wrapper.output.mkdir()
+    (wrapper.output / "train_0.log").write_text("of the run before\n", encoding="utf-8")
+    # Stands in for the interpreter: it dies of the signal as one does that is still importing torch.
+    python = tmp_path / "importing python"
+    python.write_text(
+        f"""#!/usr/bin/env bash
+if [[ "$1 $2" == "-u -m" ]]; then
+    touch {tmp_path}/ready
+    exec {sys.executable} -c 'import time; time.sleep(60)'
+fi
+exec {sys.executable} "$@"
+""",
+        encoding="utf-8",
+    )
+    python.chmod(0o755)
+    process = subprocess.Popen(
+        wrapper.command("--nproc_per_node=1", f"--master_port={free_port()}"),
+        env=wrapper.environment(PYTHON=str(python)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    _wait_for(tmp_path / "ready")
+    time.sleep(1.0)  # bash becomes the interpreter
+    process.send_signal(number)
+    _, said = process.communicate(timeout=30)
+
+    assert process.returncode == 75
+    assert said == "[Error] stopped before training began. The same command starts it.\n"
+    assert (wrapper.output / "train_0.log").read_text(encoding="utf-8") == "of the run before\n"

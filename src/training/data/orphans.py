@@ -1,15 +1,14 @@
 """Worker processes that end with the process they work for, however it died and whatever they are blocked in."""
 
-import ctypes
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
 
-_PR_SET_PDEATHSIG = 1
+from training.parents import signal_when_parent_ends
+
 _LOOK_EVERY_S = 1.0
 _forking = threading.local()
 
@@ -39,21 +38,10 @@ class EndsWithParent:
 
     def __call__(self, number: int) -> None:
         """Start a worker."""
-        if not _killed_with_parent():
+        is_lasting = getattr(_forking, "is_lasting", False)
+        if not (is_lasting and signal_when_parent_ends(signal.SIGKILL, self._pid)):
             threading.Thread(target=_watch, args=(self._pid,), name="orphan", daemon=True).start()
-        if _is_orphan(self._pid):  # it died before the kernel was asked
-            os._exit(1)
         self._start(number)
-
-
-def _killed_with_parent() -> bool:
-    """Ask Linux to kill this process when its parent ends; tell whether it will."""
-    if sys.platform != "linux" or not getattr(_forking, "is_lasting", False):
-        return False
-    try:
-        return bool(ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) == 0)
-    except (OSError, AttributeError):
-        return False
 
 
 def _is_orphan(pid: int) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from wrapper_logs import RunLog
 from wrapper_screen import Screen
 from wrapper_streams import run_logged
 
@@ -98,7 +99,8 @@ def test_a_file_or_pipe_gets_everything() -> None:
 
 @pytest.mark.parametrize("on_terminal", [True, False])
 def test_torchruns_own_traceback_is_hidden_after_a_request_to_stop(on_terminal: bool) -> None:
-    said = b"stopped on request\n" + LAUNCHERS + b"the end\n"
+    imported = b'Traceback (most recent call last):\n  File "x.py", line 1, in <module>\nKeyboardInterrupt\n'
+    said = b"stopped on request\n" + LAUNCHERS + imported + b"the end\n"
 
     for pieces in ([said], _bytewise(said)):
         assert _shown(pieces, on_terminal=on_terminal, is_stopping=True) == b"stopped on request\nthe end\n"
@@ -121,7 +123,7 @@ def test_the_log_keeps_the_step_lines_that_the_terminal_does_not_show(tmp_path: 
         kept = os.dup(2)
         os.dup2(write_fd, 2)
         try:
-            assert run_logged(["bash", str(program)], log_path, dict(os.environ)) == 0
+            assert run_logged(["bash", str(program)], RunLog(log_path, append=False), dict(os.environ)) == (0, False)
         finally:
             os.dup2(kept, 2)
             os.close(kept)
@@ -135,7 +137,9 @@ def test_the_log_keeps_the_step_lines_that_the_terminal_does_not_show(tmp_path: 
 def test_a_log_can_be_continued(tmp_path: Path) -> None:
     log_path = tmp_path / "log"
     for word, append in (("one", False), ("two", True)):
-        run_logged(["echo", word], log_path, dict(os.environ), append=append)
+        log = RunLog(log_path, append=append)
+        run_logged(["echo", word], log, dict(os.environ))
+        log.close()
 
     assert log_path.read_text(encoding="utf-8") == "one\ntwo\n"
 
@@ -144,6 +148,6 @@ def test_a_log_that_a_full_disk_cut_is_continued_on_a_new_line(tmp_path: Path) -
     log_path = tmp_path / "log"
     log_path.write_text("one\nhalf a li", encoding="utf-8")
 
-    run_logged(["echo", "two"], log_path, dict(os.environ), append=True)
+    run_logged(["echo", "two"], RunLog(log_path, append=True), dict(os.environ))
 
     assert log_path.read_text(encoding="utf-8") == "one\nhalf a li\ntwo\n"
