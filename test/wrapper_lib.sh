@@ -201,7 +201,7 @@ choose_launcher() {
         fi
         return 0
     fi
-    checks=(--device "$DEVICE" --ranks "${PARAM[nproc_per_node]}")
+    checks=(--device "$DEVICE" --ranks "${PARAM[nproc_per_node]}" --processes "$RANKS")
     [[ $NODE != 0 ]] || checks+=(--port "${PARAM[master_port]}")
     # Ctrl-C while the interpreter starts would be a traceback; the check asks for the signal as soon as it can.
     DEVICE=$(trap '' INT && exec "$PYTHON" "$REPO_ROOT/tools/wrapper_checks.py" "${checks[@]}")

@@ -21,12 +21,13 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--device", required=True, help="auto, cpu, cuda or npu")
     parser.add_argument("--device_id", type=int, default=0, help="index of the card for a single process")
     parser.add_argument("--ranks", type=int, default=1, help="processes to start on this machine")
+    parser.add_argument("--processes", type=int, help="processes on all machines; as on this one when not given")
     parser.add_argument("--port", type=int, help="port the processes will meet at")
     options = parser.parse_args(words)
     try:
         if options.port is not None:
             check_port(options.port)
-        print(resolve_device(options.device, options.ranks, options.device_id))
+        print(resolve_device(options.device, options.ranks, options.device_id, options.processes))
     except OpenClipError as error:
         print(f"[Error] {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_status
@@ -48,11 +49,12 @@ def check_port(port: int) -> None:
             raise ConfigError(f"port {port}: {reason}; choose another with --master_port=N.") from error
 
 
-def resolve_device(name: str, ranks: int, device_id: int = 0) -> str:
+def resolve_device(name: str, ranks: int, device_id: int = 0, processes: int | None = None) -> str:
     """Say which device the trainer should use, with the card's index when it is not the first.
 
     Raises:
-        DeviceError: When there are fewer cards than processes, or no card of that index.
+        DeviceError: When there are fewer cards than processes, no card of that index, or none at all for several
+            processes and ``auto``.
     """
     if name == "cpu":
         return name
@@ -61,7 +63,7 @@ def resolve_device(name: str, ranks: int, device_id: int = 0) -> str:
     import_torch()
     from training.device.select import select_device
 
-    device = select_device(name)
+    device = select_device(name, processes or ranks)
     if device.kind == "cpu":
         return device.kind
     count = device.count()

@@ -67,8 +67,8 @@ class RankGroup:
         return subprocess.Popen(
             ["taskset", "-c", rank.cpus, *command],
             stdin=subprocess.DEVNULL,
-            stdout=log and log.file,
-            stderr=log and subprocess.STDOUT,
+            stdout=None if log is None else log.file,
+            stderr=None if log is None else subprocess.STDOUT,
             env={**os.environ, **rank.variables},
             # The run saves and ends when this process is killed.
             preexec_fn=lambda: signal_when_parent_ends(signal.SIGTERM, parent),

@@ -47,7 +47,7 @@ def run_session(args: argparse.Namespace) -> None:
     """
     params = RunParams.from_namespace(args)
     world = world_from_environment()
-    device = select_device(params.hardware.device)
+    device = select_device(params.hardware.device, world.world_size)
     _check_process_limit(device, world, params)
     check_inputs(params, world)
     own_index = world.is_distributed and not params.distributed.no_set_device_rank

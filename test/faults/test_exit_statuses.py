@@ -152,6 +152,17 @@ def test_an_absent_device_is_6_and_says_how_to_ask_for_the_cpu(data, tmp_path, c
     assert "--device cpu" in log
 
 
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="there is a card")
+def test_several_processes_without_a_card_are_6_unless_the_cpu_is_asked_for(data, tmp_path, monkeypatch, capfd):
+    for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    status, log = status_and_log(micro_flags(*data, logs_dir=tmp_path / "logs", device="auto"), capfd)
+    assert status == 6
+    assert "2 processes were started with --device auto and no card was found (npu: " in log
+    assert "--device=cpu" in log
+    assert not (tmp_path / "logs").exists()
+
+
 def test_the_first_failing_process_leaves_its_status_for_the_wrappers(tmp_path, monkeypatch):
     monkeypatch.setenv("OPEN_CLIP_STATUS_FILE", str(tmp_path / "status"))
     assert main(["--no-such-flag"]) == 2

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
 from recording_python import REPO_ROOT, Wrapper, make_wrapper
 from training.device.precision import PRECISIONS
@@ -245,3 +246,21 @@ def test_no_interpreter_is_one_line(wrapper: Wrapper) -> None:
     assert done.returncode == 2
     assert 'no Python at "/no/python"' in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="there is a card")
+@pytest.mark.parametrize("script", ["train_full_8p.sh", "train_full_8p_pretrain_taskset.sh"])
+def test_several_processes_and_no_card_are_refused_unless_the_cpu_is_asked_for(script: str, tmp_path: Path) -> None:
+    wrapper = make_wrapper(script, tmp_path)
+    words = ["--nproc_per_node=2", f"--master_port={_free_port()}"]
+
+    command = [word for word in wrapper.command(*words) if word != "--device=cpu"]
+    environment = wrapper.environment(etp_running_flag="true")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+
+    assert done.returncode == 6
+    assert "2 processes were started with --device auto and no card was found (npu: " in done.stderr
+    assert "cuda: " in done.stderr
+    assert done.stderr.rstrip().endswith("--device=cpu")
+    assert done.stderr.count("\n") == 1
+    assert not wrapper.output.exists()

@@ -14,17 +14,18 @@ DEVICES: dict[str, type[Device]] = {"npu": NpuDevice, "cuda": CudaDevice, "cpu":
 _logger = logging.getLogger(__name__)
 
 
-def select_device(name: str = "auto") -> Device:
+def select_device(name: str = "auto", processes: int = 1) -> Device:
     """Return the device of this name, ready to be activated.
 
     Args:
         name: ``auto`` (the first usable of npu, cuda, cpu), a kind, or a kind with an index such as ``cuda:1``.
+        processes: how many the run has; ``auto`` puts several on cards only.
 
     Raises:
         DeviceError: The name is unknown, or the device cannot be used here; the message says why.
     """
     if name == "auto":
-        return _best_device()
+        return _best_device(processes)
     kind, index = _parse(name)
     device = DEVICES[kind](index)
     reason = device.missing()
@@ -42,14 +43,27 @@ def device_report() -> list[tuple[Device, str | None]]:
     return [(device, device.missing()) for device in (device_class() for device_class in DEVICES.values())]
 
 
-def _best_device() -> Device:
-    """Return the first usable kind, loudly when an installed accelerator plug-in is passed over."""
+def _best_device(processes: int) -> Device:
+    """Return the first usable kind, with a word on what was passed over: loudly for an installed plug-in."""
+    level, passed_over = logging.INFO, []
     for device, reason in device_report():
         if reason is None:
-            return device
+            break
+        passed_over.append(f"{device.kind}: {reason}")
         if f"torch_{device.kind}" in installed_backends():
-            _logger.warning("--device auto passes over %s: %s", device.kind, reason)
-    raise AssertionError("the CPU is always usable")
+            level = logging.WARNING
+    else:
+        raise AssertionError("the CPU is always usable")
+    why = "; ".join(passed_over)
+    if device.kind == "cpu" and processes > 1:
+        # A cluster whose cards are not seen would train for days what was meant to take an hour.
+        raise DeviceError(
+            f"{processes} processes were started with --device auto and no card was found ({why}). "
+            "To share the cores of the CPU among them, say so: --device=cpu"
+        )
+    if passed_over and (device.kind == "cpu" or level == logging.WARNING):
+        _logger.log(level, "--device auto takes %s and passes over %s", device.kind, why)
+    return device
 
 
 def _parse(name: str) -> tuple[str, int | None]:

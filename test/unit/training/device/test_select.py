@@ -32,7 +32,24 @@ def test_auto_says_when_it_passes_over_an_installed_accelerator(monkeypatch, cap
     monkeypatch.setattr("training.device.select.installed_backends", lambda: ("torch_absent",))
     with caplog.at_level(logging.WARNING):
         select_device("auto")
-    assert "passes over absent: its driver is asleep" in caplog.text
+    assert "takes cpu and passes over absent: its driver is asleep" in caplog.text
+
+
+def test_auto_on_the_cpu_says_why_in_one_line(monkeypatch, caplog):
+    monkeypatch.setattr("training.device.select.DEVICES", {"absent": AbsentDevice, "cpu": CpuDevice})
+    with caplog.at_level(logging.INFO):
+        select_device("auto")
+    assert caplog.messages == ["--device auto takes cpu and passes over absent: its driver is asleep"]
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        select_device("cpu", processes=8)
+    assert not caplog.messages
+
+
+def test_auto_puts_several_processes_on_no_cpu_and_says_why_there_is_no_card(monkeypatch):
+    monkeypatch.setattr("training.device.select.DEVICES", {"absent": AbsentDevice, "cpu": CpuDevice})
+    with pytest.raises(DeviceError, match=r"8 processes.*\(absent: its driver is asleep\).*--device=cpu"):
+        select_device("auto", processes=8)
 
 
 def test_a_missing_device_says_why_and_how_to_ask_for_the_cpu(monkeypatch):
