@@ -7,6 +7,7 @@ import shlex
 
 from open_clip.errors import DeviceError, OpenClipError, Preempted
 from training.build import Parts, Place, build_parts, check_inputs, make_receive
+from training.build.data import describe_workers
 from training.device import Device, select_device
 from training.distributed import (
     StopRequest,
@@ -71,7 +72,7 @@ def run_session(args: argparse.Namespace) -> None:
         place = Place(device, torch_device, world, folder, watchdog.headway)
         with open_journal(params.report, place) as journal, watchdog, explain_failures(device, params):
             if world.is_master:
-                _log_start(place, args)
+                _log_start(place, args, describe_workers(params))
             session = Session(params, place, journal, stop, watchdog)
             undo.pop_all()
             if world.is_master:
@@ -244,8 +245,8 @@ def resume_command(place: Place) -> str:
     return f"{launcher} --config {config} --name {name} --resume latest{note}"
 
 
-def _log_start(place: Place, args: argparse.Namespace) -> None:
-    """Log what upstream logs first: the processes, and every setting."""
+def _log_start(place: Place, args: argparse.Namespace, remark: str | None) -> None:
+    """Log what upstream logs first: the processes, and every setting; and a remark on one of them."""
     world = place.world
     if world.is_distributed:
         _LOG.info(
@@ -259,6 +260,8 @@ def _log_start(place: Place, args: argparse.Namespace) -> None:
     else:
         _LOG.info("Running with a single process. Device %s.", place.torch_device)
     _LOG.info("%s", "\n".join(["Params:", *(f"  {name}: {value}" for name, value in sorted(vars(args).items()))]))
+    if remark is not None:
+        _LOG.info("%s", remark)
 
 
 def _check_process_limit(device: Device, world: World, params: RunParams) -> None:

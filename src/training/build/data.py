@@ -29,6 +29,7 @@ from training.data import (
     read_folder_pairs,
     rgb_first,
 )
+from training.data.cores import usable_workers
 from training.evaluate import ClassSet, ZeroShot, read_class_names
 from training.params import RunParams
 
@@ -203,11 +204,21 @@ def build_zero_shot(params: RunParams, place: Place, transform: Any) -> ZeroShot
     return ZeroShot(sets, _tokenizer(params), place.device.text_shapes) if sets else None
 
 
+def describe_workers(params: RunParams) -> str | None:
+    """Say when not all loader processes that were asked for are started, or more than there are cores."""
+    asked, started = params.data.workers, usable_workers(params.data.workers)
+    if asked == started:
+        return None
+    if params.shards.shard_order == "buffer":
+        return f"--workers {asked}: this process may use {started} cores; the order of samples needs them all"
+    return f"--workers {asked}: this process may use {started} cores, so {started} loader processes are started"
+
+
 def _loader_options(params: RunParams, place: Place) -> dict[str, Any]:
     return {
         "batch_size": params.data.batch_size,
         "rank": place.world.rank,
         "world_size": place.world.world_size,
-        "workers": params.data.workers,
+        "workers": usable_workers(params.data.workers),
         "pin_memory": place.device.pin_memory,
     }

@@ -1,5 +1,6 @@
 """The shards of a run from the flags."""
 
+import warnings
 from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any, Final
@@ -83,6 +84,8 @@ def build_stream_loader(
         max_image_pixels=data.max_image_pixels,
         image_pixels=data.image_pixels,
     )
+    # Torch would say on every process and for every epoch what the run says once.
+    warnings.filterwarnings("ignore", message="This DataLoader will create")
     return StreamLoader(args, transform, tokenizer, plan_texts)
 
 

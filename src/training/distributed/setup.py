@@ -3,6 +3,8 @@
 import datetime
 import os
 from dataclasses import dataclass
+from inspect import signature
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -16,6 +18,12 @@ from training.distributed.env import World
 from training.distributed.meeting import meeting_variables
 from training.distributed.rollcall import call_roll
 
+# Torch 2.14 has another name for whether buffers are sent in each forward pass, and warns of the old one.
+_SYNC_BUFFERS = (
+    "forward_sync_buffers"
+    if "forward_sync_buffers" in signature(torch.nn.parallel.DistributedDataParallel.__init__).parameters
+    else "broadcast_buffers"
+)
 #: Types in which gradients may travel, each with the hook that casts them there and back.
 COMM_HOOKS = {"bf16": bf16_compress_hook, "fp16": fp16_compress_hook}
 
@@ -103,6 +111,7 @@ def wrap_model(
     """Wrap a model for synchronised gradients; a single process gets it back as it is."""
     if not world.is_distributed:
         return model
+    sync_buffers: dict[str, Any] = {_SYNC_BUFFERS: _has_running_state(model)}
     wrapped = torch.nn.parallel.DistributedDataParallel(
         model,
         device_ids=None if torch_device.index is None else [torch_device.index],
@@ -110,7 +119,7 @@ def wrap_model(
         find_unused_parameters=options.find_unused,
         bucket_cap_mb=options.bucket_mb,
         gradient_as_bucket_view=True,
-        broadcast_buffers=_has_running_state(model),
+        **sync_buffers,
     )
     if options.comm_dtype is not None:
         wrapped.register_comm_hook(None, COMM_HOOKS[options.comm_dtype])
