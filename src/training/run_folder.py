@@ -11,6 +11,9 @@ from pathlib import Path
 from open_clip.errors import ConfigError, printable
 from training.params import CheckpointParams, write_settings
 
+# Marks a record that is for the log in the folder alone, where there is one: `_LOG.info(..., extra=FILE_LINE)`.
+FILE_LINE = {"is_file_line": True}
+
 
 @dataclass(frozen=True)
 class RunFolder:

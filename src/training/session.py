@@ -5,7 +5,7 @@ import contextlib
 import logging
 import shlex
 
-from open_clip.errors import DeviceError, OpenClipError, Preempted
+from open_clip.errors import DeviceError, OpenClipError, Preempted, printable
 from training.build import Parts, Place, build_parts, check_inputs, make_receive
 from training.build.data import describe_workers
 from training.device import Device, select_device
@@ -29,10 +29,11 @@ from training.exit_status import leave_run
 from training.failures import explain_failures
 from training.journal import Journal, open_journal
 from training.loop import EVALUATION, Actions, Plan, Prefetcher, Progress, Recovery, StepGuard, Stepper, Trainer
+from training.opening import count_steps, describe_opening
 from training.optim import build_schedule
 from training.params import RunParams
 from training.resume import resume, roll_back
-from training.run_folder import choose_name, describe_run, open_folder
+from training.run_folder import FILE_LINE, choose_name, describe_run, open_folder
 from training.saving import Saver
 from training.tracing import traced
 from training.watching import make_stragglers, make_watchdog, watched
@@ -109,6 +110,9 @@ class Session:
                     self.journal.finish("finished", self.saver.newest)
                 leave_run(self.place.folder.root, trains=False)
                 return
+            if self.place.world.is_master:
+                start = self.progress, self.resumed_from
+                _LOG.info(describe_opening(self.params, self.place, self.parts, *start, resume_command(self.place)))
             with self.watchdog.explaining(), explain_failures(self.place.device, self.params):
                 self._train_or_evaluate()
         except Preempted as stopped:
@@ -149,7 +153,7 @@ class Session:
         assert parts.optimizer is not None
         assert params.optim.lr is not None
         quarantine = parts.train_quarantine
-        steps = -(-parts.train_loader.num_batches // params.optim.accum_freq)
+        _, steps = count_steps(params, parts)
         guard = self._guard()
         stepper = Stepper(
             parts.task,
@@ -198,9 +202,8 @@ class Session:
         )
 
     def _watched(self, actions: Actions) -> Actions:
-        params, progress, loader = self.params, self.progress, self.parts.train_loader
-        assert loader is not None
-        steps = -(-loader.num_batches // params.optim.accum_freq) * params.schedule.epochs
+        params, progress = self.params, self.progress
+        steps, _ = count_steps(params, self.parts)
         actions = traced(actions, params.report, self.place, steps - progress.step, progress.step)
         stragglers = make_stragglers(self.params.report, self.place, self.journal)
         model = self.parts.task.model
@@ -259,7 +262,8 @@ def _log_start(place: Place, args: argparse.Namespace, remark: str | None) -> No
         )
     else:
         _LOG.info("Running with a single process. Device %s.", place.torch_device)
-    _LOG.info("%s", "\n".join(["Params:", *(f"  {name}: {value}" for name, value in sorted(vars(args).items()))]))
+    settings = [f"  {name}: {printable(value)}" for name, value in sorted(vars(args).items())]
+    _LOG.info("%s", "\n".join(["Params:", *settings]), extra=FILE_LINE)
     if remark is not None:
         _LOG.info("%s", remark)
 

@@ -11,6 +11,7 @@ from training.optim.groups import layer_scales, parameter_groups
 from training.optim.state import IMPLEMENTATION_KEYS
 from training.optim.timm_optimizers import build_timm_optimizer
 from training.params.optim import OptimParams
+from training.run_folder import FILE_LINE
 
 _LOG = logging.getLogger(__name__)
 _TIMM = "timm/"
@@ -32,7 +33,7 @@ def build_optimizer(model: torch.nn.Module, params: OptimParams, device: Device)
     is_timms = params.opt.startswith(_TIMM)
     optimizer = _build_timm(model, params) if is_timms else _build_adamw(model, params, device)
     shown = ", ".join(f"{name}: {value}" for name, value in (optimizer.defaults | {"weight_decay": params.wd}).items())
-    _LOG.info("Created %s (%s) optimizer: %s", type(optimizer).__name__, params.opt, shown)
+    _LOG.info("Created %s (%s) optimizer: %s", type(optimizer).__name__, params.opt, shown, extra=FILE_LINE)
     return optimizer
 
 

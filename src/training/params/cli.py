@@ -7,13 +7,34 @@ from dataclasses import fields
 from typing import NoReturn
 
 from open_clip.errors import ConfigError, printable, suggest_nearest
+from training.params.data import DataParams
 from training.params.file import read_settings
-from training.params.flags import add_group
+from training.params.flags import add_group, title_of
 from training.params.groups import RunParams
+from training.params.hardware import HardwareParams
+from training.params.model import ImageParams, LockParams, ModelParams
+from training.params.optim import OptimParams, ScheduleParams
+from training.params.recipe import RecipeParams
+from training.params.run import CheckpointParams, EvaluateParams, ReportParams
+
+# What a new user needs first; the other groups follow in the order of their declaration.
+_FIRST_IN_HELP = (
+    *(DataParams, ModelParams, OptimParams, ScheduleParams, CheckpointParams, EvaluateParams, HardwareParams),
+    *(ReportParams, RecipeParams, LockParams, ImageParams),
+)
+_USAGE = """%(prog)s --train-data FILE --model NAME [FLAGS]
+       %(prog)s --val-data FILE --model NAME --pretrained FILE
+       %(prog)s --config FILE [FLAGS]"""
 
 
 class FlagParser(argparse.ArgumentParser):
     """Parser whose errors are one line through the log, with the status of a wrong flag."""
+
+    def format_help(self) -> str:
+        """Write the help, the groups in the order in which people need them."""
+        titles = ["options", "optional arguments", *map(title_of, _FIRST_IN_HELP)]
+        self._action_groups.sort(key=lambda one: titles.index(one.title) if one.title in titles else len(titles))
+        return super().format_help()
 
     def error(self, message: str) -> NoReturn:
         """Raise what argparse would print after a page of usage."""
@@ -39,6 +60,8 @@ def make_parser() -> argparse.ArgumentParser:
     """Build the parser of all flags, one section a group."""
     parser = FlagParser(
         prog="python -m training.main",
+        usage=_USAGE,
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=30),
         description="Train, fine-tune or evaluate a CLIP model on NPU, CUDA or CPU.",
     )
     parser.add_argument("--config", help="YAML file of settings; flags on the command line win over it", metavar="FILE")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, TypeVar
 
-from training.params.values import key_value, text
+from training.params.values import Number, key_value, path, text
 
 Group = TypeVar("Group")
 
@@ -54,10 +54,14 @@ def option_name(field_name: str) -> str:
     return "--" + field_name.replace("_", "-")
 
 
+def title_of(group: type) -> str:
+    """Give the heading of a group: the first line of its docstring."""
+    return (group.__doc__ or group.__name__).strip().partition("\n")[0].rstrip(".")
+
+
 def add_group(parser: argparse.ArgumentParser, group: type) -> None:
-    """Add one dataclass's flags to the parser under a heading made of its docstring's first line."""
-    title, _, _ = (group.__doc__ or group.__name__).strip().partition("\n")
-    section = parser.add_argument_group(title.rstrip("."))
+    """Add one dataclass's flags to the parser under a heading."""
+    section = parser.add_argument_group(title_of(group))
     for item in fields(group):
         spec: Flag = item.metadata["flag"]
         default = item.default_factory() if item.default_factory is not MISSING else item.default
@@ -65,7 +69,8 @@ def add_group(parser: argparse.ArgumentParser, group: type) -> None:
         if isinstance(default, bool):
             options["action"] = "store_true"
         else:
-            options.update(type=spec.parse, choices=spec.choices, nargs=spec.nargs, metavar=spec.metavar)
+            metavar = spec.metavar or _metavar(spec)
+            options.update(type=spec.parse, choices=spec.choices, nargs=spec.nargs, metavar=metavar)
             if spec.action is not None:
                 options["action"] = spec.action
         section.add_argument(option_name(item.name), *spec.aliases, **options)
@@ -75,6 +80,16 @@ def read_group(group: type[Group], namespace: argparse.Namespace) -> Group:
     """Build one group from a parsed namespace."""
     names = [item.name for item in fields(group)]  # type: ignore[arg-type]
     return group(**{name: getattr(namespace, name) for name in names})
+
+
+def _metavar(spec: Flag) -> str:
+    """Name what stands behind a flag by its kind, which is shorter than its own name in capitals."""
+    if spec.choices:
+        shown = ",".join(map(str, spec.choices))
+        return f"{{{shown}}}" if len(shown) < 50 else f"{{{','.join(map(str, spec.choices[:4]))},...}}"
+    if isinstance(spec.parse, Number):
+        return "N" if spec.parse.kind is int else "X"
+    return "PATH" if spec.parse is path else "TEXT"
 
 
 def _help_text(spec: Flag, default: Any) -> str:

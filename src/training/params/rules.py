@@ -21,7 +21,7 @@ def check_rules(args: Namespace) -> None:
     if not (is_synthetic or any((args.train_data, args.val_data, args.imagenet_val, args.imagenet_v2))):
         raise ConfigError(
             "there is nothing to do: give --train-data FILE to train, or --val-data FILE or --imagenet-val FOLDER to "
-            "evaluate."
+            "evaluate.\nFor instance: python -m training.main --train-data pairs.csv --model ViT-B-32 (more: --help)"
         )
     trains = is_synthetic or bool(args.train_data)
     if not (trains or args.pretrained or args.resume or ":" in args.model):

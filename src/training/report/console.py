@@ -112,14 +112,20 @@ class ConsoleHandler(logging.StreamHandler):  # type: ignore[type-arg]
         super().__init__(sys.stderr)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one record, unless it is a step's and the bar tells the same."""
+        """Write one record, unless it is a step's and the bar tells the same, or one for the file that is open."""
         if getattr(record, "is_step_line", False) and self._shows_bar():
+            return
+        if getattr(record, "is_file_line", False) and any(isinstance(one, LogFileHandler) for one in _handlers()):
             return
         with tqdm.external_write_mode(file=self.stream):
             super().emit(record)
 
     def _shows_bar(self) -> bool:
         return self.stream.isatty() and os.environ.get(STEP_LINES_VARIABLE) != "1"
+
+
+def _handlers() -> list[logging.Handler]:
+    return logging.getLogger().handlers
 
 
 class LogFileHandler(logging.FileHandler):

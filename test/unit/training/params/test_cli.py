@@ -128,3 +128,33 @@ def test_a_flag_of_upstream_that_is_not_there_yet_is_called_so():
         parse_args(["--use-bnb-linear"])
     known = {option for action in make_parser()._actions for option in action.option_strings}
     assert not known & cli._NOT_THERE_YET
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_the_help_starts_with_a_short_usage_and_the_groups_a_new_user_needs(monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = make_parser().format_help().splitlines()
+    titles = [line for line in lines if line.endswith(":") and not line.startswith(" ")]
+    assert titles[1:5] == ["Data:", "Model and weights:", "Optimizer:", "Schedule:"]
+    assert len(titles) == len(vars(RunParams.from_namespace(parse_args([])))) + 1
+    assert lines.index("Data:") < 15
+    assert max(map(len, lines)) <= columns
+    for flag in ("--train-data", "--fsdp-checkpoint", "--lock-image-unlocked-groups"):
+        assert any(line.strip().startswith(flag) for line in lines)
+
+
+def test_the_order_of_the_help_is_not_that_of_the_declared_groups():
+    parser = make_parser()
+    declared = [group.title for group in parser._action_groups]
+    parser.format_help()
+    assert sorted(filter(None, declared)) == sorted(filter(None, (group.title for group in parser._action_groups)))
+    assert [group.title for group in make_parser()._action_groups] == declared
+
+
+def test_without_flags_two_lines_say_what_to_give():
+    with pytest.raises(ConfigError) as caught:
+        check_rules(parse_args([]))
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 2
+    assert "--train-data FILE" in lines[0]
+    assert "python -m training.main --train-data" in lines[1]

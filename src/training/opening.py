@@ -1,0 +1,97 @@
+"""The lines that open a run on the screen: what is about to happen, with what, where to, and how to stop it."""
+
+from pathlib import Path
+
+from open_clip.errors import printable
+from training.build import Parts, Place, count_parameters
+from training.data import PairSource
+from training.distributed import unwrap_model
+from training.loop import Progress
+from training.params import RunParams
+
+
+def describe_opening(
+    params: RunParams, place: Place, parts: Parts, progress: Progress, resumed_from: Path | None, goes_on: str
+) -> str:
+    """Write about ten lines for a person who has just started a run.
+
+    Args:
+        params: The run's flags.
+        place: Where this process computes.
+        parts: The run's parts.
+        progress: Where it goes on.
+        resumed_from: The checkpoint it goes on from, if any.
+        goes_on: The command that goes on with it after a stop.
+    """
+    facts = [("model", _model(params, parts)), ("device", _device(place, parts))]
+    if parts.train_loader is not None:
+        facts += [("training", _training_data(params, parts)), ("steps", _steps(params, place, parts, progress))]
+        facts.append(("learning rate", _learning_rate(params, parts)))
+    if parts.eval_table is not None:
+        facts.append(("validation", _rows(parts.eval_table)))
+    if resumed_from is not None:
+        facts.append(("from", f"{printable(resumed_from)}, step {progress.step:,}"))
+    root = place.folder.root
+    if root is None:
+        facts.append(("folder", "none: nothing is saved (--logs-dir None)"))
+    else:
+        facts.append(("folder", f"{printable(root)} (all settings: params.txt; this log: out.log)"))
+    if parts.train_loader is not None and root is not None:
+        facts.append(("to stop", f"press Ctrl-C once; it saves. Go on with:\n  {goes_on}"))
+    title = "Training" if parts.train_loader is not None else "Evaluating"
+    return "\n".join([f"{title}:", *(f"  {name:<14} {value}" for name, value in facts)])
+
+
+def _model(params: RunParams, parts: Parts) -> str:
+    learned = sum(one.numel() for one in unwrap_model(parts.task.model).parameters() if one.requires_grad)
+    every = count_parameters(parts)
+    trained = "" if learned == every else f", {learned:,} of them trained"
+    start = f", from {printable(params.model.pretrained)}" if params.model.pretrained else ""
+    return f"{printable(params.model.model)}, {every:,} parameters{trained}{start}"
+
+
+def _device(place: Place, parts: Parts) -> str:
+    processes = f"{place.world.world_size} processes" if place.world.is_distributed else "1 process"
+    precision = parts.mixed.precision
+    computed = precision.effective + (f" ({precision.requested} asked)" if precision.note else "")
+    return f"{place.device.info().name} ({place.torch_device}), {processes}, precision {computed}"
+
+
+def _training_data(params: RunParams, parts: Parts) -> str:
+    assert parts.train_loader is not None
+    source = params.data.train_data if params.data.dataset_type != "synthetic" else "made-up images"
+    return f"{parts.train_loader.num_samples:,} pairs an epoch from {printable(source)}"
+
+
+def _rows(table: PairSource) -> str:
+    return f"{len(table):,} pairs of {table.num_images:,} images from {printable(table.source)}"
+
+
+def _steps(params: RunParams, place: Place, parts: Parts, progress: Progress) -> str:
+    total, an_epoch = count_steps(params, parts)
+    batch = params.data.batch_size * params.optim.accum_freq * place.world.world_size
+    made_of = [f"{params.data.batch_size} each"]
+    made_of += [f"{place.world.world_size} processes"] if place.world.is_distributed else []
+    made_of += [f"{params.optim.accum_freq} batches a step"] if params.optim.accum_freq > 1 else []
+    of = f" ({' x '.join(made_of)})" if len(made_of) > 1 else ""
+    epochs = "1 epoch" if params.schedule.epochs == 1 else f"{params.schedule.epochs:,} epochs"
+    left = f", {total - progress.step:,} left" if progress.step else ""
+    return f"{total:,} of {batch:,} pairs{of}: {epochs} of {an_epoch:,} steps{left}"
+
+
+def count_steps(params: RunParams, parts: Parts) -> tuple[int, int]:
+    """Count the optimizer steps of a run, and of one epoch."""
+    assert parts.train_loader is not None
+    an_epoch = -(-parts.train_loader.num_batches // params.optim.accum_freq)
+    return an_epoch * params.schedule.epochs, an_epoch
+
+
+def _learning_rate(params: RunParams, parts: Parts) -> str:
+    rate, schedule = params.optim.lr or 0.0, params.schedule
+    if schedule.skip_scheduler:
+        return f"{rate:g} throughout"
+    total, _ = count_steps(params, parts)
+    if schedule.warmup > total:
+        last = rate * total / schedule.warmup
+        return f"rises to {rate:g} over --warmup {schedule.warmup:,} steps; this run ends before, at {last:.2g}"
+    return f"{rate:g} after {schedule.warmup:,} steps of warm-up, then {schedule.lr_scheduler}"
