@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from training.params.flags import Flag, KeyValueAction, flag
-from training.params.values import ABOVE_ZERO, SHARE, path, whole
+from training.params.values import ABOVE_ZERO, SHARE, path, separator, whole
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,9 @@ class DataParams:
         " then read as with auto); auto: by what --train-data is",
         choices=("auto", "csv", "folder", "webdataset", "synthetic"),
     )
-    csv_separator: str = flag("\t", "text between two columns of the table; `,` for a comma-separated file")
+    csv_separator: str = flag(
+        "\t", "text between two columns of the table; `,` for a comma-separated file", type=separator
+    )
     csv_img_key: str = flag("filepath", "name of the column that holds picture paths")
     csv_caption_key: str = flag("title", "name of the column that holds captions")
     batch_size: int = flag(

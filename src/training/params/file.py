@@ -14,7 +14,7 @@ from training.params.nodes import compose_mapping, convert
 # What a saved configuration leaves out: where it was read from, and what belongs to one start of one run folder.
 _NOT_SAVED = ("config", "name", "resume")
 # A file of all flags has 4 KB; one whose --train-data names thousands of shards some hundred.
-_MOST_BYTES: Final = 1 << 20
+_MOST_BYTES: Final = 1 << 18
 
 
 def read_settings(parser: argparse.ArgumentParser, path: str | Path) -> dict[str, Any]:

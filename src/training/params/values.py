@@ -3,6 +3,7 @@
 import argparse
 import ast
 import math
+import re
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
@@ -12,6 +13,8 @@ Kind = TypeVar("Kind", int, float)
 
 # What still fits a signed 64-bit number after a few multiplications, such as rows times channels.
 _MOST_WHOLE: Final = 2**31 - 1
+# Controls, lone surrogates, other line ends and marks that turn the direction of writing.
+_UNSEEN: Final = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
 # Python has a limit of its own for the digits of a number, with a message of its own.
 _MOST_DIGITS: Final = 100
 _MOST_TEXT: Final = 1 << 20
@@ -87,13 +90,24 @@ SHARE: Final = number(0.0, 1.0)
 
 
 def text(word: str) -> str:
-    """Read any text that can be handed to the system: without the character that ends texts there.
+    """Read any text that a log and a file of settings can hold as it is.
 
     Raises:
-        argparse.ArgumentTypeError: It cannot.
+        argparse.ArgumentTypeError: They cannot: it steers a terminal, breaks lines or is in no encoding.
     """
-    if "\0" in word or len(word) > _MOST_TEXT:
-        raise argparse.ArgumentTypeError(f"{shown(word)} is not text of at most 1 MB without NUL characters")
+    if _UNSEEN.search(word) or len(word) > _MOST_TEXT:
+        raise argparse.ArgumentTypeError(f"{shown(word)} is not text of at most 1 MB without control characters")
+    return word
+
+
+def separator(word: str) -> str:
+    """Read what stands between two fields of a table; tabs and other control characters may.
+
+    Raises:
+        argparse.ArgumentTypeError: It cannot separate anything.
+    """
+    if not 1 <= len(word) <= 16 or any(char in word for char in '"\r\n\0') or not word.isascii():
+        raise argparse.ArgumentTypeError(f"{shown(word)} cannot separate fields; give a character such as `,` or a tab")
     return word
 
 
@@ -103,10 +117,8 @@ def path(word: str) -> str:
     Raises:
         argparse.ArgumentTypeError: No system opens it.
     """
-    if not word.strip() or "\0" in word or len(_encoded(word)) > _MOST_PATH:
-        raise argparse.ArgumentTypeError(
-            f"{shown(word)} is not a path of 1 to {_MOST_PATH:,} bytes without NUL characters"
-        )
+    if not word.strip() or len(text(word).encode()) > _MOST_PATH:
+        raise argparse.ArgumentTypeError(f"{shown(word)} is not a path of 1 to {_MOST_PATH:,} bytes")
     return word
 
 
@@ -116,8 +128,8 @@ def folder_name(word: str) -> str:
     Raises:
         argparse.ArgumentTypeError: It is none.
     """
-    is_plain = word.strip() and "/" not in word and word not in (".", "..") and word.isprintable()
-    if not is_plain or len(_encoded(word)) > MOST_NAME:
+    is_plain = text(word).strip() and "/" not in word and word not in (".", "..")
+    if not is_plain or len(word.encode()) > MOST_NAME:
         raise argparse.ArgumentTypeError(f"{shown(word)} is not a plain folder name of 1 to {MOST_NAME} bytes")
     return word
 
@@ -173,15 +185,11 @@ def plain(key: str, value: Any, depth: int = 0) -> Any:
         return type(value)(plain(key, item, depth + 1) for item in value)
     if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
-    if isinstance(value, str) and "\0" not in value:
+    if isinstance(value, str) and not _UNSEEN.search(value):
         return value
     raise argparse.ArgumentTypeError(
         f"{printable(key, 60)}={shown(value)} is no finite number, True, False, None or text, and no list of these"
     )
-
-
-def _encoded(word: str) -> bytes:
-    return word.encode("utf-8", "surrogatepass")
 
 
 def shown(value: object) -> str:
