@@ -6,6 +6,8 @@ A message has three parts: what happened, where (file, row, key, flag), what to 
 import difflib
 from collections.abc import Iterable
 
+from open_clip.redaction import redact
+
 _LISTED_CHARACTERS = 300
 
 
@@ -87,14 +89,15 @@ def cut_list(items: Iterable[object], limit: int = 10) -> str:
 def printable(text: object, limit: int | None = None) -> str:
     """Write a name or text from the outside so that it cannot forge a line or steer a terminal.
 
-    Control characters, line breaks, marks of writing direction and lone surrogates become escapes. Every file name, key
-    or value that this project did not make passes here before it stands in a message.
+    Control characters, line breaks, marks of writing direction and lone surrogates become escapes, and secrets in
+    addresses are left out. Every file name, key or value that this project did not make passes here before it stands in
+    a message.
 
     Args:
         text: What to show.
         limit: Characters to keep; what is longer ends in three dots.
     """
-    whole = str(text)
+    whole = redact(str(text))
     if limit is not None and len(whole) > limit:
         whole = whole[: max(limit - 3, 0)] + "..."
     clean = whole.encode("utf-8", "backslashreplace").decode("utf-8")

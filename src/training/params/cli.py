@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from open_clip.errors import ConfigError, printable, suggest_nearest
 from training.params.data import DataParams
-from training.params.file import read_settings
+from training.params.file import read_settings, refuse_hidden
 from training.params.flags import add_group, title_of
 from training.params.groups import RunParams
 from training.params.hardware import HardwareParams
@@ -95,6 +95,7 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
     if namespace.config is not None:
         parser.set_defaults(**read_settings(parser, namespace.config))
         namespace = parser.parse_args(words)
+    refuse_hidden(namespace)
     # timm's optimizers have defaults of their own.
     defaults = {} if namespace.opt.startswith("timm/") else default_optimizer_settings(namespace.model)
     for name, value in defaults.items():
@@ -123,4 +124,4 @@ def _unknown_flag_message(parser: argparse.ArgumentParser, unknown: list[str]) -
         return f"upstream's {name} is not there yet; leave it out."
     known = [option for action in parser._actions for option in action.option_strings if option.startswith("--")]
     hint = suggest_nearest(name, known) or " `--help` lists the flags."
-    return f"unknown flag {name}.{hint}"
+    return f"unknown flag {printable(name, 200)}.{hint}"

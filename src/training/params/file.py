@@ -9,6 +9,8 @@ from typing import Any, Final
 import yaml
 
 from open_clip.errors import ConfigError, printable, suggest_nearest
+from open_clip.files import write_whole
+from open_clip.redaction import HIDDEN, is_redacted, redact
 from training.params.nodes import compose_mapping, convert
 
 # What a saved configuration leaves out: where it was read from, and what belongs to one start of one run folder.
@@ -47,10 +49,41 @@ def read_settings(parser: argparse.ArgumentParser, path: str | Path) -> dict[str
 
 
 def write_settings(namespace: argparse.Namespace, path: Path) -> None:
-    """Save the resolved flags so that ``--config`` with this file alone repeats the run."""
-    settings = {key: value for key, value in sorted(vars(namespace).items()) if key not in _NOT_SAVED}
+    """Save the resolved flags so that ``--config`` with this file alone repeats the run; secrets are left out."""
+    settings = {key: _redacted(value) for key, value in sorted(vars(namespace).items()) if key not in _NOT_SAVED}
     header = "# Resolved settings of this run; `python -m training.main --config THIS_FILE` repeats it.\n"
-    path.write_text(header + yaml.safe_dump(settings, allow_unicode=True, sort_keys=True), encoding="utf-8")
+    write_whole(path, header + yaml.safe_dump(settings, allow_unicode=True, sort_keys=True))
+
+
+def flags_with_secrets(namespace: argparse.Namespace) -> list[str]:
+    """Name the flags whose values are saved without a secret that they hold, and so must be given again."""
+    return [_option(key) for key, value in sorted(vars(namespace).items()) if _redacted(value) != value]
+
+
+def refuse_hidden(namespace: argparse.Namespace) -> None:
+    """Refuse values that were saved without their secret and not given again.
+
+    Raises:
+        ConfigError: With the flags to give.
+    """
+    hidden = [_option(key) for key, value in sorted(vars(namespace).items()) if is_redacted(value)]
+    if hidden:
+        raise ConfigError(
+            f"{', '.join(hidden)}: the secret in it was left out when the settings were written ({HIDDEN}). Give "
+            f"{'it' if len(hidden) == 1 else 'them'} again on the command line, beside --config."
+        )
+
+
+def _option(key: str) -> str:
+    return f"--{key.replace('_', '-')}"
+
+
+def _redacted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _redacted(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_redacted(one) for one in value]
+    return redact(value) if isinstance(value, str) else value
 
 
 def _read_text(path: str | Path, name: str) -> str:

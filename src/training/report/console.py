@@ -4,14 +4,20 @@ Draws no progress bar (``progress.py``) and keeps no figures: callers pass what 
 """
 
 import contextlib
+import io
 import logging
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
+
+from open_clip.errors import printable
+from open_clip.files import open_to_append
+from open_clip.redaction import redact
 
 LOG_FORMATS = ("openclip", "modelzoo")
 LINE_FORMAT = "%(asctime)s | %(levelname)s | %(message)s"
@@ -78,7 +84,7 @@ def setup_logging(path: str | Path | None, level: int | str = logging.INFO, *, r
         root.removeHandler(old)
         old.close()
     line_format = LINE_FORMAT if rank == 0 else LINE_FORMAT.replace("%(message)s", f"rank {rank}: %(message)s")
-    formatter = _LineFormatter(line_format, DATE_FORMAT)
+    formatter = LineFormatter(line_format, DATE_FORMAT)
     handlers: list[logging.Handler] = [ConsoleHandler()]
     if path is not None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -93,11 +99,22 @@ def setup_logging(path: str | Path | None, level: int | str = logging.INFO, *, r
     logging.captureWarnings(True)
 
 
-class _LineFormatter(logging.Formatter):
-    """Leaves no empty line after a message that brings its own line break, as Python warnings do."""
+# What steers a terminal, hides text or turns its direction; lines break and tabs stand where the program put them.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb]"
+)
+
+
+class LineFormatter(logging.Formatter):
+    """Writes lines of which no part can steer a terminal, and without secrets, wherever their text came from.
+
+    Leaves no empty line after a message that brings its own line break, as Python warnings do.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
-        return super().format(record).rstrip("\n")
+        """Write one record."""
+        text = redact(super().format(record).rstrip("\n"))
+        return _UNPRINTABLE.sub(lambda found: printable(found[0]), text)
 
 
 class ConsoleHandler(logging.StreamHandler):  # type: ignore[type-arg]
@@ -134,6 +151,13 @@ class LogFileHandler(logging.FileHandler):
     def __init__(self, path: str | Path) -> None:
         super().__init__(path, mode="a", encoding="utf-8", errors="backslashreplace")
         self._has_complained = False
+
+    def _open(self) -> io.TextIOWrapper:
+        return io.TextIOWrapper(
+            io.BufferedWriter(open_to_append(self.baseFilename)),
+            encoding=self.encoding,
+            errors=self.errors,
+        )
 
     def close(self) -> None:
         """Close the file; lines that a full disk still holds back are given up."""

@@ -158,3 +158,12 @@ def test_without_flags_two_lines_say_what_to_give():
     assert len(lines) == 2
     assert "--train-data FILE" in lines[0]
     assert "python -m training.main --train-data" in lines[1]
+
+
+@pytest.mark.parametrize(
+    "words", [["--precision", "\x1b[31mx"], ["--\x1b[2J"], ["\x1b]0;x\x07"], ["--lr", "\x1b[1m\nfake line"]]
+)
+def test_a_wrong_word_cannot_steer_the_terminal(words):
+    with pytest.raises(ConfigError) as caught:
+        parse_args(words)
+    assert str(caught.value).isprintable()

@@ -1,7 +1,10 @@
 import io
 import logging
 import re
+import resource
 import sys
+
+import pytest
 
 from training.report.console import STEP_LINE, TrainLine, format_eval_line, format_train_line, setup_logging
 
@@ -81,12 +84,17 @@ def test_python_warnings_reach_the_log_file(tmp_path):
     assert "an old name" in (tmp_path / "out.log").read_text()
 
 
-def test_a_full_disk_is_complained_of_once(monkeypatch):
+def test_a_disk_without_room_is_complained_of_once(tmp_path, monkeypatch):
     stderr = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stderr)
-    setup_logging("/dev/full")
-    for _ in range(3):
-        logging.getLogger("training").info("a line")
+    setup_logging(tmp_path / "out.log")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        for _ in range(3):
+            logging.getLogger("training").info("a line")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert stderr.getvalue().count("the run goes on") == 1
     assert "Traceback" not in stderr.getvalue()
 
@@ -120,3 +128,40 @@ def test_a_pipe_gets_step_lines(tmp_path, monkeypatch):
 def test_a_terminal_gets_step_lines_where_the_environment_asks_for_them(tmp_path, monkeypatch):
     monkeypatch.setenv("OPEN_CLIP_STEP_LINES", "1")
     assert "a step" in log_one_step(tmp_path, Terminal(), monkeypatch)[0]
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    ["\x1b[2J\x1b[31mred", "a\rb", "\x9b5n", "a\x08b", "\u202egpj.exe", "\x07", "\ud800", "\u2028x", "\x00", "\u200bx"],
+)
+def test_nothing_that_is_logged_can_steer_a_terminal(tmp_path, monkeypatch, hostile):
+    stderr = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    setup_logging(tmp_path / "out.log")
+    logging.getLogger("open_clip").warning("%s\n\tand more \u56fe", hostile)
+    try:
+        raise ValueError(hostile)
+    except ValueError:
+        logging.getLogger("training").exception("failed")
+    for text in (stderr.getvalue(), (tmp_path / "out.log").read_bytes().decode()):
+        assert all(one.isprintable() or one in "\n\t" for one in text)
+        assert "\n\tand more \u56fe\n" in text
+
+
+def test_no_secret_reaches_the_console_or_the_log(tmp_path, monkeypatch):
+    stderr = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    setup_logging(tmp_path / "out.log")
+    logging.getLogger("training").error("cannot open https://me:hunter2@host/x.tar?token=hunter2 (403)")
+    for text in (stderr.getvalue(), (tmp_path / "out.log").read_text()):
+        assert "hunter2" not in text
+        assert "@host/x.tar" in text
+        assert "(403)" in text
+
+
+def test_a_planted_link_is_not_written_through(tmp_path):
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / "out.log").symlink_to(tmp_path / "victim")
+    with pytest.raises(OSError, match="link"):
+        setup_logging(tmp_path / "out.log")
+    assert (tmp_path / "victim").read_text() == "precious"
