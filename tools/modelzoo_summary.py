@@ -6,7 +6,7 @@ wrappers and their CLIP and Chinese-CLIP siblings.
 
 import argparse
 import contextlib
-import json
+import math
 import platform
 import sys
 from collections.abc import Iterator, Mapping
@@ -14,8 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from open_clip.errors import DataError
+from open_clip.checked_json import numbers_of, read_json
+from open_clip.errors import DataError, printable
 from open_clip.files import write_whole
+from training.report.jsonl import iterate_metrics
 
 _ACCURACY = "image_to_text_R@5"
 
@@ -65,27 +67,27 @@ def read_outcome(run_dir: Path, e2e_time_s: int | None = None) -> Outcome:
     """
     path = run_dir / "summary.json"
     try:
-        summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if summary["status"] != "finished":
-            raise DataError(f"{run_dir} is a run that {summary['status']}, so it has no result yet.")
+        loaded: dict[str, Any] = read_json(path)
+        if loaded["status"] != "finished":
+            raise DataError(f"{run_dir} is a run that {printable(loaded['status'], 40)}, so it has no result yet.")
         # Of the last 100 steps for every job, as the run's own closing block says it; ModelZoo's pretraining scripts
         # count all steps, the compilation in the first one included.
-        fps = summary["fps"]
-        if fps is None:
+        if loaded["fps"] is None:
             raise DataError(f"{run_dir} is a run that trained no step, so it has no speed.")
+        summary = numbers_of(loaded)
         return Outcome(
-            ranks=summary["world_size"],
-            batch=summary["global_batch"],
-            fps=int(fps),
+            ranks=int(summary["world_size"]),
+            batch=int(summary["global_batch"]),
+            fps=int(summary["fps"]),
             training_time_s=float(summary["train_time_s"]),
             e2e_time_s=max(int(summary["e2e_time_s"]), e2e_time_s or 0),
             loss=float(summary["loss"]),
-            metrics=summary.get("metrics") or {},
+            metrics=numbers_of(loaded.get("metrics")),
         )
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; give a run folder, LOGS/NAME.") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is no summary of a finished run: {error!r}.") from error
+        raise DataError(f"{path} is no summary of a finished run: {printable(repr(error), 200)}.") from error
 
 
 def result_lines(outcome: Outcome, job: str, case: str) -> list[str]:
@@ -113,11 +115,11 @@ def result_lines(outcome: Outcome, job: str, case: str) -> list[str]:
 
 def loss_lines(run_dir: Path) -> Iterator[str]:
     """Give each logged step's loss as ``last (average of the epoch)``, five significant digits."""
-    with (run_dir / "metrics.jsonl").open(encoding="utf-8") as lines:
-        for line in lines:
-            record = json.loads(line)
-            if record["kind"] == "train":
-                yield f"{record['loss']:#.5g} ({record['loss_avg']:#.5g})"
+    for record in iterate_metrics(run_dir / "metrics.jsonl", "train"):
+        # A loss that was not finite is written as nothing.
+        numbers = numbers_of(record)
+        loss, average = (numbers.get(name, math.nan) for name in ("loss", "loss_avg"))
+        yield f"{loss:#.5g} ({average:#.5g})"
 
 
 def write_results(run_dir: Path, output_dir: Path, outcome: Outcome, job: str, case: str) -> Outcome:

@@ -55,17 +55,56 @@ def open_to_append(path: str | Path) -> BinaryIO:
     Raises:
         OSError: When it cannot be opened, or is a link, a pipe or a device instead of a plain file.
     """
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    return open(_open_plain(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW), "ab", buffering=0)
+
+
+def open_to_change(path: str | Path) -> BinaryIO:
+    """Open a file that is there for changing it in place.
+
+    Raises:
+        OSError: As :func:`open_to_append`.
+    """
+    return open(_open_plain(path, os.O_RDWR | os.O_NOFOLLOW), "r+b")
+
+
+def open_to_read(path: str | Path) -> BinaryIO:
+    """Open a plain file, or a link to one; a pipe or a device, which might never give an end, is refused.
+
+    Raises:
+        OSError: When it cannot be opened or is not such a file.
+    """
+    return open(_open_plain(path, os.O_RDONLY), "rb")
+
+
+def _open_plain(path: str | Path, flags: int) -> int:
     try:
-        descriptor = os.open(path, flags, 0o666)
+        descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     except OSError as error:
-        if error.errno == errno.ELOOP:
+        if error.errno == errno.ELOOP and flags & os.O_NOFOLLOW:
             raise OSError(errno.ELOOP, "a link stands under this name and is not followed", str(path)) from None
         raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "not a plain file", str(path))
-    return open(descriptor, "ab", buffering=0)
+    return descriptor
+
+
+def make_folder(path: str | Path) -> None:
+    """Make a folder inside one that is there, unless it is there already.
+
+    Raises:
+        OSError: When it cannot be made, or a link or a file stands under its name.
+    """
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        if not is_real_folder(path):
+            raise OSError(errno.ENOTDIR, "a link or a file stands under this name", str(path)) from None
+
+
+def is_real_folder(path: str | Path) -> bool:
+    """Tell whether a folder itself, and no link to one, stands under a name."""
+    return stat.S_ISDIR(os.lstat(path).st_mode)
 
 
 def open_plain(path: str | Path) -> BinaryIO:

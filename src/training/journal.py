@@ -15,13 +15,15 @@ from typing import Any
 import torch
 
 import open_clip
+from open_clip.checked_json import numbers_of, read_json
+from open_clip.files import make_folder, write_whole
 from training.build import Parts, Place, count_parameters
 from training.evaluate import Gallery, save_gallery
 from training.loop import Progress, Recorder, RunningMean, SilentRecorder, StepRecord
 from training.params import ReportParams, RunParams
 from training.report.console import STEP_LINE, TrainLine, format_eval_line, format_train_line, setup_logging
 from training.report.html import write_report
-from training.report.jsonl import MetricsWriter, add_result, finite_json, iterate_metrics, read_metrics
+from training.report.jsonl import MetricsWriter, add_result, finite_json, iterate_metrics
 from training.report.progress import ProgressBar
 from training.report.summary import StepTimes, build_summary, format_summary
 from training.report.tensorboard import TensorBoardWriter
@@ -106,20 +108,22 @@ class Journal:
         if self._folder.metrics is None:
             return
         step = 0
-        for line in read_metrics(self._folder.metrics):
+        for line in iterate_metrics(self._folder.metrics):
             if line.get("kind") == "train":
-                for _ in range(line["step"] - step):
-                    self.times.add(line["step_time_s"])
-                step = line["step"]
-                self._loop.last_loss = RunningMean(line["loss"], line["loss_avg"], 1.0)
+                numbers, now = numbers_of(line), line.get("step")
+                if isinstance(now, int) and now > step and "step_time_s" in numbers:
+                    self.times.add(numbers["step_time_s"], now - step)
+                    step = now
+                if {"loss", "loss_avg"} <= numbers.keys():
+                    self._loop.last_loss = RunningMean(numbers["loss"], numbers["loss_avg"], 1.0)
             elif line.get("kind") == "eval":
-                self._metrics = line["metrics"]
+                self._metrics = numbers_of(line.get("metrics"))
 
     def has_evaluation(self, epoch: int) -> bool:
         """Tell whether the run's file already has the metrics after so many epochs."""
         if self._folder.metrics is None:
             return False
-        return any(line.get("epoch") == epoch for line in read_metrics(self._folder.metrics, "eval"))
+        return any(line.get("epoch") == epoch for line in iterate_metrics(self._folder.metrics, "eval"))
 
     def is_told(self) -> bool:
         """Tell whether summary and report of the finished run are there: a kill may come between them and its end."""
@@ -128,11 +132,12 @@ class Journal:
             return True
         try:
             is_recorded = any(self._is_end(line) for line in iterate_metrics(root / "metrics.jsonl"))
-            summary = json.loads((root / "summary.json").read_text(encoding="utf-8"))
+            summary = read_json(root / "summary.json")
             is_newer = (root / "report.html").stat().st_mtime_ns >= (root / "summary.json").stat().st_mtime_ns
         except (OSError, ValueError):
             return False
-        return is_recorded and is_newer and self._is_end({"kind": "summary", **summary})
+        is_end = isinstance(summary, dict) and self._is_end({**summary, "kind": "summary"})
+        return is_recorded and is_newer and is_end
 
     def _is_end(self, record: dict[str, Any]) -> bool:
         told = record.get("kind"), record.get("status"), record.get("steps")
@@ -163,7 +168,7 @@ class Journal:
         self._metrics = {**metrics, "epoch": epoch}
         _LOG.info("%s", format_eval_line(self._metrics, epoch))
         if self._folder.checkpoints is not None:
-            self._folder.checkpoints.mkdir(parents=True, exist_ok=True)
+            make_folder(self._folder.checkpoints)
             # First, so that a kill in between has the evaluation done again; of an epoch that was, one line stays.
             add_result(self._folder.checkpoints / "results.jsonl", self._metrics, replaces=self._is_training)
         self.write("eval", epoch=epoch, step=self._progress.step, metrics=self._metrics, eval_time_s=round(seconds, 3))
@@ -234,7 +239,7 @@ class Journal:
         _LOG.info("\n%s", format_summary(summary))
 
     def _write_files(self, root: Path, summary: dict[str, Any]) -> None:
-        (root / "summary.json").write_text(json.dumps(finite_json(summary), indent=2) + "\n", encoding="utf-8")
+        write_whole(root / "summary.json", json.dumps(finite_json(summary), indent=2) + "\n")
         if self.gallery is not None:
             save_gallery(self.gallery, root / "gallery.json")
         write_report(root)

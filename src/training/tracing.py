@@ -3,11 +3,13 @@
 import contextlib
 import dataclasses
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from open_clip.files import TEMPORARY, make_folder
 from training.build import Place
 from training.loop import Actions, name_phases
 from training.params import ReportParams
@@ -69,9 +71,12 @@ class StepTrace:
         if folder is None or rank >= _MOST_RANKS:
             return None
         path = folder / f"rank-{rank}-steps-{self._first}-{step}.json.gz"
+        draft = folder / f"{TEMPORARY}{os.getpid()}-{path.name}"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            profiler.export_chrome_trace(str(path))
+            make_folder(folder)
+            draft.unlink(missing_ok=True)
+            profiler.export_chrome_trace(str(draft))
+            draft.replace(path)
         except (OSError, RuntimeError) as error:
             # A trace is a by-product: a full disk costs the trace, not the run.
             _LOG.warning("--profile: cannot write %s: %s", path, error)

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from open_clip.files import make_folder
 from training.checkpoint.find import list_epoch_checkpoints, list_step_checkpoints
 from training.checkpoint.keeper import LEAST_KEPT, Saved
 from training.checkpoint.payload import Trained
@@ -33,7 +34,7 @@ class FolderKeeper:
         self._world = world
         self._keep_epochs = 1 if delete_previous else keep_epochs
         if world.is_master:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             remove_leftovers(folder)
 
     def save(self, trained: Trained, notes: dict[str, Any], *, epoch_end: bool) -> Saved:

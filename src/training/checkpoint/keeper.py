@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from open_clip.errors import CheckpointError
+from open_clip.files import make_folder
 from training.checkpoint.digest import Digest, digest_file
 from training.checkpoint.find import (
     LATEST,
@@ -54,7 +55,7 @@ class Keeper:
         self.delete_previous = delete_previous
         self.keep_epochs = keep_epochs
         self.newest: Path | None = None
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         remove_leftovers(folder)
         self._manifest = Manifest(folder)
 

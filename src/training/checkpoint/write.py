@@ -89,7 +89,7 @@ def remove_checkpoint(path: Path) -> None:
     Raises:
         OSError: When it cannot be deleted.
     """
-    if not path.is_dir():
+    if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
         return
     spent = path

@@ -3,14 +3,17 @@
 Nothing here finds a fault; the readers and the decoder do.
 """
 
+import contextlib
 import json
 import logging
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from open_clip.checked_json import read_json_lines
 from open_clip.errors import DataError, printable
 from open_clip.files import open_to_append
+from open_clip.redaction import redact
 
 _LOGGER = logging.getLogger(__name__)
 _NUM_SHOWN = 3
@@ -23,6 +26,10 @@ class Fault(NamedTuple):
     row: int
     path: str
     reason: str
+
+    def shown(self) -> dict[str, Any]:
+        """Give the fields as the run folder lists them: addresses without their secrets."""
+        return {name: redact(one) if isinstance(one, str) else one for name, one in self._asdict().items()}
 
     def __str__(self) -> str:
         return printable(f"{self.source}:{self.row} {self.path}: {self.reason}")
@@ -95,7 +102,7 @@ class Quarantine:
                 new.append(fault)
         if not new:
             return 0
-        self._append([fault for fault in new if (fault.source, fault.row) not in self._listed])
+        self._append([fault for fault in new if (redact(fault.source), fault.row) not in self._listed])
         self._shown.extend(str(fault) for fault in new[: _NUM_SHOWN - len(self._shown)])
         if enforce and self.count > self.budget * self.num_samples:
             raise DataError(self._over_budget(self.count))
@@ -113,8 +120,8 @@ class Quarantine:
     def _append(self, faults: list[Fault]) -> None:
         if self.path is None or not faults:
             return
-        self._listed.update((fault.source, fault.row) for fault in faults)
-        lines = self._line_end + "".join(json.dumps(fault._asdict()) + "\n" for fault in faults)
+        self._listed.update((redact(fault.source), fault.row) for fault in faults)
+        lines = self._line_end + "".join(json.dumps(fault.shown()) + "\n" for fault in faults)
         self._line_end = ""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -127,14 +134,13 @@ class Quarantine:
     def _read_listed(self) -> set[tuple[str, int]]:
         """Read which rows an earlier part of this run has listed; a line cut short by a kill is passed over."""
         listed: set[tuple[str, int]] = set()
-        if self.path is None or not self.path.is_file():
+        if self.path is None:
             return listed
-        text = self.path.read_text(encoding="utf-8", errors="replace")
-        self._line_end = "\n" if text and not text.endswith("\n") else ""
-        for line in text.splitlines():
-            try:
-                entry = json.loads(line)
-                listed.add((str(entry["source"]), int(entry["row"])))
-            except (ValueError, KeyError, TypeError):
-                continue
+        last = b"\n"
+        with contextlib.suppress(OSError):
+            for last, entry in read_json_lines(self.path):  # noqa: B007
+                row = None if entry is None else entry.get("row")
+                if entry is not None and isinstance(row, int):
+                    listed.add((str(entry.get("source")), row))
+        self._line_end = "" if last.endswith(b"\n") else "\n"
         return listed

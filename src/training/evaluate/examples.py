@@ -4,7 +4,9 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from open_clip.checked_json import read_json
 from open_clip.errors import DataError
+from open_clip.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,7 @@ class Gallery:
 
 def save_gallery(gallery: Gallery, path: str | Path) -> None:
     """Write a gallery as JSON, whole or not at all."""
-    path = Path(path)
-    partial = path.with_name(path.name + ".tmp")
-    partial.write_text(json.dumps(asdict(gallery)), encoding="ascii")
-    partial.replace(path)
+    write_whole(path, json.dumps(asdict(gallery)))
 
 
 def load_gallery(path: str | Path) -> Gallery:
@@ -83,7 +82,7 @@ def load_gallery(path: str | Path) -> Gallery:
         DataError: The file is damaged or no gallery.
     """
     try:
-        loaded = json.loads(Path(path).read_text(encoding="utf-8"))
+        loaded = read_json(path)
         return Gallery(
             pictures=tuple(_load_example(one) for one in loaded["pictures"]),
             captions=tuple(_load_example(one) for one in loaded["captions"]),

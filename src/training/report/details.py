@@ -84,16 +84,16 @@ def events(run: RunFiles) -> str:
 def _bad_samples(run: RunFiles) -> str:
     if not run.bad_samples:
         return ""
-    count = len(run.bad_samples)
+    count, shown = run.num_bad_samples, len(run.bad_samples)
     rows = [
         [
             user_text(f"{one.get('source', '?')}:{one.get('row', '?')}"),
             user_text(one.get("path", "")),
             user_text(one.get("reason", "")),
         ]
-        for one in run.bad_samples[:_MAX_ROWS]
+        for one in run.bad_samples
     ]
-    more = f", the first {_MAX_ROWS} of them" if count > _MAX_ROWS else ""
+    more = f", the first {shown} of them" if count > shown else ""
     title = f"{count:,} bad sample{'' if count == 1 else 's'} left out{more}"
     return f"<h3>{title}</h3>" + table(["Row", "Picture", "Reason"], rows, "plain stacked")
 

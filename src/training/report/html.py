@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from open_clip.errors import DataError
+from open_clip.files import write_whole
 from training.report.details import configuration, events, hardware
 from training.report.gallery_section import gallery_section
 from training.report.markup import escape
@@ -43,9 +44,7 @@ def write_report(run_dir: str | Path) -> Path:
     if not folder.is_dir():
         raise DataError(f"no run folder at {folder}; give the folder that holds metrics.jsonl (LOGS_DIR/NAME)")
     path = folder / REPORT_NAME
-    partial = path.with_name(path.name + ".tmp")
-    partial.write_text(render_page(read_run(folder)), encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, render_page(read_run(folder)))
     return path
 
 

@@ -10,6 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from open_clip.checked_json import is_number, read_json_lines
+from open_clip.files import new_file, open_to_append, open_to_change, open_to_read, write_whole
+from open_clip.redaction import redact
+
 logger = logging.getLogger(__name__)
 
 Record = dict[str, Any]
@@ -62,21 +66,27 @@ class MetricsWriter:
             How many lines were dropped.
         """
         self.close()
-        if not self.path.exists():
+        try:
+            num_kept, num_lines = sum(1 for _ in self._kept(step)), sum(1 for _ in read_json_lines(self.path))
+            if num_kept < num_lines or _is_torn(self.path):
+                self._shorten(step)
+        except FileNotFoundError:
             return 0
-        kept: list[bytes] = []
-        num_lines, last_step = 0, 0
-        for num_lines, raw in enumerate(self.path.read_bytes().splitlines(), start=1):  # noqa: B007
-            record = _parse(raw)
+        except OSError as error:
+            logger.warning("Cannot shorten %s: %s. Some steps stand in it twice.", self.path, error)
+            return 0
+        return num_lines - num_kept
+
+    def _kept(self, step: int) -> Iterator[bytes]:
+        """Yield the lines that stay."""
+        last_step = 0
+        for raw, record in read_json_lines(self.path):
             if record is None:
                 continue
             own_step = _step_of(record)
             last_step = last_step if own_step is None else own_step
             if record.get("kind") == "run" or last_step <= step:
-                kept.append(raw + b"\n")
-        if len(kept) < num_lines or not self.path.read_bytes().endswith(b"\n"):
-            self._replace(b"".join(kept))
-        return num_lines - len(kept)
+                yield raw.rstrip(b"\n") + b"\n"
 
     def close(self) -> None:
         """Close the file; a later write opens it again."""
@@ -84,32 +94,21 @@ class MetricsWriter:
             self._file.close()
             self._file = None
 
-    def _replace(self, content: bytes) -> None:
-        partial = self.path.with_name(self.path.name + ".tmp")
+    def _shorten(self, step: int) -> None:
         try:
-            try:
-                with partial.open("wb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-                partial.replace(self.path)
-            except OSError:
-                partial.unlink(missing_ok=True)
-                # What is kept is shorter than what is there, so this needs no room.
-                with self.path.open("r+b") as file:
-                    file.write(content)
-                    file.truncate()
-        except OSError as error:
-            logger.warning("Cannot shorten %s: %s. Some steps stand in it twice.", self.path, error)
+            with new_file(self.path) as file:
+                file.writelines(self._kept(step))
+        except OSError:
+            # What is kept is shorter than what is there and written behind the place of reading: it needs no room.
+            with open_to_change(self.path) as file:
+                file.writelines(self._kept(step))
+                file.truncate()
 
     def _open(self) -> IO[bytes]:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # Unbuffered: a killed process loses no line, and a failed write leaves nothing behind to fail again.
-        file = self.path.open("ab", buffering=0)
-        if file.tell() > 0:
-            with self.path.open("rb") as existing:
-                existing.seek(-1, os.SEEK_END)
-                self._is_torn = existing.read(1) != b"\n"
+        file = open_to_append(self.path)
+        self._is_torn = _is_torn(self.path)
         return file
 
 
@@ -121,52 +120,56 @@ def add_result(path: Path, record: Record, *, replaces: bool) -> None:
         record: The metrics; ``epoch`` among them.
         replaces: Drop what the file has of this epoch and of later ones: the run takes them again.
     """
+
+    def is_before(one: Record, epoch: int) -> bool:
+        return bool(is_number(one.get("epoch", 0)) and one.get("epoch", 0) < epoch)
+
     line = json.dumps(finite_json(record)).encode() + b"\n"
     try:
-        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-        records = [_parse(raw) for raw in lines]
-        if replaces and any(one is None or one.get("epoch", 0) >= record["epoch"] for one in records):
-            kept = [
-                raw for raw, one in zip(lines, records, strict=True) if one and one.get("epoch", 0) < record["epoch"]
-            ]
-            partial = path.with_name(path.name + ".tmp")
-            partial.write_bytes(b"".join([*kept, line]))
-            partial.replace(path)
+        lines = list(read_json_lines(path)) if os.path.lexists(path) else []
+        kept = [raw for raw, one in lines if one is not None and is_before(one, record["epoch"])]
+        if replaces and len(kept) < len(lines):
+            write_whole(path, b"".join([*kept, line]))
             return
-        with path.open("ab") as file:
-            file.write(line)
+        with open_to_append(path) as file:
+            file.write((b"\n" if _is_torn(path) else b"") + line)
     except OSError as error:
         # metrics.jsonl has the figures too.
         logger.error("could not append to %s: %s. The run goes on.", path.name, error.strerror or error)
 
 
-def iterate_metrics(path: str | Path) -> Iterator[Record]:
-    """Yield the records of a metrics file one by one; lines that are no JSON object are counted and left out."""
+def iterate_metrics(path: str | Path, kind: str | None = None) -> Iterator[Record]:
+    """Yield the records of a metrics file one by one, all or of one kind; a file that cannot be read holds none.
+
+    Lines that are no JSON object are counted and left out.
+    """
     num_torn = 0
-    with Path(path).open("rb") as file:
-        for raw in file:
-            record = _parse(raw)
-            if record is not None:
-                yield record
-            elif raw.strip():
+    try:
+        for _, record in read_json_lines(path):
+            if record is None:
                 num_torn += 1
+            elif kind in (None, record.get("kind")):
+                yield record
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        logger.warning("%s is not read: %s", path, error.strerror or error)
     if num_torn:
         logger.warning("%s: left out %d torn line(s), as a kill or a full disk leaves them", path, num_torn)
 
 
 def read_metrics(path: str | Path, kind: str | None = None) -> list[Record]:
-    """Read the records of a metrics file, all or of one kind; a file that is not there holds none."""
-    if not Path(path).exists():
-        return []
-    return [record for record in iterate_metrics(path) if kind in (None, record.get("kind"))]
+    """Read the records that :func:`iterate_metrics` yields."""
+    return list(iterate_metrics(path, kind))
 
 
-def _parse(raw: bytes) -> Record | None:
-    try:
-        record = json.loads(raw)
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) else None
+def _is_torn(path: Path) -> bool:
+    """Tell whether a file's last line has no end."""
+    with open_to_read(path) as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return False
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"
 
 
 def _step_of(record: Record) -> int | None:
@@ -179,13 +182,13 @@ def _step_of(record: Record) -> int | None:
 
 
 def finite_json(value: Any) -> Any:
-    """Turn what trainers pass (tensors of one element, numpy scalars, paths) into plain JSON types."""
+    """Turn what trainers pass (tensors of one element, numpy scalars, paths) into plain JSON; secrets are left out."""
     if isinstance(value, dict):
         return {str(key): finite_json(one) for key, one in value.items()}
     if isinstance(value, list | tuple | set):
         return [finite_json(one) for one in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if value is None or isinstance(value, str | int):
+    if value is None or isinstance(value, int):
         return value
-    return finite_json(value.item()) if hasattr(value, "item") else str(value)
+    return finite_json(value.item()) if hasattr(value, "item") else redact(str(value))

@@ -1,21 +1,22 @@
 """Reads what the HTML page shows from a run folder; a piece that is missing or damaged is left out, never fatal."""
 
-import json
+import itertools
 import logging
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from training.report.jsonl import iterate_metrics, read_metrics
+from open_clip.checked_json import is_number, numbers_of, read_json
+from open_clip.errors import OpenClipError
+from training.params import read_settings
+from training.report.jsonl import iterate_metrics
 
 logger = logging.getLogger(__name__)
 
 Points = list[tuple[float, float]]
 
 # Fields of a train record that have a curve.
+MOST_BAD_SAMPLES = 40
 TRAIN_CURVES = ("loss", "lr", "samples_per_s", "logit_scale")
 
 
@@ -33,7 +34,8 @@ class RunFiles:
         events: Event records in the order they happened.
         summary: The summary; empty while the run goes on or when it was killed.
         gallery: The gallery as it lies in its file; None without one.
-        bad_samples: Rows that could not be used.
+        bad_samples: The first rows that could not be used.
+        num_bad_samples: How many those are in all.
     """
 
     name: str
@@ -46,6 +48,7 @@ class RunFiles:
     summary: dict[str, Any] = field(default_factory=dict)
     gallery: dict[str, Any] | None = None
     bad_samples: list[dict[str, Any]] = field(default_factory=list)
+    num_bad_samples: int = 0
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -58,24 +61,14 @@ def read_run(run_dir: str | Path) -> RunFiles:
     """Read a run folder."""
     folder = Path(run_dir)
     run = RunFiles(folder.resolve().name)
-    run.config = _read_yaml(folder / "config.yaml")
+    run.config = _read_config(folder / "config.yaml")
     run.summary = _read_json(folder / "summary.json")
     run.gallery = _read_json(folder / "gallery.json") or None
-    run.bad_samples = read_metrics(folder / "bad_samples.jsonl")
-    if (folder / "metrics.jsonl").exists():
-        _read_records(run, folder / "metrics.jsonl")
+    bad = iterate_metrics(folder / "bad_samples.jsonl")
+    run.bad_samples = list(itertools.islice(bad, MOST_BAD_SAMPLES))
+    run.num_bad_samples = len(run.bad_samples) + sum(1 for _ in bad)
+    _read_records(run, folder / "metrics.jsonl")
     return run
-
-
-def numbers_of(value: Any) -> dict[str, float]:
-    """Keep the entries of a mapping that are finite numbers; anything but a mapping has none."""
-    if not isinstance(value, dict):
-        return {}
-    return {
-        str(key): one
-        for key, one in value.items()
-        if isinstance(one, int | float) and not isinstance(one, bool) and math.isfinite(one)
-    }
 
 
 def _read_records(run: RunFiles, path: Path) -> None:
@@ -91,7 +84,8 @@ def _read_records(run: RunFiles, path: Path) -> None:
                     points[numbers["step"]] = numbers[name]
             run.last_train = record
         elif kind == "eval":
-            evals[record.get("step")] = record
+            if is_number(record.get("step")):
+                evals[record["step"]] = record
         elif kind == "run":
             run.runs.append(record)
         elif kind == "event":
@@ -101,22 +95,21 @@ def _read_records(run: RunFiles, path: Path) -> None:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
     try:
-        loaded = json.loads(path.read_bytes())
+        loaded = read_json(path)
+    except FileNotFoundError:
+        return {}
     except (OSError, ValueError) as error:
         logger.warning("%s is left out of the report: %s", path, error)
         return {}
     return loaded if isinstance(loaded, dict) else {}
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    if not path.exists():
+def _read_config(path: Path) -> dict[str, Any]:
+    if not path.is_file():
         return {}
     try:
-        loaded = yaml.safe_load(path.read_bytes())
-    except (OSError, yaml.YAMLError, ValueError) as error:
+        return read_settings(path)
+    except (OpenClipError, ValueError, TypeError, RecursionError) as error:
         logger.warning("%s is left out of the report: %s", path, error)
         return {}
-    return {str(key): value for key, value in loaded.items()} if isinstance(loaded, dict) else {}

@@ -3,10 +3,11 @@
 import datetime
 from typing import Any
 
+from open_clip.checked_json import numbers_of
 from training.report.curves import Series, line_chart
 from training.report.markup import escape, section, table, user_text
 from training.report.recall import ONE_TO_ONE, RECALL_AT, RECALL_ROWS, RecallRow, chance_levels
-from training.report.run_files import Points, RunFiles, numbers_of
+from training.report.run_files import Points, RunFiles
 from training.report.series import smooth
 from training.report.summary import WINDOW, format_duration
 

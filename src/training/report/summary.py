@@ -27,11 +27,11 @@ class StepTimes:
         self.total_s = 0.0
         self._recent: deque[float] = deque(maxlen=WINDOW)
 
-    def add(self, seconds: float) -> None:
-        """Count one step."""
-        self.num_steps += 1
-        self.total_s += seconds
-        self._recent.append(seconds)
+    def add(self, seconds: float, count: int = 1) -> None:
+        """Count so many steps of equal length."""
+        self.num_steps += count
+        self.total_s += seconds * count
+        self._recent.extend([seconds] * min(count, WINDOW))
 
     def fps(self) -> float | None:
         """Give the samples a second of all devices over the last hundred steps; None before the first."""

@@ -82,15 +82,13 @@ def test_a_damaged_summary_is_named(run_dir: Path, text: str) -> None:
         read_outcome(run_dir)
 
 
-def test_damaged_metrics_leave_no_half_result(run_dir: Path, tmp_path: Path) -> None:
+def test_a_torn_line_and_a_loss_that_was_not_finite_cost_only_themselves(run_dir: Path, tmp_path: Path) -> None:
     outcome = read_outcome(run_dir)
+    whole = list(loss_lines(run_dir))
     with (run_dir / "metrics.jsonl").open("a", encoding="utf-8") as file:
-        file.write('{"kind": "tr')
-
-    with pytest.raises(ValueError, match="Unterminated"):
-        write_results(run_dir, tmp_path, outcome, "finetune", "case")
-
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+        file.write('{"kind": "train", "loss": null, "loss_avg": 1.5}\n{"kind": "tr')
+    write_results(run_dir, tmp_path, outcome, "finetune", "a")
+    assert (tmp_path / "train_a_loss.txt").read_text().splitlines() == [*whole, "nan (1.5000)"]
 
 
 def test_losses_have_five_significant_digits(run_dir: Path) -> None:
