@@ -27,14 +27,14 @@ def open_remote(params: CheckpointParams, folder: RunFolder) -> RemoteFolder | N
     return RemoteFolder(params.remote_sync, folder.name, params.remote_sync_protocol)
 
 
-def take_up(params: CheckpointParams, folder: RunFolder, world: World) -> None:
-    """Bring the records of a run that goes on here, and refuse to start another over one that is there.
+def take_up(params: CheckpointParams, folder: RunFolder) -> None:
+    """Bring the records of a run that goes on here, and refuse to start another over one that is there; for the master.
 
     Raises:
         ConfigError: When a run of this name is there already and ``--resume`` was not given.
         CheckpointError: When the place cannot be reached.
     """
-    remote = open_remote(params, folder) if world.is_master else None
+    remote = open_remote(params, folder)
     if remote is None or folder.root is None:
         return
     if params.resume is not None:

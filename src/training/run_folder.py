@@ -3,13 +3,26 @@
 import argparse
 import contextlib
 import datetime
+import fnmatch
 import os
 import re
+import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from open_clip.errors import ConfigError, printable
+from open_clip.files import is_real_folder, write_whole
 from training.params import CheckpointParams, write_settings
+from training.run_lock import LOCK_NAME, locked
+
+# What a run goes into and what it adds to; all else is written anew under a name of its own and renamed.
+_FOLDERS = ("checkpoints", "tensorboard", "stacks", "profile")
+_GROWING = {
+    "": ("out*.log", "metrics.jsonl", "bad_samples.jsonl"),
+    "checkpoints": ("results.jsonl",),
+    "stacks": ("rank-*.txt",),
+}
 
 # Marks a record that is for the log in the folder alone, where there is one: `_LOG.info(..., extra=FILE_LINE)`.
 FILE_LINE = {"is_file_line": True}
@@ -62,10 +75,11 @@ class RunFolder:
 
     @property
     def is_new(self) -> bool:
-        """Whether nothing of a run is here: only hidden files, or the list that a failed start leaves."""
+        """Whether nothing of a run is here: only the lock, hidden files, or the list that a failed start leaves."""
         if self.root is None or self.bad_samples is None:
             return False
-        return all(path.name.startswith(".") or path == self.bad_samples for path in self.root.iterdir())
+        known = (LOCK_NAME, self.bad_samples.name)
+        return all(path.name.startswith(".") or path.name in known for path in self.root.iterdir())
 
     def take_back(self) -> None:
         """Remove what a start wrote that failed before its run began, so that its command can be given again.
@@ -78,10 +92,10 @@ class RunFolder:
         for path in [*written, *self.root.glob("out-*.log")]:
             with contextlib.suppress(OSError):
                 path.unlink()
-        for folder in (self.checkpoints, self.tensorboard, self.root):
+        for name in ("checkpoints", "tensorboard"):
             with contextlib.suppress(OSError):
-                # Only an empty one goes.
-                (folder or self.root).rmdir()
+                # Only an empty one goes; the run folder itself when its lock is given back.
+                (self.root / name).rmdir()
 
     def _path(self, name: str) -> Path | None:
         return None if self.root is None else self.root / name
@@ -105,31 +119,71 @@ def choose_name(args: argparse.Namespace) -> str:
     return "-".join(parts)
 
 
-def open_folder(params: CheckpointParams, name: str, *, is_master: bool) -> RunFolder:
-    """Make the run folder, or find it again when resuming.
-
-    Raises:
-        ConfigError: When a run of this name is there already and ``--resume`` was not given.
-    """
+def find_folder(params: CheckpointParams, name: str) -> RunFolder:
+    """Say where a run's files are; makes nothing."""
     if params.logs_dir.lower() == "none":
         return RunFolder(name, None)
-    folder = RunFolder(name, Path(params.logs_dir).expanduser().resolve() / name)
-    assert folder.root is not None
-    if not is_master:
-        return folder
     try:
-        is_taken = params.resume is None and folder.log is not None and folder.log.exists()
-        folder.root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        shown = printable(folder.root, 300)
-        raise ConfigError(f"--logs-dir: cannot make {shown}: {error.strerror}. Choose another folder.") from error
-    if is_taken:
-        raise ConfigError(
-            f"a run named {printable(name)} is already in {printable(folder.root.parent, 300)}. Give another --name, "
-            "or --resume latest to go on with it."
-        )
-    _check_writable(folder)
-    return folder
+        return RunFolder(name, Path(params.logs_dir).expanduser().resolve() / name)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ConfigError(f"--logs-dir {printable(params.logs_dir, 200)} cannot be used: {error}.") from error
+
+
+@contextlib.contextmanager
+def hold_folder(params: CheckpointParams, folder: RunFolder) -> Iterator[None]:
+    """Make the run folder, or find it again when resuming, and keep other runs out of it while inside.
+
+    Raises:
+        ConfigError: When a run of this name is there already and ``--resume`` was not given, another process has the
+            folder, it cannot be written to, or something else stands under a name that the run needs.
+    """
+    root = folder.root
+    if root is None:
+        yield
+        return
+    is_new = not os.path.lexists(root)
+    with contextlib.ExitStack() as held:
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            _check_writable(folder)
+            held.enter_context(locked(root))
+        except OSError as error:
+            raise ConfigError(
+                f"--logs-dir: cannot write to {printable(root, 300)}: {error.strerror}. Choose another folder, or none "
+                "(--logs-dir none) to evaluate without one."
+            ) from error
+        if params.resume is None and os.path.lexists(root / "out.log"):
+            raise ConfigError(
+                f"a run named {printable(folder.name)} is already in {printable(root.parent, 300)}. Give another "
+                "--name, or --resume latest to go on with it."
+            )
+        try:
+            _refuse_planted(root)
+            yield
+        finally:
+            held.close()
+            if is_new:
+                with contextlib.suppress(OSError):
+                    # Goes only when it is empty.
+                    root.rmdir()
+
+
+def _refuse_planted(root: Path) -> None:
+    """Refuse links, pipes and devices where the run adds to a file or goes into a folder."""
+    for name in _FOLDERS:
+        if os.path.lexists(root / name) and not is_real_folder(root / name):
+            raise ConfigError(
+                f"{printable(root / name)} is a link or a file, and a run writes only into folders of its own. Move "
+                "what it leads to here, or link the whole run folder's parent (--logs-dir)."
+            )
+    for name, patterns in _GROWING.items():
+        # Not by glob, which passes over links that lead nowhere.
+        there = os.listdir(root / name) if os.path.lexists(root / name) else []
+        for path in (root / name / one for one in there if any(fnmatch.fnmatch(one, each) for each in patterns)):
+            if not stat.S_ISREG(path.lstat().st_mode):
+                raise ConfigError(
+                    f"{printable(path)} is a link or no plain file, and a run adds only to files of its own. Remove it."
+                )
 
 
 def _check_writable(folder: RunFolder) -> None:
@@ -157,6 +211,11 @@ def describe_run(folder: RunFolder, args: argparse.Namespace) -> None:
     trains = args.train_data or args.dataset_type == "synthetic"
     if folder.root is None or (not trains and (folder.root / "config.yaml").exists()):
         return
-    lines = [f"{name}: {value}\n" for name, value in sorted(vars(args).items())]
-    (folder.root / "params.txt").write_text("".join(lines), encoding="utf-8")
+    lines = [f"{line}\n" for line in setting_lines(args)]
+    write_whole(folder.root / "params.txt", "".join(lines))
     write_settings(args, folder.root / "config.yaml")
+
+
+def setting_lines(args: argparse.Namespace) -> list[str]:
+    """Write every setting as upstream does, a line each; secrets are left out."""
+    return [f"{name}: {printable(value)}" for name, value in sorted(vars(args).items())]

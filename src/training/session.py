@@ -4,8 +4,9 @@ import argparse
 import contextlib
 import logging
 import shlex
+from collections.abc import Iterator
 
-from open_clip.errors import DeviceError, OpenClipError, Preempted, printable
+from open_clip.errors import DeviceError, OpenClipError, Preempted
 from training.build import Parts, Place, build_parts, check_inputs, make_receive
 from training.build.data import describe_workers
 from training.device import Device, select_device
@@ -31,9 +32,17 @@ from training.journal import Journal, open_journal
 from training.loop import EVALUATION, Actions, Plan, Prefetcher, Progress, Recovery, StepGuard, Stepper, Trainer
 from training.opening import count_steps, describe_opening
 from training.optim import build_schedule
-from training.params import RunParams
+from training.params import CheckpointParams, RunParams, flags_with_secrets
 from training.resume import resume, roll_back
-from training.run_folder import FILE_LINE, choose_name, describe_run, open_folder
+from training.run_folder import (
+    FILE_LINE,
+    RunFolder,
+    choose_name,
+    describe_run,
+    find_folder,
+    hold_folder,
+    setting_lines,
+)
 from training.saving import Saver
 from training.tracing import traced
 from training.watching import make_stragglers, make_watchdog, watched
@@ -55,7 +64,7 @@ def run_session(args: argparse.Namespace) -> None:
     own_index = world.is_distributed and not params.distributed.no_set_device_rank
     index = world.local_rank if world.device_index is None else world.device_index
     torch_device = device.activate(index if own_index else None)
-    with StopRequest() as stop, contextlib.ExitStack() as undo:
+    with StopRequest() as stop, contextlib.ExitStack() as held, contextlib.ExitStack() as undo:
         run_begins()
         store = start_process_group(
             device,
@@ -64,17 +73,16 @@ def run_session(args: argparse.Namespace) -> None:
             init_method=params.distributed.dist_url,
             timeout_s=params.distributed.dist_startup_timeout_s,
         )
-        name = broadcast_object(choose_name(args), world)
-        folder = open_folder(params.checkpoint, name, is_master=world.is_master)
+        folder = find_folder(params.checkpoint, broadcast_object(choose_name(args), world))
+        held.enter_context(_taken(params.checkpoint, folder, world))
         if world.is_master and folder.is_new:
             undo.callback(folder.take_back)
-        take_up(params.checkpoint, folder, world)
         watchdog = make_watchdog(params.distributed, device, world, store, stop, folder)
         place = Place(device, torch_device, world, folder, watchdog.headway)
         with open_journal(params.report, place) as journal, watchdog, explain_failures(device, params):
             if world.is_master:
                 _log_start(place, args, describe_workers(params))
-            session = Session(params, place, journal, stop, watchdog)
+            session = Session(params, place, journal, stop, watchdog, resume_command(place, args))
             undo.pop_all()
             if world.is_master:
                 describe_run(folder, args)
@@ -83,17 +91,47 @@ def run_session(args: argparse.Namespace) -> None:
         stop_process_group()
 
 
+@contextlib.contextmanager
+def _taken(params: CheckpointParams, folder: RunFolder, world: World) -> Iterator[None]:
+    """Hold the run folder; the master does, and where it cannot, every process ends.
+
+    Raises:
+        OpenClipError: The master's own in the master, a word of it in the others.
+    """
+    with contextlib.ExitStack() as held:
+        problem: OpenClipError | None = None
+        if world.is_master:
+            try:
+                held.enter_context(hold_folder(params, folder))
+                take_up(params, folder)
+            except OpenClipError as error:
+                problem = error
+        kind = broadcast_object(None if problem is None else type(problem), world)
+        if problem is not None:
+            raise problem
+        if kind is not None:
+            raise kind("the first process cannot use the run folder and says why.")
+        yield
+
+
 class Session:
     """A run in the making: its parts, its checkpoints, its journal."""
 
     def __init__(
-        self, params: RunParams, place: Place, journal: Journal, stop: StopRequest, watchdog: Watchdog
+        self,
+        params: RunParams,
+        place: Place,
+        journal: Journal,
+        stop: StopRequest,
+        watchdog: Watchdog,
+        how_to_go_on: str,
     ) -> None:
         self.params = params
         self.place = place
         self.journal = journal
         self.stop = stop
         self.watchdog = watchdog
+        self.how_to_go_on = how_to_go_on
         self.parts: Parts = build_parts(params, place)
         self.progress, self.resumed_from = resume(params, self.parts, place)
         self.saver = Saver(params, place, self.parts, self.progress, journal, self.resumed_from)
@@ -112,7 +150,7 @@ class Session:
                 return
             if self.place.world.is_master:
                 start = self.progress, self.resumed_from
-                _LOG.info(describe_opening(self.params, self.place, self.parts, *start, resume_command(self.place)))
+                _LOG.info(describe_opening(self.params, self.place, self.parts, *start, self.how_to_go_on))
             with self.watchdog.explaining(), explain_failures(self.place.device, self.params):
                 self._train_or_evaluate()
         except Preempted as stopped:
@@ -122,7 +160,7 @@ class Session:
                 # Nobody leaves before the master has saved: torchrun ends all when one process leaves.
                 barrier(self.place.world)
             self.journal.finish("stopped", self.saver.newest)
-            raise Preempted(f"{stopped}. Go on with:\n  {resume_command(self.place)}") from None
+            raise Preempted(f"{stopped}. Go on with:\n  {self.how_to_go_on}") from None
         except OpenClipError:
             self.saver.close()
             self.journal.finish("failed", self.saver.newest)
@@ -238,14 +276,16 @@ class Session:
         return None if found is None else (found[0], str(found[1]))
 
 
-def resume_command(place: Place) -> str:
+def resume_command(place: Place, args: argparse.Namespace) -> str:
     """Spell the command that goes on with a run."""
     root = place.folder.root
     if root is None:
         return "nothing was saved (--logs-dir None)"
     launcher, note = launch_words(place.world)
     config, name = shlex.quote(str(root / "config.yaml")), shlex.quote(root.name)
-    return f"{launcher} --config {config} --name {name} --resume latest{note}"
+    secret = flags_with_secrets(args)
+    again = f"\nand {', '.join(secret)} as before: what is secret in the value is not kept." if secret else ""
+    return f"{launcher} --config {config} --name {name} --resume latest{note}{again}"
 
 
 def _log_start(place: Place, args: argparse.Namespace, remark: str | None) -> None:
@@ -262,8 +302,7 @@ def _log_start(place: Place, args: argparse.Namespace, remark: str | None) -> No
         )
     else:
         _LOG.info("Running with a single process. Device %s.", place.torch_device)
-    settings = [f"  {name}: {printable(value)}" for name, value in sorted(vars(args).items())]
-    _LOG.info("%s", "\n".join(["Params:", *settings]), extra=FILE_LINE)
+    _LOG.info("%s", "\n".join(["Params:", *(f"  {line}" for line in setting_lines(args))]), extra=FILE_LINE)
     if remark is not None:
         _LOG.info("%s", remark)
 

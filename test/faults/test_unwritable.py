@@ -19,7 +19,7 @@ from tiny_models import write_config
 from training.checkpoint import list_checkpoints, read_verified
 from training.main import main
 from training.params import CheckpointParams
-from training.run_folder import open_folder
+from training.run_folder import find_folder, hold_folder
 
 pytestmark = pytest.mark.faults
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user, which only root may")
@@ -67,7 +67,8 @@ def test_another_users_folder_is_refused_in_words(tmp_path_factory, mode):
     (folder / "epoch_1.pt").write_bytes(b"x")
     (folder / "epoch_1.pt").chmod(0o600)
     params = CheckpointParams(logs_dir=str(top), name="run", resume="latest")
-    assert as_nobody(lambda: open_folder(params, "run", is_master=True)).startswith("ConfigError: --logs-dir: cannot")
+    held = as_nobody(lambda: hold_folder(params, find_folder(params, "run")).__enter__())
+    assert held.startswith("ConfigError: --logs-dir: cannot")
     assert as_nobody(lambda: read_verified(folder / "epoch_1.pt")).startswith("CheckpointError: ")
     folder.parent.chmod(mode)
     folder.chmod(mode)

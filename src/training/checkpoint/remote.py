@@ -15,11 +15,12 @@ from open_clip.files import TEMPORARY, sync_folder
 from training.checkpoint.digest import digest_file
 from training.checkpoint.find import LATEST, order_names
 from training.checkpoint.manifest import MANIFEST, Manifest, parse_manifest
+from training.run_lock import LOCK_NAME
 
 _LOG = logging.getLogger(__name__)
 _CHECKPOINTS = "checkpoints"
-# Written in place or torn at any moment: a copy of it would be worth nothing.
-_LEFT_OUT = (LATEST,)
+# Torn at any moment, or of this start alone: a copy would be worth nothing.
+_LEFT_OUT = (LATEST, LOCK_NAME)
 
 
 def is_remote(address: str) -> bool:
@@ -157,7 +158,7 @@ class RemoteFolder:
         for name in self.list_files():
             is_checkpoint = name.startswith(f"{_CHECKPOINTS}/") and not name.endswith("/results.jsonl")
             path = root / name
-            if is_checkpoint or path.exists() or not path.resolve().is_relative_to(root.resolve()):
+            if is_checkpoint or name == LOCK_NAME or path.exists() or not path.resolve().is_relative_to(root.resolve()):
                 continue
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 from training.params.cli import default_optimizer_settings, make_parser, parse_args
 from training.params.cli import default_optimizer_settings as get_default_params
 from training.params.data import DataParams, ShardParams
-from training.params.file import flags_with_secrets, read_settings, write_settings
+from training.params.file import flags_with_secrets, look_into_settings, write_settings
 from training.params.flags import KeyValueAction as ParseKwargs
 from training.params.fsdp import FsdpParams
 from training.params.groups import RunParams
@@ -39,6 +39,6 @@ __all__ = [
     "get_default_params",
     "make_parser",
     "parse_args",
-    "read_settings",
+    "look_into_settings",
     "write_settings",
 ]

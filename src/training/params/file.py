@@ -1,6 +1,7 @@
 """Read and write a run's settings as YAML; unknown keys stop with the nearest known ones."""
 
 import argparse
+import contextlib
 import os
 import stat
 from pathlib import Path
@@ -11,7 +12,7 @@ import yaml
 from open_clip.errors import ConfigError, printable, suggest_nearest
 from open_clip.files import write_whole
 from open_clip.redaction import HIDDEN, is_redacted, redact
-from training.params.nodes import compose_mapping, convert
+from training.params.nodes import compose_mapping, convert, value_of
 
 # What a saved configuration leaves out: where it was read from, and what belongs to one start of one run folder.
 _NOT_SAVED = ("config", "name", "resume")
@@ -46,6 +47,20 @@ def read_settings(parser: argparse.ArgumentParser, path: str | Path) -> dict[str
         except argparse.ArgumentTypeError as error:
             raise ConfigError(f"{where}: {word}: {error}.") from error
     return settings
+
+
+def look_into_settings(path: str | Path) -> dict[str, Any]:
+    """Read a file of settings for a person to look at, whichever version wrote it; a value that cannot be is left out.
+
+    Raises:
+        ConfigError: When the file cannot be read, is not YAML or no mapping.
+    """
+    name = printable(path, 200)
+    found: dict[str, Any] = {}
+    for key, node in compose_mapping(_read_text(path, name), name):
+        with contextlib.suppress(argparse.ArgumentTypeError):
+            found[key.value] = value_of(node)
+    return found
 
 
 def write_settings(namespace: argparse.Namespace, path: Path) -> None:

@@ -75,11 +75,11 @@ def convert(action: argparse.Action, node: yaml.Node) -> Any:
     if isinstance(action.default, dict):
         return _pairs(node)
     if action.nargs == 0:
-        switch = _value(node)
+        switch = value_of(node)
         if not isinstance(switch, bool):
             raise argparse.ArgumentTypeError(f"{shown(switch)} is neither true nor false")
         return switch
-    if isinstance(node, yaml.ScalarNode) and _value(node) is None:
+    if isinstance(node, yaml.ScalarNode) and value_of(node) is None:
         if action.default in (None, ""):
             return action.default
         raise argparse.ArgumentTypeError(f"there is no value; without the line it is {shown(action.default)}")
@@ -93,8 +93,8 @@ def convert(action: argparse.Action, node: yaml.Node) -> Any:
 
 def _one(action: argparse.Action, node: yaml.Node) -> Any:
     if not isinstance(node, yaml.ScalarNode):
-        raise argparse.ArgumentTypeError(f"{shown(_value(node))} is a list or mapping; give one value")
-    value, word = _value(node), node.value
+        raise argparse.ArgumentTypeError(f"{shown(value_of(node))} is a list or mapping; give one value")
+    value, word = value_of(node), node.value
     # YAML 1.1 takes 1e-3 for text and 010 for 8. Where a number is wanted its numbers count, else the word as it is.
     if isinstance(action.type, Number) and isinstance(value, int | float) and not isinstance(value, bool):
         word = repr(value)
@@ -106,14 +106,14 @@ def _one(action: argparse.Action, node: yaml.Node) -> Any:
 
 def _pairs(node: yaml.Node) -> dict[str, Any]:
     """Read the value of a KEY=VALUE flag: a mapping, or words of that form."""
-    value = _value(node)
+    value = value_of(node)
     if isinstance(node, yaml.MappingNode):
         pairs: dict[str, Any] = {}
         for key, item in node.value:
-            name = str(_value(key))
+            name = str(value_of(key))
             if not name.isidentifier() or name in pairs:
                 raise argparse.ArgumentTypeError(f"{shown(name)} is no name of a setting, or is there twice")
-            read = _value(item)
+            read = value_of(item)
             pairs[name] = literal(name, read) if isinstance(read, str) else plain(name, read)
         return pairs
     words = value if isinstance(value, list) else [] if value is None else [value]
@@ -122,13 +122,17 @@ def _pairs(node: yaml.Node) -> dict[str, Any]:
     return dict(key_value(word) for word in words)
 
 
-def _value(node: yaml.Node) -> Any:
-    """Type a node by its tag: lists, mappings, numbers, true, false and null; any other plain word is text."""
+def value_of(node: yaml.Node) -> Any:
+    """Type a node by its tag: lists, mappings, numbers, true, false and null; any other plain word is text.
+
+    Raises:
+        argparse.ArgumentTypeError: It has another tag, or does not read as what its tag says.
+    """
     kind = node.tag.removeprefix(_TAG)
     if isinstance(node, yaml.SequenceNode) and kind == "seq":
-        return [_value(item) for item in node.value]
+        return [value_of(item) for item in node.value]
     if isinstance(node, yaml.MappingNode) and kind == "map":
-        return {str(_value(key)): _value(value) for key, value in node.value}
+        return {str(value_of(key)): value_of(value) for key, value in node.value}
     if not isinstance(node, yaml.ScalarNode) or kind not in _SCALARS:
         raise argparse.ArgumentTypeError(f"the tag !!{printable(kind, 60)} is not read here")
     read = _SCALARS[kind]

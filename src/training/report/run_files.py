@@ -8,7 +8,7 @@ from typing import Any
 
 from open_clip.checked_json import is_number, numbers_of, read_json
 from open_clip.errors import OpenClipError
-from training.params import read_settings
+from training.params import look_into_settings
 from training.report.jsonl import iterate_metrics
 
 logger = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        return read_settings(path)
-    except (OpenClipError, ValueError, TypeError, RecursionError) as error:
+        return look_into_settings(path)
+    except OpenClipError as error:
         logger.warning("%s is left out of the report: %s", path, error)
         return {}
