@@ -3,7 +3,7 @@
 import datetime
 from typing import Any
 
-from training.report.markup import escape, fact_list, section, table, user_text
+from training.report.markup import escape, fact_list, section, short_path, table, user_text
 from training.report.run_files import RunFiles
 
 _MAX_ROWS = 40
@@ -114,4 +114,4 @@ def _moment(seconds: Any) -> str:
 
 def _detail(record: dict[str, Any]) -> str:
     detail = _mapping(record.get("detail"))
-    return "<br>".join(f"{escape(name, 60)}: {user_text(value)}" for name, value in detail.items())
+    return "<br>".join(f"{escape(name, 60)}: {short_path(value)}" for name, value in detail.items())

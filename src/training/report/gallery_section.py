@@ -23,6 +23,7 @@ def gallery_section(gallery: dict[str, Any] | None) -> str:
     intro = (
         f"Examples spread over {_count(gallery, 'num_images')} pictures and {_count(gallery, 'num_texts')} texts, "
         "chosen so that both right and wrong ones are seen; how many of each says nothing of the recall. "
+        "A right answer at place 4 counts in R@5, not in R@1. "
         "Scores are cosine similarities."
     )
     return section(
@@ -60,7 +61,7 @@ def _picture_example(example: dict[str, Any], shelf: _Shelf) -> str:
     plural = "" if isinstance(own, list) and len(own) == 1 else "s"
     fold = f"<details><summary>Its own caption{plural}</summary><ul>{owned}</ul></details>" if owned else ""
     return (
-        f'<article class="by-picture {_side(example)}"><div class="query">{shelf.show(example.get("query"))}</div>'
+        f'<article class="by-picture"><div class="query">{shelf.show(example.get("query"))}</div>'
         f'<div>{_verdict(example)}<ol class="answers">{answers}</ol>{fold}</div></article>'
     )
 
@@ -75,7 +76,7 @@ def _caption_example(example: dict[str, Any], shelf: _Shelf) -> str:
     if isinstance(own, list) and own and not any(match.get("is_right") is True for match in matches):
         answers.append(f'<li class="own">{shelf.show(own[0])}<p>its picture</p></li>')
     return (
-        f'<article class="by-caption {_side(example)}">{_verdict(example)}'
+        f'<article class="by-caption">{_verdict(example)}'
         f'<blockquote dir="auto">{user_text(example.get("query", ""))}</blockquote>'
         f'<ol class="strip">{"".join(answers)}</ol></article>'
     )
@@ -85,12 +86,13 @@ def _verdict(example: dict[str, Any]) -> str:
     matches = _mappings(example.get("matches"))
     place = next((index for index, one in enumerate(matches, start=1) if one.get("is_right") is True), None)
     if place == 1:
-        said = "\u2713 right at first"
+        side, said = "right", "\u2713 right at first"
     elif place is not None:
-        said = f"\u2717 right at place {place}"
+        # No miss: it counts in the recall at this place and beyond.
+        side, said = "later", f"\u2713 right at place {place}"
     else:
-        said = f"\u2717 not among the best {len(matches)}"
-    return f'<p class="verdict {_side(example)}">{said}</p>'
+        side, said = "wrong", f"\u2717 not among the best {len(matches)}"
+    return f'<p class="verdict {side}">{said}</p>'
 
 
 def _side(item: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from training.report.details import configuration, events, hardware
 from training.report.gallery_section import gallery_section
 from training.report.markup import escape
 from training.report.run_files import RunFiles, read_run
-from training.report.sections import evaluation_curves, headline, key_figures, recall_section, training_curves
+from training.report.sections import evaluation_curves, headline, key_figures, recall_section, title_of, training_curves
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def render_page(run: RunFiles) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
-        f'<title>{escape(run.name, 120)}</title><link rel="icon" href="data:,"><style>{style}</style></head>\n'
+        f'<title>{escape(title_of(run), 120)}</title><link rel="icon" href="data:,"><style>{style}</style></head>\n'
         f"<body><main>{headline(run)}<nav>{menu}</nav>{body}"
         "<footer>Figures come from metrics.jsonl, summary.json and gallery.json beside this file; "
         "<code>python -m training.report RUN_DIR</code> draws it again.</footer></main>\n"

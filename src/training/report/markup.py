@@ -24,6 +24,23 @@ def user_text(value: Any, limit: int = MAX_TEXT) -> str:
     return f"<bdi>{escape(value, limit)}</bdi>"
 
 
+def short_path(value: Any, limit: int = 48) -> str:
+    """Write a path that is too long with its middle left out, its end in sight and the whole of it under the pointer.
+
+    Other text comes back as :func:`user_text` writes it.
+    """
+    text = str(value)
+    if len(text) <= limit or "/" not in text or any(one.isspace() for one in text):
+        return user_text(text)
+    *_, folder, name = text.rsplit("/", 2) if text.count("/") > 1 else ("", text)
+    tail = f"/{folder}/{name}" if len(folder) + len(name) + 2 <= limit * 2 // 3 else f"/{name}"
+    if len(tail) > limit:
+        tail = f"{tail[: limit // 2]}\u2026{tail[-limit // 2 :]}"
+    head = text[: max(1, limit - len(tail) - 1)]
+    shown = f"{head}\u2026{tail}" if len(head) + len(tail) < len(text) else text
+    return f'<bdi title="{escape(text, 4 * MAX_TEXT)}">{escape(shown, MAX_TEXT)}</bdi>'
+
+
 def section(anchor: str, title: str, *content: str, intro: str = "") -> str:
     """Wrap content into a section; an empty string when there is none."""
     body = "".join(content)
@@ -36,7 +53,7 @@ def section(anchor: str, title: str, *content: str, intro: str = "") -> str:
 def fact_list(facts: Sequence[tuple[str, Any]]) -> str:
     """Lay out names and values in two columns; facts that are None are left out."""
     rows = [
-        f"<div><dt>{escape(name)}</dt><dd>{user_text(value)}</dd></div>" for name, value in facts if value is not None
+        f"<div><dt>{escape(name)}</dt><dd>{short_path(value)}</dd></div>" for name, value in facts if value is not None
     ]
     return f'<dl class="facts">{"".join(rows)}</dl>' if rows else ""
 

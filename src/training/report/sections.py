@@ -1,10 +1,11 @@
 """The parts of the HTML page that say how a run went: headline, key figures, recall and curves. Reads no file."""
 
 import datetime
+import re
 from typing import Any
 
 from open_clip.checked_json import numbers_of
-from training.report.curves import Series, line_chart
+from training.report.curves import Series, format_value, line_chart
 from training.report.markup import escape, section, table, user_text
 from training.report.recall import ONE_TO_ONE, RECALL_AT, RECALL_ROWS, RecallRow, chance_levels
 from training.report.run_files import Points, RunFiles
@@ -15,10 +16,28 @@ DIRECTIONS = {"image_to_text": "Image to text", "text_to_image": "Text to image"
 _STATUS = {"finished": "Finished", "stopped": "Stopped on request"}
 # With fewer points than this the smoothed line would be the line itself.
 _SMOOTH_FROM = 100
+# As `run_folder.choose_name` makes one.
+_MADE_UP_NAME = re.compile(r"\d{4}_\d\d_\d\d-\d\d_\d\d_\d\d-model_")
+# Share by which a loss must have risen.
+_WORTH_A_WORD = 0.01
+
+
+def title_of(run: RunFiles) -> str:
+    """Give a title for people: the name that the run was given, or what it did where its name was made up."""
+    model = run.config.get("model")
+    if not _MADE_UP_NAME.match(run.name) or not isinstance(model, str):
+        return run.name
+    for key, did in (("train_data", "trained on"), ("val_data", "evaluated on")):
+        data = run.config.get(key)
+        if isinstance(data, str) and data.strip("/"):
+            return f"{model}, {did} {data.rstrip('/').rpartition('/')[2]}"
+    return model
 
 
 def headline(run: RunFiles) -> str:
     """Write the title, how the run ended, and what it was in one line."""
+    title = title_of(run)
+    name = "" if title == run.name else f'<p class="run-name">{user_text(run.name, 160)}</p>'
     status = str(run.summary.get("status", "unfinished"))
     label = _STATUS.get(status, "Still going on, or killed" if not run.summary else status)
     first = run.runs[0] if run.runs else {}
@@ -26,7 +45,7 @@ def headline(run: RunFiles) -> str:
     described = " \u00b7 ".join(user_text(part, 80) for part in parts if part)
     css_class = status if status in _STATUS else "unfinished"
     return (
-        f'<header><p class="kicker">Training report</p><h1>{user_text(run.name, 160)}</h1>'
+        f'<header><p class="kicker">Training report</p><h1>{user_text(title, 160)}</h1>{name}'
         f'<p class="described"><span class="status {css_class}">{escape(label, 60)}</span> {described}</p></header>'
     )
 
@@ -109,8 +128,40 @@ def evaluation_curves(run: RunFiles) -> str:
         charts.append(line_chart(title, series, x_name="epoch", is_share=True, y_from_zero=True))
     loss = Series("validation loss", _metric_points(run, "clip_val_loss"), has_dots=True)
     charts.append(line_chart("Validation loss", [loss], x_name="epoch"))
+    remarks = "".join(f'<p class="remark">{escape(one)}</p>' for one in (_best_epoch(run), _rising_loss(run)) if one)
+    drawn = f'<div class="charts">{"".join(charts)}</div>' if any(charts) else ""
     intro = "Recall one to one after each epoch."
-    return section("evaluations", "Evaluation over epochs", f'<div class="charts">{"".join(charts)}</div>', intro=intro)
+    return section("evaluations", "Evaluation over epochs", remarks, drawn, intro=intro if drawn else "")
+
+
+def _best_epoch(run: RunFiles) -> str:
+    """Name the epoch of the best mean one-to-one R@5 of both directions."""
+    curves = [dict(_metric_points(run, row.key.format(5))) for row in RECALL_ROWS if row.definition == ONE_TO_ONE]
+    means = {
+        epoch: sum(curve[epoch] for curve in curves) / len(curves) for epoch in set.intersection(*map(set, curves))
+    }
+    if len(means) < 2:
+        return ""
+    # Of equal ones the first.
+    best = max(sorted(means), key=means.__getitem__)
+    shown = f"Best epoch: {best:.0f}, with a mean R@5 of {_percent(means[best])}"
+    last = max(means)
+    return f"{shown}." if best == last else f"{shown}; the last one, {last:.0f}, has {_percent(means[last])}."
+
+
+def _rising_loss(run: RunFiles) -> str:
+    """Remark a validation loss that has been lower before."""
+    losses = _metric_points(run, "clip_val_loss")
+    if len(losses) < 2:
+        return ""
+    (epoch, lowest), (last_epoch, last) = min(losses, key=lambda point: point[1]), losses[-1]
+    if epoch == last_epoch or last < lowest + _WORTH_A_WORD * abs(lowest):
+        return ""
+    return (
+        f"The validation loss was lowest after epoch {epoch:.0f} ({format_value(lowest)}) and has risen to "
+        f"{format_value(last)}: a sign that the model begins to learn its training pairs by heart. Fewer "
+        "epochs, more data, or stronger augmentation work against it."
+    )
 
 
 def _noisy_chart(title: str, points: Points, y_from_zero: bool = False) -> str:

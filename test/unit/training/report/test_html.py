@@ -108,7 +108,7 @@ def test_strange_characters_survive(folder):
 
 def test_right_and_wrong_are_told_by_symbol_and_words(folder):
     page = page_of(write_whole_run(folder))
-    for text in ("\u2717 right at place 2", "\u2713 right at first", "wrong: ", "right: "):
+    for text in ("\u2713 right at place 2", "\u2713 right at first", "wrong: ", "right: "):
         assert text in page.text
 
 
@@ -226,3 +226,51 @@ def test_the_command_draws_a_report_and_answers_with_the_error_status(folder, tm
     assert main([str(folder)]) == 0
     assert (folder / "report.html").is_file()
     assert main([str(tmp_path / "nowhere")]) == 3
+
+
+def test_a_right_answer_at_a_later_place_is_no_miss(folder):
+    classes = [attrs.get("class") or "" for _, attrs in page_of(write_whole_run(folder)).tags]
+    verdicts = [one for one in classes if one.startswith("verdict")]
+    assert verdicts == ["verdict later", "verdict right"]
+
+
+def test_a_made_up_name_gives_way_to_a_title_for_people(tmp_path):
+    name = "2026_12_01-03_33_02-model_ViT-B-32-lr_0.001-b_128-j_1-p_amp"
+    run = write_whole_run(tmp_path / name)
+    (run / "config.yaml").write_text("model: ViT-B-32\ntrain_data: /data/sets/emoji_train.csv\n")
+    page = page_of(run)
+    assert "ViT-B-32, trained on emoji_train.csv" in page.text
+    assert name in page.text
+    (run / "config.yaml").write_text("model: [1]\ntrain_data: {a: b}\n")
+    assert name in page_of(run).text
+
+
+def write_evals(folder, *values):
+    folder.mkdir(parents=True, exist_ok=True)
+    with MetricsWriter(folder / "metrics.jsonl") as writer:
+        for epoch, (recall, loss) in enumerate(values, start=1):
+            metrics = {"image_to_text_R@5": recall, "text_to_image_R@5": recall, "clip_val_loss": loss}
+            writer.write("eval", epoch=epoch, step=10 * epoch, metrics=metrics)
+
+
+def test_the_best_epoch_and_a_rising_validation_loss_are_remarked(folder):
+    write_evals(folder, (0.1, 4.0), (0.5, 3.0), (0.25, 3.5))
+    text = page_of(folder).text
+    assert "Best epoch: 2, with a mean R@5 of 50.0\u00a0%; the last one, 3, has 25.0\u00a0%." in text
+    assert "The validation loss was lowest after epoch 2 (3.000) and has risen to 3.500" in text
+
+
+def test_a_falling_validation_loss_needs_no_word(folder):
+    write_evals(folder, (0.1, 4.0), (0.5, 3.0), (0.75, 3.001))
+    text = page_of(folder).text
+    assert "Best epoch: 3, with a mean R@5 of 75.0\u00a0%." in text
+    assert "was lowest" not in text
+
+
+def test_a_long_path_shows_both_its_ends_and_the_whole_of_it_under_the_pointer(folder):
+    write_whole_run(folder)
+    path = "/data/" + "deep/" * 30 + "flickr/train.csv"
+    (folder / "config.yaml").write_text(f"model: ViT-B-32\ntrain_data: {path}\n")
+    page = page_of(folder)
+    assert "\u2026/flickr/train.csv" in page.text
+    assert path in [attrs.get("title") for _, attrs in page.tags]
