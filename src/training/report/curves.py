@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from training.report.markup import escape
 from training.report.series import Points, thin
 
+_LARGEST = 1e18
 _SIDE = 1000  # SVG units each way; stretched by CSS.
 
 
@@ -44,7 +45,8 @@ def line_chart(
         y_from_zero: Whether the y axis starts at zero.
         note: A word under the title.
     """
-    series = [Series(one.name, thin(one.points), one.style, one.has_dots) for one in series if one.points]
+    series = [Series(one.name, thin(_drawable(one.points)), one.style, one.has_dots) for one in series]
+    series = [one for one in series if one.points]
     if not series:
         return ""
     xs = [x for one in series for x, _ in one.points]
@@ -70,6 +72,11 @@ def line_chart(
     ]
     figure.append(f'</div><div class="x-name">{escape(x_name)}</div></div></figure>')
     return "".join(figure)
+
+
+def _drawable(points: Points) -> Points:
+    """Leave out values of a damaged file whose range no axis could show."""
+    return [(x, y) for x, y in points if abs(x) < _LARGEST and abs(y) < _LARGEST]
 
 
 def nice_ticks(low: float, high: float, count: int, is_whole: bool = False) -> list[float]:

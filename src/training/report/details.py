@@ -1,12 +1,12 @@
 """The parts of the HTML page to look things up in: settings, hardware, events, bad samples. Reads no file."""
 
-import datetime
 from typing import Any
 
-from training.report.markup import escape, fact_list, section, short_path, table, user_text
+from training.report.markup import escape, fact_list, moment, section, short_path, table, user_text
 from training.report.run_files import RunFiles
 
 _MAX_ROWS = 40
+_MOMENT = "%Y-%m-%d %H:%M:%S"
 _MAIN_SETTINGS = (
     "model",
     "pretrained",
@@ -65,7 +65,12 @@ def events(run: RunFiles) -> str:
     """List what happened on the way, newest last, and the rows that could not be used."""
     shown = run.events[-_MAX_ROWS:]
     rows = [
-        [_moment(one.get("time")), escape(one.get("step", "")), user_text(one.get("event", "?"), 60), _detail(one)]
+        [
+            moment(one.get("time"), "%Y-%m-%d %H:%M:%S"),
+            escape(one.get("step", "")),
+            user_text(one.get("event", "?"), 60),
+            _detail(one),
+        ]
         for one in shown
     ]
     left_out = len(run.events) - len(shown)
@@ -103,13 +108,7 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> str:
-    return ", ".join(_plain(one) for one in value) if isinstance(value, list | tuple) else str(value)
-
-
-def _moment(seconds: Any) -> str:
-    if not isinstance(seconds, int | float):
-        return ""
-    return datetime.datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
+    return ", ".join(str(one) for one in value) if isinstance(value, list | tuple) else str(value)
 
 
 def _detail(record: dict[str, Any]) -> str:

@@ -1,8 +1,11 @@
 """Small pieces of HTML: escaping, tables, lists of facts. The only place that decides what text may become markup."""
 
+import datetime
 import html
 from collections.abc import Sequence
 from typing import Any
+
+from open_clip.checked_json import is_number
 
 MAX_TEXT = 300
 
@@ -39,6 +42,14 @@ def short_path(value: Any, limit: int = 48) -> str:
     head = text[: max(1, limit - len(tail) - 1)]
     shown = f"{head}\u2026{tail}" if len(head) + len(tail) < len(text) else text
     return f'<bdi title="{escape(text, 4 * MAX_TEXT)}">{escape(shown, MAX_TEXT)}</bdi>'
+
+
+def moment(seconds: Any, form: str) -> str:
+    """Write a time in seconds since 1970; nothing for what is none."""
+    try:
+        return datetime.datetime.fromtimestamp(seconds).strftime(form) if is_number(seconds) else ""
+    except (ValueError, OverflowError, OSError):
+        return ""
 
 
 def section(anchor: str, title: str, *content: str, intro: str = "") -> str:

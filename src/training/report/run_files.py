@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from open_clip.checked_json import is_number, numbers_of, read_json
+from open_clip.checked_json import numbers_of, read_json
 from open_clip.errors import OpenClipError
 from training.params import look_into_settings
 from training.report.jsonl import iterate_metrics
@@ -77,15 +77,15 @@ def _read_records(run: RunFiles, path: Path) -> None:
     evals: dict[Any, dict[str, Any]] = {}
     for record in iterate_metrics(path):
         kind = record.get("kind")
-        if kind == "train" and isinstance(record.get("step"), int):
-            numbers = numbers_of(record)
+        numbers = numbers_of(record)
+        if kind == "train" and "step" in numbers:
             for name, points in by_step.items():
                 if name in numbers:
                     points[numbers["step"]] = numbers[name]
             run.last_train = record
         elif kind == "eval":
-            if is_number(record.get("step")):
-                evals[record["step"]] = record
+            if "step" in numbers:
+                evals[numbers["step"]] = record
         elif kind == "run":
             run.runs.append(record)
         elif kind == "event":

@@ -1,12 +1,10 @@
 """The parts of the HTML page that say how a run went: headline, key figures, recall and curves. Reads no file."""
 
-import datetime
 import re
-from typing import Any
 
 from open_clip.checked_json import numbers_of
 from training.report.curves import Series, format_value, line_chart
-from training.report.markup import escape, section, table, user_text
+from training.report.markup import escape, moment, section, table, user_text
 from training.report.recall import ONE_TO_ONE, RECALL_AT, RECALL_ROWS, RecallRow, chance_levels
 from training.report.run_files import Points, RunFiles
 from training.report.series import smooth
@@ -41,7 +39,7 @@ def headline(run: RunFiles) -> str:
     status = str(run.summary.get("status", "unfinished"))
     label = _STATUS.get(status, "Still going on, or killed" if not run.summary else status)
     first = run.runs[0] if run.runs else {}
-    parts = [run.config.get("model"), _device_line(run), _date(first.get("time"))]
+    parts = [run.config.get("model"), _device_line(run), moment(first.get("time"), "%Y-%m-%d %H:%M")]
     described = " \u00b7 ".join(user_text(part, 80) for part in parts if part)
     css_class = status if status in _STATUS else "unfinished"
     return (
@@ -234,12 +232,6 @@ def _device_line(run: RunFiles) -> str | None:
     device = run.runs[-1].get("device") if run.runs else None
     name = run.summary.get("device") or (device.get("name") if isinstance(device, dict) else None)
     return None if not name else f"{world_size or 1} \u00d7 {name}"
-
-
-def _date(seconds: Any) -> str | None:
-    if not isinstance(seconds, int | float):
-        return None
-    return datetime.datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M")
 
 
 def _percent(share: float) -> str:

@@ -3,6 +3,8 @@ import json
 import logging
 import sys
 
+import pytest
+
 from training.journal import Journal
 from training.loop import Progress, StepRecord
 from training.params import ReportParams
@@ -69,3 +71,33 @@ def test_a_rollback_drops_the_record_of_the_steps_that_are_taken_again(tmp_path,
     assert journal.times.num_steps == 1
     assert "step 2 (epoch 0, samples 8 to 15): loss is out of line, loss nan; update skipped" in caplog.text
     assert "so: going back to step 1 (x.pt) and leaving out 1 steps; rollback 1" in caplog.text
+
+
+@pytest.mark.parametrize("value", ["null", "1e999", "-5", "10000000000000000", "[]", '"2"', "true", "{"])
+@pytest.mark.parametrize("name", ["step", "loss", "step_time_s", "metrics", "epoch"])
+def test_a_mutated_record_does_not_keep_a_run_from_going_on(tmp_path, name, value):
+    sound = [{"kind": "train", "step": 1, "step_time_s": 0.5, "loss": 2.0, "loss_avg": 3.0}]
+    sound += [{"kind": "eval", "step": 1, "epoch": 1, "metrics": {"clip_val_loss": 1.0}}]
+    lines = [json.dumps(one) for one in sound]
+    lines += [json.dumps({**one, name: "HERE"}).replace('"HERE"', value) for one in sound]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
+    (tmp_path / "summary.json").write_text('{"status": ' + value + "}")
+    journal = Journal(RunFolder("a", tmp_path), ReportParams(), is_master=True)
+    journal.go_back(1)
+    assert journal.has_evaluation(1)
+    assert not journal.is_told()
+    journal.finish("finished", None)
+    journal.close()
+    assert journal.times.num_steps >= 1
+    assert json.loads((tmp_path / "summary.json").read_text())["status"] == "finished"
+
+
+def test_a_link_in_the_place_of_the_metrics_is_not_written_through(tmp_path, caplog):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "victim").write_text('{"kind": "train", "step": 9}\n')
+    (tmp_path / "run" / "metrics.jsonl").symlink_to(tmp_path / "victim")
+    journal = Journal(RunFolder("a", tmp_path / "run"), ReportParams(), is_master=True)
+    journal.write("train", step=1)
+    journal.close()
+    assert (tmp_path / "victim").read_text().count("\n") == 1
+    assert "a link stands under this name" in caplog.text

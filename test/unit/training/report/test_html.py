@@ -274,3 +274,14 @@ def test_a_long_path_shows_both_its_ends_and_the_whole_of_it_under_the_pointer(f
     page = page_of(folder)
     assert "\u2026/flickr/train.csv" in page.text
     assert path in [attrs.get("title") for _, attrs in page.tags]
+
+
+@pytest.mark.parametrize("value", ["false", "1e308", "-1e308", "1e999", "1" + "0" * 18, "1" + "0" * 400, '"x"', "[[]]"])
+@pytest.mark.parametrize("name", ["step", "time", "loss", "epoch", "metrics"])
+def test_a_mutated_record_costs_itself(folder, name, value):
+    write_whole_run(folder)
+    for kind in ("train", "eval", "event", "run"):
+        record = {"kind": kind, "time": 1.0, "step": 70, "epoch": 3, "loss": 1.0, "metrics": METRICS, name: "HERE"}
+        with (folder / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(record).replace('"HERE"', value) + "\n")
+    assert "my-run" in page_of(folder).text
