@@ -167,3 +167,18 @@ def test_a_wrong_word_cannot_steer_the_terminal(words):
     with pytest.raises(ConfigError) as caught:
         parse_args(words)
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "flag", ["--train-data", "--csv-img-key", "--model", "--name", "--resume", "--logs-dir", "--opt"]
+)
+@pytest.mark.parametrize("value", ["a\n2026-12-01 | INFO | forged", "a\x1b[2J", "a\rb", "a\u2028b"])
+def test_a_value_that_could_forge_a_log_line_is_refused(flag, value):
+    with pytest.raises(ConfigError, match=flag) as caught:
+        parse_args([flag, value])
+    assert str(caught.value).isprintable()
+
+
+def test_any_separator_and_any_file_name_are_taken(tmp_path):
+    assert parse_args(["--csv-separator", "\x01"]).csv_separator == "\x01"
+    assert parse_args(["--train-data", "caf\udce9 \u56fe.csv"]).train_data == "caf\udce9 \u56fe.csv"
