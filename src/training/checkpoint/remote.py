@@ -235,6 +235,7 @@ def explain(error: BaseException) -> str:
 
 def _fetch(system: Any, source: str, path: Path) -> None:
     temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
+    temporary.unlink(missing_ok=True)
     try:
         system.get_file(source, str(temporary))
         temporary.replace(path)
@@ -243,7 +244,9 @@ def _fetch(system: Any, source: str, path: Path) -> None:
 
 
 def _is_sendable(path: Path) -> bool:
-    return path.is_file() and not path.name.startswith(TEMPORARY) and path.name not in _LEFT_OUT
+    # A link could lead to any file of this machine.
+    is_own = path.is_file() and not path.is_symlink()
+    return is_own and not path.name.startswith(TEMPORARY) and path.name not in _LEFT_OUT
 
 
 def _recorded(path: Path) -> Any:

@@ -41,6 +41,10 @@ def remote_of(destination):
 def test_changed_whole_files_are_sent_and_nothing_else(run, destination):
     (run / "checkpoints" / ".tmp-epoch_3.pt-7").write_bytes(b"half")
     (run / "checkpoints" / "epoch_latest.pt").write_bytes(b"written in place by others")
+    (run / "run.lock").write_text("of this start")
+    (run.parent / "key").write_text("private")
+    (run / "planted.txt").symlink_to(run.parent / "key")
+    (run / "planted").symlink_to(run.parent)
     remote = remote_of(destination)
     assert remote.send_changed(run) == 4
     files = ["checkpoints/epoch_1.pt", "checkpoints/epoch_2.pt", "checkpoints/manifest.json", "out.log"]
