@@ -168,9 +168,12 @@ class Journal:
         self._metrics = {**metrics, "epoch": epoch}
         _LOG.info("%s", format_eval_line(self._metrics, epoch))
         if self._folder.checkpoints is not None:
-            make_folder(self._folder.checkpoints)
-            # First, so that a kill in between has the evaluation done again; of an epoch that was, one line stays.
-            add_result(self._folder.checkpoints / "results.jsonl", self._metrics, replaces=self._is_training)
+            try:
+                make_folder(self._folder.checkpoints)
+                # First, so that a kill in between has the evaluation done again; of an epoch that was, one line stays.
+                add_result(self._folder.checkpoints / "results.jsonl", self._metrics, replaces=self._is_training)
+            except OSError as error:
+                _LOG.error("%s: %s. metrics.jsonl has the figures too.", self._folder.checkpoints, error.strerror)
         self.write("eval", epoch=epoch, step=self._progress.step, metrics=self._metrics, eval_time_s=round(seconds, 3))
         if self._board is not None:
             self._board.write_eval(self._metrics, epoch)

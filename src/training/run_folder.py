@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import datetime
 import fnmatch
+import logging
 import os
 import re
 import stat
@@ -24,6 +25,7 @@ _GROWING = {
     "stacks": ("rank-*.txt",),
 }
 
+_LOG = logging.getLogger(__name__)
 # Marks a record that is for the log in the folder alone, where there is one: `_LOG.info(..., extra=FILE_LINE)`.
 FILE_LINE = {"is_file_line": True}
 
@@ -212,8 +214,12 @@ def describe_run(folder: RunFolder, args: argparse.Namespace) -> None:
     if folder.root is None or (not trains and (folder.root / "config.yaml").exists()):
         return
     lines = [f"{line}\n" for line in setting_lines(args)]
-    write_whole(folder.root / "params.txt", "".join(lines))
-    write_settings(args, folder.root / "config.yaml")
+    try:
+        write_whole(folder.root / "params.txt", "".join(lines))
+        write_settings(args, folder.root / "config.yaml")
+    except OSError as error:
+        # A full disk must not keep a run from going on: what was written at its first start is still there.
+        _LOG.warning("cannot write the settings into %s: %s; those that are there stay", folder.root, error.strerror)
 
 
 def setting_lines(args: argparse.Namespace) -> list[str]:

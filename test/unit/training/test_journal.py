@@ -101,3 +101,14 @@ def test_a_link_in_the_place_of_the_metrics_is_not_written_through(tmp_path, cap
     journal.close()
     assert (tmp_path / "victim").read_text().count("\n") == 1
     assert "a link stands under this name" in caplog.text
+
+
+def test_a_link_in_the_place_of_the_checkpoints_gets_no_results(tmp_path, caplog):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "run" / "checkpoints").symlink_to(tmp_path / "elsewhere")
+    journal = Journal(RunFolder("a", tmp_path / "run"), ReportParams(), is_master=True)
+    journal.evaluation({"clip_val_loss": 1.0}, 1.0)
+    journal.close()
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert "a link or a file stands under this name" in caplog.text
