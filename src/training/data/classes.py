@@ -22,15 +22,15 @@ def read_class_folder(path: str | os.PathLike[str], by_number: bool = False) -> 
 
     Args:
         path: the folder.
-        by_number: class folders are called 0, 1, 2, ... and come in that order, not in that of their letters.
+        by_number: every class folder is called by its number.
 
     Returns:
-        The pictures, and the names of the class folders in their order.
+        The pictures, and the names of the class folders in their order, of numbers where all are numbers.
 
     Raises:
         DataError: there is no such folder, it has no class folders, or one of them has no pictures.
 
-    Source: torchvision.datasets.ImageFolder (the order of classes).
+    Source: torchvision.datasets.ImageFolder (the order of classes but numbers, where it puts 10 before 2).
     """
     path = os.fspath(path)
     if not os.path.isdir(path):
@@ -40,12 +40,15 @@ def read_class_folder(path: str | os.PathLike[str], by_number: bool = False) -> 
     with os.scandir(path) as entries:
         classes = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
     if by_number:
-        named = [name for name in classes if not name.isdecimal()]
+        named = [name for name in classes if not (name.isascii() and name.isdecimal())]
         if named:
             raise DataError(
                 f"{printable(path)}: the class folder {named[0]!r} is not a number; they are called 0, 1, 2, ..."
             )
-    classes.sort(key=int if by_number else None)
+    if all(name.isascii() and name.isdecimal() for name in classes):
+        classes.sort(key=lambda name: (int(name), name))
+    else:
+        classes.sort()
     if not classes:
         raise DataError(f"{printable(path)} holds no class folders, one folder of pictures for each class.")
     builder, row = TableBuilder(path), 0
@@ -90,7 +93,7 @@ class RgbFirst:
 
     def __call__(self, image: Any) -> Any:
         """Turn, then transform."""
-        return self._transform(image.convert("RGB"))
+        return self._transform(ConvertMode()(image))
 
 
 def rgb_first(transform: Any) -> Any:

@@ -26,8 +26,10 @@ def test_classes_come_in_the_order_of_their_letters(tmp_path):
 def test_numbered_classes_come_in_the_order_of_their_numbers(tmp_path):
     make_folder(tmp_path, ["0", "10", "2"], count=1)
     assert read_class_folder(tmp_path, by_number=True)[1] == ["0", "2", "10"]
-    assert read_class_folder(tmp_path)[1] == ["0", "10", "2"]
-    (tmp_path / "ten").mkdir()
+    table, classes = read_class_folder(tmp_path)
+    assert classes == ["0", "2", "10"]
+    assert ClassNumbers(classes)([table.caption(row) for row in range(len(table))]).tolist() == [0, 1, 2]
+    assert read_class_folder(make_folder(tmp_path, ["ten"], count=1))[1] == ["0", "10", "2", "ten"]
     with pytest.raises(DataError, match="'ten' is not a number"):
         read_class_folder(tmp_path, by_number=True)
 
