@@ -6,6 +6,7 @@ Knows no tensors and no colours. Sizes are (height, width), although Pillow says
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from PIL import Image, ImageOps
 
 from open_clip.errors import ConfigError
@@ -59,7 +60,12 @@ def require_picture(image: Any) -> Image.Image:
 
 def resize_picture(image: Image.Image, height: int, width: int, resample: Image.Resampling) -> Image.Image:
     """Resize with Pillow's antialiasing; a picture that has the size already comes back as it is."""
-    return image if image.size == (width, height) else image.resize((width, height), resample)
+    if image.size == (width, height):
+        return image
+    if image.mode in ("I;16B", "I;16L", "I;16N"):
+        # Pillow resizes these byte by byte, to noise.
+        image = Image.fromarray(np.asarray(image).astype(np.uint16))
+    return image.resize((width, height), resample)
 
 
 def center_crop_or_pad(image: Image.Image, output_size: Size, fill: int | Sequence[int] = 0) -> Image.Image:

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
-from open_clip.errors import ConfigError
+from open_clip.errors import ConfigError, DataError
 from open_clip.transform.compose import Compose
 from open_clip.transform.geometry import require_picture
 from open_clip.transform.host_memory import Recycler
@@ -22,6 +23,8 @@ Channels = tuple[float, ...]
 _MANY = 1 << 20
 # The batch in use and the one before it.
 _NORMALIZED = Recycler(2)
+# Levels that 8 bits have, and as far again as half of them for what a resize adds.
+_BYTE_LEVELS = (-128, 383)
 _WIDE_DTYPES = {"I": np.int32, "I;16": np.int16, "F": np.float32}
 
 
@@ -38,8 +41,34 @@ def _to_channels_first(image: Any) -> Tensor:
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy(order="C"))
 
 
+def narrow_levels(image: Image.Image) -> Image.Image:
+    """Bring a grey image of more than 8 bits to 8; any other comes back as it is.
+
+    Pillow's own conversion cuts levels off at 255, which turns 16 bits white and floats of [0, 1] black.
+
+    Raises:
+        DataError: the levels of a 32-bit image are not those of 8 bits, so that their range is not known.
+    """
+    if image.mode.startswith("I;16"):
+        return Image.fromarray(((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        levels = np.asarray(image)
+        low, high = float(levels.min()), float(levels.max())
+        # A resize goes beyond the levels at sharp edges; as floats, levels up to 1 stand for white as often as not.
+        is_known = _BYTE_LEVELS[0] <= low <= high <= _BYTE_LEVELS[1] and (image.mode == "I" or high == 0 or high > 2)
+        if not is_known:
+            raise DataError(
+                f"image of mode {image.mode} has levels from {low:g} to {high:g}, not 0 to 255:"
+                " save it with 8 or 16 bits a channel"
+            )
+    return image
+
+
 class ConvertMode:
-    """Turns a picture into another Pillow mode, RGB by default; arrays, tensors and pictures of the mode pass."""
+    """Turns a picture into another Pillow mode, RGB by default; arrays, tensors and pictures of the mode pass.
+
+    Grey images of more than 8 bits go through `narrow_levels`.
+    """
 
     def __init__(self, mode: str = "RGB") -> None:
         self.mode = mode
@@ -48,7 +77,9 @@ class ConvertMode:
         """Convert one picture."""
         if isinstance(image, (np.ndarray, Tensor)):
             return image
-        return image if require_picture(image).mode == self.mode else image.convert(self.mode)
+        if require_picture(image).mode == self.mode:
+            return image
+        return (image if self.mode in _WIDE_DTYPES else narrow_levels(image)).convert(self.mode)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(mode={self.mode})"

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from open_clip import tokenize
 from open_clip.errors import cut_list
+from open_clip.transform import ConvertMode
 from training.data.classes import read_class_folder
 from training.data.csv import read_csv_pairs
 from training.data.decode import open_image
@@ -145,7 +146,7 @@ class ClassFolderDataset(Dataset[tuple[Any, int]]):
 
     def __getitem__(self, idx: int) -> tuple[Any, int]:
         """Read a picture; one that cannot be read raises DataError."""
-        return self.transform(open_image(self.table.image_path(idx)).convert("RGB")), self.targets[idx]
+        return self.transform(ConvertMode()(open_image(self.table.image_path(idx)))), self.targets[idx]
 
 
 def _width_and_height(image_size: int | tuple[int, int]) -> tuple[int, int]:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import torch
-from PIL import Image
 
 from open_clip.errors import ConfigError, DataError
+from open_clip.transform import ConvertMode
 from open_clip.transform.direct import PixelMode, to_direct
 from training.data.data_info import DataInfo
 from training.data.dataset import seeded
@@ -213,6 +213,7 @@ class _Decode:
     ) -> None:
         self.transform = transform
         self.direct = to_direct(transform, pixels)
+        self.to_rgb = ConvertMode()
         self.tokenizer = tokenizer
         self.max_pixels = max_pixels
         self.seed = seed
@@ -243,9 +244,9 @@ class _Decode:
         data = next(sample[suffix] for suffix in IMAGE_SUFFIXES if suffix in sample)
         text = sample[TEXT_SUFFIX].decode("utf-8")
         if self.direct is None:
-            picture: Any = decode_picture(io.BytesIO(data), len(data), self.max_pixels).convert("RGB")
+            picture: Any = self.to_rgb(decode_picture(io.BytesIO(data), len(data), self.max_pixels))
             return self.transform(picture), self.tokenizer(text)[0]
         picture = decode_pixels(data, len(data), self.max_pixels)
         pixels = torch.empty(3, *self.direct.size, dtype=torch.uint8)
-        self.direct(picture.convert("RGB") if isinstance(picture, Image.Image) else picture, pixels.numpy())
+        self.direct(self.to_rgb(picture), pixels.numpy())
         return pixels, self.tokenizer(text)[0]

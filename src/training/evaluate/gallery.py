@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from open_clip.errors import DataError
+from open_clip.transform.pixels import narrow_levels
 from training.evaluate.examples import Example, Gallery, Match, Thumbnail
 from training.evaluate.groups import group_pictures
 
@@ -82,7 +83,7 @@ def make_thumbnail(name: str, picture: Image.Image | None, side: int = THUMBNAIL
     """Shrink a picture to at most ``side`` pixels and hold it as a data URI; one that could not be read has none."""
     if picture is None:
         return Thumbnail(name, None, side, side)
-    image = picture.convert("RGB")
+    image = (narrow_levels(picture) if picture.mode.startswith("I;16") else picture).convert("RGB")
     image.thumbnail((side, side))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=_THUMBNAIL_QUALITY, optimize=True)

@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from open_clip.errors import ConfigError
+from open_clip.errors import ConfigError, DataError
 from open_clip.transform import (
     Compose,
     ConvertMode,
@@ -21,6 +21,7 @@ from open_clip.transform import (
 from open_clip.transform.pixels import _MANY
 from sample_pictures import make_picture
 
+RAMP = np.linspace(0, 65535, 48 * 40).reshape(40, 48)
 MEAN, STD = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
 
 
@@ -164,3 +165,43 @@ def test_repr_shows_the_settings():
         "ConvertMode(mode=RGB)",
     ]
     assert repr(Normalize(MEAN, STD)) == "Normalize(mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))"
+
+
+def wide_picture(mode):
+    if mode == "I;16B":
+        return Image.frombytes(mode, RAMP.shape[::-1], RAMP.astype(">u2").tobytes())
+    levels = {"I;16": RAMP.astype("<u2"), "I": (RAMP / 257).astype(np.int32), "F": (RAMP / 257).astype(np.float32)}[
+        mode
+    ]
+    return Image.fromarray(levels)
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I;16B", "I", "F"])
+@pytest.mark.parametrize("is_train", [False, True])
+def test_grey_of_more_than_8_bits_looks_like_its_8_bits(mode, is_train):
+    transform = image_transform(24, is_train)
+    expected, found = (
+        transform(image, torch.Generator().manual_seed(1))
+        for image in (Image.fromarray((RAMP / 257).astype(np.uint8)), wide_picture(mode))
+    )
+    assert expected.std() > 0.3
+    assert (expected - found).abs().max() < 3 / 255 / 0.26
+
+
+@pytest.mark.parametrize(
+    "levels",
+    [RAMP.astype(np.int32), (RAMP / 65535).astype(np.float32), np.full((9, 9), np.nan, np.float32), -RAMP.astype("f4")],
+)
+def test_levels_of_an_unknown_range_are_refused_and_not_made_white_or_black(levels):
+    for is_train in (False, True):
+        with pytest.raises(DataError, match="save it with 8 or 16 bits"):
+            image_transform(8, is_train)(Image.fromarray(levels))
+
+
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"]
+)
+def test_every_other_mode_is_turned_as_pillow_turns_it(mode):
+    image = make_picture(9, 7).convert("RGBA" if mode == "RGBa" else "RGB").convert("L" if mode in ("PA",) else mode)
+    image = image.convert("P").convert("PA") if mode == "PA" else image
+    assert np.array_equal(np.asarray(ConvertMode()(image)), np.asarray(image.convert("RGB")))
