@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from open_clip import tokenize
-from open_clip.errors import cut_list
+from open_clip.errors import cut_list, printable
 from open_clip.transform import ConvertMode
 from training.data.classes import read_class_folder
 from training.data.csv import read_csv_pairs
@@ -60,7 +60,9 @@ class CsvDataset(Dataset[tuple[Any, Any]]):
         self.table = read_csv_pairs(input_filename, sep, img_key, caption_key)
         if self.table.faults:
             faults = self.table.faults
-            _LOGGER.warning("%d rows of %s are unusable: %s", len(faults), input_filename, cut_list(faults, 3))
+            _LOGGER.warning(
+                "%d rows of %s are unusable: %s", len(faults), printable(input_filename), cut_list(faults, 3)
+            )
         self.transforms = transforms
         self.tokenize = tokenizer
 

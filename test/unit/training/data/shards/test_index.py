@@ -116,6 +116,7 @@ def test_captions_of_json_are_drawn_by_weight_and_seed():
     "selector, content, reason",
     [
         (Selector(), b"  \n", "empty"),
+        (Selector(), b"&#5&#5&#4&#5&#5" * 20 + b"5" + b";" * 100, "nested more than 64 deep"),
         (Selector(), b"caf\xe9", "not UTF-8"),
         (Selector(), b"a\0b", "NUL"),
         (Selector(json_keys=("caption",)), b"{", "cannot be read"),
