@@ -130,7 +130,8 @@ def create_model(
     _move(model, torch.device(device), precision)
     with explain_mismatch(model):
         _load(model, source, taken)
-    if force_image_size is not None and isinstance(model.visual, TimmModel):
+    is_resized = force_image_size is not None or any(one.key == "vision_cfg.image_size" for one in taken)
+    if is_resized and isinstance(model.visual, TimmModel):
         model.visual.set_input_size(model.visual.image_size)
         _set_preprocess(model, source.preprocess_cfg, force_preprocess_cfg)
     if pretrained_image_path:

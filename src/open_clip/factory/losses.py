@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from open_clip.errors import CheckpointError, ConfigError
 from open_clip.factory.names import get_model_config
 from open_clip.loss import ClipLoss, CoCaLoss, DistillClipLoss, SigLipLoss
 from open_clip.model import CoCa
@@ -38,5 +39,8 @@ def create_loss(args: Any, model: Any = None) -> ClipLoss | SigLipLoss:
 def _is_coca(name: str, model: Any) -> bool:
     if model is not None:
         return isinstance(getattr(model, "module", model), CoCa)
-    cfg = get_model_config(name)
+    try:
+        cfg = get_model_config(name)
+    except (CheckpointError, ConfigError, FileNotFoundError):
+        cfg = None
     return "coca" in name.lower() if cfg is None else cfg.get("multimodal_cfg") is not None

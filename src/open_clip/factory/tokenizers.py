@@ -7,7 +7,7 @@ from typing import Any
 
 from open_clip.errors import CheckpointError, ConfigError, printable
 from open_clip.factory.names import get_model_config, parse_model_name, place_of, read_folder_config, read_hub_config
-from open_clip.model.schema import check_model_cfg
+from open_clip.model.schema import check_text_cfg
 from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer, SigLipTokenizer, SimpleTokenizer
 from open_clip.tokenizer.options import HF_OPTIONS, OWN_OPTIONS, check_config_options
 
@@ -56,9 +56,8 @@ def choose_tokenizer(
     if config is None:
         _logger.warning("No model is called %r; its tokenizer is taken to be CLIP's own.", model_name)
         return partial(SimpleTokenizer, context_length=context_length or DEFAULT_CONTEXT_LENGTH, **kwargs)
-    if rest and "embed_dim" in config:
-        # A tokenizer of another family would give ids that are words, and other ones.
-        check_model_cfg(config, place_of(model_name))
+    # A tokenizer of another family would give ids that are words, and other ones.
+    check_text_cfg(config, place_of(model_name))
     text_cfg: dict[str, Any] = config.get("text_cfg") or {}
     length = text_cfg.get("context_length", DEFAULT_CONTEXT_LENGTH) if context_length is None else context_length
     if length is not None and (not isinstance(length, int) or length < 1):

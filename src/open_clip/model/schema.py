@@ -49,10 +49,25 @@ def check_model_cfg(model_cfg: Any, place: str) -> None:
         raise ConfigError(f"{place}: {error}") from None
 
 
+def check_text_cfg(model_cfg: dict[str, Any], place: str) -> None:
+    """Check a configuration as ``check_model_cfg`` does, for its tokenizer: only the text part must be there.
+
+    Raises:
+        ConfigError: as ``check_model_cfg``.
+    """
+    if "embed_dim" in model_cfg or is_of_unknown_family(model_cfg):
+        check_model_cfg(model_cfg, place)
+        return
+    try:
+        _read("text_cfg", model_cfg.get("text_cfg") or {})
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error}") from None
+
+
 def is_of_unknown_family(cfg: dict[str, Any]) -> bool:
     """Tell from the sections of a configuration whether it is one of a family that this version does not have."""
     is_decoder = cfg.get("multimodal_cfg") is not None and cfg.get("text_cfg") is None
-    return "embed_dim" in cfg and (is_decoder or any(is_foreign(key) and cfg[key] is not None for key in cfg))
+    return is_decoder or any(is_foreign(key) and cfg[key] is not None for key in cfg)
 
 
 def _check(cfg: Any) -> None:

@@ -92,3 +92,14 @@ def test_an_added_model_is_refused_by_its_file(tmp_path):
     open_clip.add_model_config(write_config(tmp_path, "wrong-kind", tiny_config(vision={"layers": "12"})))
     with pytest.raises(ConfigError, match=r"wrong-kind\.json: vision_cfg\.layers is '12'"):
         open_clip.create_model("wrong-kind")
+
+
+def test_the_tokenizer_of_a_text_part_alone_is_checked_too(tmp_path):
+    path = tmp_path / "open_clip_config.json"
+    for text_cfg, says in ((5, "text_cfg is 5"), ({"tokenizer_type": "tiktoken"}, "'tokenizer_type'")):
+        path.write_text(json.dumps({"model_cfg": {"text_cfg": text_cfg}}))
+        with pytest.raises(ConfigError, match=says) as caught:
+            open_clip.get_tokenizer(f"local-dir:{tmp_path}")
+        assert str(path) in str(caught.value)
+    path.write_text(json.dumps({"model_cfg": {"text_cfg": {"context_length": 9}}}))
+    assert open_clip.get_tokenizer(f"local-dir:{tmp_path}")("a cat").shape == (1, 9)
