@@ -4,6 +4,7 @@ import pickle
 import pytest
 import torch
 
+from open_clip.checkpoint import CONFIG_ENTRY
 from open_clip.errors import CheckpointError, ConfigError, NumericsError
 from training.checkpoint import Keeper, list_checkpoints, read_newest, read_verified, write_checkpoint
 from training.checkpoint.digest import RunningDigest, digest_file
@@ -38,6 +39,7 @@ def saved(tmp_path):
     optimizer = train_a_step(model)
     path = tmp_path / "epoch_1"
     notes = {"epoch": 1, "name": "run", "global_step": 5, "training_state": {"progress": {"epoch": 1}}}
+    notes[CONFIG_ENTRY] = "{}"
     save_sharded(path, model, optimizer, notes, World())
     return path, model, optimizer
 
@@ -62,7 +64,7 @@ def test_a_folder_is_read_back_into_a_model_and_its_optimizer(saved):
 def test_an_export_is_what_one_file_would_hold(saved):
     path, model, optimizer = saved
     payload = read_verified(export(path))
-    assert list(payload) == ["epoch", "name", "state_dict", "optimizer", "global_step", "training_state"]
+    assert list(payload) == ["epoch", "name", "state_dict", "optimizer", "global_step", "training_state", CONFIG_ENTRY]
     assert list(payload["state_dict"]) == list(model.state_dict())
     model.load_state_dict(payload["state_dict"])
     optimizer.load_state_dict(payload["optimizer"])
