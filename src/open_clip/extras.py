@@ -1,9 +1,21 @@
 """Optional packages: how to install them, and calls into transformers that run nothing a model brings along."""
 
 import contextlib
+import logging
 from collections.abc import Iterator
 
 from open_clip.errors import ConfigError, MissingDependency, printable
+
+_logger = logging.getLogger(__name__)
+
+
+def tell_of_hub(what: str, name: str) -> None:
+    """Say that something is about to be taken from the hub, before it is."""
+    _logger.warning(
+        "%s: the Hugging Face hub, or its cache here, is asked for %s; HF_HUB_OFFLINE=1 asks the cache alone.",
+        printable(name),
+        what,
+    )
 
 
 def install_advice(extra: str) -> str:

@@ -5,18 +5,23 @@ Shapes: B texts, L tokens, D encoder width, E output width.
 
 import contextlib
 import logging
+import os
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from open_clip.errors import ConfigError, MissingDependency, cut_list, printable, suggest_nearest
-from open_clip.extras import install_advice, run_no_foreign_code
-from open_clip.hf_configs import arch_dict
+from open_clip.extras import install_advice, run_no_foreign_code, tell_of_hub
+from open_clip.hf_configs import ENCODERS, arch_dict
 from open_clip.transformer.freezing import LayerGroup
 
 _logger = logging.getLogger(__name__)
 
+_REMEDY = (
+    "Without a network, put its config.json, and model.safetensors for base weights, into a folder and name that as "
+    "hf_model_name in a model JSON of your own (open_clip.add_model_config); pretrained_text=False needs no weights."
+)
 _PROJECTIONS = ("linear", "mlp")
 # What transformers brings itself; other names are kernels that it fetches from the hub.
 _ATTENTIONS = (None, "eager", "sdpa")
@@ -99,8 +104,8 @@ class HFTextEncoder(nn.Module):
     """A Hugging Face encoder ``transformer``, a pooler and a projection ``proj``; encoder-decoders lose the decoder.
 
     ``model_name_or_path`` is a hub name or a folder with a config.json; ``pretrained`` loads the weights found there,
-    otherwise they are random. A ``config`` object is used instead of both. Positions that hold the configuration's
-    ``pad_token_id`` are padding.
+    otherwise they are random, and the encoders of the shipped models need no config.json. A ``config`` object is used
+    instead of both. Positions that hold the configuration's ``pad_token_id`` are padding.
 
     Source: open_clip.hf_model.HFTextEncoder (3.3.0): arguments, names and order of the initial draws.
 
@@ -122,7 +127,7 @@ class HFTextEncoder(nn.Module):
         super().__init__()
         self.output_tokens = output_tokens
         self.output_dim = output_dim
-        self.config: Any = config if config is not None else _read_config(model_name_or_path)
+        self.config: Any = config if config is not None else _read_config(model_name_or_path, pretrained)
         architecture = _find_architecture(self.config)
         self._names: dict[str, str] = architecture["config_names"]
         pooler_type = pooler_type or architecture["pooler"]
@@ -205,10 +210,15 @@ class HFTextEncoder(nn.Module):
         """Leave the weights as transformers drew or loaded them."""
 
 
-def _read_config(model_name_or_path: str) -> Any:
+def _read_config(model_name_or_path: str, pretrained: bool) -> Any:
     transformers = import_transformers()
     what = f"text_cfg's hf_model_name {printable(model_name_or_path)!r}"
-    with run_no_foreign_code(what, "Without a network, name a folder that holds its config.json."):
+    if not os.path.isdir(model_name_or_path):
+        if not pretrained and model_name_or_path in ENCODERS:
+            return transformers.AutoConfig.for_model(**ENCODERS[model_name_or_path])
+        parts = "config.json and the base weights" if pretrained else "config.json"
+        tell_of_hub(f"the text tower's {parts}", model_name_or_path)
+    with run_no_foreign_code(what, _REMEDY):
         config = transformers.AutoConfig.from_pretrained(model_name_or_path, trust_remote_code=False)
     _refuse_kernels(config, what)
     return config

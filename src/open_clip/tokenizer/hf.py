@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from open_clip.errors import ConfigError, MissingDependency, printable, suggest_nearest
-from open_clip.extras import install_advice, run_no_foreign_code
+from open_clip.extras import install_advice, run_no_foreign_code, tell_of_hub
 from open_clip.tokenizer.bpe import DEFAULT_CONTEXT_LENGTH
 from open_clip.tokenizer.captions import choose_length, clean_captions, refuse_non_strings, to_captions
 from open_clip.tokenizer.cleaning import CleanFn, get_clean_fn
@@ -175,6 +175,8 @@ def _load(name: str, cache_dir: str | None, options: dict[str, Any]) -> Any:
     options = _without_code(name, options)
     transformers = import_for_tokenizers("transformers")
     remedy = "Without a network, give the path of a folder that holds its files, or a filled cache_dir."
+    if not Path(name).is_dir():
+        tell_of_hub("the tokenizer", name)
     with run_no_foreign_code(f"The tokenizer {printable(name)!r}", remedy):
         made = transformers.AutoTokenizer.from_pretrained(name, cache_dir=cache_dir, trust_remote_code=False, **options)
     if not isinstance(made, transformers.PreTrainedTokenizerBase):

@@ -5,8 +5,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+import open_clip
 from extras import needs_hf
 from open_clip.errors import ConfigError, MissingDependency
+from open_clip.hf_configs import ENCODERS as DESCRIBED
 from open_clip.hf_configs import arch_dict
 from open_clip.hf_model import _POOLERS, HFTextEncoder
 from open_clip.model import convert_weights_to_lp
@@ -37,8 +39,53 @@ def test_the_encoders_own_pooled_vector_goes_first_where_it_has_one():
     assert _POOLERS["cls_last_hidden_state_pooler"]()(output, mask).sum() == 0
 
 
+def test_the_encoders_of_all_shipped_models_are_described():
+    named = {open_clip.get_model_config(name)["text_cfg"].get("hf_model_name") for name in open_clip.list_models()}
+    assert {name for name in named if name and not name.startswith("/")} == set(DESCRIBED)
+
+
 class TestWithTransformers:
     pytestmark = needs_hf
+
+    @pytest.fixture
+    def asked(self, monkeypatch):
+        """The hosts that are asked for; none answers."""
+        hosts = []
+
+        def refuse(host, *_, **__):
+            hosts.append(host)
+            raise OSError("no network")
+
+        monkeypatch.setattr("socket.getaddrinfo", refuse)
+        return hosts
+
+    @pytest.mark.parametrize("name", ["roberta-base", "facebook/nllb-200-distilled-600M"])
+    def test_without_base_weights_nobody_is_asked(self, asked, name, caplog):
+        with torch.device("meta"):
+            tower = HFTextEncoder(name, 8, proj_type="mlp", pretrained=False)
+        assert tower.vocab_size == DESCRIBED[name].get("vocab_size", 50265)
+        assert not asked
+        assert not caplog.records
+
+    @pytest.mark.parametrize(
+        "name, count",
+        [
+            # Parameters of the published encoders without pooler: embeddings and layers.
+            ("roberta-base", 124_055_040),
+            ("xlm-roberta-base", 277_453_056),
+            ("xlm-roberta-large", 558_840_832),
+        ],
+    )
+    def test_described_encoders_have_the_published_size(self, name, count):
+        with torch.device("meta"):
+            tower = HFTextEncoder(name, 8, proj_type="linear", pretrained=False)
+        assert sum(parameter.numel() for parameter in tower.transformer.parameters()) == count
+
+    def test_what_is_taken_from_the_hub_is_said_before_and_in_the_error(self, monkeypatch, tmp_path, caplog):
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        with pytest.raises(ConfigError, match=r"config\.json.*folder.*hf_model_name.*pretrained_text=False"):
+            HFTextEncoder("roberta-base", 8)
+        assert "roberta-base: the Hugging Face hub, or its cache here, is asked for the text tower's" in caplog.text
 
     @pytest.mark.parametrize("kind", ENCODERS)
     @pytest.mark.parametrize("proj", ["linear", "mlp"])
