@@ -74,9 +74,13 @@ def _steps(params: RunParams, place: Place, parts: Parts, progress: Progress) ->
     made_of += [f"{place.world.world_size} processes"] if place.world.is_distributed else []
     made_of += [f"{params.optim.accum_freq} batches a step"] if params.optim.accum_freq > 1 else []
     of = f" ({' x '.join(made_of)})" if len(made_of) > 1 else ""
-    epochs = "1 epoch" if params.schedule.epochs == 1 else f"{params.schedule.epochs:,} epochs"
+    epochs, steps = _count(params.schedule.epochs, "epoch"), _count(an_epoch, "step")
     left = f", {total - progress.step:,} left" if progress.step else ""
-    return f"{total:,} of {batch:,} pairs{of}: {epochs} of {an_epoch:,} steps{left}"
+    return f"{total:,} of {batch:,} pairs{of}: {epochs} of {steps}{left}"
+
+
+def _count(number: int, unit: str) -> str:
+    return f"{number:,} {unit}{'' if number == 1 else 's'}"
 
 
 def count_steps(params: RunParams, parts: Parts) -> tuple[int, int]:
@@ -94,4 +98,4 @@ def _learning_rate(params: RunParams, parts: Parts) -> str:
     if schedule.warmup > total:
         last = rate * total / schedule.warmup
         return f"rises to {rate:g} over --warmup {schedule.warmup:,} steps; this run ends before, at {last:.2g}"
-    return f"{rate:g} after {schedule.warmup:,} steps of warm-up, then {schedule.lr_scheduler}"
+    return f"{rate:g} after {_count(schedule.warmup, 'step')} of warm-up, then {schedule.lr_scheduler}"

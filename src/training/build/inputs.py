@@ -1,7 +1,8 @@
 """Look at what the flags name before anything is built: model, data, weights. Reads a few bytes of each at most."""
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Iterator
 
 from open_clip.errors import CheckpointError, ConfigError, DataError, OpenClipError, printable
 from open_clip.factory.names import HUB_SCHEME, LOCAL_DIR_SCHEME
@@ -29,7 +30,8 @@ def check_inputs(params: RunParams, world: World) -> None:
     _check_model(params, world)
     for role, path in (("train", params.data.train_data), ("val", params.data.val_data)):
         if path and not (role == "train" and params.data.dataset_type == "synthetic"):
-            _naming(f"--{role}-data", _check_data, path, role, params)
+            with _naming(f"--{role}-data"):
+                _check_data(path, role, params)
     for flag, folder in (
         ("--imagenet-val", params.evaluate.imagenet_val),
         ("--imagenet-v2", params.evaluate.imagenet_v2),
@@ -42,7 +44,8 @@ def check_inputs(params: RunParams, world: World) -> None:
 
 
 def _check_model(params: RunParams, world: World) -> None:
-    read_augmentation(params.data.aug_cfg)
+    with _naming("--aug-cfg"):
+        read_augmentation(params.data.aug_cfg)
     if params.model.model.startswith(HUB_SCHEME):
         return
     model_cfg = apply_options(
@@ -81,9 +84,11 @@ def _check_weights(params: RunParams) -> None:
         )
 
 
-def _naming(flag: str, check: Callable[[str, str, RunParams], None], path: str, role: str, params: RunParams) -> None:
+@contextlib.contextmanager
+def _naming(flag: str) -> Iterator[None]:
+    """Say below a message which flag it is about."""
     try:
-        check(path, role, params)
+        yield
     except OpenClipError as error:
         error.add_note(f"({flag})")
         raise
