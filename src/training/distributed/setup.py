@@ -15,6 +15,7 @@ from torch.distributed.rendezvous import rendezvous
 from open_clip.errors import DeviceError
 from training.device import Device
 from training.distributed.env import World
+from training.distributed.loopback import serve_on_loopback, stay_on_loopback
 from training.distributed.meeting import meeting_variables
 from training.distributed.rollcall import call_roll
 
@@ -61,7 +62,11 @@ def start_process_group(
     try:
         store: Store
         url = init_method or "env://"
-        store, _, _ = next(rendezvous(url, world.rank, world.world_size, timeout=timeout))
+        stay_on_loopback(url)
+        store = (
+            serve_on_loopback(url, world, timeout)
+            or next(rendezvous(url, world.rank, world.world_size, timeout=timeout))[0]
+        )
         store = call_roll(store, world.rank, world.world_size, timeout_s)
         dist.init_process_group(
             backend=backend or device.collective_backend,
@@ -72,7 +77,7 @@ def start_process_group(
         )
     except DeviceError:
         raise
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, OSError) as error:
         where = init_method or f"{os.environ.get('MASTER_ADDR', '?')}:{os.environ.get('MASTER_PORT', '?')}"
         reason = " ".join(str(error).split())[:300]
         raise DeviceError(
