@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from open_clip.errors import ConfigError, OpenClipError
 from training.device.startup import import_torch
-from training.exit_status import forget_status, leave_status
+from training.exit_status import forget_status, leave_status, leave_words
 from training.params import check_rules, parse_args
 from training.report.console import setup_logging
 
@@ -46,7 +46,9 @@ def main(args: Sequence[str] | None = None) -> int:
         run_session(namespace)
         status = 0
     except OpenClipError as error:
-        _LOG.error("%s", "\n".join([str(error), *getattr(error, "__notes__", [])]))
+        message = "\n".join([str(error), *getattr(error, "__notes__", [])])
+        _LOG.error("%s", message)
+        leave_words(message)
         status = error.exit_status
     except SystemExit as left:
         status = left.code if isinstance(left.code, int) else 2

@@ -160,7 +160,7 @@ class Session:
                 # Nobody leaves before the master has saved: torchrun ends all when one process leaves.
                 barrier(self.place.world)
             self.journal.finish("stopped", self.saver.newest)
-            raise Preempted(f"{stopped}. Go on with:\n  {self.how_to_go_on}") from None
+            raise Preempted(_told(str(stopped), self.place, self.how_to_go_on)) from None
         except OpenClipError:
             self.saver.close()
             self.journal.finish("failed", self.saver.newest)
@@ -274,6 +274,17 @@ class Session:
         self.saver.close()
         found = roll_back(self.params, self.parts, self.place, self.resumed_from)
         return None if found is None else (found[0], str(found[1]))
+
+
+def _told(stopped: str, place: Place, how_to_go_on: str) -> str:
+    """Say once a machine how the run goes on, and whose the traceback is that torchrun prints below."""
+    world = place.world
+    if world.local_rank:
+        return f"{stopped}."
+    told = f"{stopped}. Go on with:\n  {how_to_go_on}"
+    if world.launcher == "torchrun":
+        told += "\n(A traceback with SignalException after this is torchrun's own answer to a signal.)"
+    return told
 
 
 def resume_command(place: Place, args: argparse.Namespace) -> str:

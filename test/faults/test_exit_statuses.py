@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pairs import make_pairs, micro_flags
+from runs import run_trainer
 from training.main import main
 
 
@@ -161,6 +162,17 @@ def test_several_processes_without_a_card_are_6_unless_the_cpu_is_asked_for(data
     assert "2 processes were started with --device auto and no card was found (npu: " in log
     assert "--device=cpu" in log
     assert not (tmp_path / "logs").exists()
+
+
+def test_what_torchrun_prints_last_are_the_words_of_the_process_that_failed(tmp_path):
+    words = micro_flags(tmp_path / "absent.csv", None, logs_dir=tmp_path / "logs")
+    status, output = run_trainer(words, processes=2)
+    assert status == 1
+    *_, why, flag, rule = output.rstrip().splitlines()
+    assert why.strip().startswith("traceback : Cannot read ")
+    assert "absent.csv: No such file or directory" in why
+    assert flag.strip() == "(--train-data)"
+    assert set(rule) == {"="}
 
 
 def test_the_first_failing_process_leaves_its_status_for_the_wrappers(tmp_path, monkeypatch):
