@@ -30,7 +30,7 @@ def torn_pictures(folder, table):
 
 MISTAKES = {
     "a model that is not there": ({"model": "ViT-B-23"}, 2, "ViT-B-32"),
-    "a folder of a model that is not there": ({"model": "local-dir:absent"}, 4, "there is no such file"),
+    "a folder of a model that is not there": ({"model": "local-dir:absent"}, 4, "there is no such folder"),
     "an image without a patch": ({"force_image_size": 7}, 2, "at least 8 x 8"),
     "an augmentation of no kind": ({"aug_cfg": "scale=5"}, 2, "two shares of the area"),
     "one pair a step": ({"batch_size": 1}, 2, "always 0"),

@@ -84,7 +84,7 @@ def test_another_users_folder_is_refused_in_words(tmp_path_factory, mode):
 def test_a_resume_on_a_read_only_disk_is_refused_in_words(run, tmp_path, place):
     flags, folder = run
     shutil.copytree(folder, tmp_path / "run")
-    words = [*flags, "--logs-dir", str(tmp_path), "--epochs", "2", "--resume"]
+    words = [*flags, "--model", "ViT-micro-8-32", "--logs-dir", str(tmp_path), "--epochs", "2", "--resume"]
     words += ["latest"] if place == "run" else [str(tmp_path / "run" / "checkpoints" / place), "--name", "again"]
     disk = shlex.quote(str(tmp_path))
     mount = f"mount --bind {disk} {disk} && mount -o remount,ro,bind {disk} || exit 77"
@@ -174,7 +174,7 @@ def test_a_resume_of_what_is_no_file_is_told(run, tmp_path, capfd, kind):
         path.symlink_to(tmp_path / "gone")
     wanted = {"long": "x" * 5000, "empty name": ""}.get(kind, str(path))
     status, log = status_of(run, capfd, "--logs-dir", str(tmp_path), "--resume", wanted)
-    assert status == 4, log
+    assert status == (2 if kind in ("long", "empty name") else 4), log
 
 
 def test_a_file_that_may_not_be_read_is_told(tmp_path):

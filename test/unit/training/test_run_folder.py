@@ -17,7 +17,7 @@ def folder_of(logs, resume=None):
     return params, find_folder(params, "run")
 
 
-@pytest.mark.parametrize("name", ["a/b", "..", " ", "a\nb", "\x1b[31mred", "a\u202eb", "x" * 201, "\u4e2d" * 100, ""])
+@pytest.mark.parametrize("name", ["a/b", "..", " ", "a\nb", "\x1b[31mred", "a\u202eb", "x" * 241, "\u4e2d" * 100, ""])
 def test_a_name_that_is_no_plain_folder_name_is_refused(name):
     with pytest.raises(ConfigError, match="--name") as caught:
         parse_args(["--name", name])

@@ -48,5 +48,5 @@ def test_a_resumed_run_hides_what_came_after_the_checkpoint(tmp_path):
 
 def test_a_missing_package_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(MissingDependency, match=r"open_clip_torch\[logging\]"):
+    with pytest.raises(MissingDependency, match=r"pip install -e '\.\[logging\]'"):
         TensorBoardWriter(tmp_path)
