@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 import open_clip
-from open_clip.errors import ConfigError, DataError, OpenClipError, cut_list
+from open_clip.errors import ConfigError, DataError, OpenClipError, cut_list, printable
 from open_clip.transform import to_uint8
 from training.build.place import Place
 from training.build.shards import build_shard_table, build_stream_loader, is_shard_pattern
@@ -119,9 +119,10 @@ def _open_dataset(
     params: RunParams, place: Place, transform: Any, role: str, plan_texts: TextPlanner | None = None
 ) -> tuple[PairDataset, Quarantine]:
     table, quarantine = _open_source(params, place, transform, role)
-    _LOG.info("--%s-data: %d rows with %d pictures from %s", role, len(table), table.num_images, table.source)
+    source = printable(table.source)
+    _LOG.info("--%s-data: %d rows with %d pictures from %s", role, len(table), table.num_images, source)
     if table.faults:
-        _LOG.warning("%d rows of %s are unusable: %s", len(table.faults), table.source, cut_list(table.faults, 3))
+        _LOG.warning("%d rows of %s are unusable: %s", len(table.faults), source, cut_list(table.faults, 3))
     dataset = PairDataset(
         table,
         _pixels(transform),

@@ -5,7 +5,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any, Final
 
-from open_clip.errors import ConfigError
+from open_clip.errors import ConfigError, printable
 from training.build.place import Place
 from training.data import StreamLoader, TextPlanner, expand_urls, refuse_pipes, require_shards
 from training.data.shards import Selector, ShardCache, ShardTable, Visit, open_shards
@@ -114,4 +114,6 @@ def _numbers(words: str | None) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in parts)
     except ValueError:
-        raise ConfigError(f"--json-text-key-probs {words}: give numbers separated by `;`, such as 0.7;0.3.") from None
+        raise ConfigError(
+            f"--json-text-key-probs {printable(words)}: give numbers separated by `;`, such as 0.7;0.3."
+        ) from None

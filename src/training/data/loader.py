@@ -6,7 +6,7 @@ The order is that of `order.py`; a loader only takes its rank's slices and can s
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from open_clip.errors import DataError
+from open_clip.errors import DataError, printable
 from training.data.batch import Batch
 from training.data.dataset import PairDataset, Request
 from training.data.order import rank_batch, rank_slice
@@ -132,7 +132,7 @@ def make_train_loader(
     num_samples = len(dataset.table.epoch_order(seed, 0))
     if num_samples < global_batch:
         raise DataError(
-            f"{dataset.table.source} has {num_samples} usable rows an epoch, fewer than one global batch of "
+            f"{printable(dataset.table.source)} has {num_samples} usable rows an epoch, fewer than one global batch of "
             f"{global_batch} ({batch_size} x {world_size} ranks). Use a smaller --batch-size or more data."
         )
     requests = _TrainRequests(dataset.table, num_samples, seed, batch_size, rank, world_size)

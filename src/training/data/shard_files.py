@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from typing import Any, BinaryIO
 
-from open_clip.errors import DataError, MissingDependency
+from open_clip.errors import DataError, MissingDependency, printable
 from training.data.optional import import_fsspec, import_openers, import_webdataset
 from training.data.plain import open_plain
 from training.data.urls import local_path
@@ -43,7 +43,7 @@ def open_shard(url: str, allow_pipe: bool = False) -> BinaryIO:
         # Called directly: the library's own way in rewrites addresses by an environment variable, to pipes as well.
         reader = import_openers().gopen_schemes.get(scheme)
         if reader is None:
-            raise MissingDependency(f"{url} cannot be read: {error}.") from error
+            raise MissingDependency(f"{printable(url)} cannot be read: {printable(error)}.") from error
         opened = reader(url, "rb")
     return opened
 
@@ -57,11 +57,11 @@ def refuse_pipes(urls: Iterable[str], allow_pipe: bool) -> None:
     for url in urls:
         if url.lower().startswith("pipe:") and not allow_pipe:
             raise DataError(
-                f"{url} runs a shell command to get its data. Give --allow-pipe-urls if you trust whoever wrote it, or "
-                "name the file or its address instead."
+                f"{printable(url)} runs a shell command to get its data. Give --allow-pipe-urls if you trust whoever "
+                "wrote it, or name the file or its address instead."
             )
         if url.lower().startswith("pipe:") and import_webdataset().utils.enforce_security:
-            raise DataError(f"{url} runs a shell command, which WDS_SECURE=1 in the environment forbids.")
+            raise DataError(f"{printable(url)} runs a shell command, which WDS_SECURE=1 in the environment forbids.")
 
 
 def _address_for_fsspec(url: str) -> tuple[str, dict[str, Any]]:
@@ -71,7 +71,7 @@ def _address_for_fsspec(url: str) -> tuple[str, dict[str, Any]]:
     endpoint = os.environ.get("OBS_ENDPOINT")
     if not endpoint:
         raise DataError(
-            f"{url} lies in Huawei's object storage: set OBS_ENDPOINT in the environment, such as "
+            f"{printable(url)} lies in Huawei's object storage: set OBS_ENDPOINT in the environment, such as "
             "https://obs.REGION.myhuaweicloud.com, and AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
         )
     endpoint = endpoint if "://" in endpoint else f"https://{endpoint}"

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, SubsetRandomSampler
 from torch.utils.data.distributed import DistributedSampler
 
-from open_clip.errors import ConfigError
+from open_clip.errors import ConfigError, printable
 from training.data.data_info import DataInfo
 from training.data.orphans import EndsWithParent
 from training.data.pair_datasets import ClassFolderDataset, CsvDataset, SyntheticDataset
@@ -68,7 +68,7 @@ def get_dataset_fn(data_path: str | None, dataset_type: str) -> Callable[..., Da
         return get_csv_dataset
     if ending == "tar":
         return get_wds_dataset
-    raise ConfigError(f"the ending of {data_path} does not say what it holds: give --dataset-type.")
+    raise ConfigError(f"the ending of {printable(data_path)} does not say what it holds: give --dataset-type.")
 
 
 def get_csv_dataset(

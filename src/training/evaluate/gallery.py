@@ -5,6 +5,7 @@ Picks and ranks examples and makes thumbnails; the file is ``examples.py``'s, th
 
 import base64
 import io
+import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from open_clip.errors import DataError
+from open_clip.errors import DataError, printable
 from open_clip.transform.pixels import narrow_levels
 from training.evaluate.examples import Example, Gallery, Match, Thumbnail
 from training.evaluate.groups import group_pictures
@@ -24,6 +25,8 @@ _THUMBNAIL_QUALITY = 80
 _CANDIDATES_EACH = 8
 # Right and wrong examples each get at least one place in so many.
 _LEAST_SHARE = 3
+# Letters of Persian and Indic scripts and parts of emoji are joined by these; nothing else hides behind them.
+_JOINERS = re.compile("([\u200c\u200d])")
 
 
 class _Answers(NamedTuple):
@@ -82,13 +85,13 @@ def build_gallery(
 def make_thumbnail(name: str, picture: Image.Image | None, side: int = THUMBNAIL_SIDE) -> Thumbnail:
     """Shrink a picture to at most ``side`` pixels and hold it as a data URI; one that could not be read has none."""
     if picture is None:
-        return Thumbnail(name, None, side, side)
+        return Thumbnail(printable(name), None, side, side)
     image = (narrow_levels(picture) if picture.mode.startswith("I;16") else picture).convert("RGB")
     image.thumbnail((side, side))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=_THUMBNAIL_QUALITY, optimize=True)
     uri = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-    return Thumbnail(name, uri, *image.size)
+    return Thumbnail(printable(name), uri, *image.size)
 
 
 def _answer(
@@ -142,7 +145,13 @@ def _named_pictures(by_picture: list[Example], by_caption: list[Example]) -> lis
 def _example(answers: _Answers, queries: Sequence[str], candidates: Sequence[str], own: list[str]) -> Example:
     """Put names in the place of indices."""
     matches = tuple(
-        Match(candidates[match], round(score, 4), is_right)
+        Match(_shown(candidates[match]), round(score, 4), is_right)
         for match, score, is_right in zip(answers.matches, answers.scores, answers.right, strict=True)
     )
-    return Example(queries[answers.query], tuple(own), matches, answers.right[0])
+    return Example(_shown(queries[answers.query]), tuple(map(_shown, own)), matches, answers.right[0])
+
+
+def _shown(text: str) -> str:
+    """Put a caption on one line, without what steers a terminal or turns the direction of writing."""
+    parts = _JOINERS.split(" ".join(text.split()))
+    return "".join(part if _JOINERS.fullmatch(part) else printable(part) for part in parts)

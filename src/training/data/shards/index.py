@@ -104,21 +104,31 @@ def _join_apart(samples: list[RawSample], selector: Selector) -> tuple[list[RawS
         parts.setdefault(sample.key, []).append(sample)
     if len(parts) == len(samples):
         return samples, 0
+    # Once a name: a hostile shard may give all its members the same.
+    wholes = {key: _join(same) for key, same in parts.items()}
+    has_whole = {
+        key: len(same) > 1 and any(not isinstance(selector.choose(part), str) for part in same)
+        for key, same in parts.items()
+    }
     num_joined = 0
     kept: list[RawSample] = []
     for sample in samples:
-        same = parts[sample.key]
-        if len(same) > 1 and any(not isinstance(selector.choose(part), str) for part in same):
+        same, whole = parts[sample.key], wholes[sample.key]
+        if has_whole[sample.key]:
             if selector.is_concerned(sample):
                 kept.append(sample)
-            continue
-        whole = {suffix: member for part in same for suffix, member in part.members.items()}
-        if len(same) == 1 or len(whole) < sum(len(part.members) for part in same):
+        elif whole is None:
             kept.append(sample)
         elif sample is same[0]:
-            kept.append(RawSample(sample.key, whole))
-            num_joined += 1
+            kept.append(whole)
+            num_joined += len(same) > 1
     return kept, num_joined
+
+
+def _join(parts: list[RawSample]) -> RawSample | None:
+    """Put the parts of one name together; None where a suffix comes twice."""
+    whole = {suffix: member for part in parts for suffix, member in part.members.items()}
+    return RawSample(parts[0].key, whole) if len(whole) == sum(len(part.members) for part in parts) else None
 
 
 def _why_not_key(key: str) -> str | None:

@@ -150,7 +150,7 @@ class ShardTable:
     def image_path(self, index: int) -> str:
         """Return a sample's place as shard/key."""
         name, number = self._name(index)
-        return f"{name}/{self._sample_key(index, number)}"
+        return printable(f"{name}/{self._sample_key(index, number)}")
 
     def image_id(self, index: int) -> int:
         """Return the number of a sample's picture: the first row known to show it."""
@@ -236,7 +236,7 @@ class _OpenShard:
         try:
             self._descriptor = os.open(index.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
-            raise DataError(f"shard {index.path} cannot be opened: {error.strerror}") from None
+            raise DataError(f"shard {printable(index.path)} cannot be opened: {error.strerror}") from None
 
     def span(self, number: int) -> tuple[int, int, int, int]:
         """Return offset and size of a sample's picture and of its caption."""

@@ -143,3 +143,11 @@ def test_a_damaged_file_is_named(tmp_path, content):
 def test_lengths_that_disagree_are_refused(picture_paths):
     with pytest.raises(DataError, match=r"\[2, 2, 2, 1\]"):
         build_gallery(torch.eye(2), torch.eye(2), [0, 1], ["a"], opener(picture_paths))
+
+
+def test_what_captions_and_names_hold_steers_nothing_where_they_are_shown():
+    joined = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \U0001f468\u200d\U0001f469"
+    captions = ["\x1b[2Ja\nred  circle\t", f"\u202e{joined}"]
+    gallery = build_gallery(torch.eye(2), torch.eye(2), [0, 1], captions, lambda row: (f"{row}\x1b[2J\n.jpg", None))
+    assert {example.query for example in gallery.captions} == {"\\x1b[2Ja red circle", f"\\u202e{joined}"}
+    assert all(thumbnail.name.isprintable() for thumbnail in gallery.thumbnails.values())
