@@ -128,7 +128,7 @@ def table_machine(run: Run, rows: Sequence[RowResult], language: str) -> Rows:
     """Say what the figures were measured on."""
     machine, versions = run["machine"], run["versions"]
     named = "processor|cores|torch threads|memory GB|system|load at the start|commit|seed|captions|pictures"
-    chinese = "处理器|核数|torch 线程|内存 GB|系统|开始时的负载|提交|种子|描述|图片"
+    chinese = "处理器|核数|torch 线程|内存 GB|系统|开始时的负载|提交|种子|描述|图像"
     values = [machine[name] for name in ("processor", "cores", "threads", "memory_gb", "system", "load")]
     values += [run[name] for name in ("commit", "seed", "captions", "pictures")]
     found: Rows = [

@@ -241,20 +241,20 @@ TABLES: dict[str, tuple[Callable[[], Rows], str, str]] = {
         table_losses,
         "ranks|batch a rank|global batch|tiles GB|whole matrix GB|with `--local-loss` GB|tiles work|whole matrix work|"
         "with `--local-loss` work",
-        "进程数|每进程批量|全局批量|分块 GB|完整矩阵 GB|加 `--local-loss` GB|分块计算占比|完整矩阵计算占比|"
+        "进程数|每进程批大小|全局批大小|分块 GB|完整矩阵 GB|加 `--local-loss` GB|分块计算占比|完整矩阵计算占比|"
         "加 `--local-loss` 计算占比",
     ),
     "wires": (
         table_wires,
         "model|ranks|batch a rank|DDP GB|DDP, bf16 GB|`--fsdp` GB|features GB|their gradient GB",
-        "模型|进程数|每进程批量|DDP GB|DDP bf16 GB|`--fsdp` GB|特征 GB|特征梯度 GB",
+        "模型|进程数|每进程批大小|DDP GB|DDP bf16 GB|`--fsdp` GB|特征 GB|特征梯度 GB",
     ),
     **{
         f"steps-{name}": (
             lambda name=name: table_steps(name),  # type: ignore[misc]
             "device|ranks|batch a rank|checkpointing|compute ms|gradients ms|features ms|only wire|samples/s|days for "
             "13 B|34 B",
-            "设备|进程数|每进程批量|重算|计算 ms|梯度 ms|特征 ms|仅通信占比|样本/秒|130 亿样本天数|340 亿",
+            "设备|进程数|每进程批大小|重算|计算 ms|梯度 ms|特征 ms|仅通信占比|样本/秒|130 亿样本天数|340 亿",
         )
         for name in MODELS
     },
@@ -271,7 +271,7 @@ TABLES: dict[str, tuple[Callable[[], Rows], str, str]] = {
     "indexes": (
         table_indexes,
         "samples|order MB|indexes a worker holds MB|all index files MB",
-        "样本数|顺序 MB|每个工作进程持有的索引 MB|全部索引文件 MB",
+        "样本数|顺序 MB|每个加载进程持有的索引 MB|全部索引文件 MB",
     ),
     "saves": (
         table_saves,

@@ -45,7 +45,7 @@ class Spec:
 ROWS: dict[str, Spec] = {
     "step-short": Spec(
         "step:Step",
-        ("training step, ViT-B-32, batch 32, short captions", "训练一步，ViT-B-32，批量 32，短描述"),
+        ("training step, ViT-B-32, batch 32, short captions", "训练一步，ViT-B-32，批大小 32，短描述"),
         {"captions": "captions-short"},
         ("captions-short",),
         rounds=3,
@@ -53,7 +53,7 @@ ROWS: dict[str, Spec] = {
     ),
     "step-web": Spec(
         "step:Step",
-        ("training step, ViT-B-32, batch 32, web captions", "训练一步，ViT-B-32，批量 32，网络描述"),
+        ("training step, ViT-B-32, batch 32, web captions", "训练一步，ViT-B-32，批大小 32，网络描述"),
         {"captions": "captions-web"},
         ("captions-web",),
         rounds=3,
@@ -177,7 +177,7 @@ def _device_step(model: str, batch: int, title: str, target: float | None, **opt
         "device:DeviceStep",
         (
             f"training step, {title}, amp_bf16, batch {batch}, {of_kind[0]}, {how[0]}",
-            f"训练一步，{title}，amp_bf16，批量 {batch}，{of_kind[1]}，{how[1]}",
+            f"训练一步，{title}，amp_bf16，批大小 {batch}，{of_kind[1]}，{how[1]}",
         ),
         {"model": model, "batch": batch, **options},
         (options["captions"],),

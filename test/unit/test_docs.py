@@ -156,3 +156,38 @@ def test_a_command_that_the_trainer_refuses_would_be_noticed():
     assert words[-2:] == ["--epochs", "1"]
     with pytest.raises(ConfigError, match="--train-data"):
         parse_args(words[3:])
+
+
+def vocabulary(language):
+    """Give the rows of the vocabulary page as (word, Chinese terms, words not to use)."""
+    name = {"en": "vocabulary.md", "zh": "vocabulary.zh.md"}[language]
+    rows = [line.strip("| ").split(" | ") for line in read(ROOT / "docs" / name).splitlines() if line.startswith("|")]
+    return [(row[0], row[1], row[3]) for row in rows[2:]]
+
+
+CHINESE_PAGES = [page for page in PAGES if page.name.endswith(".zh.md")]
+CHINESE = re.compile("[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
+
+
+def test_both_vocabulary_pages_hold_the_same_terms():
+    assert vocabulary("en") == vocabulary("zh")
+    assert len({chinese for _, chinese, _ in vocabulary("zh")}) == len(vocabulary("zh"))
+
+
+@pytest.mark.parametrize("page", [page for page in CHINESE_PAGES if page.name != "vocabulary.zh.md"], ids=named)
+def test_chinese_pages_have_one_term_a_thing(page):
+    spare = {word for _, _, banned in vocabulary("zh") for word in banned.split(", ") if CHINESE.match(word)}
+    assert len(spare) > 20
+    assert not {word for word in spare if word in read(page)}
+
+
+@pytest.mark.parametrize("page", CHINESE_PAGES, ids=named)
+def test_no_line_breaks_between_chinese_characters(page):
+    """A line break inside a paragraph is shown as a blank, which Chinese text does not have."""
+    lines = [line.strip() for line in read(page).splitlines() if not line.startswith("    ")]
+    torn = [
+        line[-12:] + "/" + after[:12]
+        for line, after in zip(lines, lines[1:], strict=False)
+        if line and CHINESE.match(line[-1]) and CHINESE.match(after[:1]) and not line.startswith(("#", "|", "-"))
+    ]
+    assert not torn
