@@ -133,6 +133,7 @@ def test_a_terminal_gets_step_lines_where_the_environment_asks_for_them(tmp_path
 @pytest.mark.parametrize(
     "hostile",
     ["\x1b[2J\x1b[31mred", "a\rb", "\x9b5n", "a\x08b", "\u202egpj.exe", "\x07", "\ud800", "\u2028x", "\x00", "\u200bx"],
+    ids=ascii,
 )
 def test_nothing_that_is_logged_can_steer_a_terminal(tmp_path, monkeypatch, hostile):
     stderr = io.StringIO()
