@@ -134,10 +134,9 @@ def create_model(
     if is_resized and isinstance(model.visual, TimmModel):
         model.visual.set_input_size(model.visual.image_size)
         _set_preprocess(model, source.preprocess_cfg, force_preprocess_cfg)
-    if pretrained_image_path:
-        load_tower(model, pretrained_image_path, "visual")
-    if pretrained_text_path:
-        load_tower(model, pretrained_text_path, "text")
+    for tower, path in (("visual", pretrained_image_path), ("text", pretrained_text_path)):
+        if path:
+            load_tower(model, path, tower)
     model.output_dict = bool(output_dict or model_cfg.get("output_dict"))
     has_image = pretrained_image_path or (image_weights and isinstance(model.visual, TimmModel))
     has_text = pretrained_text_path or (text_weights and model_cfg["text_cfg"].get("hf_model_name"))
