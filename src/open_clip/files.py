@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +48,16 @@ def write_whole(path: str | Path, content: str | bytes) -> None:
     """
     with new_file(path) as file:
         file.write(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
+
+
+def remove_leftovers(folder: str | Path) -> None:
+    """Delete what killed processes left half-written, as far as it can be; for the only one that writes there now."""
+    for leftover in Path(folder).glob(f"{TEMPORARY}*"):
+        with contextlib.suppress(OSError):
+            if is_real_folder(leftover):
+                shutil.rmtree(leftover)
+            else:
+                leftover.unlink()
 
 
 def open_to_append(path: str | Path) -> BinaryIO:

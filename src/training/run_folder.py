@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from open_clip.errors import ConfigError, printable
-from open_clip.files import is_real_folder, write_whole
+from open_clip.files import is_real_folder, remove_leftovers, write_whole
 from training.params import CheckpointParams, write_settings
 from training.run_lock import LOCK_NAME, locked
 
@@ -161,6 +161,8 @@ def hold_folder(params: CheckpointParams, folder: RunFolder) -> Iterator[None]:
             )
         try:
             _refuse_planted(root)
+            for place in (root, *(root / name for name in _FOLDERS)):
+                remove_leftovers(place)
             yield
         finally:
             held.close()

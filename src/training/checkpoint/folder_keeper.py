@@ -4,12 +4,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from open_clip.files import make_folder
+from open_clip.files import make_folder, remove_leftovers
 from training.checkpoint.find import list_epoch_checkpoints, list_step_checkpoints
 from training.checkpoint.keeper import LEAST_KEPT, Saved
 from training.checkpoint.payload import Trained
 from training.checkpoint.sharded import on_master, save_sharded
-from training.checkpoint.write import remove_checkpoint, remove_leftovers
+from training.checkpoint.write import remove_checkpoint
 from training.distributed import World, unwrap_model
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from open_clip.errors import CheckpointError
-from open_clip.files import make_folder
+from open_clip.files import make_folder, remove_leftovers
 from training.checkpoint.digest import Digest, digest_file
 from training.checkpoint.find import (
     LATEST,
@@ -18,7 +18,7 @@ from training.checkpoint.find import (
     step_path,
 )
 from training.checkpoint.manifest import Manifest, Record
-from training.checkpoint.write import remove_checkpoint, remove_leftovers, write_checkpoint
+from training.checkpoint.write import remove_checkpoint, write_checkpoint
 
 # Two, so that one good file remains if the newest turns out damaged.
 LEAST_KEPT = 2

@@ -1,6 +1,5 @@
 """Write a checkpoint whole or not at all; knows nothing of what is in it."""
 
-import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -12,8 +11,6 @@ import torch
 from open_clip.errors import CheckpointError
 from open_clip.files import TEMPORARY, new_file
 from training.checkpoint.digest import Digest, RunningDigest
-
-_LOG = logging.getLogger(__name__)
 
 
 class HashedFile:
@@ -74,13 +71,6 @@ def write_checkpoint(payload: dict[str, Any], path: Path, commit: Callable[[Dige
         message = f"could not write {path}: {_reason(known)}. Earlier checkpoints are untouched."
         raise CheckpointError(message) from error
     return digest
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Delete temporary files that a killed run left."""
-    for leftover in folder.glob(f"{TEMPORARY}*"):
-        _LOG.info("removing %s, left by an interrupted save", leftover)
-        remove_checkpoint(leftover)
 
 
 def remove_checkpoint(path: Path) -> None:

@@ -89,6 +89,20 @@ def test_a_start_that_is_taken_back_leaves_the_name_free_and_a_list_of_rows(tmp_
         pass
 
 
+def test_what_a_killed_run_left_half_written_goes_with_the_next_start_and_nothing_else(tmp_path):
+    params, folder = folder_of(tmp_path, resume="latest")
+    (folder.root / "profile").mkdir(parents=True)
+    left = [folder.root / ".tmp-report.html-77", folder.root / "profile" / ".tmp-77-rank-0.json.gz"]
+    others = [folder.root / "notes.txt", tmp_path / ".tmp-of-another-run"]
+    for path in (*left, *others):
+        path.write_text("half")
+    (folder.root / ".tmp-link").symlink_to(others[1])
+    with hold_folder(params, folder):
+        assert not any(path.exists() for path in left)
+    assert not os.path.lexists(folder.root / ".tmp-link")
+    assert all(path.exists() for path in others)
+
+
 def test_settings_are_saved_without_secrets_and_asked_for_again(tmp_path):
     url = f"https://host/{{00..07}}.tar?X-Amz-Signature={SECRET}"
     words = ["--train-data", url, "--train-num-samples", "8", "--dataset-type", "webdataset"]
