@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from training.params.flags import Flag, KeyValueAction, flag
-from training.params.values import ABOVE_ZERO, number, whole
+from training.params.values import ABOVE_ZERO, lower_text, number, whole
 
 
 @dataclass(frozen=True)
@@ -12,7 +12,7 @@ class OptimParams:
     """Optimizer."""
 
     opt: str = flag(
-        "adamw", "which optimizer: adamw, or timm/NAME for one of timm's, such as timm/lamb", type=str.lower
+        "adamw", "which optimizer: adamw, or timm/NAME for one of timm's, such as timm/lamb", type=lower_text
     )
     lr: float | None = flag(None, "peak learning rate (default: 5e-4)", type=number(0.0))
     beta1: float | None = flag(None, "AdamW's first moment decay (default: 0.9)", type=number(0.0, below=1.0))

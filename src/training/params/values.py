@@ -3,6 +3,7 @@
 import argparse
 import ast
 import math
+import os
 import re
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
@@ -13,8 +14,9 @@ Kind = TypeVar("Kind", int, float)
 
 # What still fits a signed 64-bit number after a few multiplications, such as rows times channels.
 _MOST_WHOLE: Final = 2**31 - 1
-# Controls, lone surrogates, other line ends and marks that turn the direction of writing.
-_UNSEEN: Final = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
+# Controls, other line ends, marks that turn the direction of writing, and lone surrogates but those by which Python
+# holds the bytes of a file name that is not UTF-8.
+_UNSEEN: Final = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udc7f\\udd00-\\udfff]")
 # Python has a limit of its own for the digits of a number, with a message of its own.
 _MOST_DIGITS: Final = 100
 _MOST_TEXT: Final = 1 << 20
@@ -93,11 +95,20 @@ def text(word: str) -> str:
     """Read any text that a log and a file of settings can hold as it is.
 
     Raises:
-        argparse.ArgumentTypeError: They cannot: it steers a terminal, breaks lines or is in no encoding.
+        argparse.ArgumentTypeError: They cannot: it steers a terminal or breaks lines.
     """
     if _UNSEEN.search(word) or len(word) > _MOST_TEXT:
         raise argparse.ArgumentTypeError(f"{shown(word)} is not text of at most 1 MB without control characters")
     return word
+
+
+def lower_text(word: str) -> str:
+    """Read any text, in small letters.
+
+    Raises:
+        argparse.ArgumentTypeError: As ``text``.
+    """
+    return text(word).lower()
 
 
 def separator(word: str) -> str:
@@ -117,7 +128,7 @@ def path(word: str) -> str:
     Raises:
         argparse.ArgumentTypeError: No system opens it.
     """
-    if not word.strip() or len(text(word).encode()) > _MOST_PATH:
+    if not word.strip() or len(os.fsencode(text(word))) > _MOST_PATH:
         raise argparse.ArgumentTypeError(f"{shown(word)} is not a path of 1 to {_MOST_PATH:,} bytes")
     return word
 
@@ -129,7 +140,7 @@ def folder_name(word: str) -> str:
         argparse.ArgumentTypeError: It is none.
     """
     is_plain = text(word).strip() and "/" not in word and word not in (".", "..")
-    if not is_plain or len(word.encode()) > MOST_NAME:
+    if not is_plain or len(os.fsencode(word)) > MOST_NAME:
         raise argparse.ArgumentTypeError(f"{shown(word)} is not a plain folder name of 1 to {MOST_NAME} bytes")
     return word
 

@@ -141,7 +141,7 @@ def test_timm_is_only_needed_when_asked_for(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     monkeypatch.setitem(sys.modules, "timm.data", None)
     image_transform(16, True)
-    with pytest.raises(MissingDependency, match=r"open_clip_torch\[timm\]"):
+    with pytest.raises(MissingDependency, match=r"pip install -e '\.\[timm\]'"):
         image_transform(16, True, aug_cfg={"use_timm": True})
 
 

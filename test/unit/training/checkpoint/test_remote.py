@@ -167,7 +167,7 @@ def test_a_missing_package_is_named_with_what_to_install(monkeypatch):
     with pytest.raises(MissingDependency, match="Install s3fs"):
         RemoteFolder("s3://bucket/runs", "run", "s3")
     monkeypatch.setitem(__import__("sys").modules, "fsspec", None)
-    with pytest.raises(MissingDependency, match=r"open_clip_torch\[remote\]"):
+    with pytest.raises(MissingDependency, match=r"pip install -e '\.\[remote\]'"):
         RemoteFolder("s3://bucket/runs", "run", "s3")
 
 

@@ -80,7 +80,7 @@ def test_further_arguments_reach_adamw_and_wrong_ones_are_named():
 
 @pytest.mark.skipif(importlib.util.find_spec("timm") is not None, reason="timm is installed")
 def test_a_timm_optimizer_without_timm_says_what_to_install():
-    with pytest.raises(MissingDependency, match=r"open_clip_torch\[timm\]"):
+    with pytest.raises(MissingDependency, match=r"pip install -e '\.\[timm\]'"):
         build(tiny_clip(), opt="timm/lamb")
 
 
