@@ -13,12 +13,20 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 STATUS_FILE = "OPEN_CLIP_STATUS_FILE"
 _STOPPED = 75  # open_clip.errors.Preempted's
 _has_begun = False
+_parent = 0
 
 
 def answer_early_signals() -> None:
     """End the program with one line and status 75 when a signal comes before the run begins; for the program only."""
+    global _parent
+    _parent = os.getppid()
     for number in STOP_SIGNALS:
         signal.signal(number, _answer)
+
+
+def started_by() -> int:
+    """Tell which process started the program; where that was not noted in time, whose child this one is now."""
+    return _parent or os.getppid()
 
 
 def run_begins() -> None:

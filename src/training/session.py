@@ -64,15 +64,16 @@ def run_session(args: argparse.Namespace) -> None:
     own_index = world.is_distributed and not params.distributed.no_set_device_rank
     index = world.local_rank if world.device_index is None else world.device_index
     torch_device = device.activate(index if own_index else None)
+    # Until all are there nothing is to be saved: a signal ends the process.
+    store = start_process_group(
+        device,
+        world,
+        backend=params.distributed.dist_backend,
+        init_method=params.distributed.dist_url,
+        timeout_s=params.distributed.dist_startup_timeout_s,
+    )
     with StopRequest() as stop, contextlib.ExitStack() as held, contextlib.ExitStack() as undo:
         run_begins()
-        store = start_process_group(
-            device,
-            world,
-            backend=params.distributed.dist_backend,
-            init_method=params.distributed.dist_url,
-            timeout_s=params.distributed.dist_startup_timeout_s,
-        )
         folder = find_folder(params.checkpoint, broadcast_object(choose_name(args), world))
         held.enter_context(_taken(params.checkpoint, folder, world))
         if world.is_master and folder.is_new:

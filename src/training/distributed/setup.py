@@ -17,6 +17,7 @@ from training.device import Device
 from training.distributed.env import World
 from training.distributed.loopback import serve_on_loopback, stay_on_loopback
 from training.distributed.meeting import meeting_variables
+from training.distributed.patience import wait_for_others
 from training.distributed.rollcall import call_roll
 
 # Torch 2.14 has another name for whether buffers are sent in each forward pass, and warns of the old one.
@@ -51,6 +52,7 @@ def start_process_group(
 
     Raises:
         DeviceError: When the group cannot be formed, with the address and what to check.
+        Preempted: torchrun, which started this process, is gone.
     """
     if not world.is_distributed:
         return None
@@ -60,14 +62,7 @@ def start_process_group(
         os.environ.update(meeting_variables(world))
     timeout = datetime.timedelta(seconds=timeout_s)
     try:
-        store: Store
-        url = init_method or "env://"
-        stay_on_loopback(url)
-        store = (
-            serve_on_loopback(url, world, timeout)
-            or next(rendezvous(url, world.rank, world.world_size, timeout=timeout))[0]
-        )
-        store = call_roll(store, world.rank, world.world_size, timeout_s)
+        store = wait_for_others(lambda: _meet(init_method or "env://", world, timeout), world)
         dist.init_process_group(
             backend=backend or device.collective_backend,
             store=PrefixStore("group", store),
@@ -75,8 +70,6 @@ def start_process_group(
             world_size=world.world_size,
             timeout=timeout,
         )
-    except DeviceError:
-        raise
     except (RuntimeError, ValueError, OSError) as error:
         where = init_method or f"{os.environ.get('MASTER_ADDR', '?')}:{os.environ.get('MASTER_PORT', '?')}"
         reason = " ".join(str(error).split())[:300]
@@ -85,6 +78,15 @@ def start_process_group(
             "Check that all processes were started, that the port is free and that --dist-backend fits the device."
         ) from error
     return store
+
+
+def _meet(url: str, world: World, timeout: datetime.timedelta) -> Store:
+    stay_on_loopback(url)
+    store: Store = (
+        serve_on_loopback(url, world, timeout)
+        or next(rendezvous(url, world.rank, world.world_size, timeout=timeout))[0]
+    )
+    return call_roll(store, world.rank, world.world_size, timeout.total_seconds())
 
 
 def stop_process_group() -> None:

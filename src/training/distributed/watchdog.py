@@ -28,6 +28,7 @@ from training.distributed.pulse import Pulse, main_thread_place
 from training.distributed.signals import StopRequest
 from training.distributed.stacks import write_stacks
 from training.distributed.verdict import LONG_PHASES, Verdict, judge
+from training.early_signals import started_by
 from training.exit_status import leave_status
 
 _LOG = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ class Watchdog:
         self._left, self._left_status, self._follows = "", 0, False
         self._has_spoken = False
         self._closed = threading.Event()
-        self._parent = os.getppid()
+        self._parent = started_by()
         self._courier: Courier | None = None
         if world.is_distributed and store is not None and limits.running_s > 0:
             self._courier = Courier(store, world.rank, world.world_size, limits.beat_s, self._pulse)
