@@ -39,14 +39,15 @@ def flag(default: Any, help: str, **options: Any) -> Any:
 class KeyValueAction(argparse.Action):
     """Collect ``key=value`` words into a dict; values are Python literals where they parse, else strings."""
 
-    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
-        super().__init__(option_strings, dest, **{**options, "type": key_value})
-
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, _: Any = None
     ) -> None:
         """Store the parsed words under ``dest``."""
-        setattr(namespace, self.dest, dict(values))
+        try:
+            pairs = dict(map(key_value, values))
+        except argparse.ArgumentTypeError as error:
+            raise argparse.ArgumentError(self, str(error)) from None
+        setattr(namespace, self.dest, pairs)
 
 
 def option_name(field_name: str) -> str:
