@@ -100,5 +100,7 @@ def printable(text: object, limit: int | None = None) -> str:
     whole = redact(str(text))
     if limit is not None and len(whole) > limit:
         whole = whole[: max(limit - 3, 0)] + "..."
+    if whole.isprintable():
+        return whole
     clean = whole.encode("utf-8", "backslashreplace").decode("utf-8")
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in clean)

@@ -104,7 +104,6 @@ def _add(
 ) -> None:
     fields = record.fields
     picture = fields[img_column] if img_column < len(fields) else ""
-    shown = printable(picture[:300])
     problem = record.problem
     if problem is None and len(fields) > num_columns and any(field.strip() for field in fields[num_columns:]):
         problem = f"{len(fields)} fields where the header has {num_columns}; put quotes around text with separators"
@@ -115,11 +114,11 @@ def _add(
     if problem is None and (reason := why_not_text(picture)):
         problem = f"picture path {reason}"
     if problem is not None:
-        builder.refuse(record.row, shown, problem)
+        builder.refuse(record.row, printable(picture[:300]), problem)
         return
     found, problem = finder.find(picture)
     if problem is not None:
-        builder.refuse(record.row, shown, problem)
+        builder.refuse(record.row, printable(picture[:300]), problem)
     else:
         builder.add(record.row, found, fields[caption_column])
 
