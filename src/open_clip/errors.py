@@ -4,17 +4,25 @@ A message has three parts: what happened, where (file, row, key, flag), what to 
 """
 
 import difflib
+import re
 from collections.abc import Iterable
 
 from open_clip.redaction import redact
 
 _LISTED_CHARACTERS = 300
+# What steers a terminal, hides text or turns its direction; lines break and tabs stand where the program put them.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb]"
+)
 
 
 class OpenClipError(Exception):
-    """Base of every error this project raises on purpose."""
+    """Base of every error this project raises on purpose; whatever its message quotes steers no terminal."""
 
     exit_status = 1
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(harmless(one) if isinstance(one, str) else one for one in args))
 
 
 class ConfigError(OpenClipError, ValueError):
@@ -84,6 +92,14 @@ def cut_list(items: Iterable[object], limit: int = 10) -> str:
     listed = list(items)
     more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
     return ", ".join(printable(item, _LISTED_CHARACTERS) for item in listed[:limit]) + more
+
+
+def harmless(message: str) -> str:
+    """Escape what could steer a terminal in a whole message and leave secrets out; its own line breaks stay.
+
+    It is the last line of defence: a name that could forge a line has to pass through :func:`printable` before.
+    """
+    return _UNPRINTABLE.sub(lambda found: printable(found[0]), redact(message))
 
 
 def printable(text: object, limit: int | None = None) -> str:

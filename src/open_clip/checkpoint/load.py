@@ -44,7 +44,7 @@ def load_checkpoint(
     try:
         return load_weights(model, state_dict, strict=strict)
     except WeightsMismatch as error:
-        raise WeightsMismatch(f"{checkpoint_path}: {error}", error.shapes) from None
+        raise WeightsMismatch(f"{printable(checkpoint_path)}: {error}", error.shapes) from None
     except CheckpointError as error:
         raise CheckpointError(f"{printable(checkpoint_path)}: {error}") from error
 

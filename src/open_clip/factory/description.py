@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from open_clip.checkpoint import CONFIG_ENTRY
-from open_clip.errors import CheckpointError, ConfigError
+from open_clip.errors import CheckpointError, ConfigError, printable
 from open_clip.factory.names import LOCAL_DIR_SCHEME, parse_config, parse_model_name
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg, MultimodalCfg, get_model_preprocess_cfg
 from open_clip.model.config import make_cfg
@@ -145,7 +145,7 @@ def read_description(text: Any, place: str) -> Description:
         return parse_description(told, CONFIG_ENTRY)
     except (ValueError, ConfigError) as error:
         raise CheckpointError(
-            f"{place}: its entry {CONFIG_ENTRY!r}, which says what model it holds, cannot be used: "
+            f"{printable(place)}: its entry {CONFIG_ENTRY!r}, which says what model it holds, cannot be used: "
             f"{str(error).rstrip('.')}. Take another file, or the weights alone (its state_dict)."
         ) from error
 

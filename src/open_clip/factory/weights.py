@@ -150,6 +150,6 @@ def load_tower(model: nn.Module, path: str | Path, name: str) -> None:
             weights.setdefault("logit_bias", bias.detach())
         result: Any = load_weights(model, weights, strict=False)
     except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
+        raise CheckpointError(f"{printable(path)}: {error}") from error
     if missing := [key for key in result.missing_keys if key.startswith(prefix)]:
-        _logger.warning("%s leaves %d entries of the tower as they were.", path, len(missing))
+        _logger.warning("%s leaves %d entries of the tower as they were.", printable(path), len(missing))

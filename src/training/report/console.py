@@ -7,7 +7,6 @@ import contextlib
 import io
 import logging
 import os
-import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,9 +14,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from open_clip.errors import printable
+from open_clip.errors import harmless
 from open_clip.files import open_to_append
-from open_clip.redaction import redact
 
 LOG_FORMATS = ("openclip", "modelzoo")
 LINE_FORMAT = "%(asctime)s | %(levelname)s | %(message)s"
@@ -99,12 +97,6 @@ def setup_logging(path: str | Path | None, level: int | str = logging.INFO, *, r
     logging.captureWarnings(True)
 
 
-# What steers a terminal, hides text or turns its direction; lines break and tabs stand where the program put them.
-_UNPRINTABLE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb]"
-)
-
-
 class LineFormatter(logging.Formatter):
     """Writes lines of which no part can steer a terminal, and without secrets, wherever their text came from.
 
@@ -113,8 +105,7 @@ class LineFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Write one record."""
-        text = redact(super().format(record).rstrip("\n"))
-        return _UNPRINTABLE.sub(lambda found: printable(found[0]), text)
+        return harmless(super().format(record).rstrip("\n"))
 
 
 class ConsoleHandler(logging.StreamHandler):  # type: ignore[type-arg]
