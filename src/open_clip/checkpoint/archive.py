@@ -7,6 +7,7 @@ import io
 import pickle
 import zipfile
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ _MAX_DEPTH = 64
 _OPENAI_MARK = b"input_resolution"
 # A tree of modules without its tensors takes a few hundred kilobytes.
 _MAX_TREE_BYTES = 64 << 20
+# Modules that hold each other twice unfold to any number of names; the largest published model has 1,500.
+_MAX_ENTRIES = 100_000
 
 
 class _ScriptObject:
@@ -76,8 +79,11 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 }
 
 
-class _TensorUnpickler(pickle.Unpickler):
-    """An unpickler that can build tensors, plain containers and module stand-ins, and nothing else."""
+class _TensorUnpickler(pickle._Unpickler):
+    """An unpickler that can build tensors, plain containers and module stand-ins, and nothing else.
+
+    Python's own, since the one in C asks for as much memory as a number in the file says.
+    """
 
     def __init__(self, data: bytes, archive: zipfile.ZipFile, root: str) -> None:
         super().__init__(io.BytesIO(data))
@@ -160,17 +166,17 @@ def read_script_archive(archive: zipfile.ZipFile, root: str) -> dict[str, Tensor
     except Exception as error:
         raise CheckpointError(f"its data.pkl is damaged ({type(error).__name__}). Fetch the file again.") from error
     tensors: dict[str, Tensor] = {}
-    _collect_tensors(tree, "", tensors, 0)
+    for seen, (name, value) in enumerate(_walk(tree, "", 0)):
+        if seen == _MAX_ENTRIES:
+            raise CheckpointError("its modules hold each other again and again. Fetch the file again.")
+        if isinstance(value, Tensor):
+            tensors[name] = value
     return tensors
 
 
-def _collect_tensors(node: Any, prefix: str, tensors: dict[str, Tensor], depth: int) -> None:
+def _walk(node: Any, prefix: str, depth: int) -> Iterator[tuple[str, Any]]:
     if depth > _MAX_DEPTH:
         raise CheckpointError("its modules are nested without end. Fetch the file again.")
-    if not isinstance(node, _ScriptObject):
-        return
-    for name, value in getattr(node, "attributes", {}).items():
-        if isinstance(value, Tensor):
-            tensors[f"{prefix}{name}"] = value
-        else:
-            _collect_tensors(value, f"{prefix}{name}.", tensors, depth + 1)
+    for name, value in getattr(node, "attributes", {}).items() if isinstance(node, _ScriptObject) else ():
+        yield f"{prefix}{name}", value
+        yield from _walk(value, f"{prefix}{name}.", depth + 1)
