@@ -7,6 +7,7 @@ Next to ``NAME`` the cache folder holds ``.NAME.lock`` and, while a download is 
 import contextlib
 import hashlib
 import http.client
+import io
 import logging
 import os
 import time
@@ -16,7 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
 
-from open_clip.errors import CheckpointError
+from open_clip.errors import CheckpointError, printable
+from open_clip.files import open_to_append
 
 _logger = logging.getLogger(__name__)
 
@@ -46,10 +48,10 @@ def download_pretrained_from_url(url: str, cache_dir: str | None = None) -> str:
     folder = Path(cache_dir or DEFAULT_CACHE_DIR).expanduser()
     parts = urllib.parse.urlparse(url)
     if parts.scheme not in ("http", "https"):
-        raise CheckpointError(f"{url}: is no http or https address; give the path of a file that is here already.")
+        raise CheckpointError(f"{printable(url)}: is no http or https address; give the path of a file that is here.")
     name = Path(urllib.parse.unquote(parts.path)).name
     if not name or name == "..":
-        raise CheckpointError(f"{url}: ends in no file name; give the address of one file.")
+        raise CheckpointError(f"{printable(url)}: ends in no file name; give the address of one file.")
     target, expected = folder / name, _expected_hash(url)
     try:
         # Without the lock first: a file has its name only when it is whole, and a shared cache may be read-only.
@@ -60,7 +62,8 @@ def download_pretrained_from_url(url: str, cache_dir: str | None = None) -> str:
                     _fetch(url, target, expected)
     except OSError as error:
         raise CheckpointError(
-            f"{url}: cannot be kept in {folder} ({error.strerror or error}). Free space or choose another cache_dir."
+            f"{printable(url)}: cannot be kept in {printable(folder)} ({error.strerror or error}). Free space or "
+            "choose another cache_dir."
         ) from error
     return str(target)
 
@@ -93,10 +96,10 @@ def _is_usable(target: Path, expected: str) -> bool:
     if not target.exists():
         return False
     if not target.is_file():
-        raise CheckpointError(f"{target}: is in the way of a download and not a file. Remove it.")
+        raise CheckpointError(f"{printable(target)}: is in the way of a download and not a file. Remove it.")
     if _hash_of(target).startswith(expected):
         return True
-    _logger.warning("%s is not what its address promises (SHA-256); it is downloaded again.", target)
+    _logger.warning("%s is not what its address promises (SHA-256); it is downloaded again.", printable(target))
     return False
 
 
@@ -134,7 +137,9 @@ def _check(url: str, part: Path, expected: str) -> None:
         reason = "it is a web page, not weights"
     if reason:
         part.unlink()
-        raise CheckpointError(f"{url}: was downloaded and thrown away: {reason}. Try again later or fetch it by hand.")
+        raise CheckpointError(
+            f"{printable(url)}: was downloaded and thrown away: {reason}. Try again later or fetch it by hand."
+        )
 
 
 def _begins_as_page(part: Path) -> bool:
@@ -164,16 +169,19 @@ def _download(url: str, part: Path, is_verified: bool) -> None:
                 part.unlink()
                 reason = reason or str(error)
             elif error.code < 500 and error.code not in _PASSING_STATUSES:
-                raise CheckpointError(f"{url}: the server answered {error.code} ({error.reason}).") from error
+                raise CheckpointError(
+                    f"{printable(url)}: the server answered {error.code} ({printable(error.reason, 200)})."
+                ) from error
             else:
                 reason = f"the server answered {error.code} ({error.reason})"
         except (_Interrupted, http.client.HTTPException, ConnectionError, TimeoutError, URLError) as error:
             reason = str(getattr(error, "reason", "") or error) or type(error).__name__
         if attempt < _NUM_TRIES:
-            _logger.warning("%s: %s; trying again.", url, reason)
+            _logger.warning("%s: %s; trying again.", printable(url), printable(reason))
             time.sleep(_PAUSE_S * attempt)
     raise CheckpointError(
-        f"{url}: cannot be downloaded: {reason}. Without a network, fetch the file elsewhere and give its path."
+        f"{printable(url)}: cannot be downloaded: {printable(reason, 300)}. Without a network, fetch the file "
+        "elsewhere and give its path."
     )
 
 
@@ -198,7 +206,10 @@ def _receive(response: Any, part: Path) -> None:
         raise _Interrupted("the server sent another part of the file than the one asked for")
     length = response.headers.get("Content-Length") or ""
     missing = int(length) if length.isdigit() else None
-    with part.open("ab" if is_rest else "wb") as file:
+    if not is_rest:
+        part.unlink(missing_ok=True)
+    # In a folder that others write to, a link may stand under this name.
+    with io.BufferedWriter(open_to_append(part)) as file:
         while block := response.read(_BLOCK_BYTES):
             file.write(block)
             missing = None if missing is None else missing - len(block)

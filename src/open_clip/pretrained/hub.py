@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
-from open_clip.errors import CheckpointError, MissingDependency
+from open_clip.errors import CheckpointError, MissingDependency, printable
 
 _UNSAFE_SUFFIXES = (".bin", ".pth")
 
@@ -52,7 +52,7 @@ def download_pretrained_from_hf(
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     names = list(_names_to_try(filename))
-    where = f"{model_id} on the Hugging Face hub"
+    where = f"{printable(model_id, 200)} on the Hugging Face hub"
     offline: Exception | None = None
     for name in names:
         try:
@@ -84,4 +84,4 @@ def download_pretrained_from_hf(
 
 def _first_line(error: BaseException) -> str:
     text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0]
+    return printable(text.splitlines()[0], 500)

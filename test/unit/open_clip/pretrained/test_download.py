@@ -90,3 +90,28 @@ def test_an_entry_with_a_local_file_needs_no_download():
 
 def test_an_entry_that_names_no_place_gives_nothing():
     assert download_pretrained({}) == ""
+
+
+def test_no_secret_of_an_address_is_told(network, tmp_path, caplog):
+    network.side_effect = ConnectionError("https://user:word@example.com/w.pt went away")
+    with patch("time.sleep"), pytest.raises(CheckpointError) as raised:
+        download_pretrained_from_url("https://user:word@example.com/w.pt?X-Amz-Signature=abc", str(tmp_path))
+    told = str(raised.value) + caplog.text
+    assert "example.com/w.pt" in told
+    assert "word" not in told
+    assert "abc" not in told
+
+
+def test_a_download_goes_through_no_planted_link(network, tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    url = URLS[1]
+    part = cache / f".{url.rpartition('/')[2]}.{hashlib.sha256(url.encode()).hexdigest()[:8]}.part"
+    part.symlink_to(victim)
+    network.return_value = answer(CONTENT)
+    path = cache / download_pretrained_from_url(url, str(cache))
+    assert victim.read_text() == "mine"
+    assert path.read_bytes() == CONTENT
+    assert not path.is_symlink()
