@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import NoReturn
@@ -25,6 +26,16 @@ _FIRST_IN_HELP = (
 _USAGE = """%(prog)s --train-data FILE --model NAME [FLAGS]
        %(prog)s --val-data FILE --model NAME --pretrained FILE
        %(prog)s --config FILE [FLAGS]"""
+
+
+class _HelpFormatter(argparse.HelpFormatter):
+    """Breaks lines between words only: a flag cut at its hyphen can neither be read nor copied."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=30)
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
 
 
 class FlagParser(argparse.ArgumentParser):
@@ -61,7 +72,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = FlagParser(
         prog="python -m training.main",
         usage=_USAGE,
-        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=30),
+        formatter_class=_HelpFormatter,
         description="Train, fine-tune or evaluate a CLIP model on NPU, CUDA or CPU.",
     )
     parser.add_argument("--config", help="YAML file of settings; flags on the command line win over it", metavar="FILE")
