@@ -22,7 +22,9 @@ from training.device.startup import first_line, import_torch
 REQUIRED = ("torch", "numpy", "pillow", "regex", "ftfy", "safetensors", "huggingface_hub", "filelock")
 OPTIONAL = {
     "tensorboard": "--report-to tensorboard",
-    "timm": "--aug-cfg use_timm=True",
+    "webdataset": "writing and streaming shards; extra `shards`",
+    "timm": "timm image towers, --aug-cfg use_timm=True; extra `timm`",
+    "transformers": "Hugging Face text towers and tokenizers; extra `hf`",
     "simplejpeg": "JPEG pictures decoded faster, to the same pixels; extra `fast`",
     "numba": "pictures resized faster, to the same pixels; extra `fast`",
     "nltk": "captions shortened by syntax",
@@ -99,8 +101,8 @@ def _examine_devices(wanted: str) -> int:
         chosen = select_device(wanted)
         chosen.activate()
         info = chosen.info()
-    except DeviceError as error:
-        return _give_up(str(error))
+    except OpenClipError as error:
+        return _give_up(str(error), error.exit_status)
     versions = "".join(f", {name} {number}" for name, number in info.versions.items())
     memory = "" if info.memory_bytes is None else f", {info.memory_bytes / 2**30:.1f} GiB"
     print(f"chosen       --device {wanted} takes {chosen.kind}: {info.name}{memory}{versions}")
@@ -145,10 +147,10 @@ def _try_step(device: "Device") -> int:
     return 0
 
 
-def _give_up(reason: str) -> int:
+def _give_up(reason: str, status: int = DeviceError.exit_status) -> int:
     """Print why no run would start and return the status for it."""
     print(f"not ready    {reason}")
-    return DeviceError.exit_status
+    return status
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import logging
 
-from open_clip.errors import DeviceError, suggest_nearest
+from open_clip.errors import ConfigError, DeviceError, suggest_nearest
 from training.device.base import Device
 from training.device.cpu import CpuDevice
 from training.device.cuda import CudaDevice
@@ -22,7 +22,8 @@ def select_device(name: str = "auto", processes: int = 1) -> Device:
         processes: how many the run has; ``auto`` puts several on cards only.
 
     Raises:
-        DeviceError: The name is unknown, or the device cannot be used here; the message says why.
+        ConfigError: The name is unknown.
+        DeviceError: The device cannot be used here; the message says why.
     """
     if name == "auto":
         return _best_device(processes)
@@ -70,10 +71,10 @@ def _parse(name: str) -> tuple[str, int | None]:
     """Split ``kind`` or ``kind:index``."""
     kind, colon, digits = name.partition(":")
     if kind not in DEVICES:
-        raise DeviceError(
+        raise ConfigError(
             f"--device {name}: there is no such device.{suggest_nearest(kind, [*DEVICES, 'auto'])}"
             f" The known ones are auto, {', '.join(DEVICES)}, with an index if wanted (cuda:1)."
         )
     if colon and not digits.isascii() or colon and not digits.isdigit():
-        raise DeviceError(f"--device {name}: what follows the colon must be a number, as in {kind}:0.")
+        raise ConfigError(f"--device {name}: what follows the colon must be a number, as in {kind}:0.")
     return kind, int(digits) if colon else None

@@ -18,8 +18,8 @@ def test_every_device_is_listed_with_its_reason(capsys):
     assert all("usable" in line or "no: " in line for line in lines)
 
 
-def test_a_device_that_is_not_there_ends_with_status_6(capsys):
-    assert doctor.main(["--device", "abacus"]) == 6
+def test_a_device_of_no_known_name_ends_with_the_status_of_a_wrong_flag(capsys):
+    assert doctor.main(["--device", "abacus"]) == 2
     assert "not ready    --device abacus: there is no such device" in capsys.readouterr().out
 
 

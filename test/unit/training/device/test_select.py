@@ -3,7 +3,7 @@ import logging
 import pytest
 import torch
 
-from open_clip.errors import DeviceError
+from open_clip.errors import ConfigError, DeviceError
 from training.device import DEVICES, device_report, select_device
 from training.device.base import Device
 from training.device.cpu import CpuDevice
@@ -60,13 +60,13 @@ def test_a_missing_device_says_why_and_how_to_ask_for_the_cpu(monkeypatch):
 
 
 def test_a_misspelt_device_is_met_with_the_nearest_name():
-    with pytest.raises(DeviceError, match="Did you mean cuda"):
+    with pytest.raises(ConfigError, match="Did you mean cuda"):
         select_device("cuda0")
 
 
 @pytest.mark.parametrize("name", ["cpu:", "cpu:one", "cpu:-1"])
 def test_an_index_that_is_no_number_is_refused(name):
-    with pytest.raises(DeviceError, match="must be a number"):
+    with pytest.raises(ConfigError, match="must be a number"):
         select_device(name)
 
 
