@@ -150,10 +150,12 @@ def _find_columns(
 
 def _no_column(path: str, names: list[str], separator: str, key: str, flag: str) -> str:
     shown = [printable(name) for name in names]
-    message = f"{path} has no column {key!r}. Columns found: {cut_list(map(repr, shown))}."
+    quoted = [f"'{name}'" for name in shown]
+    message = f"{path} has no column {key!r}. Columns found: {cut_list(quoted)}."
     others = [other for other in _USUAL_SEPARATORS if other != separator and any(other in name for name in names)]
     if len(names) == 1 and others:
-        return f"{message} The separator is {separator!r}; the file seems to use {others[0]!r}: pass --csv-separator."
+        advice = f"the file seems to use {others[0]!r}: pass --csv-separator {others[0]!r}."
+        return f"{message} The separator is {separator!r}; {advice}"
     if any(_looks_like_picture(name) for name in names):
         return f"{message} The first line looks like a row: add a header line that names the columns."
     return f"{message}{suggest_nearest(key, shown)} Pass the column's name with {flag}."

@@ -26,6 +26,8 @@ _OTHER_FILES: Final = (
     (b"\x1f\x8b", "a gzip file: unpack it first"),
     (b"PK\x03\x04", "a zip or Excel file: unpack it, or save the sheet as CSV"),
     (b"PAR1", "a Parquet file: write it out as CSV"),
+    (b"\xff\xd8\xff", "a JPEG image: give the table or the folder that names it"),
+    (b"\x89PNG", "a PNG image: give the table or the folder that names it"),
     (b"BZh", "a bzip2 file: unpack it first"),
     (b"\xfd7zXZ", "an xz file: unpack it first"),
     (b"\x28\xb5\x2f\xfd", "a zstd file: unpack it first"),
