@@ -8,7 +8,7 @@ from training.report.markup import escape, moment, section, table, user_text
 from training.report.recall import ONE_TO_ONE, RECALL_AT, RECALL_ROWS, RecallRow, chance_levels
 from training.report.run_files import Points, RunFiles
 from training.report.series import smooth
-from training.report.summary import WINDOW, format_duration
+from training.report.summary import describe_window, format_duration
 
 DIRECTIONS = {"image_to_text": "Image to text", "text_to_image": "Text to image"}
 _STATUS = {"finished": "Finished", "stopped": "Stopped on request"}
@@ -193,9 +193,10 @@ def _recall_card(run: RunFiles, row: RecallRow) -> tuple[str, str, str] | None:
 
 
 def _throughput_card(run: RunFiles) -> tuple[str, str, str] | None:
-    fps = numbers_of(run.summary).get("fps")
-    if fps:
-        return "Throughput", f"{fps:,.1f}/s", f"samples, all devices, last {WINDOW} steps"
+    summary = numbers_of(run.summary)
+    if summary.get("fps"):
+        window = describe_window(summary.get("steps", 0))
+        return "Throughput", f"{summary['fps']:,.1f}/s", f"samples, all devices, {window}"
     rate = numbers_of(run.last_train).get("samples_per_s")
     return None if not rate else ("Throughput", f"{rate:,.1f}/s", "samples, all devices, last logged step")
 

@@ -103,13 +103,13 @@ def format_summary(summary: Mapping[str, Any], columns: int | None = None) -> st
     width = max(_NARROWEST, min(_WIDEST, columns or shutil.get_terminal_size((_WIDEST, 24)).columns))
     title = f" Run {summary.get('status', 'ended')} "
     lines = [title.center(width, "-"), ""]
-    for name, value in (
-        ("Device", f"{summary.get('world_size') or 1} x {summary.get('device', '?')}"),
-        ("Throughput", _throughput(summary)),
-        ("Loss", _losses(summary)),
-        ("Time", _times(summary)),
-        ("Steps", _steps(summary)),
-    ):
+    facts = [("Device", f"{summary.get('world_size') or 1} x {summary.get('device', '?')}")]
+    if summary.get("steps"):
+        facts += [("Throughput", _throughput(summary)), ("Loss", _losses(summary))]
+    facts.append(("Time", _times(summary)))
+    if summary.get("steps"):
+        facts.append(("Steps", _steps(summary)))
+    for name, value in facts:
         lines += _wrap(_fact(name, value, width), width, _LABEL_WIDTH[width < _WIDEST] + 3)
     lines.append("")
     metrics = summary.get("metrics") or {}
@@ -157,11 +157,16 @@ def _number(value: Any, spec: str) -> str:
     return "-" if value is None else format(value, spec)
 
 
+def describe_window(steps: int) -> str:
+    """Say which steps the throughput of a run is taken over."""
+    return f"the last {WINDOW} steps" if steps > WINDOW else "all steps"
+
+
 def _throughput(summary: Mapping[str, Any]) -> str:
-    return (
-        f"{_number(summary.get('fps'), ',.1f')} samples/s over the last {WINDOW} steps, "
-        f"{_number(summary.get('fps_all_steps'), ',.1f')} over all"
-    )
+    recent = f"{_number(summary.get('fps'), ',.1f')} samples/s over {describe_window(summary['steps'])}"
+    if summary["steps"] <= WINDOW:
+        return recent
+    return f"{recent}, {_number(summary.get('fps_all_steps'), ',.1f')} over all"
 
 
 def _losses(summary: Mapping[str, Any]) -> str:
@@ -170,15 +175,14 @@ def _losses(summary: Mapping[str, Any]) -> str:
 
 
 def _times(summary: Mapping[str, Any]) -> str:
-    return (
-        f"{format_duration(summary.get('train_time_s') or 0)} in training steps, "
-        f"{format_duration(summary.get('e2e_time_s') or 0)} in all"
-    )
+    spent = summary.get("train_time_s") or 0
+    in_steps = f"{format_duration(spent)} in training steps, " if summary.get("steps") else ""
+    return f"{in_steps}{format_duration(summary.get('e2e_time_s') or 0)} in all"
 
 
 def _steps(summary: Mapping[str, Any]) -> str:
     epochs = summary.get("epochs", 0)
-    return f"{summary.get('steps', 0)} in {epochs} complete epoch{'' if epochs == 1 else 's'}"
+    return f"{summary['steps']} in {epochs} complete epoch{'' if epochs == 1 else 's'}"
 
 
 def _zero_shot_facts(metrics: Mapping[str, float], width: int) -> list[str]:

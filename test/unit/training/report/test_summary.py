@@ -72,7 +72,7 @@ def test_the_final_block_fits_80_columns_and_names_both_definitions():
 @pytest.mark.parametrize("metrics", [METRICS, {}, METRICS | {"num_images": 5000, "num_texts": 25_010}])
 def test_at_60_columns_lines_break_between_words_only(metrics):
     times = StepTimes(1024)
-    times.add(0.00503064)
+    times.add(0.00503064, 120)
     summary = summary_of(times, e2e_time_s=12345.0, metrics=metrics)
     narrow, wide = format_summary(summary, columns=60), format_summary(summary, columns=200)
     assert max(len(line) for line in narrow.splitlines()) <= 60
@@ -89,7 +89,22 @@ def test_the_block_takes_the_terminals_width_up_to_80(monkeypatch):
     "epochs, text", [(0, "0 complete epochs"), (1, "1 complete epoch\n"), (2, "2 complete epochs")]
 )
 def test_one_epoch_is_not_called_epochs(epochs, text):
-    assert f"Steps        0 in {text}" in format_summary(summary_of(StepTimes(8), epochs=epochs), columns=80)
+    times = StepTimes(8)
+    times.add(0.5)
+    assert f"Steps        1 in {text}" in format_summary(summary_of(times, epochs=epochs), columns=80)
+
+
+@pytest.mark.parametrize("steps, text", [(20, "all steps\n"), (101, "the last 100 steps, 16.0 over all\n")])
+def test_the_throughput_names_no_more_steps_than_there_were(steps, text):
+    times = StepTimes(8)
+    times.add(0.5, steps)
+    assert f"16.0 samples/s over {text}" in format_summary(summary_of(times), columns=80)
+
+
+def test_an_evaluation_has_no_rows_about_training():
+    block = format_summary(summary_of(StepTimes(8)), columns=80)
+    assert "any caption" in block
+    assert not any(word in block for word in ("Throughput", "Loss", "Steps", "training steps", "-  "))
 
 
 def test_the_final_block_of_a_run_without_evaluation_says_so():
