@@ -51,7 +51,8 @@ def resume(params: RunParams, parts: Parts, place: Place) -> tuple[Progress, Pat
     if found is None:
         if parts.optimizer is None:
             refuse_untrained(unwrap_model(parts.task.model))
-        _LOG.info("nothing to resume in %s: starting from the beginning", place.folder.checkpoints)
+        # Loud, since a mistyped --name looks the same; the first start of a job that may be started again is right.
+        _LOG.warning("nothing to resume in %s: starting from the beginning", place.folder.checkpoints)
         return Progress(), None
     path, payload = found
     if parts.optimizer is None or parts.train_loader is None:
