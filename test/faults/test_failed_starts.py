@@ -107,6 +107,8 @@ def test_data_is_looked_at_before_weights_and_both_before_a_model_is_built(data,
     monkeypatch.setattr(torch.nn.Module, "__init__", lambda self, *args, **kwargs: built.append(self))
     flags = {"logs_dir": tmp_path / "logs", "pretrained": "absent.pt"}
     assert main(micro_flags(tmp_path / "absent.csv", data[1], **flags)) == 3
+    (tmp_path / "empty").mkdir()
+    assert main(micro_flags(tmp_path / "empty", data[1], dataset_type="auto", **flags)) == 3
     assert main(micro_flags(*data, **flags)) == 4
     assert "absent.pt" in "".join(capfd.readouterr())
     assert built == []

@@ -14,7 +14,7 @@ from training.build.model import image_size
 from training.build.shards import check_shards
 from training.build.task import check_pairs_of_a_step
 from training.checkpoint import is_remote
-from training.data import check_csv_pairs
+from training.data import check_csv_pairs, check_folder_pairs
 from training.distributed import World
 from training.params import RunParams
 
@@ -66,8 +66,8 @@ def _check_data(path: str, role: str, params: RunParams) -> None:
         check_shards(path, role, params.shards)
     elif kind == "csv":
         check_csv_pairs(path, data.csv_separator, data.csv_img_key, data.csv_caption_key)
-    elif not os.path.isdir(path):
-        raise DataError(f"{printable(path, 300)} is no folder. Give the folder that holds the images.")
+    else:
+        check_folder_pairs(path, role)
 
 
 def _check_weights(params: RunParams) -> None:

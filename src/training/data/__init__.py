@@ -10,7 +10,7 @@ from training.data.data_info import DataInfo
 from training.data.dataset import PairDataset, text_lengths
 from training.data.decode import DEFAULT_MAX_PIXELS, PictureError, open_image, open_pixels
 from training.data.fingerprint import name_changes
-from training.data.folder import read_folder_pairs
+from training.data.folder import check_folder_pairs, read_folder_pairs
 from training.data.loader import EvalLoader, TrainLoader, make_eval_loader, make_train_loader
 from training.data.order import epoch_order, rank_batch, rank_slice, sample_seed
 from training.data.pair_datasets import CsvDataset, SyntheticDataset, preprocess_txt
@@ -67,6 +67,7 @@ __all__ = [
     "TrainLoader",
     "base_plus_ext",
     "check_csv_pairs",
+    "check_folder_pairs",
     "count_samples",
     "detshuffle2",
     "epoch_order",

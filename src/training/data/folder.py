@@ -7,7 +7,7 @@ import os
 from typing import Final
 
 from open_clip.errors import DataError, cut_list, printable
-from training.data.csv import finish_table, read_csv_pairs, why_not_caption
+from training.data.csv import check_csv_pairs, finish_table, read_csv_pairs, why_not_caption
 from training.data.decode import PICTURE_SUFFIXES, why_not_a_file
 from training.data.encoding import open_text, read_lines
 from training.data.table import PairTable, TableBuilder
@@ -17,6 +17,7 @@ _LISTS: Final = {
     "val": ("flickr30k_val.csv", "flickr30k_test.csv"),
     "test": ("flickr30k_test.csv",),
 }
+_LIST_FORM: Final = {"separator": ",", "img_key": "img_key", "caption_key": "caption_key"}
 _ANNOTATIONS: Final = (
     "results_20130124.token",
     "results.csv",
@@ -41,22 +42,40 @@ def read_folder_pairs(path: str | os.PathLike[str], split: str) -> PairTable:
         DataError: the folder is missing or holds neither form, or no row is usable.
     """
     path = os.fspath(path)
+    found = _find_pairs(path, split)
+    if isinstance(found, str):
+        return read_csv_pairs(found, **_LIST_FORM)
+    builder, row = TableBuilder(path), 0
+    for picture in found:
+        row = _add_picture(builder, picture, row)
+    return finish_table(builder)
+
+
+def check_folder_pairs(path: str | os.PathLike[str], split: str) -> None:
+    """Refuse what `read_folder_pairs` would refuse before it looks at any row.
+
+    Raises:
+        DataError: as there.
+    """
+    found = _find_pairs(os.fspath(path), split)
+    if isinstance(found, str):
+        check_csv_pairs(found, **_LIST_FORM)
+
+
+def _find_pairs(path: str, split: str) -> str | list[str]:
+    """Find the list of a split, or else the pictures."""
     if not os.path.isdir(path):
-        raise DataError(f"{printable(path)} is not a folder. Give the folder that holds the pictures.")
+        raise DataError(f"{printable(path, 300)} is no folder. Give the folder that holds the images.")
     for name in _LISTS[split]:
         list_path = os.path.join(path, name)
         if os.path.lexists(list_path):
-            return read_csv_pairs(list_path, separator=",", img_key="img_key", caption_key="caption_key")
+            return list_path
     if any(os.path.lexists(os.path.join(path, name)) for names in _LISTS.values() for name in names):
         raise DataError(_nothing_found(path, split))
-    builder = TableBuilder(path)
-    pictures = list(_find_pictures(path))
+    pictures = _find_pictures(path)
     if not any(os.path.lexists(_sidecar(picture)) for picture in pictures):
         raise DataError(_nothing_found(path, split, len(pictures)))
-    row = 0
-    for picture in pictures:
-        row = _add_picture(builder, picture, row)
-    return finish_table(builder)
+    return pictures
 
 
 def _find_pictures(folder: str) -> list[str]:

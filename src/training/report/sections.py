@@ -195,7 +195,7 @@ def _recall_card(run: RunFiles, row: RecallRow) -> tuple[str, str, str] | None:
 def _throughput_card(run: RunFiles) -> tuple[str, str, str] | None:
     summary = numbers_of(run.summary)
     if summary.get("fps"):
-        window = describe_window(summary.get("steps", 0))
+        window = describe_window(int(summary.get("steps", 0)))
         return "Throughput", f"{summary['fps']:,.1f}/s", f"samples, all devices, {window}"
     rate = numbers_of(run.last_train).get("samples_per_s")
     return None if not rate else ("Throughput", f"{rate:,.1f}/s", "samples, all devices, last logged step")

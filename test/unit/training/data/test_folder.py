@@ -76,5 +76,5 @@ def test_a_folder_with_neither_form_says_what_was_looked_for(tmp_path):
     copy_pictures(tmp_path, 2)
     with pytest.raises(DataError, match=r"(?s)flickr30k_train.csv.*2 pictures, none with a .txt file"):
         read_folder_pairs(tmp_path, "train")
-    with pytest.raises(DataError, match="is not a folder"):
+    with pytest.raises(DataError, match="is no folder"):
         read_folder_pairs(tmp_path / "gone", "train")
