@@ -26,7 +26,7 @@ from training.report.html import write_report
 from training.report.jsonl import MetricsWriter, add_result, finite_json, iterate_metrics
 from training.report.progress import ProgressBar
 from training.report.summary import StepTimes, build_summary, format_summary
-from training.report.tensorboard import TensorBoardWriter
+from training.report.tensorboard import TensorBoardWriter, wants_tensorboard
 from training.run_folder import RunFolder
 
 _LOG = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class Journal:
         self._is_training = False
         self._metrics: dict[str, float] | None = None
         self._lines = MetricsWriter(folder.metrics) if is_master and folder.metrics is not None else None
-        self._wants_board = is_master and folder.tensorboard is not None and _wants_tensorboard(report)
+        self._wants_board = is_master and folder.tensorboard is not None and wants_tensorboard(report.report_to)
         self._board: TensorBoardWriter | None = None
 
     def begin(
@@ -237,6 +237,7 @@ class Journal:
             except OSError as error:
                 # The checkpoint is what counts; the report can be made again from the run folder.
                 _LOG.error("could not write summary and report: %s. `python -m training.report %s`", error, root)
+                summary["report"] = None
         # Last: a run that was killed before this line tells its end again, and has it once.
         self.write("summary", **summary)
         _LOG.info("\n%s", format_summary(summary))
@@ -351,7 +352,3 @@ def open_journal(report: ReportParams, place: Place) -> Iterator[Journal]:
         yield journal
     finally:
         journal.close()
-
-
-def _wants_tensorboard(report: ReportParams) -> bool:
-    return bool({"tensorboard", "all"} & set(report.report_to.split(",")))

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import sys
 
 import pytest
 import torch
@@ -78,6 +79,14 @@ def test_a_failed_start_says_why_and_leaves_no_run_folder(data, tmp_path, monkey
     left = list((tmp_path / "logs").rglob("*")) if (tmp_path / "logs").exists() else []
     assert [path.name for path in left if path.is_file() and path.name != "bad_samples.jsonl"] == []
     assert not (tmp_path / "logs" / "run").exists() or any((tmp_path / "logs" / "run").iterdir())
+
+
+def test_a_report_without_its_package_is_refused_before_anything_else(data, tmp_path, monkeypatch, capfd):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    flags = micro_flags("absent.csv", data[1], logs_dir=tmp_path / "logs", report_to="tensorboard")
+    assert main(flags) == 2
+    assert "needs the tensorboard package" in "".join(capfd.readouterr())
+    assert not (tmp_path / "logs").exists()
 
 
 def test_the_same_command_runs_when_the_mistake_is_mended(data, tmp_path):

@@ -17,6 +17,7 @@ from training.checkpoint import is_remote
 from training.data import check_csv_pairs, check_folder_pairs
 from training.distributed import World
 from training.params import RunParams
+from training.report.tensorboard import find_tensorboard, wants_tensorboard
 
 
 def check_inputs(params: RunParams, world: World) -> None:
@@ -26,8 +27,11 @@ def check_inputs(params: RunParams, world: World) -> None:
         ConfigError: A setting does not fit the model, or nothing could be learned with it.
         DataError: Data is not there, of another kind, or without the columns it needs.
         CheckpointError: Weights are not there.
+        MissingDependency: A further report needs a package that is not installed.
     """
     _check_model(params, world)
+    if wants_tensorboard(params.report.report_to):
+        find_tensorboard()
     for role, path in (("train", params.data.train_data), ("val", params.data.val_data)):
         if path and not (role == "train" and params.data.dataset_type == "synthetic"):
             with _naming(f"--{role}-data"):

@@ -19,6 +19,27 @@ _TRAIN_TAGS = {
 }
 
 
+def wants_tensorboard(report_to: str) -> bool:
+    """Say whether the value of --report-to asks for TensorBoard."""
+    return bool({"tensorboard", "all"} & set(report_to.split(",")))
+
+
+def find_tensorboard() -> Any:
+    """Import the class that writes event files.
+
+    Raises:
+        MissingDependency: The tensorboard package is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise MissingDependency(
+            f"--report-to tensorboard needs the tensorboard package ({error}); "
+            f"{install_advice('logging')}, or leave the flag out"
+        ) from error
+    return SummaryWriter
+
+
 class TensorBoardWriter:
     """Scalars ``train/*`` by optimizer step and ``val/*`` by completed epoch.
 
@@ -35,15 +56,8 @@ class TensorBoardWriter:
         Raises:
             MissingDependency: The tensorboard package is not installed.
         """
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise MissingDependency(
-                f"--report-to tensorboard needs the tensorboard package ({error}); "
-                f"{install_advice('logging')}, or leave the flag out"
-            ) from error
         purge_step = None if resumed_step is None else resumed_step + 1
-        self._writer: Any = SummaryWriter(str(log_dir), purge_step=purge_step)
+        self._writer: Any = find_tensorboard()(str(log_dir), purge_step=purge_step)
 
     def __enter__(self) -> "TensorBoardWriter":
         return self
