@@ -211,6 +211,9 @@ def describe_run(folder: RunFolder, args: argparse.Namespace) -> None:
     """Write ``params.txt`` (upstream's form) and ``config.yaml`` (what ``--config`` reads).
 
     An evaluation in the folder of a training run leaves that run's settings alone: they are what it goes on with.
+
+    Raises:
+        ConfigError: They cannot be written and none are there.
     """
     trains = args.train_data or args.dataset_type == "synthetic"
     if folder.root is None or (not trains and (folder.root / "config.yaml").exists()):
@@ -220,6 +223,12 @@ def describe_run(folder: RunFolder, args: argparse.Namespace) -> None:
         write_whole(folder.root / "params.txt", "".join(lines))
         write_settings(args, folder.root / "config.yaml")
     except OSError as error:
+        if not (folder.root / "config.yaml").exists():
+            # A first start: nothing that this run would write could be kept.
+            raise ConfigError(
+                f"--logs-dir: cannot write to {printable(folder.root, 300)}: {error.strerror}. Free some space, or "
+                "choose another folder."
+            ) from error
         # A full disk must not keep a run from going on: what was written at its first start is still there.
         _LOG.warning("cannot write the settings into %s: %s; those that are there stay", folder.root, error.strerror)
 

@@ -84,9 +84,9 @@ def run_session(args: argparse.Namespace) -> None:
             if world.is_master:
                 _log_start(place, args, describe_workers(params))
             session = Session(params, place, journal, stop, watchdog, resume_command(place, args))
-            undo.pop_all()
             if world.is_master:
                 describe_run(folder, args)
+            undo.pop_all()
             with keep_copy(params.checkpoint, folder, world):
                 session.run()
         stop_process_group()

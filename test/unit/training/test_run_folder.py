@@ -122,6 +122,18 @@ def test_settings_are_saved_without_secrets_and_asked_for_again(tmp_path):
     assert parse_args([*saved, "--train-data", url]).train_data == url
 
 
+def test_settings_that_cannot_be_written_refuse_a_first_start_and_no_later_one(tmp_path, caplog):
+    args = parse_args(["--train-data", "a.csv", "--name", "a"])
+    _, folder = folder_of(tmp_path)
+    folder.root.mkdir()
+    (folder.root / "params.txt").mkdir()  # no file takes its place
+    with pytest.raises(ConfigError, match="--logs-dir: cannot write to"):
+        describe_run(folder, args)
+    (folder.root / "config.yaml").write_text("model: RN50\n")
+    describe_run(folder, args)
+    assert "those that are there stay" in caplog.text
+
+
 def test_settings_without_secrets_repeat_the_run(tmp_path):
     args = parse_args(["--train-data", "s3://bucket/{0..7}.tar", "--name", "a"])
     _, folder = folder_of(tmp_path)
