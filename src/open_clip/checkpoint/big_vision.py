@@ -19,6 +19,8 @@ _MARK = "img/embedding/kernel"
 _ROOT = "params/"
 _ATTENTION = "MultiHeadDotProductAttention_0"
 _PARTS = ("query", "key", "value")
+# Of a tower; each gets a name of its own.
+_MOST_BLOCKS = 1000
 _WHOLE = {
     "t": "logit_scale",
     "b": "logit_bias",
@@ -108,6 +110,8 @@ def _unstack(weights: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
         if not stacked:
             yield key, value
             continue
+        if value.dim() < 2 or len(value) > _MOST_BLOCKS:
+            raise CheckpointError(f"{printable(key, 120)} has the shape {tuple(value.shape)}, which no stack has.")
         for index, layer in enumerate(value):
             yield f"{before}/encoderblock_{index}/{after}", layer
 

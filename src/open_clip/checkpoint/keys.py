@@ -78,17 +78,26 @@ def convert_state_dict(model: nn.Module, state_dict: dict[str, Tensor]) -> dict[
     Knows Apple's MobileCLIP, big_vision's SigLIP and transformers' CLIP, by their names.
 
     Raises:
-        CheckpointError: the model is of another kind than the weights.
+        CheckpointError: the model is of another kind than the weights, or they are not whole.
     """
-    if is_mobile_clip(state_dict):
-        return convert_mobile_clip(model, state_dict)
-    if is_big_vision(state_dict):
-        return convert_big_vision_state_dict(model, state_dict)
-    if is_transformers(state_dict):
-        try:
+    try:
+        if is_mobile_clip(state_dict):
+            return convert_mobile_clip(model, state_dict)
+        if is_big_vision(state_dict):
+            return convert_big_vision_state_dict(model, state_dict)
+        if is_transformers(state_dict):
             return convert_transformers_weights(state_dict)
-        except ConfigError as error:
-            raise CheckpointError(f"these are weights in transformers' layout; {error}") from error
+    except ConfigError as error:
+        raise CheckpointError(f"these are weights in transformers' layout; {error}") from error
+    except (CheckpointError, ImportError, MemoryError):
+        raise
+    except Exception as error:
+        # timm and torch cut and join what should be there, and answer what is not with half a dozen kinds of errors.
+        reason = printable(" ".join(f"{type(error).__name__}: {error}".split()), 200)
+        raise CheckpointError(
+            f"these are weights of another project, and an entry is missing or of another form than it has there "
+            f"({reason}). Fetch them again."
+        ) from error
     return state_dict
 
 

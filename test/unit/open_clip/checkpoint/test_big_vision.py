@@ -1,5 +1,7 @@
 """big_vision's names and shapes become ours; tensor by tensor equality with upstream is test/parity's."""
 
+import contextlib
+
 import pytest
 import torch
 from torch import nn
@@ -70,6 +72,17 @@ def test_a_part_that_is_missing_or_misshapen_is_named():
         convert_big_vision_state_dict(Siglip(), without)
     with pytest.raises(CheckpointError, match=r"img/embedding/kernel has the shape \(4,\)"):
         convert_big_vision_state_dict(Siglip(), arrays | {"params/img/embedding/kernel": torch.ones(4)})
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 0), (1, 1, 1, 1, 1, 1), (5000, 1)])
+@pytest.mark.parametrize("are_stacked", [False, True])
+def test_an_entry_of_any_form_is_refused_or_left_to_whoever_loads_it(shape, are_stacked):
+    arrays = big_vision_arrays(seed=6)
+    weights = read(stack_blocks(arrays) if are_stacked else arrays)
+    model = Siglip()
+    for key in weights:
+        with contextlib.suppress(CheckpointError):
+            fit_to_model(weights | {key: torch.ones(shape)}, model)
 
 
 class TestPublished:
