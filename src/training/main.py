@@ -1,5 +1,11 @@
 """Train, fine-tune or evaluate: ``python -m training.main --help``. Parses, runs, and maps errors to exit statuses."""
 
+import sys
+
+if __name__ == "__main__" and sys.path[:1] == [__file__.rpartition("/")[0]]:
+    # Started as a file: modules beside it (profile.py) would stand for those of Python, and its own package be missing.
+    sys.path[0] = __file__.rpartition("/")[0].rpartition("/")[0]
+
 from training.early_signals import answer_early_signals
 
 if __name__ == "__main__":
@@ -10,7 +16,6 @@ import logging
 import multiprocessing
 import os
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
