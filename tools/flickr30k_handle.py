@@ -73,13 +73,15 @@ class Rows:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the job and return the exit status."""
+    options = parse_arguments(arguments)
     try:
-        handle(parse_arguments(arguments))
+        handle(options)
     except HandleError as error:
         print(f"flickr30k_handle: {error}", file=sys.stderr)
         return error.status
     except OSError as error:
-        print(f"flickr30k_handle: {error.filename}: {error.strerror}", file=sys.stderr)
+        where = error.filename or options.data_path
+        print(f"flickr30k_handle: {where}: {error.strerror}", file=sys.stderr)
         return 3
     return 0
 
