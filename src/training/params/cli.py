@@ -23,6 +23,7 @@ _FIRST_IN_HELP = (
     *(DataParams, ModelParams, OptimParams, ScheduleParams, CheckpointParams, EvaluateParams, HardwareParams),
     *(ReportParams, RecipeParams, LockParams, ImageParams),
 )
+_OTHER_DASHES = ("\u2010", "\u2011", "\u2012", "\u2013", "\u2014", "\u2212")
 _USAGE = """%(prog)s --train-data FILE --model NAME [FLAGS]
        %(prog)s --val-data FILE --model NAME --pretrained FILE
        %(prog)s --config FILE [FLAGS]"""
@@ -127,12 +128,16 @@ def default_optimizer_settings(model_name: str) -> dict[str, float]:
 
 def _unknown_flag_message(parser: argparse.ArgumentParser, unknown: list[str]) -> str:
     word = unknown[0]
+    shown = printable(word, 80)
+    if word.startswith(_OTHER_DASHES):
+        return f"'{shown}' begins with a typographic dash, as copied from a page; type the flag with two hyphens."
     if not word.startswith("-"):
-        shown = printable(word, 80)
         return f"'{shown}' stands on the command line without a flag before it; quote values that hold spaces."
     name = printable(word.partition("=")[0], 80)
     if name in _NOT_THERE_YET:
         return f"upstream's {name} is not there yet; leave it out."
     known = [option for action in parser._actions for option in action.option_strings if option.startswith("--")]
+    if word.split()[0] in known:
+        return f"'{shown}' is one word: put no quotes around a flag together with its value."
     hint = suggest_nearest(name, known) or " `--help` lists the flags."
     return f"unknown flag {printable(name, 200)}.{hint}"

@@ -180,6 +180,19 @@ def test_a_value_that_could_forge_a_log_line_is_refused(flag, value):
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.parametrize(
+    "word, message",
+    [
+        ("\u2013\u2013epochs", "type the flag with two hyphens"),
+        ("\u2014lr", "type the flag with two hyphens"),
+        ("--train-data a.csv", "put no quotes around a flag together with its value"),
+    ],
+)
+def test_words_that_a_page_or_a_quote_spoiled_are_explained(word, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_args([word])
+
+
 def test_any_separator_and_names_of_any_script_are_taken():
     assert parse_args(["--csv-separator", "\x01"]).csv_separator == "\x01"
     assert parse_args(["--train-data", "caf\xe9 \u56fe.csv"]).train_data == "caf\xe9 \u56fe.csv"
