@@ -53,6 +53,7 @@ class Journal:
         self._progress = Progress()
         self._parts: Parts | None = None
         self._is_training = False
+        self._is_resumed = False
         self._metrics: dict[str, float] | None = None
         self._lines = MetricsWriter(folder.metrics) if is_master and folder.metrics is not None else None
         self._wants_board = is_master and folder.tensorboard is not None and wants_tensorboard(report.report_to)
@@ -114,6 +115,7 @@ class Journal:
                 if isinstance(now, int) and now > step and "step_time_s" in numbers:
                     self.times.add(numbers["step_time_s"], now - step)
                     step = now
+                    self._is_resumed = True
                 if {"loss", "loss_avg"} <= numbers.keys():
                     self._loop.last_loss = RunningMean(numbers["loss"], numbers["loss_avg"], 1.0)
             elif line.get("kind") == "eval":
@@ -229,6 +231,7 @@ class Journal:
             "skipped_steps": len(self._progress.skipped),
             "rollbacks": self._progress.rollbacks,
             "steps_left_out": len(self._progress.left_out),
+            "is_resumed": self._is_resumed,
             "evaluates": self._parts is not None and (self._parts.eval_loader or self._parts.zero_shot) is not None,
         }
         if root is not None:

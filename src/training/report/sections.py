@@ -8,7 +8,7 @@ from training.report.markup import escape, moment, section, table, user_text
 from training.report.recall import ONE_TO_ONE, RECALL_AT, RECALL_ROWS, RecallRow, chance_levels
 from training.report.run_files import Points, RunFiles
 from training.report.series import smooth
-from training.report.summary import describe_window, format_duration
+from training.report.summary import describe_wall_time, describe_window, format_duration
 
 DIRECTIONS = {"image_to_text": "Image to text", "text_to_image": "Text to image"}
 _STATUS = {"finished": "Finished", "stopped": "Stopped on request"}
@@ -58,7 +58,9 @@ def key_figures(run: RunFiles) -> str:
     summary, last = numbers_of(run.summary), numbers_of(run.last_train)
     if summary:
         train_s, whole_s = (summary.get(key, 0.0) for key in ("train_time_s", "e2e_time_s"))
-        cards.append(("Training time", format_duration(train_s), f"{format_duration(whole_s)} from start to end"))
+        cards.append(
+            ("Training time", format_duration(train_s), f"{format_duration(whole_s)} {describe_wall_time(run.summary)}")
+        )
     step = summary.get("steps", last.get("step"))
     if step:
         epochs = summary.get("epochs", last.get("epoch", 0))

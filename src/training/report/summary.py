@@ -157,6 +157,11 @@ def _number(value: Any, spec: str) -> str:
     return "-" if value is None else format(value, spec)
 
 
+def describe_wall_time(summary: Mapping[str, Any]) -> str:
+    """Say what the wall time of a run is counted from; step times count from its first start."""
+    return "since the last start" if summary.get("is_resumed") else "in all"
+
+
 def describe_window(steps: int) -> str:
     """Say which steps the throughput of a run is taken over."""
     return f"the last {WINDOW} steps" if steps > WINDOW else "all steps"
@@ -177,7 +182,7 @@ def _losses(summary: Mapping[str, Any]) -> str:
 def _times(summary: Mapping[str, Any]) -> str:
     spent = summary.get("train_time_s") or 0
     in_steps = f"{format_duration(spent)} in training steps, " if summary.get("steps") else ""
-    return f"{in_steps}{format_duration(summary.get('e2e_time_s') or 0)} in all"
+    return f"{in_steps}{format_duration(summary.get('e2e_time_s') or 0)} {describe_wall_time(summary)}"
 
 
 def _steps(summary: Mapping[str, Any]) -> str:

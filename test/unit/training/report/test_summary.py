@@ -101,6 +101,13 @@ def test_the_throughput_names_no_more_steps_than_there_were(steps, text):
     assert f"16.0 samples/s over {text}" in format_summary(summary_of(times), columns=80)
 
 
+def test_the_wall_time_of_a_resumed_run_is_that_of_its_last_start():
+    times = StepTimes(8)
+    times.add(30.0, 10)
+    summary = summary_of(times) | {"is_resumed": True}
+    assert "5 min 00 s in training steps, 1 min 40 s since the last start\n" in format_summary(summary, columns=80)
+
+
 def test_an_evaluation_has_no_rows_about_training():
     block = format_summary(summary_of(StepTimes(8)), columns=80)
     assert "any caption" in block
