@@ -8,14 +8,12 @@ import os
 from typing import Final
 
 from open_clip.errors import DataError, cut_list, printable, suggest_nearest
-from open_clip.tokenizer.cleaning import why_not_cleanable
 from training.data.decode import PICTURE_SUFFIXES, PictureFinder
-from training.data.encoding import open_text, read_lines, why_not_text
+from training.data.encoding import open_text, read_lines, why_not_caption, why_not_text
 from training.data.records import Record, RecordReader
 from training.data.table import PairTable, TableBuilder
 
 _LOGGER = logging.getLogger(__name__)
-MAX_CAPTION_CHARS: Final = 100_000
 _USUAL_SEPARATORS: Final = ("\t", ",", "|", ";")
 
 
@@ -87,16 +85,6 @@ def finish_table(builder: TableBuilder) -> PairTable:
         f"None of the {len(table.faults)} rows of {printable(table.source)} is usable. The first:\n  {examples}\n"
         "Check the picture paths, the column names and the separator."
     )
-
-
-def why_not_caption(caption: str) -> str | None:
-    """Say in a few words why a caption cannot be trained on; None when it can. The word "nan" is a word."""
-    if not caption.strip():
-        return "caption is empty"
-    if len(caption) > MAX_CAPTION_CHARS:
-        return f"caption of {len(caption):,} characters is over the limit of {MAX_CAPTION_CHARS:,}"
-    reason = why_not_text(caption) or why_not_cleanable(caption)
-    return f"caption {reason}" if reason else None
 
 
 def _add(

@@ -1,4 +1,4 @@
-"""Lines of a text file of any origin: byte order marks, wrong encodings, endless lines.
+"""Text of any origin: byte order marks, wrong encodings, endless lines, captions that are none.
 
 It finds lines, not fields; `records.py` goes on from here.
 """
@@ -10,8 +10,13 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple, TextIO
 
 from open_clip.errors import DataError, printable
+from open_clip.tokenizer.cleaning import why_not_cleanable
 
 MAX_LINE_CHARS: Final = 1 << 20
+# Longer ones are no captions, from whatever source.
+MAX_CAPTION_CHARS: Final = 100_000
+# As many characters cannot take more in UTF-8.
+MAX_CAPTION_BYTES: Final = 4 * MAX_CAPTION_CHARS
 _SNIFF_BYTES: Final = 4096
 _MARK_BROKEN: Final = "openclip-mark-broken"
 # The UTF-32 mark starts with the UTF-16 one: longest first.
@@ -104,6 +109,16 @@ def why_not_text(text: str) -> str | None:
     if not _encodes(text):
         return "is not valid text in the file's encoding; save the file as UTF-8 (GB18030: iconv -f GB18030 -t UTF-8)"
     return None
+
+
+def why_not_caption(caption: str) -> str | None:
+    """Say in a few words why a caption cannot be trained on; None when it can. The word "nan" is a word."""
+    if not caption.strip():
+        return "caption is empty"
+    if len(caption) > MAX_CAPTION_CHARS:
+        return f"caption of {len(caption):,} characters is over the limit of {MAX_CAPTION_CHARS:,}"
+    reason = why_not_text(caption) or why_not_cleanable(caption)
+    return f"caption {reason}" if reason else None
 
 
 def _encodes(text: str) -> bool:

@@ -7,9 +7,9 @@ import os
 from typing import Final
 
 from open_clip.errors import DataError, cut_list, printable
-from training.data.csv import check_csv_pairs, finish_table, read_csv_pairs, why_not_caption
+from training.data.csv import check_csv_pairs, finish_table, read_csv_pairs
 from training.data.decode import PICTURE_SUFFIXES, why_not_a_file
-from training.data.encoding import open_text, read_lines
+from training.data.encoding import open_text, read_lines, why_not_caption
 from training.data.table import PairTable, TableBuilder
 
 _LISTS: Final = {

@@ -17,6 +17,7 @@ from open_clip.transform.direct import PixelMode, to_direct
 from training.data.data_info import DataInfo
 from training.data.dataset import seeded
 from training.data.decode import DEFAULT_MAX_PIXELS, decode_picture, decode_pixels
+from training.data.encoding import MAX_CAPTION_BYTES
 from training.data.optional import import_webdataset
 from training.data.order import sample_seed
 from training.data.orphans import EndsWithParent
@@ -242,6 +243,8 @@ class _Decode:
 
     def _decode(self, sample: RawSample) -> tuple[Any, Any]:
         data = next(sample[suffix] for suffix in IMAGE_SUFFIXES if suffix in sample)
+        if len(sample[TEXT_SUFFIX]) > MAX_CAPTION_BYTES:
+            raise DataError(f"caption of {len(sample[TEXT_SUFFIX]):,} bytes is over the limit of {MAX_CAPTION_BYTES:,}")
         text = sample[TEXT_SUFFIX].decode("utf-8")
         if self.direct is None:
             picture: Any = self.to_rgb(decode_picture(io.BytesIO(data), len(data), self.max_pixels))

@@ -26,7 +26,7 @@ from training.data.shards.selector import Selector
 from training.data.table import TextColumn
 
 _LOG = logging.getLogger(__name__)
-_SCHEMA: Final = 4
+_SCHEMA: Final = 5
 _FOLDER: Final = ".open_clip_index"
 _ENTRIES: Final = ("stamp", "keys", "key_offsets", "spans", "rows", "faults", "joined")
 _MAX_BYTES: Final = 1 << 28

@@ -9,13 +9,10 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from open_clip.errors import ConfigError, DataError
-from open_clip.tokenizer.cleaning import why_not_cleanable
-from training.data.encoding import why_not_text
+from training.data.encoding import MAX_CAPTION_BYTES, why_not_caption
 from training.data.order import sample_seed
 from training.data.shards.tar import Member
 
-# Longer ones are no captions.
-_MAX_CAPTION_BYTES: Final = 1 << 16
 MAX_JSON_BYTES: Final = 1 << 20
 _JSON: Final = "json"
 _CAPTION_STREAM: Final = 0x43617074
@@ -80,7 +77,7 @@ class Selector:
             return f"no picture ({', '.join(self.image_keys)})"
         if text is None:
             return f"no caption ({', '.join(self._caption_keys())})"
-        limit = MAX_JSON_BYTES if self.json_keys else _MAX_CAPTION_BYTES
+        limit = MAX_JSON_BYTES if self.json_keys else MAX_CAPTION_BYTES
         if text.size > limit:
             what = "json" if self.json_keys else "caption"
             return f"{what} of {text.size:,} bytes is over the limit of {limit:,}"
@@ -93,13 +90,9 @@ class Selector:
             CaptionError: it is empty, far too long, not UTF-8, or not where ``json_keys`` say.
         """
         text = self._from_json(content, seed) if self.json_keys else _decode(content)
-        if len(text) > _MAX_CAPTION_BYTES:
-            raise CaptionError(f"caption of {len(text):,} characters is over the limit of {_MAX_CAPTION_BYTES:,}")
-        reason = why_not_text(text) or why_not_cleanable(text)
+        reason = why_not_caption(text)
         if reason is not None:
-            raise CaptionError(f"caption {reason}")
-        if not text.strip():
-            raise CaptionError("caption is empty")
+            raise CaptionError(reason)
         return text
 
     def _caption_keys(self) -> tuple[str, ...]:
