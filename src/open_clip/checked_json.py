@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from open_clip.files import open_to_read
+from open_clip.files import open_plain, read_plain
 
 _MOST_BYTES = 1 << 26
 _LONGEST_LINE = 1 << 22
@@ -39,14 +39,10 @@ def read_json(path: str | Path, most_bytes: int = _MOST_BYTES) -> Any:
     """Read a JSON file.
 
     Raises:
-        OSError: It cannot be read, or is no plain file.
-        ValueError: As :func:`parse_json`, or it is larger than ``most_bytes``.
+        OSError: It cannot be read, is no plain file or larger than ``most_bytes``.
+        ValueError: As :func:`parse_json`.
     """
-    with open_to_read(path) as file:
-        raw = file.read(most_bytes + 1)
-    if len(raw) > most_bytes:
-        raise ValueError(f"it is larger than {most_bytes:,} bytes")
-    return parse_json(raw)
+    return parse_json(read_plain(path, most_bytes))
 
 
 def read_json_lines(path: str | Path) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
@@ -55,7 +51,7 @@ def read_json_lines(path: str | Path) -> Iterator[tuple[bytes, dict[str, Any] | 
     Raises:
         OSError: The file cannot be read, or is no plain file.
     """
-    with open_to_read(path) as file:
+    with open_plain(path) as file:
         while raw := file.readline(_LONGEST_LINE):
             if len(raw) == _LONGEST_LINE and not raw.endswith(b"\n"):
                 while (rest := file.readline(_LONGEST_LINE)) and not rest.endswith(b"\n"):

@@ -1,4 +1,8 @@
-"""Write files whole or not at all, and never through a link that somebody planted under their name (CWE-59)."""
+"""Open and write files of a name that others may choose.
+
+What is written is written whole or not at all, and never through a link that somebody planted (CWE-59). What is read is
+a plain file: a pipe or a device under its name would hold the process or never end.
+"""
 
 import contextlib
 import errno
@@ -66,7 +70,7 @@ def open_to_append(path: str | Path) -> BinaryIO:
     Raises:
         OSError: When it cannot be opened, or is a link, a pipe or a device instead of a plain file.
     """
-    return open(_open_plain(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW), "ab", buffering=0)
+    return open(open_descriptor(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW), "ab", buffering=0)
 
 
 def open_to_change(path: str | Path) -> BinaryIO:
@@ -75,29 +79,55 @@ def open_to_change(path: str | Path) -> BinaryIO:
     Raises:
         OSError: As :func:`open_to_append`.
     """
-    return open(_open_plain(path, os.O_RDWR | os.O_NOFOLLOW), "r+b")
+    return open(open_descriptor(path, os.O_RDWR | os.O_NOFOLLOW), "r+b")
 
 
-def open_to_read(path: str | Path) -> BinaryIO:
-    """Open a plain file, or a link to one; a pipe or a device, which might never give an end, is refused.
+def open_plain(path: str | Path) -> BinaryIO:
+    """Open a plain file for reading, or a link to one; nothing is waited for.
 
     Raises:
-        OSError: When it cannot be opened or is not such a file.
+        OSError: When it cannot be opened, or is a pipe, a socket or a device, which may never end.
     """
-    return open(_open_plain(path, os.O_RDONLY), "rb")
+    return open(open_descriptor(path, os.O_RDONLY), "rb")
 
 
-def _open_plain(path: str | Path, flags: int) -> int:
+def read_plain(path: str | Path, most_bytes: int) -> bytes:
+    """Read a small plain file whole.
+
+    Raises:
+        OSError: As :func:`open_plain`, or when it is larger than ``most_bytes``.
+    """
+    with open_plain(path) as file:
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise OSError(errno.EFBIG, f"larger than {most_bytes:,} bytes", str(path))
+    return content
+
+
+def open_descriptor(path: str | Path, flags: int) -> int:
+    """Open a file with flags of ``os.open``, if it is a plain one; for what needs the descriptor alone.
+
+    Raises:
+        OSError: When it cannot be opened, or is a folder, a pipe, a socket or a device; where the flags say
+            ``O_NOFOLLOW``, a link too.
+    """
     try:
         descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except ValueError as error:
+        raise OSError(errno.EINVAL, f"no name of a file ({error})", str(path)) from None
     except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise OSError(errno.ENXIO, "not a plain file", str(path)) from None
         if error.errno == errno.ELOOP and flags & os.O_NOFOLLOW:
             raise OSError(errno.ELOOP, "a link stands under this name and is not followed", str(path)) from None
         raise
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "not a plain file", str(path))
-    return descriptor
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return descriptor
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(errno.EINVAL, "not a plain file", str(path))
 
 
 def make_folder(path: str | Path) -> None:
@@ -116,27 +146,6 @@ def make_folder(path: str | Path) -> None:
 def is_real_folder(path: str | Path) -> bool:
     """Tell whether a folder itself, and no link to one, stands under a name."""
     return stat.S_ISDIR(os.lstat(path).st_mode)
-
-
-def open_plain(path: str | Path) -> BinaryIO:
-    """Open a file to read; links are followed, and nothing is waited for.
-
-    Raises:
-        OSError: When it cannot be opened, or is a pipe, a socket or a device, which may never end.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno == errno.ENXIO:
-            raise OSError(errno.ENXIO, "not a plain file", str(path)) from None
-        raise
-    mode = os.fstat(descriptor).st_mode
-    if stat.S_ISREG(mode):
-        return open(descriptor, "rb")
-    os.close(descriptor)
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    raise OSError(errno.EINVAL, "not a plain file", str(path))
 
 
 def sync_folder(folder: str | Path) -> None:

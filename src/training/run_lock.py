@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import socket
-import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from open_clip.errors import ConfigError, printable
+from open_clip.files import open_descriptor
 
 LOCK_NAME = "run.lock"
 _LOG = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ def locked(folder: Path, beat_s: float = _BEAT_S) -> Iterator[None]:
 def _take(path: Path, beat_s: float) -> int:
     silent: Owner | None = None
     while True:
-        descriptor = _open(path)
+        descriptor = open_descriptor(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
         try:
             is_held = _lock(descriptor, path)
             before = _read_owner(descriptor)
@@ -131,14 +131,6 @@ def _take(path: Path, beat_s: float) -> int:
             assert before is not None
             _wait_for_silence(before, path, beat_s)
             silent = before
-
-
-def _open(path: Path) -> int:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "not a plain file", str(path))
-    return descriptor
 
 
 def _lock(descriptor: int, path: Path) -> bool:

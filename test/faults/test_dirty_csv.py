@@ -101,15 +101,15 @@ def test_text_over_several_lines_in_quotes_is_one_row(tmp_path):
 
 def test_a_quote_that_opens_a_very_long_text_costs_no_time(tmp_path):
     lines = [f'{PICTURE}\t"open {number}\n' for number in range(20_000)]
-    start = time.perf_counter()
+    start = time.process_time()
     table = read(tmp_path, HEADER + "".join(lines))
     assert len(table) == 20_000
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     plain = [f'x"{number} "\n' for number in range(20_000)]
     table = read(tmp_path, HEADER + f'{PICTURE}\t"open\n' + "".join(plain) + f"{PICTURE}\tend\n")
     assert captions(table) == ['"open', "end"]
     assert len(table.faults) == 20_000
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
 
 
 @pytest.mark.parametrize("caption", ["x" * 10_000_000, "x " * 200_000, '"' + "y" * 10_000_000, "z" * 50_000_000])
@@ -132,7 +132,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path, start):
 
 def test_a_fifo_as_the_list_is_refused_without_waiting(tmp_path):
     os.mkfifo(tmp_path / "list.csv")
-    with pytest.raises(DataError, match="not a regular file"):
+    with pytest.raises(DataError, match="not a plain file"):
         read_csv_pairs(tmp_path / "list.csv")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from open_clip.constants import HF_CONFIG_NAME
 from open_clip.errors import ConfigError, ModelFolderError, ModelNotFound, printable, suggest_nearest
+from open_clip.files import read_plain
 from open_clip.model.schema import is_of_unknown_family
 from open_clip.pretrained import download_pretrained_from_hf
 
@@ -56,10 +57,7 @@ def _natural_key(name: str) -> list[tuple[bool, int, str]]:
 
 def _read_json(path: Path) -> Any:
     try:
-        with path.open("rb") as file:
-            # A pipe or a device has no size and no end.
-            content = file.read(MAX_CONFIG_BYTES + 1) if path.is_file() else b""
-        return parse_config(content.decode("utf-8"))
+        return parse_config(read_plain(path, MAX_CONFIG_BYTES).decode("utf-8"))
     except (OSError, ValueError) as error:
         reason = printable(getattr(error, "strerror", None) or error, 200)
         raise ConfigError(f"{printable(path)}: cannot be read as JSON: {reason}.") from error

@@ -1,6 +1,5 @@
 """What a model name and a ``pretrained`` argument stand for: configuration, preprocessing, weights. Builds nothing."""
 
-import json
 import logging
 import re
 import warnings
@@ -10,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from open_clip.checked_json import read_json
 from open_clip.checkpoint import is_openai_archive, read_described
 from open_clip.constants import HF_CONFIG_NAME
 from open_clip.errors import ConfigError, ModelNotFound, cut_list, printable, suggest_nearest
@@ -161,8 +161,8 @@ def _of_file(model_cfg: dict[str, Any], preprocess_cfg: dict[str, Any], path: Pa
 def _read_transformers_activation(path: Path) -> bool | None:
     """Tell whether a config.json of transformers' CLIP beside weights asks for QuickGELU; None without one."""
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        config = read_json(path)
+    except (OSError, ValueError):
         return None
     if not isinstance(config, dict) or config.get("model_type") != "clip":
         return None

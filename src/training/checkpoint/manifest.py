@@ -6,7 +6,6 @@ manifest checks itself, so damage to it is not taken for damage to a checkpoint.
 """
 
 import dataclasses
-import errno
 import hashlib
 import json
 import logging
@@ -19,7 +18,7 @@ from typing import Any
 import torch
 
 from open_clip.errors import CheckpointError, printable
-from open_clip.files import open_plain, write_whole
+from open_clip.files import read_plain, write_whole
 from training.checkpoint.digest import Digest
 from training.checkpoint.schema import by_name, count, each, entries, finite, optional, text
 
@@ -167,11 +166,7 @@ def read_text(path: Path) -> str:
     Raises:
         OSError: When it is not there, cannot be read, is no plain file, or is far larger than any manifest.
     """
-    with open_plain(path) as file:
-        content = file.read(_MOST_BYTES + 1)
-    if len(content) > _MOST_BYTES:
-        raise OSError(errno.EFBIG, f"larger than {_MOST_BYTES} bytes", str(path))
-    return content.decode("utf-8", errors="replace")
+    return read_plain(path, _MOST_BYTES).decode("utf-8", errors="replace")
 
 
 def _known(values: dict[str, Any]) -> dict[str, Any]:

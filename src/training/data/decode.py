@@ -12,6 +12,7 @@ from typing import BinaryIO, Final, TypeVar
 from PIL import Image, UnidentifiedImageError
 
 from open_clip.errors import DataError, printable
+from open_clip.files import open_plain
 from open_clip.transform.direct import Picture
 from training.data.fast_jpeg import load_jpeg_decoder
 
@@ -113,16 +114,9 @@ def _open_file(path: str) -> BinaryIO:
     if reason is not None:
         raise PictureError(reason)
     try:
-        # The file may have been swapped since: without O_NONBLOCK a fifo would hold the worker for ever.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return open_plain(path)
     except OSError as error:
         raise PictureError(f"picture cannot be opened: {_one_line(error)}") from None
-    file = os.fdopen(descriptor, "rb")
-    mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode):
-        file.close()
-        raise PictureError(f"not a picture file but {_kind(mode)}")
-    return file
 
 
 def decode_picture(file: BinaryIO, num_bytes: int, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:

@@ -4,12 +4,11 @@ It finds lines, not fields; `records.py` goes on from here.
 """
 
 import codecs
-import os
-import stat
 from collections.abc import Iterator
 from typing import Final, NamedTuple, TextIO
 
 from open_clip.errors import DataError, printable
+from open_clip.files import open_plain
 from open_clip.tokenizer.cleaning import why_not_cleanable
 
 MAX_LINE_CHARS: Final = 1 << 20
@@ -54,14 +53,10 @@ def open_text(path: str) -> TextIO:
         DataError: the file is missing, empty, not a regular file, or plainly not text.
     """
     try:
-        mode = os.stat(path).st_mode
-        if not stat.S_ISREG(mode):
-            kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
-            raise DataError(f"Cannot read {printable(path)}: it is {kind}. Give the path of a text file.")
-        with open(path, "rb") as file:
+        with open_plain(path) as file:
             start = file.read(_SNIFF_BYTES)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
+    except OSError as error:
+        reason = error.strerror or error
         raise DataError(f"Cannot read {printable(path)}: {reason}. Check the path and its permissions.") from None
     if not start.strip():
         raise DataError(

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from typing import Any, BinaryIO
 
 from open_clip.errors import DataError, MissingDependency, printable
+from open_clip.files import open_plain
 from training.data.optional import import_fsspec, import_openers, import_webdataset
-from training.data.plain import open_plain
 from training.data.urls import local_path
 
 

@@ -11,8 +11,8 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from open_clip.errors import ConfigError, DataError, cut_list, printable
+from open_clip.files import read_plain
 from training.data.braces import expand_braces
-from training.data.plain import read_plain
 
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 MAX_SIZES_BYTES: Final = 1 << 26

@@ -2,15 +2,13 @@
 
 import argparse
 import contextlib
-import os
-import stat
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
 from open_clip.errors import ConfigError, printable, suggest_nearest
-from open_clip.files import write_whole
+from open_clip.files import read_plain, write_whole
 from open_clip.redaction import HIDDEN, is_redacted, redact
 from training.params.nodes import compose_mapping, convert, value_of
 
@@ -103,16 +101,9 @@ def _redacted(value: Any) -> Any:
 
 def _read_text(path: str | Path, name: str) -> str:
     try:
-        # A pipe without a writer would be waited for for ever.
-        with open(path, "rb", opener=lambda file, flags: os.open(file, flags | os.O_NONBLOCK)) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise ConfigError(f"{name} is no regular file. Give the path of a YAML file.")
-            content = file.read(_MOST_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"{name}: {reason}. Give the path of a YAML file.") from error
-    if len(content) > _MOST_BYTES:
-        raise ConfigError(f"{name} has more than {_MOST_BYTES:,} bytes, which no file of settings needs.")
+        content = read_plain(path, _MOST_BYTES)
+    except OSError as error:
+        raise ConfigError(f"{name}: {error.strerror or error}. Give the path of a YAML file.") from error
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from open_clip.checked_json import is_number, read_json_lines
-from open_clip.files import new_file, open_to_append, open_to_change, open_to_read, write_whole
+from open_clip.files import new_file, open_plain, open_to_append, open_to_change, write_whole
 from open_clip.redaction import redact
 
 logger = logging.getLogger(__name__)
@@ -165,7 +165,7 @@ def read_metrics(path: str | Path, kind: str | None = None) -> list[Record]:
 
 def _is_torn(path: Path) -> bool:
     """Tell whether a file's last line has no end."""
-    with open_to_read(path) as file:
+    with open_plain(path) as file:
         if file.seek(0, os.SEEK_END) == 0:
             return False
         file.seek(-1, os.SEEK_END)

@@ -52,7 +52,7 @@ def test_a_pipe_or_a_device_is_not_waited_for(tmp_path):
 
 def test_a_file_above_the_limit_is_refused(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps("x" * 100))
-    with pytest.raises(ValueError, match="larger than 50 bytes"):
+    with pytest.raises(OSError, match="larger than 50 bytes"):
         read_json(tmp_path / "a.json", most_bytes=50)
 
 

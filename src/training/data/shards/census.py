@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from open_clip.errors import cut_list, printable
+from open_clip.files import open_plain
 from training.data.decode import PICTURE_SUFFIXES
-from training.data.plain import open_plain
 from training.data.quarantine import Fault
 from training.data.shards.selector import MAX_JSON_BYTES, Selector
 from training.data.shards.tar import Member, TornTarError, read_members

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from open_clip.errors import DataError, printable
-from training.data.plain import open_plain
+from open_clip.files import open_plain
 from training.data.quarantine import Fault
 from training.data.shards.selector import RawSample, Selector, group_members
 from training.data.shards.tar import Member, TornTarError, read_members

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from open_clip.errors import DataError
+from open_clip.files import open_plain
 from training.data.decode import MAX_FILE_BYTES
 from training.data.order import IntArray
-from training.data.plain import open_plain
 from training.data.shards.index import ShardIndex
 
 Digests = npt.NDArray[np.uint64]

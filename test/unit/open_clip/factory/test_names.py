@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -40,6 +41,12 @@ def test_configs_of_a_file_or_folder_join_the_list(tmp_path):
     assert "other" not in open_clip.list_models()
 
 
+def test_a_pipe_in_the_place_of_a_config_is_refused_instead_of_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "piped.json")
+    with pytest.raises(ConfigError, match=r"piped\.json: .*not a plain file"):
+        open_clip.add_model_config(tmp_path / "piped.json")
+
+
 @pytest.mark.parametrize("content", ["{", "[]", "{}"])
 def test_a_file_that_is_no_config_is_refused_by_name(tmp_path, content):
     path = tmp_path / "broken.json"
@@ -70,7 +77,7 @@ def test_programs_may_write_a_model_of_their_own_into_the_registry(monkeypatch):
         (b'{"embed_dim": NaN}', "NaN is no number"),
         (b"9" * 6000, "cannot be read as JSON"),
         (b'{"a": "\xff"}', "cannot be read as JSON"),
-        (b'"' + b"a" * (2 << 20) + b'"', "more than 1 MiB"),
+        (b'"' + b"a" * (2 << 20) + b'"', "larger than 1,048,576 bytes"),
         (b"", "cannot be read as JSON"),
     ],
 )

@@ -183,7 +183,7 @@ def test_an_unusable_file_says_what_is_wrong(tmp_path, content, words):
 def test_a_missing_file_or_a_folder_is_a_data_error(tmp_path):
     with pytest.raises(DataError, match="No such file"):
         read_csv_pairs(tmp_path / "gone.csv")
-    with pytest.raises(DataError, match="it is a folder"):
+    with pytest.raises(DataError, match="Is a directory"):
         read_csv_pairs(tmp_path)
 
 

@@ -104,4 +104,4 @@ def test_an_extension_header_larger_than_any_name_ends_its_shard_unread(tmp_path
 def test_a_pipe_in_a_shards_place_is_refused_instead_of_waited_for(tmp_path, caplog):
     os.mkfifo(tmp_path / "0.tar")
     assert read(tmp_path / "0.tar") == []
-    assert "no regular file" in caplog.text
+    assert "not a plain file" in caplog.text
