@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from open_clip.errors import CheckpointError, ConfigError, printable
+from open_clip.errors import CheckpointError, ConfigError
 from open_clip.factory.names import get_model_config, parse_model_name, place_of, read_folder_config, read_hub_config
 from open_clip.model.schema import check_text_cfg
 from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer, SigLipTokenizer, SimpleTokenizer
@@ -60,8 +60,6 @@ def choose_tokenizer(
     check_text_cfg(config, place_of(model_name))
     text_cfg: dict[str, Any] = config.get("text_cfg") or {}
     length = text_cfg.get("context_length", DEFAULT_CONTEXT_LENGTH) if context_length is None else context_length
-    if length is not None and (not isinstance(length, int) or length < 1):
-        raise ConfigError(f"a context length is {printable(length, 80)}; it has to be a whole number from 1 on.")
     hf_name = text_cfg.get("hf_tokenizer_name")
     options = check_config_options(text_cfg.get("tokenizer_kwargs"), HF_OPTIONS if hf_name else OWN_OPTIONS) | kwargs
     if hf_name:
