@@ -151,8 +151,8 @@ def hold_folder(params: CheckpointParams, folder: RunFolder) -> Iterator[None]:
             held.enter_context(locked(root))
         except OSError as error:
             raise ConfigError(
-                f"--logs-dir: cannot write to {printable(root, 300)}: {error.strerror}. Choose another folder, or none "
-                "(--logs-dir none) to evaluate without one."
+                f"--logs-dir: cannot write to {printable(error.filename or root, 300)}: {error.strerror}. Choose "
+                "another folder, or none (--logs-dir none) to evaluate without one."
             ) from error
         if params.resume is None and os.path.lexists(root / "out.log"):
             raise ConfigError(

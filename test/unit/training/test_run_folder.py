@@ -149,3 +149,14 @@ def test_a_folder_of_somebody_else_is_refused(tmp_path):
     params, folder = folder_of(tmp_path)
     with pytest.raises(ConfigError, match="cannot write to"), hold_folder(params, folder):
         pass
+
+
+@pytest.mark.parametrize("plant", [os.mkfifo, os.mkdir, lambda path: os.symlink(path.parent.parent / "victim", path)])
+def test_what_stands_in_the_place_of_the_lock_is_named_and_left_alone(tmp_path, plant):
+    params, folder = folder_of(tmp_path)
+    folder.root.mkdir()
+    plant(folder.root / "run.lock")
+    with pytest.raises(ConfigError, match=r"cannot write to .*run\.lock: "), hold_folder(params, folder):
+        pass
+    assert os.listdir(folder.root) == ["run.lock"]
+    assert not (tmp_path / "victim").exists()
