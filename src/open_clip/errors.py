@@ -120,3 +120,9 @@ def printable(text: object, limit: int | None = None) -> str:
         return whole
     clean = whole.encode("utf-8", "backslashreplace").decode("utf-8")
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in clean)
+
+
+def first_line(error: BaseException) -> str:
+    """Give the first line of a library's error for a message, without the stop at its end; its kind if it has none."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return printable(lines[0].strip() if lines else type(error).__name__, _LISTED_CHARACTERS).rstrip(" .:")

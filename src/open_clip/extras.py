@@ -4,7 +4,7 @@ import contextlib
 import logging
 from collections.abc import Iterator
 
-from open_clip.errors import ConfigError, MissingDependency, printable
+from open_clip.errors import ConfigError, MissingDependency, first_line, printable
 
 _logger = logging.getLogger(__name__)
 
@@ -59,10 +59,10 @@ def run_no_foreign_code(what: str, remedy: str) -> Iterator[None]:
             ) from None
         if isinstance(error, ImportError):
             raise MissingDependency(
-                f"{what} needs a package that is not installed: {first_line(error)} For the common ones, "
+                f"{what} needs a package that is not installed: {first_line(error)}. For the common ones, "
                 f"{install_advice('hf')}."
             ) from error
-        raise ConfigError(f"{what} cannot be read: {first_line(error)} {remedy}") from error
+        raise ConfigError(f"{what} cannot be read: {first_line(error)}. {remedy}") from error
     finally:
         dynamic_module_utils.TIME_OUT_REMOTE_CODE = waits_s
 
@@ -72,9 +72,3 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
-
-
-def first_line(error: BaseException) -> str:
-    """Write the first line of an error's text as a sentence."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return printable(lines[0], 300).rstrip(" .:") + "."

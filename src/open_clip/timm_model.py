@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from open_clip.errors import ConfigError, MissingDependency, printable, suggest_nearest
-from open_clip.extras import first_line, install_advice
+from open_clip.errors import ConfigError, MissingDependency, first_line, printable, suggest_nearest
+from open_clip.extras import install_advice
 from open_clip.transformer.freezing import LayerGroup
 from open_clip.transformer.patches import check_images
 from open_clip.transformer.vision import to_pair
@@ -210,12 +210,12 @@ def _make_trunk(model_name: str, pretrained: bool, options: dict[str, Any]) -> A
     except (OSError, RuntimeError) as error:
         if ":" in model_name:
             raise ConfigError(
-                f"the image tower {model_name!r} cannot be read: {first_line(error)} local-dir:FOLDER takes a folder "
+                f"the image tower {model_name!r} cannot be read: {first_line(error)}. local-dir:FOLDER takes a folder "
                 "with timm's config.json, and with its weights if pretrained_image is set."
             ) from error
         if timm.is_model(model_name) and pretrained:
             raise ConfigError(
-                f"the base weights of the image tower {model_name!r} cannot be fetched: {first_line(error)} "
+                f"the base weights of the image tower {model_name!r} cannot be fetched: {first_line(error)}. "
                 "pretrained_image=False does without them; pretrained_image_path takes a file with an image tower's "
                 "weights, and timm_model_name local-dir:FOLDER a folder that timm saved."
             ) from error

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import open_clip
-from open_clip.errors import DeviceError, OpenClipError
+from open_clip.errors import DeviceError, OpenClipError, first_line
 from open_clip.version import __version__
-from training.device.startup import first_line, import_torch
+from training.device.startup import import_torch
 
 REQUIRED = ("torch", "numpy", "pillow", "regex", "ftfy", "safetensors", "huggingface_hub", "filelock")
 OPTIONAL = {

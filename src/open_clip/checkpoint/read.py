@@ -21,7 +21,7 @@ from open_clip.checkpoint.heads import PICKLE_MAGIC, ZIP_MAGIC, is_safetensors, 
 from open_clip.checkpoint.keys import normalise_state_dict
 from open_clip.checkpoint.metadata import CONFIG_ENTRY, read_metadata
 from open_clip.checkpoint.trees import check_tree
-from open_clip.errors import CheckpointError, printable
+from open_clip.errors import CheckpointError, first_line, printable
 
 # torch before 2.6 runs code from a crafted file even with weights_only=True (CVE-2025-32434).
 _FIRST_SAFE_TORCH = (2, 6)
@@ -123,7 +123,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path, device="cpu")
     except (SafetensorError, json.JSONDecodeError, ValueError, OSError, KeyError) as error:
         raise CheckpointError(
-            f"{printable(path)}: is not a whole safetensors file ({_first_line(error)}). Fetch or write it again."
+            f"{printable(path)}: is not a whole safetensors file ({first_line(error)}). Fetch or write it again."
         ) from error
 
 
@@ -146,7 +146,7 @@ def _read_zip(path: Path, is_verified: bool) -> Any:
     except Exception as error:
         # zipfile answers damage with half a dozen kinds of errors.
         raise CheckpointError(
-            f"{printable(path)}: the file is cut short or damaged ({_first_line(error)}). Fetch or write it again."
+            f"{printable(path)}: the file is cut short or damaged ({first_line(error)}). Fetch or write it again."
         ) from error
     return _read_pickle(path)
 
@@ -193,8 +193,3 @@ def _explain_pickle_failure(error: Exception) -> str:
     if isinstance(error, pickle.UnpicklingError) and "Unsupported" in str(error):
         return "refused: it asks for more than tensors and plain containers, which could run code. Use safetensors."
     return f"the file is cut short or damaged ({type(error).__name__}). Fetch or write it again."
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return printable(text.splitlines()[0].rstrip("."), 300)

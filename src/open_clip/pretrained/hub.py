@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
-from open_clip.errors import CheckpointError, MissingDependency, printable
+from open_clip.errors import CheckpointError, MissingDependency, first_line, printable
 
 _UNSAFE_SUFFIXES = (".bin", ".pth")
 
@@ -73,15 +73,10 @@ def download_pretrained_from_hf(
             continue
         except Exception as error:
             # The client raises its own kinds, the network library's and ValueError for a misspelt repository.
-            raise CheckpointError(f"{where}: cannot be fetched: {_first_line(error)}") from error
+            raise CheckpointError(f"{where}: cannot be fetched: {first_line(error)}.") from error
     if offline is not None:
         raise CheckpointError(
             f"{where}: {' or '.join(names)} is not in the local cache and the hub cannot be reached. "
             "Check the network (HF_ENDPOINT, HF_HUB_OFFLINE), or copy the files here and use local-dir:PATH."
         ) from offline
     raise CheckpointError(f"{where}: has no file called {' or '.join(names)}.")
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return printable(text.splitlines()[0], 500)

@@ -14,12 +14,12 @@ from typing import Any
 
 import torch
 
-from open_clip.errors import DeviceError
+from open_clip.errors import DeviceError, first_line
 from open_clip.transformer.kernels import register_attention
 from training.device.base import Device, DeviceInfo, out_of_memory_error
 from training.device.copies import CopyStream
 from training.device.npu_attention import FusedAttention
-from training.device.startup import backend_fault, describe_fault, first_line
+from training.device.startup import backend_fault, describe_fault
 
 
 class NpuDevice(Device):

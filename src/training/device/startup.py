@@ -10,6 +10,8 @@ import logging
 import os
 from importlib.metadata import EntryPoint, entry_points
 
+from open_clip.errors import first_line
+
 _SWITCH = "TORCH_DEVICE_BACKEND_AUTOLOAD"
 _GROUP = "torch.backends"
 _faults: dict[str, str] = {}
@@ -72,11 +74,6 @@ def _load(entry: EntryPoint) -> None:
         entry.load()()
     except Exception as error:
         _faults[entry.name] = first_line(error)
-
-
-def first_line(error: BaseException) -> str:
-    """Shorten an error to its first line, with its type when it says nothing."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _is_imported() -> bool:

@@ -1,8 +1,10 @@
+"""No message steers a terminal or tells a secret, whatever it takes from names and from the errors of libraries."""
+
 import pickle
 
 import pytest
 
-from open_clip.errors import CheckpointError, ConfigError, ModelFolderError, OpenClipError
+from open_clip.errors import CheckpointError, ConfigError, ModelFolderError, OpenClipError, first_line
 
 HOSTILE = "\x1b[31mred\r\u202e \ud800 https://user:word@host/w.pt?X-Amz-Signature=abc\n  second line"
 
@@ -15,3 +17,18 @@ def test_no_message_steers_a_terminal_or_tells_a_secret(kind):
         "  second line",
     ]
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+@pytest.mark.parametrize(
+    "text, shown",
+    [
+        ("404 Client Error.\n\nRequest ID: 7", "404 Client Error"),
+        ("\n  torn at byte 5: \nmore", "torn at byte 5"),
+        ("a\x1b[31mb", "a\\x1b[31mb"),
+        ("https://user:secret@host/x", "https://__hidden__@host/x"),
+        ("", "KeyError"),
+    ],
+)
+def test_an_error_is_shown_by_its_first_line_escaped_and_without_secrets(text, shown):
+    error = KeyError() if not text else OSError(text)
+    assert first_line(error) == shown
