@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from open_clip.errors import DataError, printable
+from open_clip.files import open_descriptor
 from open_clip.transform.direct import Picture
 from training.data.decode import MAX_FILE_BYTES, decode_picture, decode_pixels
 from training.data.fingerprint import digest_names, short_digest
@@ -234,7 +235,7 @@ class _OpenShard:
     def __init__(self, index: ShardIndex) -> None:
         self.index = index
         try:
-            self._descriptor = os.open(index.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            self._descriptor = open_descriptor(index.path, os.O_RDONLY)
         except OSError as error:
             raise DataError(f"shard {printable(index.path)} cannot be opened: {error.strerror}") from None
 
