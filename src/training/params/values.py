@@ -112,12 +112,13 @@ def lower_text(word: str) -> str:
 
 
 def separator(word: str) -> str:
-    """Read what stands between two fields of a table; tabs and other control characters may.
+    """Read what stands between two fields of a table; tabs and other control characters of ASCII may.
 
     Raises:
         argparse.ArgumentTypeError: It cannot separate anything.
     """
-    if not 1 <= len(word) <= 16 or any(char in word for char in '"\r\n\0') or not word.isascii():
+    is_seen = word.isascii() or word.isprintable()
+    if not is_seen or not 1 <= len(word) <= 16 or any(char in word for char in '"\r\n\0'):
         raise argparse.ArgumentTypeError(f"{shown(word)} cannot separate fields; give a character such as `,` or a tab")
     return word
 

@@ -34,7 +34,7 @@ def test_upstreams_default_form_is_read_row_by_row(tmp_path):
     assert table.num_rows_read == 20
 
 
-@pytest.mark.parametrize("separator", [",", "|", ";", " ", "::", "||", "\t"])
+@pytest.mark.parametrize("separator", [",", "|", ";", " ", "::", "||", "\t", "，", "｜"])
 def test_any_separator_is_taken_as_it_stands(tmp_path, separator):
     table = read_csv_pairs(write_pairs(tmp_path / "a.csv", [(PICTURES[0], "cat")], separator), separator)
     assert pairs(table) == [(PICTURES[0], "cat")]

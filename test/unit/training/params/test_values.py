@@ -110,4 +110,8 @@ def test_the_special_values_of_upstream_still_mean_what_they_did():
 def test_the_name_of_a_folder_may_be_in_any_script():
     name = "第一次\u3000训练 é"
     assert parse_args(["--name", name]).name == name
-    assert parse_args(["--csv-separator", "\x01"]).csv_separator == "\x01"
+
+
+@pytest.mark.parametrize("separator", ["\x01", "，", "｜", "\t", "\\t"])
+def test_a_separator_may_be_any_character_but_those_that_steer_a_terminal(separator):
+    assert parse_args(["--csv-separator", separator]).csv_separator == separator
