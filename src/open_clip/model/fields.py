@@ -144,6 +144,9 @@ def _is_of(value: Any, kind: Any) -> bool:
         return True
     if kind is types.NoneType:
         return value is None
+    if kind is bool:
+        # Programs that write null for a switch that is off are taken at their word, as by open_clip 3.3.0.
+        return value is None or isinstance(value, bool)
     if get_origin(kind) is tuple:
         return (
             isinstance(value, list | tuple)

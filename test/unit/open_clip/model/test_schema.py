@@ -150,3 +150,11 @@ def test_preprocessing_that_cannot_be_is_named(key, value):
 def test_preprocessing_of_the_hub_passes():
     check_preprocess_cfg({"mean": [0.5] * 3, "std": [0.5] * 3, "resize_mode": "squash", "unread": [[]]}, "here")
     check_preprocess_cfg({"size": [224, 224], "mode": "RGB", "fill_color": 0, "interpolation": None}, "here")
+
+
+def test_null_is_a_switch_that_is_off():
+    off = {"vision_cfg": ("no_ln_pre", "attentional_pool", "qk_norm"), "text_cfg": ("proj_bias", "no_causal_mask")}
+    config = tiny_config() | {"quick_gelu": None, "custom_text": None}
+    for section, switches in off.items():
+        config[section] = config[section] | dict.fromkeys(switches)
+    check_model_cfg(config, "a")
