@@ -8,8 +8,9 @@ import json
 import sys
 from pathlib import Path
 
-from open_clip.errors import DataError, MissingDependency, OpenClipError
+from open_clip.errors import DataError, MissingDependency, OpenClipError, printable
 from open_clip.extras import install_advice
+from open_clip.files import write_whole
 from training.data import PairTable, open_image, read_csv_pairs, read_folder_pairs
 
 _KINDS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
@@ -70,7 +71,7 @@ def write_shards(table: PairTable, out: Path, samples_per_shard: int) -> tuple[d
     if not sizes:
         first = left_out[0] if left_out else "it is empty"
         raise DataError(f"no row of {table.source} can be used; the first: {first}")
-    (out / "sizes.json").write_text(json.dumps(sizes, indent=1) + "\n", encoding="utf-8")
+    write_whole(out / "sizes.json", json.dumps(sizes, indent=1) + "\n")
     return sizes, left_out
 
 
@@ -92,11 +93,15 @@ def main(arguments: list[str] | None = None) -> int:
     except OpenClipError as error:
         print(f"[Error] {error}", file=sys.stderr)
         return error.exit_status
+    except OSError as error:
+        print(f"[Error] {printable(error.filename or args.out)}: {error.strerror}", file=sys.stderr)
+        return DataError.exit_status
     for line in left_out[:_MAX_SHOWN]:
         print(f"left out: {line}")
     if len(left_out) > _MAX_SHOWN:
         print(f"left out: {len(left_out) - _MAX_SHOWN} more")
-    print(f"{sum(sizes.values())} samples, {len(sizes)} shards: {args.out}/{{00000..{len(sizes) - 1:05d}}}.tar")
+    shards = f"{printable(args.out)}/{{00000..{len(sizes) - 1:05d}}}.tar"
+    print(f"{sum(sizes.values())} samples, {len(sizes)} shards: {shards}")
     return 0
 
 

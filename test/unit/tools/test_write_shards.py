@@ -53,3 +53,16 @@ def test_a_folder_with_shards_is_refused(tmp_path, capsys):
     assert write_shards.main(flags) == 0
     assert write_shards.main(flags) == 3
     assert "holds shards already" in capsys.readouterr().err
+
+
+def test_counts_go_through_no_planted_link_and_a_file_in_the_way_is_named(tmp_path, capsys):
+    table_path = make_pairs(tmp_path, num_images=2, captions_each=1)
+    victim, out = tmp_path / "victim", tmp_path / "s"
+    victim.write_text("mine")
+    out.mkdir()
+    (out / "sizes.json").symlink_to(victim)
+    assert write_shards.main(["--data", str(table_path), "--out", str(out), *COLUMNS]) == 0
+    assert victim.read_text() == "mine"
+    assert json.loads((out / "sizes.json").read_text()) == {"00000.tar": 2}
+    assert write_shards.main(["--data", str(table_path), "--out", str(victim), *COLUMNS]) == 3
+    assert "victim: File exists" in capsys.readouterr().err
