@@ -88,8 +88,8 @@ class CLIPTextCfg:
     scale_fc: bool = False
     hf_model_name: str | None = None
     hf_model_pretrained: bool = True
-    hf_proj_type: str = "mlp"
-    hf_pooler_type: str = "mean_pooler"
+    hf_proj_type: str | None = "mlp"
+    hf_pooler_type: str | None = "mean_pooler"
 
 
 @dataclass

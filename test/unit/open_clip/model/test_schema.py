@@ -158,3 +158,8 @@ def test_null_is_a_switch_that_is_off():
     for section, switches in off.items():
         config[section] = config[section] | dict.fromkeys(switches)
     check_model_cfg(config, "a")
+
+
+@pytest.mark.parametrize("key", ["hf_proj_type", "hf_pooler_type"])
+def test_an_encoder_may_come_without_projection_and_with_its_own_pooler(key):
+    check_model_cfg(tiny_config() | {"text_cfg": {"hf_model_name": "roberta-base", key: None}}, "here")
