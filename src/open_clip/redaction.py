@@ -41,7 +41,8 @@ _COMMAND_RULES: tuple[_Rule, ...] = (
 def redact(text: str) -> str:
     """Replace secrets in addresses and ``pipe:`` commands by ``__hidden__``; other text comes back as it is."""
     is_command = "pipe:" in text
-    if "://" not in text and not is_command:
+    # What a brace or a separator cut off an address has its query alone.
+    if "://" not in text and "?" not in text and not is_command:
         return text
     for pattern, replacement in _RULES + (_COMMAND_RULES if is_command else ()):
         text = pattern.sub(replacement, text)

@@ -9,6 +9,7 @@ from open_clip.redaction import HIDDEN, is_redacted, redact
 
 SECRET = "wJalrXUtnFEMI"
 WITH_SECRETS = [
+    f"1/x.tar?token={SECRET}",
     f"s3://user:{SECRET}@host/x.tar",
     f"s3://AKIA:{SECRET}/more+slashes@bucket/key",
     f"ftp://me:{SECRET}@host/x",
