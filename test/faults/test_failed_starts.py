@@ -37,7 +37,7 @@ MISTAKES = {
     "one pair a step": ({"batch_size": 1}, 2, "always 0"),
     "no training table": ({"train": "absent.csv"}, 3, "(--train-data)"),
     "a path that no system takes": ({"train": "x" * 5_000}, 3, "File name too long"),
-    "a folder as a table": ({"train": ".", "dataset_type": "csv"}, 3, "a folder"),
+    "a folder as a table": ({"train": ".", "dataset_type": "csv"}, 3, "Is a directory"),
     "a table as a folder": ({"dataset_type": "folder"}, 3, "is no folder"),
     "a column that is not there": ({"csv_caption_key": "words"}, 3, "no column 'words'"),
     "no validation table": ({"val": "absent.csv"}, 3, "(--val-data)"),
