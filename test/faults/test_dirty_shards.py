@@ -73,7 +73,7 @@ def test_a_sample_that_cannot_be_used_has_its_reason(tmp_path, members, reason):
         (b'{"caption": ""}', "json holds no caption under caption"),
         (b'{"caption": null}', "json holds no caption under caption"),
         (b'{"caption": "\\ud800"}', "caption"),
-        (b'{"caption": "' + b"x" * 70_000 + b'"}', "caption of 70,000 characters is over the limit"),
+        (b'{"caption": "' + b"x" * 100_001 + b'"}', "caption of 100,001 characters is over the limit"),
         (b'{"caption": "' + b"x" * 2_000_000 + b'"}', "json of 2,000,015 bytes is over the limit"),
     ],
 )

@@ -39,6 +39,13 @@ def resume(run, path, tmp_path, capfd, *more):
 )
 def test_a_resume_with_another_size_names_both_shapes_and_the_way_out(run, tmp_path, capfd, flag, value, name, shapes):
     status, log = resume(run, run[1], tmp_path, capfd, flag, value)
+    assert status == 2, log
+    assert f"({flag})" in log
+    # A file of upstream's or of an older version does not say which model it holds.
+    payload = torch.load(run[1], weights_only=False)
+    del payload["open_clip_config"]
+    torch.save(payload, tmp_path / "epoch_1.pt")
+    status, log = resume(run, tmp_path / "epoch_1.pt", tmp_path, capfd, flag, value)
     assert status == 4, log
     assert f"{name}: exp_avg is {shapes}" in log
     assert "--pretrained instead of --resume" in log

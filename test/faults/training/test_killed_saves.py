@@ -105,6 +105,7 @@ def test_a_disk_that_fills_up_at_any_place_of_a_save_costs_that_save_only(small_
 
 def test_no_file_of_a_save_is_readable_by_others_under_umask_027(tmp_path):
     previous = os.umask(0o027)
+    (tmp_path / "run").mkdir()
     try:
         Keeper(tmp_path / "run" / "checkpoints", save_most_recent=True).save_epoch(small_payload(1))
     finally:
