@@ -11,6 +11,8 @@ CONSTRAINTS ?= constraints/ci.txt
 PEER_DIR ?= .cache/peer
 TOWERS_DIR ?= .cache/towers
 PYTEST_FLAGS ?=
+# Tests at a time; each takes a core and up to 4 GB.
+TEST_JOBS ?= 2
 BIN := $(VENV)/bin
 comma := ,
 export PYTHON CONSTRAINTS
@@ -69,7 +71,7 @@ type: $(VENV)/.ready-dev ## check types
 
 .PHONY: test
 test: npu-simulator ## the tests that need no other package and little time
-	$(BIN)/python -m pytest -m "not slow and not parity" $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -n $(TEST_JOBS) -m "not slow and not parity" $(PYTEST_FLAGS)
 
 .PHONY: test-all
 test-all: npu-simulator ## all tests but the comparison with the peer
