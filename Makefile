@@ -71,7 +71,7 @@ type: $(VENV)/.ready-dev ## check types
 
 .PHONY: test
 test: npu-simulator ## the tests that need no other package and little time
-	$(BIN)/python -m pytest -n $(TEST_JOBS) -m "not slow and not parity" $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist worksteal -m "not slow and not parity" $(PYTEST_FLAGS)
 
 .PHONY: test-all
 test-all: npu-simulator ## all tests but the comparison with the peer
