@@ -37,7 +37,7 @@ PURPOSES = {
     "github.com/mlfoundations/open_clip/releases/": "模型权重的下载地址",
     "dl.fbaipublicfiles.com/": "模型权重的下载地址",
     "pytorch.org/": "文档中引用的 PyTorch 官网",
-    "download.pytorch.org/": "文档中引用的 PyTorch 安装源",
+    "download.pytorch.org/": "安装命令中的 PyTorch 安装源",
     "www.hiascend.com/": "文档中引用的昇腾官网",
     "ui.perfetto.dev": "提示信息中的性能数据查看工具，不发起访问",
 }

@@ -11,13 +11,16 @@ from open_clip.errors import ConfigError
 from training.params import check_rules, make_parser, parse_args
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([*ROOT.glob("README*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("README*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "docker").glob("*.md")])
 PAPERS = [*PAGES, *(ROOT / name for name in ("ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"))]
 PAIRS = [(page, page.with_suffix("").with_suffix(".zh.md")) for page in PAGES if not page.name.endswith(".zh.md")]
-TOP_FOLDERS = ("src", "test", "tools", "docs", "examples", "constraints", "benchmarks", "scripts", ".ci")
+TOP_FOLDERS = ("src", "test", "tools", "docs", "docker", "examples", "constraints", "benchmarks", "scripts", ".ci")
 # Of torchrun and sbatch.
 LAUNCHER_FLAGS = {"--nnodes", "--rdzv_backend", "--rdzv_endpoint", "--max_restarts", "--shutdown_timeout"}
 LAUNCHER_FLAGS |= {"--nodes", "--ntasks-per-node", "--gres"}
+# Of pip and of docker.
+INSTALLER_FLAGS = {"--index-url", "--build-arg", "--file", "--tag", "--rm", "--volume", "--shm-size", "--network"}
+INSTALLER_FLAGS |= {"--group-add", "--env", "--user", "--privileged"}
 # What runs write, so a page names it and no checkout holds it.
 WRITTEN = ("test/output/",)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -46,7 +49,7 @@ def commands(text):
     """Give the shell commands of a page's indented blocks, continued lines joined, comments left out."""
     joined = re.sub(r"\\\n\s*", " ", text)
     lines = [line.strip() for line in joined.splitlines() if line.startswith("    ")]
-    starts = ("make ", "python ", "python3 ", "bash ", "torchrun ", "pip ", "source ", "export ")
+    starts = ("make ", "python ", "python3 ", "bash ", "torchrun ", "pip ", "source ", "export ", "docker ")
     return [shlex.split(line, comments=True) for line in lines if line.startswith(starts)]
 
 
@@ -109,7 +112,9 @@ def test_every_flag_named_is_one_of_ours(page):
     for tool in ("flickr30k_handle.py", "write_shards.py"):
         known |= set(FLAG.findall(read(ROOT / "tools" / tool)))
     known |= set(FLAG.findall(read(ROOT / "src" / "open_clip" / "push_to_hf_hub.py")))
-    known |= {"--help", "--nproc_per_node", "--check"} | LAUNCHER_FLAGS
+    known |= {"--help", "--nproc_per_node", "--check"} | LAUNCHER_FLAGS | INSTALLER_FLAGS
+    sources = (ROOT / "src" / "training").rglob("*.py")
+    known |= {flag for path in sources if "doctor" in str(path) for flag in FLAG.findall(read(path))} | {"--report"}
     known |= set(FLAG.findall(read(ROOT / "benchmarks" / "__main__.py")))
     for tool in ("scaling_table", "simulate_order"):
         known |= set(FLAG.findall(read(ROOT / "tools" / f"{tool}.py")))

@@ -1,8 +1,12 @@
 """Versions that Ascend published as belonging together, and what is said of a set that was found."""
 
+from pathlib import Path
+
 import pytest
 
 from training.device.pairs import DRIVERS, PAIRS, compatible_cann, judge_versions
+
+DOCS = Path(__file__).resolve().parents[4] / "docs"
 
 SOUND = {"torch_npu": "2.9.0", "torch": "2.9.0+cpu", "cann": "8.5.0", "driver": "25.5.0", "python": "3.11.9"}
 
@@ -117,3 +121,23 @@ def test_what_can_be_repaired_is_said_although_the_cann_is_unknown():
     judged = judge(torch="2.8.0", cann=None)
     assert judged.verdict == "unpublished"
     assert "torch 2.9.0" in judged.line
+
+
+def rows_of(page, titles):
+    """Give the rows of the table of a page that has these titles."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    start = lines.index(f"| {' | '.join(titles)} |") + 2
+    end = next(number for number in range(start, len(lines)) if not lines[number].startswith("|"))
+    return [line.strip("| ").split(" | ") for line in lines[start:end]]
+
+
+@pytest.mark.parametrize("name, until, drivers", [("ascend.md", "to", "drivers"), ("ascend.zh.md", "至", "驱动")])
+def test_the_pages_show_the_tables_of_the_code(name, until, drivers):
+    page = DOCS / name
+    assert rows_of(page, ["torch_npu", "torch", "CANN", "TorchNPU", "Python"]) == [
+        [pair.torch_npu, pair.torch, pair.cann, pair.release, f"3.{pair.python[0]} {until} 3.{pair.python[1]}"]
+        for pair in PAIRS
+    ]
+    compatible = {pair.release.rpartition(".")[0]: ", ".join(compatible_cann(pair)) for pair in PAIRS}
+    assert rows_of(page, ["TorchNPU", "CANN"]) == [list(row) for row in compatible.items()]
+    assert rows_of(page, ["CANN", drivers]) == [[cann, ", ".join(series)] for cann, series in DRIVERS.items()]
