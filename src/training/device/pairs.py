@@ -37,55 +37,28 @@ class Judgement:
     line: str
 
 
-# Release of TorchNPU: the CANN it was made for, and its wheels with their first and last Python 3.
+# A release of TorchNPU, the CANN it was made for, and its wheels by the first and last Python 3 they are built for.
 # Source: Ascend/pytorch, COMPATIBILITY.md, docs/zh/release_notes.md of 26.2.0, patch_notes.md of 26.1.1 and
 # release_notes.md of 7.3.0; the README tables inside the wheels 2.6.0, 2.7.1 and 2.9.0. Python: tags of the wheels.
-_RELEASES: dict[str, tuple[str, dict[str, tuple[int, int]]]] = {
-    "26.2.0": (
-        "9.2.0",
-        {
-            "2.14.0": (10, 14),
-            "2.13.0": (10, 14),
-            "2.12.0.post3": (10, 14),
-            "2.11.0.post3": (10, 14),
-            "2.10.0.post7": (10, 14),
-            "2.9.0.post9": (10, 14),
-            "2.7.1.post11": (9, 13),
-        },
-    ),
-    "26.1.1": (
-        "9.1.X",
-        {
-            "2.12.0.post2": (10, 13),
-            "2.11.0.post2": (10, 13),
-            "2.10.0.post6": (10, 11),
-            "2.9.0.post8": (10, 13),
-            "2.7.1.post10": (9, 13),
-        },
-    ),
-    "26.1.0": (
-        "9.1.0",
-        {
-            "2.12.0": (10, 13),
-            "2.11.0": (10, 13),
-            "2.10.0.post4": (10, 13),
-            "2.9.0.post6": (10, 13),
-            "2.7.1.post8": (9, 13),
-        },
-    ),
-    "26.0.0": (
-        "9.0.0",
-        {"2.10.0": (10, 13), "2.9.0.post2": (10, 13), "2.8.0.post4": (9, 13), "2.7.1.post4": (9, 13)},
-    ),
-    "7.3.0": ("8.5.0", {"2.9.0": (10, 12), "2.8.0.post2": (9, 12), "2.7.1.post2": (9, 12), "2.6.0.post5": (9, 12)}),
-    "7.2.0": ("8.3.RC1", {"2.8.0": (9, 11), "2.7.1": (9, 11), "2.6.0.post3": (9, 11)}),
-    "7.1.0": ("8.2.RC1", {"2.6.0": (9, 11)}),
-}
+_TABLE = (
+    ("26.2.0", "9.2.0", (10, 14), "2.14.0 2.13.0 2.12.0.post3 2.11.0.post3 2.10.0.post7 2.9.0.post9"),
+    ("26.2.0", "9.2.0", (9, 13), "2.7.1.post11"),
+    ("26.1.1", "9.1.X", (10, 13), "2.12.0.post2 2.11.0.post2"),
+    ("26.1.1", "9.1.X", (10, 11), "2.10.0.post6"),
+    ("26.1.1", "9.1.X", (10, 13), "2.9.0.post8"),
+    ("26.1.1", "9.1.X", (9, 13), "2.7.1.post10"),
+    ("26.1.0", "9.1.0", (10, 13), "2.12.0 2.11.0 2.10.0.post4 2.9.0.post6"),
+    ("26.1.0", "9.1.0", (9, 13), "2.7.1.post8"),
+    ("26.0.0", "9.0.0", (10, 13), "2.10.0 2.9.0.post2"),
+    ("26.0.0", "9.0.0", (9, 13), "2.8.0.post4 2.7.1.post4"),
+    ("7.3.0", "8.5.0", (10, 12), "2.9.0"),
+    ("7.3.0", "8.5.0", (9, 12), "2.8.0.post2 2.7.1.post2 2.6.0.post5"),
+    ("7.2.0", "8.3.RC1", (9, 11), "2.8.0 2.7.1 2.6.0.post3"),
+    ("7.1.0", "8.2.RC1", (9, 11), "2.6.0"),
+)
 #: Every published pair, newest first.
 PAIRS: tuple[Pair, ...] = tuple(
-    Pair(release, torch_npu, cann, python)
-    for release, (cann, wheels) in _RELEASES.items()
-    for torch_npu, python in wheels.items()
+    Pair(release, torch_npu, cann, python) for release, cann, python, wheels in _TABLE for torch_npu in wheels.split()
 )
 # Series of CANN that Ascend lists as compatible with a series of TorchNPU, beside the one it was released with.
 # Source: the compatibility tables of the release notes of TorchNPU 26.2.0 and 7.3.0.
@@ -141,7 +114,10 @@ def judge_versions(
         return _refuse(f"Ascend's tables do not name torch_npu {torch_npu}; nearest is {_with(near)}")
     first, last = pair.python
     if python and _series(python) not in {f"3.{minor}" for minor in range(first, last + 1)}:
-        return _refuse(f"torch_npu {torch_npu} has wheels for Python 3.{first} to 3.{last}, and this is {python}")
+        return _refuse(
+            f"torch_npu {torch_npu} has wheels for Python 3.{first} to 3.{last}, and this is {python}: "
+            "make the environment with one of those"
+        )
     return _judge_cann(pair, cann, driver)
 
 
