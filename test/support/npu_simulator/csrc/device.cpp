@@ -176,6 +176,11 @@ void check_usable() {
       !bad_fork,
       "Cannot re-initialize NPU in forked subprocess. To use NPU with multiprocessing, "
       "you must use the 'spawn' start method");
+  if (!initialized) {
+    // A card whose driver or CANN is at fault is counted all the same; what uses it first meets the fault.
+    static const char* const fault = std::getenv("NPUSIM_INIT_ERROR");
+    TORCH_CHECK(fault == nullptr || *fault == '\0', fault);
+  }
   initialized = true;
 }
 

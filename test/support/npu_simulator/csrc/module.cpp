@@ -1,16 +1,18 @@
 // The Python module `npusim_native`: the few calls that the torch_npu stand-in needs.
 #include "simulator.h"
 
+#include <torch/csrc/Exceptions.h>
 #include <torch/csrc/utils/pybind.h>
 
 PYBIND11_MODULE(npusim_native, m) {
   using namespace npusim;
   m.def("device_count", [] { return int(device_count()); });
   m.def("current_device", [] { return int(current_device()); });
-  m.def("set_device", [](int index) { set_device(c10::DeviceIndex(index)); });
+  // Wrapped, an error is its message alone, as the real module gives it, without the C++ frames.
+  m.def("set_device", torch::wrap_pybind_function([](int index) { set_device(c10::DeviceIndex(index)); }));
   m.def("is_initialized", &is_initialized);
   m.def("is_in_bad_fork", &is_in_bad_fork);
-  m.def("check_usable", &check_usable);
+  m.def("check_usable", torch::wrap_pybind_function(check_usable));
   m.def("memory_allocated", [](int index) { return memory_stats(c10::DeviceIndex(index)).allocated; });
   m.def("memory_peak", [](int index) { return memory_stats(c10::DeviceIndex(index)).peak; });
   m.def("reset_peak", [](int index) { reset_peak(c10::DeviceIndex(index)); });

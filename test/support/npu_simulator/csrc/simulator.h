@@ -21,7 +21,7 @@ c10::DeviceIndex current_device();
 void set_device(c10::DeviceIndex index);
 bool is_initialized();
 bool is_in_bad_fork();
-void check_usable(); // throws in a process forked from one that had used the device
+void check_usable(); // initialises; throws where that is to fail, and in a process forked from one that had done so
 c10::StreamId current_stream_id();
 
 // memory.cpp: host memory that counts as device memory.

@@ -84,6 +84,7 @@ def synchronize(device=None) -> None:
 
 def get_device_name(device_name=None) -> str:
     """Return the chip's name: NPUSIM_NAME, an Ascend910B by default."""
+    _device_index(device_name)
     return utils.chip_name()
 
 

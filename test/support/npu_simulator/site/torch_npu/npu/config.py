@@ -10,6 +10,10 @@ class _Config:
 
     allow_internal_format = True
 
+    def __setattr__(self, name, value):
+        _native.check_usable()
+        self.__dict__[name] = value
+
 
 class _Hf32:
     """Whether fp32 products may drop mantissa bits."""
@@ -22,6 +26,7 @@ class _Hf32:
             raise AttributeError(f"the simulated npu has no switch {name}")
         if not isinstance(value, bool):
             raise TypeError(f"allow_hf32 must be a bool, but got {type(value).__name__}")
+        _native.check_usable()
         self.__dict__[name] = value
 
 
@@ -32,12 +37,14 @@ _compile_mode = {"jit_compile": True}
 
 
 def set_compile_mode(jit_compile=False) -> None:
-    """Choose prebuilt kernels (False) or compiling every new shape (True)."""
+    """Choose prebuilt kernels (False) or compiling every new shape (True); setting any option initialises."""
+    _native.check_usable()
     _compile_mode["jit_compile"] = bool(jit_compile)
 
 
 def is_jit_compile_false() -> bool:
     """Tell whether prebuilt kernels are used."""
+    _native.check_usable()
     return not _compile_mode["jit_compile"]
 
 

@@ -27,6 +27,7 @@ def reset_peak_memory_stats(device=None) -> None:
 
 def mem_get_info(device=None) -> tuple[int, int]:
     """Return the free and the total bytes; NPUSIM_MEMORY_MB sets the total."""
+    _native.check_usable()
     total = _native.total_memory()
     return total - memory_allocated(device), total
 

@@ -8,14 +8,16 @@ import torch
 
 def device_index(device) -> int:
     """Turn a device, a string, an index or None (the current one) into an index."""
-    if device is None:
-        return _native.current_device()
     if isinstance(device, int):
         return device
-    named = torch.device(device)
+    named = torch.device("npu" if device is None else device)
     if named.type != "npu":
         raise ValueError(f"Expected a npu device, but got: {named}")
-    return _native.current_device() if named.index is None else named.index
+    if named.index is None:
+        # Which one is current is known to an initialised device only.
+        _native.check_usable()
+        return _native.current_device()
+    return named.index
 
 
 def chip_name() -> str:
@@ -30,4 +32,5 @@ def get_cann_version(module="CANN") -> str:
 
 def is_support_inf_nan() -> bool:
     """Tell whether the chip overflows to infinity; the first 910 saturates."""
+    _native.check_usable()
     return chip_name() >= "Ascend910B"

@@ -1,0 +1,28 @@
+"""The simulated npu refuses what a card refuses: each test does what code that forgets the card would do."""
+
+import json
+
+import pytest
+
+from npu_session import REPO, run_python, simulator_env
+
+MUTANTS = REPO / "test" / "support" / "npu_mutants.py"
+INIT_ERROR = (
+    "SetPrecisionMode:build/CMakeFiles/torch_npu.dir/compiler_depend.ts:155 NPU function error: "
+    "at_npu::native::AclSetCompileopt(aclCompileOpt::ACL_PRECISION_MODE, precision_mode), error code is 500001"
+)
+pytestmark = pytest.mark.npu
+
+
+def refusals(name, **settings):
+    """Run one function of npu_mutants.py and return what it found: the error by the name of what was tried."""
+    done = run_python(str(MUTANTS), name, env=simulator_env(devices=2, **settings))
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_a_device_that_cannot_start_is_counted_and_fails_at_its_first_use():
+    found = refusals("first_uses", NPUSIM_INIT_ERROR=INIT_ERROR)
+    assert found.pop("is_available") is True
+    assert found.pop("device_count") == 2
+    assert set(found.values()) == {f"RuntimeError: {INIT_ERROR}"}
