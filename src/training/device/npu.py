@@ -125,17 +125,24 @@ class NpuDevice(Device):
     def hang_environment(self, timeout_s: float = 1800.0) -> dict[str, str]:
         """Return hccl's limits: long enough to meet at the first step, and its own limit under torch's.
 
-        The default of 120 s to connect is short of what a first, compiling step takes on the slowest rank.
+        The default of 120 s to connect is short of what a first, compiling step takes on the slowest rank. Ending a
+        failed collective (``HCCL_ASYNC_ERROR_HANDLING``) is the default of every torch_npu.
         """
         return {
             "HCCL_CONNECT_TIMEOUT": str(int(min(max(300.0, timeout_s / 3), 7200.0))),
             # Older CANN rounds this down to multiples of 68.
             "HCCL_EXEC_TIMEOUT": str(max(68, int(timeout_s * 0.9) // 68 * 68)),
-            "TORCH_HCCL_ASYNC_ERROR_HANDLING": "1",
-            # The flight recorder: the last calls of each rank, written when a collective runs out of time.
+            # The flight recorder: the last calls of each rank, for collective_trace. torch_npu's own dump of it
+            # (TORCH_HCCL_DUMP_ON_TIMEOUT) needs its monitor thread, without which a failed collective waits 600 s.
             "TORCH_HCCL_TRACE_BUFFER_SIZE": "2000",
-            "TORCH_HCCL_DUMP_ON_TIMEOUT": "1",
         }
+
+    def collective_trace(self) -> str | None:
+        """Return hccl's flight recorder; None where torch_npu has none."""
+        bindings = getattr(importlib.import_module("torch_npu"), "_C", None)
+        # Source: Ascend/pytorch, torch_npu/csrc/distributed/Init.cpp; it waits for no collective.
+        dump = getattr(getattr(bindings, "_distributed_c10d", None), "_dump_hccl_trace_json", None)
+        return None if dump is None else bytes(dump()).decode("utf-8", "replace")
 
     def profiler_activities(self) -> list[Any]:
         """Record the host and the NPU (torch calls an out-of-tree device PrivateUse1)."""

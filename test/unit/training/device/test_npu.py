@@ -2,8 +2,10 @@
 
 import ast
 import os
+import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -58,3 +60,20 @@ def test_the_library_gives_up_before_torch_does():
     limits = NpuDevice().hang_environment(timeout_s=1800)
     assert int(limits["HCCL_EXEC_TIMEOUT"]) < 1800
     assert 120 <= int(limits["HCCL_CONNECT_TIMEOUT"]) <= 7200
+
+
+def test_the_flight_recorder_runs_without_the_dump_that_holds_a_failed_process():
+    environment = NpuDevice().hang_environment()
+    assert int(environment["TORCH_HCCL_TRACE_BUFFER_SIZE"]) > 0
+    assert not {"TORCH_HCCL_DUMP_ON_TIMEOUT", "TORCH_HCCL_ENABLE_MONITORING"} & set(environment)
+    # On by default in every wheel, under two names: a user's "0" under the older one must keep its force.
+    assert not [name for name in environment if "ASYNC_ERROR_HANDLING" in name]
+
+
+def test_the_record_of_collectives_is_hccl_s(monkeypatch):
+    dump = SimpleNamespace(_dump_hccl_trace_json=lambda: b'{"entries": ["all_reduce"]}')
+    bindings = SimpleNamespace(_distributed_c10d=dump)
+    monkeypatch.setitem(sys.modules, "torch_npu", SimpleNamespace(_C=bindings))
+    assert NpuDevice().collective_trace() == '{"entries": ["all_reduce"]}'
+    del dump._dump_hccl_trace_json
+    assert NpuDevice().collective_trace() is None
