@@ -149,12 +149,12 @@ class NpuDevice(Device):
         return [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.PrivateUse1]
 
     def optimizer_options(self, parameters: Iterable[torch.Tensor]) -> dict[str, bool]:
-        """Choose the fused kernel, else the grouped one on chips that have it, else the plain loop."""
-        if self._can_fuse(parameters):
-            return {"fused": True}
-        name = str(_npu().get_device_name(self._current))
-        # The ranges torch_npu itself opens to foreach. Source: torch_npu 2.14.0 utils/_optim.py
-        return {"foreach": "Ascend910B" < name < "Ascend910PremiumA" or name > "Ascend910_9"}
+        """Choose the fused kernel on chips that have it (910B and later), else what torch_npu has torch choose.
+
+        Grouped or plain is torch_npu's to say: by the chip, and before 2.14 by the version of CANN too.
+        Source: torch_npu 2.6.0 and 2.14.0, utils/_optim.py.
+        """
+        return {"fused": True} if self.supports_bf16() and self._can_fuse(parameters) else {}
 
     def can_skip_update(self, optimizer: torch.optim.Optimizer) -> bool:
         """Return False: the NPU's fused AdamW takes ``found_inf`` and does not look at it.

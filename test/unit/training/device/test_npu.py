@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from device_under_test import device_under_test
 from training.device import npu as npu_file
 from training.device.npu import NpuDevice
 
@@ -77,3 +78,13 @@ def test_the_record_of_collectives_is_hccl_s(monkeypatch):
     assert NpuDevice().collective_trace() == '{"entries": ["all_reduce"]}'
     del dump._dump_hccl_trace_json
     assert NpuDevice().collective_trace() is None
+
+
+@pytest.mark.skipif(os.environ.get("OPENCLIP_TEST_DEVICE") != "npu", reason="needs OPENCLIP_TEST_DEVICE=npu")
+def test_only_a_chip_with_bfloat16_gets_the_fused_kernel(monkeypatch):
+    device, target = device_under_test()
+    weights = [torch.nn.Parameter(torch.zeros(2, device=target))]
+    monkeypatch.setattr(device, "supports_bf16", lambda: True)
+    assert device.optimizer_options(weights) == {"fused": True}
+    monkeypatch.setattr(device, "supports_bf16", lambda: False)
+    assert not device.optimizer_options(weights).get("fused")
