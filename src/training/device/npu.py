@@ -19,6 +19,7 @@ from open_clip.transformer.kernels import register_attention
 from training.device.base import Device, DeviceInfo, out_of_memory_error
 from training.device.copies import CopyStream
 from training.device.npu_attention import FusedAttention
+from training.device.npu_faults import explain_start
 from training.device.startup import backend_fault, describe_fault
 
 
@@ -55,34 +56,29 @@ class NpuDevice(Device):
         Towers attend with torch_npu's fused kernel where the chip has it.
 
         Raises:
-            DeviceError: There is no NPU of this index.
+            DeviceError: There is no NPU of this index, or it does not start; the message says why and what to do.
         """
-        wanted, npu = self._resolve(index), _npu()
+        wanted = self._resolve(index)
         if wanted >= self.count():
             raise DeviceError(
                 f"npu:{wanted} was asked for but {self.count()} NPU(s) are visible (0 to {self.count() - 1}); "
                 "start fewer processes per machine or check ASCEND_RT_VISIBLE_DEVICES."
             )
-        npu.set_device(wanted)
-        npu.set_compile_mode(jit_compile=False)
-        npu.config.allow_internal_format = False
-        # HF32 drops mantissa bits; convolutions have it on unless told otherwise.
-        npu.matmul.allow_hf32 = False
-        npu.conv.allow_hf32 = False
+        # The first call starts driver and compiler: a half-installed machine answers `count` and fails here.
+        try:
+            _start(wanted)
+            fuses = self.supports_bf16()
+        except RuntimeError as error:
+            raise DeviceError(explain_start(f"{self.kind}:{wanted}", error, _versions())) from error
         # The kernel came with the same chips as bfloat16.
-        register_attention(self.kind, FusedAttention() if self.supports_bf16() else None)
+        register_attention(self.kind, FusedAttention() if fuses else None)
         return super().activate(wanted)
 
     def info(self, index: int | None = None) -> DeviceInfo:
         """Describe one NPU, with the versions of torch_npu, CANN and the driver."""
         npu, wanted = _npu(), self._resolve(index)
-        versions = {"torch_npu": str(importlib.import_module("torch_npu").__version__)}
-        for module in ("CANN", "DRIVER"):
-            # An image without the version files is common, and no reason to stop a run.
-            with contextlib.suppress(RuntimeError, OSError, ValueError):
-                versions[module.lower()] = str(npu.utils.get_cann_version(module))
         _, total = npu.mem_get_info(wanted)
-        return DeviceInfo(self.kind, str(npu.get_device_name(wanted)), self.count(), int(total), versions)
+        return DeviceInfo(self.kind, str(npu.get_device_name(wanted)), self.count(), int(total), _versions())
 
     def supports_bf16(self) -> bool:
         """Tell whether the chip computes in bfloat16 (910B and later)."""
@@ -178,6 +174,27 @@ class NpuDevice(Device):
 def _npu() -> Any:
     """Return the ``torch.npu`` module; ``missing`` has made sure of it."""
     return torch.npu  # type: ignore[attr-defined]
+
+
+def _start(index: int) -> None:
+    """Start an NPU with prebuilt kernels, plain memory layouts and full fp32 precision."""
+    npu = _npu()
+    npu.set_device(index)
+    npu.set_compile_mode(jit_compile=False)
+    npu.config.allow_internal_format = False
+    # HF32 drops mantissa bits; convolutions have it on unless told otherwise.
+    npu.matmul.allow_hf32 = False
+    npu.conv.allow_hf32 = False
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions of torch_npu, CANN and the driver, as far as they are told."""
+    versions = {"torch_npu": str(importlib.import_module("torch_npu").__version__)}
+    for module in ("CANN", "DRIVER"):
+        # An image without the version files is common, and no reason to stop a run; torch_npu then gives an empty text.
+        with contextlib.suppress(RuntimeError, OSError, ValueError):
+            versions[module.lower()] = str(_npu().utils.get_cann_version(module))
+    return {name: version for name, version in versions.items() if version}
 
 
 def _scaler_class() -> Any:

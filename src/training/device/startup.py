@@ -11,6 +11,7 @@ import os
 from importlib.metadata import EntryPoint, entry_points
 
 from open_clip.errors import first_line
+from training.device.npu_faults import advise_on_loading
 
 _SWITCH = "TORCH_DEVICE_BACKEND_AUTOLOAD"
 _GROUP = "torch.backends"
@@ -63,7 +64,7 @@ def describe_fault(name: str, reason: str) -> str:
     if "accelerators" in reason:
         advice = "install the CPU build of torch beside it (the plug-in refuses a torch built for another accelerator)"
     elif name == "torch_npu":
-        advice = "source CANN's set_env.sh (`source /usr/local/Ascend/ascend-toolkit/set_env.sh`) and try again"
+        advice = advise_on_loading(reason)
     return f"{name} is installed but does not load ({reason}): {advice}"
 
 
