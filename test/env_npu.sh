@@ -2,18 +2,21 @@
 # Prepare a shell for Ascend NPU: finds CANN, loads its environment, sets log levels. Source it; it does nothing where
 # there is no CANN, and leaves every variable alone that is already set.
 
-# Prints the set_env.sh of the newest layout found under the CANN root, or nothing.
+# Prints the set_env.sh of the newest layout found where CANN is installed, or nothing. CANN 8.5 and 9 stand in cann,
+# 8 up to 8.3 in ascend-toolkit. The trainer's messages look in the same places (src/training/device/npu_faults.py).
 _cann_set_env() {
-    local info=${ASCEND_INSTALL_INFO:-/etc/Ascend/ascend_cann_install.info} root="" candidate
+    local info=${ASCEND_INSTALL_INFO:-/etc/Ascend/ascend_cann_install.info} root="" layout
     if [[ -r $info ]]; then
         root=$(sed -n 's/^Install_Path=//p' "$info" | head -n 1)
     fi
-    root=${root:-${ASCEND_ROOT:-/usr/local/Ascend}}
-    for candidate in "$root/cann/set_env.sh" "$root/ascend-toolkit/set_env.sh" "$root/nnae/set_env.sh"; do
-        if [[ -r $candidate ]]; then
-            printf '%s\n' "$candidate"
-            return 0
-        fi
+    # Who installs CANN without being root has it under his own folder.
+    for root in "${root:-${ASCEND_ROOT:-/usr/local/Ascend}}" "${HOME:-/root}/Ascend"; do
+        for layout in cann ascend-toolkit nnae; do
+            if [[ -r $root/$layout/set_env.sh ]]; then
+                printf '%s\n' "$root/$layout/set_env.sh"
+                return 0
+            fi
+        done
     done
 }
 
@@ -39,7 +42,8 @@ _quiet_device_logs() {
 
 _prepare_npu() {
     local set_env=""
-    if [[ -z ${ASCEND_HOME_PATH:-} ]]; then
+    # A path that was set before CANN moved, as an update from 8 to 9 moves it, is as good as none.
+    if [[ ! -d ${ASCEND_HOME_PATH:-} ]]; then
         set_env=$(_cann_set_env)
         [[ -n $set_env ]] || return 0
         _source_relaxed "$set_env"
@@ -50,7 +54,9 @@ _prepare_npu() {
     export ASCEND_GLOBAL_EVENT_ENABLE="${ASCEND_GLOBAL_EVENT_ENABLE:-0}"
     # The default of 120 s is too short for eight processes that load a model from a slow disk.
     export HCCL_CONNECT_TIMEOUT="${HCCL_CONNECT_TIMEOUT:-300}"
-    export CPU_AFFINITY_CONF="${CPU_AFFINITY_CONF:-2}"
+    # Each card's process keeps to a share of the cores. Mode 2 would pin the main thread to one core, and every thread
+    # started after that, the checkpoint writer with its hashing among them, would have to share this core with it.
+    export CPU_AFFINITY_CONF="${CPU_AFFINITY_CONF:-1}"
     _quiet_device_logs
 }
 

@@ -9,12 +9,16 @@ import pytest
 from recording_python import REPO_ROOT, make_wrapper
 
 SHOW = 'echo "${INF_NAN_MODE_ENABLE:-unset} ${ASCEND_GLOBAL_LOG_LEVEL:-unset} ${CANN_LOADED:-unset}"'
+AFFINITY = 'echo "cores ${CPU_AFFINITY_CONF:-unset}"'
 
 
 def _source(root: Path, info: Path | None = None, **extra: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ASCEND", "INF_NAN"))}
-    environment |= {"ASCEND_ROOT": str(root), "ASCEND_INSTALL_INFO": str(info or root / "no.info"), **extra}
-    script = f'set -euo pipefail; source "{REPO_ROOT}/test/env_npu.sh"; {SHOW}; set -o | grep -E "errexit|nounset"'
+    prefixes = ("ASCEND", "INF_NAN", "CPU_AFFINITY")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
+    environment |= {"ASCEND_ROOT": str(root), "ASCEND_INSTALL_INFO": str(info or root / "no.info"), "HOME": "/nobody"}
+    source = f'source "{REPO_ROOT}/test/env_npu.sh"'
+    script = f'set -euo pipefail; {source}; {SHOW}; set -o | grep -E "errexit|nounset"; {AFFINITY}'
+    environment |= extra
     return subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, timeout=30)
 
 
@@ -40,7 +44,27 @@ def test_each_layout_of_cann_is_found(layout: str, tmp_path: Path) -> None:
     done = _source(tmp_path)
 
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [f"1 3 {layout}", "errexit        \ton", "nounset        \ton"]
+    assert done.stdout.splitlines()[:3] == [f"1 3 {layout}", "errexit        \ton", "nounset        \ton"]
+
+
+def test_of_two_installations_the_newer_layout_is_loaded(tmp_path: Path) -> None:
+    _install(tmp_path, "ascend-toolkit")
+    _install(tmp_path, "cann")
+
+    assert _source(tmp_path).stdout.startswith("1 3 cann")
+
+
+def test_a_user_s_own_cann_is_found(tmp_path: Path) -> None:
+    _install(tmp_path / "home" / "Ascend", "cann")
+
+    assert _source(tmp_path / "none", HOME=str(tmp_path / "home")).stdout.startswith("1 3 cann")
+
+
+def test_a_process_shares_cores_instead_of_pinning_its_threads_to_one(tmp_path: Path) -> None:
+    _install(tmp_path, "cann")
+
+    assert _source(tmp_path).stdout.splitlines()[-1] == "cores 1"
+    assert _source(tmp_path, CPU_AFFINITY_CONF="0").stdout.splitlines()[-1] == "cores 0"
 
 
 def test_the_install_file_of_the_system_comes_first(tmp_path: Path) -> None:
@@ -54,9 +78,15 @@ def test_the_install_file_of_the_system_comes_first(tmp_path: Path) -> None:
 def test_what_the_user_set_stays(tmp_path: Path) -> None:
     _install(tmp_path, "cann")
 
-    done = _source(tmp_path, ASCEND_HOME_PATH="/mine", INF_NAN_MODE_ENABLE="0")
+    done = _source(tmp_path, ASCEND_HOME_PATH=str(tmp_path), INF_NAN_MODE_ENABLE="0")
 
     assert done.stdout.splitlines()[0] == "0 3 unset"
+
+
+def test_a_path_to_a_cann_that_has_moved_is_set_anew(tmp_path: Path) -> None:
+    _install(tmp_path, "cann")
+
+    assert _source(tmp_path, ASCEND_HOME_PATH=str(tmp_path / "ascend-toolkit/latest")).stdout.startswith("1 3 cann")
 
 
 @pytest.mark.parametrize("device, running, expected", [("auto", "", "1"), ("auto", "true", None), ("cpu", "", None)])
