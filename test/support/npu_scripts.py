@@ -315,12 +315,12 @@ def texts():
     from tiny_models import tiny_batch, tiny_clip
     from training.device import select_device
 
-    target = select_device("npu").activate()
     calls = []
     kernel = torch_npu.npu_fusion_attention
     torch_npu.npu_fusion_attention = lambda *args, **options: (
         calls.append(options["sparse_mode"]) or kernel(*args, **options)
     )
+    target = select_device("npu").activate()
     model, (images, text) = tiny_clip(), tiny_batch()
     wanted = model(images, text)
     sum(part.sum() for part in wanted[:2]).backward()

@@ -71,7 +71,8 @@ class NpuDevice(Device):
         except RuntimeError as error:
             raise DeviceError(explain_start(f"{self.kind}:{wanted}", error, _versions())) from error
         # The kernel came with the same chips as bfloat16.
-        register_attention(self.kind, FusedAttention() if fuses else None)
+        kernel = FusedAttention(importlib.import_module("torch_npu").npu_fusion_attention) if fuses else None
+        register_attention(self.kind, kernel)
         return super().activate(wanted)
 
     def info(self, index: int | None = None) -> DeviceInfo:

@@ -6,8 +6,9 @@ asks for heads before positions, so that tensors are turned around before and af
 Source: Ascend/op-plugin, op_plugin/ops/opapi/ScaledDotProductAttentionKernelNpuOpApi.cpp.
 """
 
-import importlib
 import logging
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,9 +23,14 @@ _DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 
 class FusedAttention:
-    """A kernel for ``open_clip.transformer.kernels.register_attention``; for chips from 910B on."""
+    """A kernel for ``open_clip.transformer.kernels.register_attention``; for chips from 910B on.
 
-    def __init__(self) -> None:
+    Args:
+        kernel: ``torch_npu.npu_fusion_attention``, bound once: a graph that is compiled takes in no import.
+    """
+
+    def __init__(self, kernel: Callable[..., Sequence[Any]]) -> None:
+        self._kernel = kernel
         self._masks: dict[torch.device, Tensor] = {}
         self._works = True
 
@@ -41,8 +47,12 @@ class FusedAttention:
     ) -> Tensor | None:
         """Attend from q [B, H, L, K] to k and v [B, H, S, K], or return None to leave it to torch.
 
-        Masks are left to torch, and everything once the kernel has refused a call.
+        Masks are left to torch, graphs that are being compiled, and everything once the kernel has refused a call.
         """
+        # What the kernel returns beside tensors, and a refusal, would break the graph at every block; the compiler
+        # knows torch's attention.
+        if torch.compiler.is_compiling():
+            return None
         if attn_mask is not None or q.dtype not in _DTYPES or not self._works:
             return None
         try:
@@ -56,7 +66,7 @@ class FusedAttention:
             return None
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, is_causal: bool, dropout_p: float, scale: float) -> Tensor:
-        attended: Tensor = importlib.import_module("torch_npu").npu_fusion_attention(
+        attended: Tensor = self._kernel(
             q.transpose(1, 2),
             k.transpose(1, 2),
             v.transpose(1, 2),
