@@ -54,6 +54,14 @@ def test_a_whole_state_loaded_on_every_rank_goes_on_as_the_run_it_was_saved_from
         torch.testing.assert_close(answers["on after loading"], answers["on"], rtol=2e-6, atol=0)
 
 
+def test_a_rank_that_holds_nothing_of_a_parameter_computes_nothing_on_it(ranks):
+    for answers in ranks:
+        norm, gradient, met_nothing = answers["few rows"]
+        assert norm.item() == 5
+        torch.testing.assert_close(gradient.float(), torch.tensor([[0.3, 0.4]]), rtol=1e-2, atol=0)
+        assert met_nothing == []
+
+
 def test_gradients_added_up_before_the_reduction_are_those_reduced_one_by_one(ranks):
     for answers in ranks:
         together, apart = answers["accumulated"]

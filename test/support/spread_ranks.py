@@ -7,7 +7,12 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Shard, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from open_clip import CLIP
 from open_clip.loss import ClipLoss
@@ -156,6 +161,32 @@ def nan_on_one_rank(world):
     return clip_gradients(model.parameters(), None)
 
 
+class NothingSeen(TorchDispatchMode):
+    """Collects the operators that are given a tensor of which this rank holds nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        for tensor in tree_leaves((args, kwargs)):
+            own = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+            if isinstance(own, torch.Tensor) and own.numel() == 0:
+                self.names.append(str(function))
+        return function(*args, **(kwargs or {}))
+
+
+def clip_parameters_of_few_rows(world):
+    """Clip where only rank 0 holds a part, in half precision; give the norm, what is left and who met nothing."""
+    mesh = init_device_mesh("cpu", (world.world_size,))
+    parameter = nn.Parameter(distribute_tensor(torch.zeros(1, 2, dtype=torch.bfloat16), mesh, [Shard(0)]))
+    parameter.grad = distribute_tensor(torch.tensor([[3.0, 4.0]], dtype=torch.bfloat16), mesh, [Shard(0)])
+    with NothingSeen() as seen:
+        norm = clip_gradients([parameter], 0.5)
+    # A local view of the gradient is taken to look at its size; nothing may be computed on it.
+    return norm, whole_tensor(parameter.grad), [name for name in seen.names if "view" not in name]
+
+
 def run_rank(rank, world_size, folder):
     """Do all of it and write the answers to ``folder``."""
     torch.set_num_threads(1)
@@ -165,6 +196,7 @@ def run_rank(rank, world_size, folder):
     answers = compare_training(world)
     answers["accumulated"] = accumulate(world)
     answers["nan"] = nan_on_one_rank(world)
+    answers["few rows"] = clip_parameters_of_few_rows(world)
     torch.manual_seed(0)
     answers["resnet"] = outputs_of(CLIP(**tiny_config(vision=RESNET)).train(), world)
     answers["coca"] = outputs_of(tiny_coca(), world)

@@ -159,21 +159,29 @@ def clip_gradients(parameters: Iterable[Tensor], max_norm: float | None) -> Tens
         The norm before, a scalar that is the same in every process; nothing waits for it.
     """
     with_gradient = [parameter for parameter in parameters if parameter.grad is not None]
-    gradients = [parameter.grad for parameter in with_gradient]
+    gradients = [parameter.grad for parameter in with_gradient if parameter.grad is not None]
     spread = [gradient for gradient in gradients if isinstance(gradient, DTensor)]
-    whole = [gradient for gradient in gradients if gradient is not None and not isinstance(gradient, DTensor)]
+    whole = [gradient for gradient in gradients if not isinstance(gradient, DTensor)]
     norm = torch.zeros(())
     if spread:
-        # One message for all of them, where torch's own clipping sends one for each.
-        square = torch.nn.utils.get_total_norm([gradient.to_local() for gradient in spread]).square()
+        # A small parameter leaves some processes nothing, and not every device has a norm of nothing.
+        parts = [part for part in map(_own_part, spread) if part.numel()]
+        # One message for all of them, where torch's own clipping sends one for each; of one type, even of no part.
+        square = torch.nn.utils.get_total_norm(parts).float().square()
         norm = square.to(spread[0].device_mesh.device_type)
         dist.all_reduce(norm)
     if whole:
         norm = norm.to(whole[0].device) + torch.nn.utils.get_total_norm(whole).square()
     norm = norm.sqrt()
     if max_norm is not None:
-        torch.nn.utils.clip_grads_with_norm_(with_gradient, max_norm, norm)
+        own = [p for p, gradient in zip(with_gradient, gradients, strict=True) if _own_part(gradient).numel()]
+        torch.nn.utils.clip_grads_with_norm_(own, max_norm, norm)
     return norm
+
+
+def _own_part(tensor: Tensor) -> Tensor:
+    """Give what this process holds of a tensor."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 @dataclass(frozen=True)
