@@ -1,16 +1,17 @@
-"""Record a few steps of a run with torch's profiler, for a person to look at; the parts of a step are named in it."""
+"""Record a few steps of a run, with torch's profiler or a device's own, for a person to look at; parts have names."""
 
 import contextlib
 import dataclasses
 import logging
 import os
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from open_clip.files import TEMPORARY, make_folder
 from training.build import Place
+from training.device import Device
+from training.device.base import StepProfiler
 from training.loop import Actions, name_phases
 from training.params import ReportParams
 
@@ -36,7 +37,7 @@ class StepTrace:
         self._place = place
         self._steps = min(steps, max(1, steps_left - 1))
         self._first = first_step + min(_SETTLING_STEPS, max(1, steps_left - self._steps)) + 1
-        self._profiler: Any = None
+        self._profiler: StepProfiler | None = None
         self._is_started = False
 
     def step_done(self, step: int) -> None:
@@ -44,44 +45,78 @@ class StepTrace:
         # A run that goes back to a checkpoint takes steps again, and is recorded once.
         if step == self._first - 1 and not self._is_started:
             self._is_started = True
-            self._profiler = torch.profiler.profile(activities=self._place.device.profiler_activities())
+            self._profiler = self._make_profiler()
             name_phases(True)
             self._profiler.start()
         elif self._profiler is not None:
+            is_last = step >= self._first + self._steps - 1
+            if is_last:
+                self._place.device.synchronize()
             self._profiler.step()
-            if step >= self._first + self._steps - 1:
-                self._finish(step)
+            if is_last:
+                self._finish(self._profiler)
 
-    def _finish(self, step: int) -> None:
-        profiler, self._profiler = self._profiler, None
-        self._place.device.synchronize()
-        profiler.stop()
-        name_phases(False)
-        path = self._write(profiler, step)
-        order = "self_cpu_time_total" if self._place.device.kind == "cpu" else "self_device_time_total"
-        with contextlib.suppress(AttributeError):
-            # An older torch has no such column for every device.
-            table = profiler.key_averages().table(sort_by=order, row_limit=_TABLE_ROWS, max_name_column_width=48)
-            _LOG.info("steps %d to %d, what took longest:\n%s", self._first, step, table)
-        if path is not None:
-            _LOG.info("the trace is in %s: open it at https://ui.perfetto.dev", path)
+    def _make_profiler(self) -> StepProfiler:
+        rank, folder, device = self._place.world.rank, self._place.folder.profile, self._place.device
+        own = None
+        if folder is not None and rank < _MOST_RANKS:
+            try:
+                make_folder(folder)
+                own = device.step_profiler(folder, f"rank-{rank}", self._steps)
+            except OSError as error:
+                _LOG.warning("--profile: cannot write to %s: %s", folder, error)
+                folder = None
+        elif rank >= _MOST_RANKS:
+            folder = None
+        name = f"rank-{rank}-steps-{self._first}-{self._first + self._steps - 1}.json.gz"
+        return own or _TorchProfiler(device, None if folder is None else folder / name)
 
-    def _write(self, profiler: Any, step: int) -> Path | None:
-        rank, folder = self._place.world.rank, self._place.folder.profile
-        if folder is None or rank >= _MOST_RANKS:
-            return None
-        path = folder / f"rank-{rank}-steps-{self._first}-{step}.json.gz"
-        draft = folder / f"{TEMPORARY}{os.getpid()}-{path.name}"
+    def _finish(self, profiler: StepProfiler) -> None:
+        self._profiler = None
         try:
-            make_folder(folder)
-            draft.unlink(missing_ok=True)
-            profiler.export_chrome_trace(str(draft))
-            draft.replace(path)
+            _LOG.info("steps %d to %d: %s", self._first, self._first + self._steps - 1, profiler.stop())
         except (OSError, RuntimeError) as error:
             # A trace is a by-product: a full disk costs the trace, not the run.
+            _LOG.warning("--profile: %s", error)
+        finally:
+            name_phases(False)
+
+
+class _TorchProfiler:
+    """torch's profiler: a table for the log, and a file where there is a path for it."""
+
+    def __init__(self, device: Device, path: Path | None) -> None:
+        self._profile = torch.profiler.profile(activities=device.profiler_activities())
+        self._order = "self_cpu_time_total" if device.kind == "cpu" else "self_device_time_total"
+        self._path = path
+
+    def start(self) -> None:
+        self._profile.start()
+
+    def step(self) -> None:
+        self._profile.step()
+
+    def stop(self) -> str:
+        self._profile.stop()
+        said = "recorded"
+        with contextlib.suppress(AttributeError):
+            # An older torch has no such column for every device.
+            table = self._profile.key_averages().table(self._order, row_limit=_TABLE_ROWS, max_name_column_width=48)
+            said = f"what took longest:\n{table}"
+        if self._path is not None:
+            said += self._write(self._path)
+        return said
+
+    def _write(self, path: Path) -> str:
+        draft = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+        try:
+            draft.unlink(missing_ok=True)
+            self._profile.export_chrome_trace(str(draft))
+            draft.replace(path)
+        except (OSError, RuntimeError) as error:
             _LOG.warning("--profile: cannot write %s: %s", path, error)
-            return None
-        return path
+            return ""
+        return f"\nthe trace is in {path}: open it at https://ui.perfetto.dev"
 
 
 def traced(actions: Actions, report: ReportParams, place: Place, steps_left: int, first_step: int) -> Actions:

@@ -6,7 +6,8 @@ Knows no hardware by name. Choosing a device is in ``select``, mixed precision i
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
@@ -25,6 +26,23 @@ class DeviceInfo:
     count: int
     memory_bytes: int | None
     versions: dict[str, str] = field(default_factory=dict)
+
+
+class StepProfiler(Protocol):
+    """What records a few steps; its files are its own."""
+
+    def start(self) -> None:
+        """Begin with the step that comes."""
+
+    def step(self) -> None:
+        """Hear that a step is done."""
+
+    def stop(self) -> str:
+        """End the record and say where it lies and what opens it.
+
+        Raises:
+            OSError: It could not be written.
+        """
 
 
 class Device(ABC):
@@ -135,6 +153,16 @@ class Device(ABC):
     def profiler_activities(self) -> list[Any]:
         """List what torch's profiler should record here."""
         return [torch.profiler.ProfilerActivity.CPU]
+
+    def step_profiler(self, folder: Path, name: str, steps: int) -> StepProfiler | None:
+        """Make the device's own profiler of the next steps; None where torch's is the one to use.
+
+        Args:
+            folder: Where it writes; it is there.
+            name: How the names of what it writes begin.
+            steps: How many steps it records.
+        """
+        return None
 
     def optimizer_options(self, parameters: Iterable[torch.Tensor]) -> dict[str, bool]:
         """Choose the implementation of torch's Adam family for these parameters: fused, foreach or plain."""

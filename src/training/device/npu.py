@@ -10,16 +10,18 @@ import importlib
 import importlib.util
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from open_clip.errors import DeviceError, first_line
 from open_clip.transformer.kernels import register_attention
-from training.device.base import Device, DeviceInfo, out_of_memory_error
+from training.device.base import Device, DeviceInfo, StepProfiler, out_of_memory_error
 from training.device.copies import CopyStream
 from training.device.npu_attention import FusedAttention
 from training.device.npu_faults import explain_start
+from training.device.npu_profiler import NpuStepProfiler
 from training.device.startup import backend_fault, describe_fault
 
 
@@ -141,9 +143,9 @@ class NpuDevice(Device):
         dump = getattr(getattr(bindings, "_distributed_c10d", None), "_dump_hccl_trace_json", None)
         return None if dump is None else bytes(dump()).decode("utf-8", "replace")
 
-    def profiler_activities(self) -> list[Any]:
-        """Record the host and the NPU (torch calls an out-of-tree device PrivateUse1)."""
-        return [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.PrivateUse1]
+    def step_profiler(self, folder: Path, name: str, steps: int) -> StepProfiler | None:
+        """Make torch_npu's profiler."""
+        return NpuStepProfiler(folder, name, steps)
 
     def optimizer_options(self, parameters: Iterable[torch.Tensor]) -> dict[str, bool]:
         """Choose the fused kernel on chips that have it (910B and later), else what torch_npu has torch choose.
