@@ -1,7 +1,7 @@
 """Ascend NPUs, through the torch_npu plug-in, as a training device.
 
 Every name used here that torch_npu brings is listed in ``test/unit/training/device/torch_npu_names.txt`` with the place
-in the published wheel that defines it, and a test holds the list. torch_npu is never imported before
+in the published wheels that defines it, and a test holds the list. torch_npu is never imported before
 :meth:`NpuDevice.missing` is asked, and never needed to read this file.
 """
 
@@ -138,10 +138,12 @@ class NpuDevice(Device):
 
     def collective_trace(self) -> str | None:
         """Return hccl's flight recorder; None where torch_npu has none."""
-        bindings = getattr(importlib.import_module("torch_npu"), "_C", None)
         # Source: Ascend/pytorch, torch_npu/csrc/distributed/Init.cpp; it waits for no collective.
-        dump = getattr(getattr(bindings, "_distributed_c10d", None), "_dump_hccl_trace_json", None)
-        return None if dump is None else bytes(dump()).decode("utf-8", "replace")
+        try:
+            dump = importlib.import_module("torch_npu")._C._distributed_c10d._dump_hccl_trace_json
+        except AttributeError:
+            return None
+        return bytes(dump()).decode("utf-8", "replace")
 
     def step_profiler(self, folder: Path, name: str, steps: int) -> StepProfiler | None:
         """Make torch_npu's profiler."""

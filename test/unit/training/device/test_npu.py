@@ -1,11 +1,13 @@
-"""What npu.py says of a machine without NPUs, and that it uses no name the published wheel lacks."""
+"""What npu.py says of a machine without NPUs, and that it uses no name the published wheels lack."""
 
 import ast
 import os
+import re
 import sys
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -17,39 +19,95 @@ from training.device.npu import NpuDevice
 NAMES_FILE = Path(__file__).with_name("torch_npu_names.txt")
 
 
+class Row(NamedTuple):
+    """A name of torch_npu that is used here, and where a wheel defines it."""
+
+    name: str
+    since: str
+    path: str
+    text: str
+    keywords: str = ""
+
+
 def listed_names():
-    rows = [line.split("\t") for line in NAMES_FILE.read_text().splitlines() if line and not line.startswith("#")]
-    return {name: (path, text) for name, path, text in rows}
+    lines = NAMES_FILE.read_text().splitlines()
+    return {row.name: row for row in (Row(*line.split("\t")) for line in lines if line and not line.startswith("#"))}
+
+
+def nodes():
+    files = sorted(Path(npu_file.__file__).parent.glob("npu*.py"))
+    return [node for file in files for node in ast.walk(ast.parse(file.read_text()))]
+
+
+def full_name(node):
+    """Return the torch_npu name that an attribute chain spells, or None."""
+    chain = []
+    while isinstance(node, ast.Attribute):
+        chain.append(node.attr)
+        node = node.value
+    prefix = {
+        "npu": "torch.npu",
+        "_npu()": "torch.npu",
+        "package": "torch_npu.profiler",
+        "importlib.import_module('torch_npu')": "torch_npu",
+    }.get(ast.unparse(node))
+    return ".".join([prefix, *reversed(chain)]) if prefix and chain else None
 
 
 def used_names():
-    """Collect every attribute chain that starts at torch.npu or at the torch_npu package."""
-    found = set()
-    files = sorted(Path(npu_file.__file__).parent.glob("npu*.py"))
-    for node in (node for file in files for node in ast.walk(ast.parse(file.read_text()))):
-        chain, root = [], node
-        while isinstance(root, ast.Attribute):
-            chain.append(root.attr)
-            root = root.value
-        source = ast.unparse(root)
-        prefix = {"npu": "torch.npu", "_npu()": "torch.npu", "importlib.import_module('torch_npu')": "torch_npu"}
-        if chain and source in prefix:
-            found.add(".".join([prefix[source], *reversed(chain)]))
+    found = {full_name(node) for node in nodes()} - {None}
     return {name for name in found if not any(other.startswith(name + ".") for other in found)}
+
+
+def parameters_of(source, text):
+    """Return the parameters of the function, or of the class's constructor, that a text begins."""
+    line = source[: source.index(text)].count("\n") + 1
+    (node,) = [node for node in ast.walk(ast.parse(source)) if getattr(node, "lineno", None) == line and has_body(node)]
+    if isinstance(node, ast.ClassDef):
+        node = next(part for part in node.body if getattr(part, "name", "") in ("__init__", "__new__"))
+    return {argument.arg for argument in [*node.args.args, *node.args.kwonlyargs]}
+
+
+def has_body(node):
+    return isinstance(node, ast.FunctionDef | ast.ClassDef)
+
+
+def version_of(wheel):
+    return tuple(int(part) for part in re.match(r"torch_npu-([\d.]+)", Path(wheel).name)[1].strip(".").split("."))
 
 
 def test_every_torch_npu_name_in_use_is_on_the_list():
     assert used_names() == set(listed_names())
 
 
+def test_every_keyword_that_is_given_is_on_the_list():
+    listed = listed_names()
+    calls = [node for node in nodes() if isinstance(node, ast.Call) and full_name(node.func) in listed]
+    # Bound once and called elsewhere: by what it is bound to.
+    bound = {"self._kernel": "torch_npu.npu_fusion_attention", "_scaler_class()": "torch.npu.amp.GradScaler"}
+    calls += [node for node in nodes() if isinstance(node, ast.Call) and ast.unparse(node.func) in bound]
+    for call in calls:
+        name = full_name(call.func) or bound[ast.unparse(call.func)]
+        assert {keyword.arg for keyword in call.keywords} <= set(listed[name].keywords.split()), name
+
+
 @pytest.mark.slow
-def test_the_list_agrees_with_the_published_wheel():
-    wheel = os.environ.get("TORCH_NPU_WHEEL")
-    if not wheel:
-        pytest.skip("set TORCH_NPU_WHEEL to a torch_npu wheel (`pip download --no-deps torch_npu==2.14.0`)")
-    with zipfile.ZipFile(wheel) as archive:
-        for name, (path, text) in listed_names().items():
-            assert text in archive.read(path).decode(), f"{path} does not define {name} as `{text}`"
+def test_the_list_agrees_with_the_published_wheels():
+    wheels = os.environ.get("TORCH_NPU_WHEEL")
+    if not wheels:
+        pytest.skip(
+            "set TORCH_NPU_WHEEL to torch_npu wheels (`pip download --no-deps torch_npu==2.14.0`), colons between"
+        )
+    for wheel in wheels.split(os.pathsep):
+        with zipfile.ZipFile(wheel) as archive:
+            for row in listed_names().values():
+                if version_of(wheel) < tuple(map(int, row.since.split("."))):
+                    continue
+                content = archive.read(row.path)
+                assert row.text.encode() in content, f"{wheel}: {row.path} does not define {row.name} as `{row.text}`"
+                if row.keywords:
+                    missing = set(row.keywords.split()) - parameters_of(content.decode(), row.text)
+                    assert not missing, f"{wheel}: {row.name} takes no {missing}"
 
 
 @pytest.mark.skipif(hasattr(torch, "npu"), reason="this machine has torch_npu or its simulator")
