@@ -5,24 +5,21 @@ in the published wheels that defines it, and a test holds the list. torch_npu is
 :meth:`NpuDevice.missing` is asked, and never needed to read this file.
 """
 
-import contextlib
 import importlib
-import importlib.util
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from open_clip.errors import DeviceError, first_line
+from open_clip.errors import DeviceError
 from open_clip.transformer.kernels import register_attention
 from training.device.base import Device, DeviceInfo, StepProfiler, out_of_memory_error
 from training.device.copies import CopyStream
 from training.device.npu_attention import FusedAttention
 from training.device.npu_faults import explain_start
+from training.device.npu_plugin import installed_versions, load_plugin, npu_module, scaler_class, start_card
 from training.device.npu_profiler import NpuStepProfiler
-from training.device.startup import backend_fault, describe_fault
 
 
 class NpuDevice(Device):
@@ -37,12 +34,12 @@ class NpuDevice(Device):
 
     def missing(self) -> str | None:
         """Say why no NPU can be used: no plug-in, a plug-in without CANN under it, or no card visible."""
-        fault = _load_plugin()
+        fault = load_plugin()
         if fault is not None:
             return fault
         if os.environ.get("ASCEND_RT_VISIBLE_DEVICES") == "":
             return "ASCEND_RT_VISIBLE_DEVICES is empty, which hides every NPU; unset it or name one"
-        if not _npu().is_available():
+        if not npu_module().is_available():
             return (
                 "no NPU answers (driver not loaded, card held by another container, or none visible); see npu-smi info"
             )
@@ -50,7 +47,7 @@ class NpuDevice(Device):
 
     def count(self) -> int:
         """Count the visible NPUs."""
-        return int(_npu().device_count())
+        return int(npu_module().device_count())
 
     def activate(self, index: int | None = None) -> torch.device:
         """Make an NPU the current one, with prebuilt kernels, plain memory layouts and full fp32 precision.
@@ -68,10 +65,10 @@ class NpuDevice(Device):
             )
         # The first call starts driver and compiler: a half-installed machine answers `count` and fails here.
         try:
-            _start(wanted)
+            start_card(wanted)
             fuses = self.supports_bf16()
         except RuntimeError as error:
-            raise DeviceError(explain_start(f"{self.kind}:{wanted}", error, _versions())) from error
+            raise DeviceError(explain_start(f"{self.kind}:{wanted}", error, installed_versions())) from error
         # The kernel came with the same chips as bfloat16.
         kernel = FusedAttention(importlib.import_module("torch_npu").npu_fusion_attention) if fuses else None
         register_attention(self.kind, kernel)
@@ -79,33 +76,33 @@ class NpuDevice(Device):
 
     def info(self, index: int | None = None) -> DeviceInfo:
         """Describe one NPU, with the versions of torch_npu, CANN and the driver."""
-        npu, wanted = _npu(), self._resolve(index)
+        npu, wanted = npu_module(), self._resolve(index)
         _, total = npu.mem_get_info(wanted)
-        return DeviceInfo(self.kind, str(npu.get_device_name(wanted)), self.count(), int(total), _versions())
+        return DeviceInfo(self.kind, str(npu.get_device_name(wanted)), self.count(), int(total), installed_versions())
 
     def supports_bf16(self) -> bool:
         """Tell whether the chip computes in bfloat16 (910B and later)."""
-        return bool(_npu().is_bf16_supported())
+        return bool(npu_module().is_bf16_supported())
 
     def synchronize(self) -> None:
         """Wait for the NPU."""
-        _npu().synchronize(self._current)
+        npu_module().synchronize(self._current)
 
     def grad_scaler(self, loss_scale: float | None) -> torch.amp.GradScaler:
         """Build torch_npu's scaler: it reads the overflow flag of chips without infinities and stays in fp32."""
         scale = 2.0**16 if loss_scale is None else loss_scale
-        scaler: torch.amp.GradScaler = _scaler_class()(init_scale=scale, dynamic=loss_scale is None)
+        scaler: torch.amp.GradScaler = scaler_class()(init_scale=scale, dynamic=loss_scale is None)
         return scaler
 
     def rng_state(self) -> torch.Tensor | None:
         """Return the NPU generator's state as a byte tensor on the host."""
-        state: torch.Tensor = _npu().get_rng_state(self._current)
+        state: torch.Tensor = npu_module().get_rng_state(self._current)
         return state
 
     def set_rng_state(self, state: torch.Tensor | None) -> None:
         """Put an NPU generator's state back."""
         if state is not None:
-            _npu().set_rng_state(state.cpu(), self._current)
+            npu_module().set_rng_state(state.cpu(), self._current)
 
     def set_deterministic(self, on: bool) -> None:
         """Ask for kernels and collectives that repeat their bits; hccl reads its part when a group starts."""
@@ -115,11 +112,11 @@ class NpuDevice(Device):
 
     def peak_memory_bytes(self) -> int:
         """Return the most bytes held by tensors at once."""
-        return int(_npu().max_memory_allocated(self._current))
+        return int(npu_module().max_memory_allocated(self._current))
 
     def reset_peak_memory(self) -> None:
         """Start the peak anew."""
-        _npu().reset_peak_memory_stats(self._current)
+        npu_module().reset_peak_memory_stats(self._current)
 
     def hang_environment(self, timeout_s: float = 1800.0) -> dict[str, str]:
         """Return hccl's limits: long enough to meet at the first step, and its own limit under torch's.
@@ -166,7 +163,7 @@ class NpuDevice(Device):
 
     def copy_stream(self) -> CopyStream | None:
         """Make a stream for copies from pinned memory."""
-        npu = _npu()
+        npu = npu_module()
         return CopyStream(
             npu.Stream(device=self._current), make_event=npu.Event, use=npu.stream, current=npu.current_stream
         )
@@ -174,62 +171,3 @@ class NpuDevice(Device):
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Tell whether the NPU ran out of memory."""
         return out_of_memory_error(error, "npu out of memory", "pin memory failed")
-
-
-def _npu() -> Any:
-    """Return the ``torch.npu`` module; ``missing`` has made sure of it."""
-    return torch.npu  # type: ignore[attr-defined]
-
-
-def _start(index: int) -> None:
-    """Start an NPU with prebuilt kernels, plain memory layouts and full fp32 precision."""
-    npu = _npu()
-    npu.set_device(index)
-    npu.set_compile_mode(jit_compile=False)
-    npu.config.allow_internal_format = False
-    # HF32 drops mantissa bits; convolutions have it on unless told otherwise.
-    npu.matmul.allow_hf32 = False
-    npu.conv.allow_hf32 = False
-
-
-def _versions() -> dict[str, str]:
-    """Return the versions of torch_npu, CANN and the driver, as far as they are told."""
-    versions = {"torch_npu": str(importlib.import_module("torch_npu").__version__)}
-    for module in ("CANN", "DRIVER"):
-        # An image without the version files is common, and no reason to stop a run; torch_npu then gives an empty text.
-        with contextlib.suppress(RuntimeError, OSError, ValueError):
-            versions[module.lower()] = str(_npu().utils.get_cann_version(module))
-    return {name: version for name, version in versions.items() if version}
-
-
-def _scaler_class() -> Any:
-    """Return torch_npu's scaler, made to work with torch's fused optimizers.
-
-    Those say that they scale by themselves, and torch_npu 2.14 believes it by passing itself to their ``step``, which
-    takes no such argument.
-    """
-
-    class Scaler(_npu().amp.GradScaler):  # type: ignore[misc]
-        def step(self, optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> Any:
-            optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
-            return super().step(optimizer, *args, **kwargs)
-
-    return Scaler
-
-
-def _load_plugin() -> str | None:
-    """Load torch_npu if torch has not; return why it cannot be, in one line."""
-    if hasattr(torch, "npu"):
-        return None
-    fault = backend_fault("torch_npu")
-    if fault is not None:
-        return describe_fault("torch_npu", fault)
-    if importlib.util.find_spec("torch_npu") is None:
-        series = ".".join(torch.__version__.split("+")[0].split(".")[:2])
-        return f"torch_npu is not installed; the one for this torch is `pip install 'torch_npu=={series}.*'`, with CANN"
-    # Any error may come out: a missing CANN library, a wrong path, or the wheel's own refusal.
-    try:
-        importlib.import_module("torch_npu")
-    except Exception as error:
-        return describe_fault("torch_npu", first_line(error))
-    return None if hasattr(torch, "npu") else "torch_npu was imported but brought no torch.npu; reinstall it"

@@ -47,7 +47,7 @@ def full_name(node):
         node = node.value
     prefix = {
         "npu": "torch.npu",
-        "_npu()": "torch.npu",
+        "npu_module()": "torch.npu",
         "package": "torch_npu.profiler",
         "importlib.import_module('torch_npu')": "torch_npu",
     }.get(ast.unparse(node))
@@ -84,7 +84,7 @@ def test_every_keyword_that_is_given_is_on_the_list():
     listed = listed_names()
     calls = [node for node in nodes() if isinstance(node, ast.Call) and full_name(node.func) in listed]
     # Bound once and called elsewhere: by what it is bound to.
-    bound = {"self._kernel": "torch_npu.npu_fusion_attention", "_scaler_class()": "torch.npu.amp.GradScaler"}
+    bound = {"self._kernel": "torch_npu.npu_fusion_attention", "scaler_class()": "torch.npu.amp.GradScaler"}
     calls += [node for node in nodes() if isinstance(node, ast.Call) and ast.unparse(node.func) in bound]
     for call in calls:
         name = full_name(call.func) or bound[ast.unparse(call.func)]
