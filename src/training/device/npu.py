@@ -66,10 +66,9 @@ class NpuDevice(Device):
         # The first call starts driver and compiler: a half-installed machine answers `count` and fails here.
         try:
             start_card(wanted)
-            fuses = self.supports_bf16()
+            fuses = self._has_fused_kernels()
         except RuntimeError as error:
             raise DeviceError(explain_start(f"{self.kind}:{wanted}", error, installed_versions())) from error
-        # The kernel came with the same chips as bfloat16.
         kernel = FusedAttention(importlib.import_module("torch_npu").npu_fusion_attention) if fuses else None
         register_attention(self.kind, kernel)
         return super().activate(wanted)
@@ -152,7 +151,7 @@ class NpuDevice(Device):
         Grouped or plain is torch_npu's to say: by the chip, and before 2.14 by the version of CANN too.
         Source: torch_npu 2.6.0 and 2.14.0, utils/_optim.py.
         """
-        return {"fused": True} if self.supports_bf16() and self._can_fuse(parameters) else {}
+        return {"fused": True} if self._can_fuse(parameters) and self._has_fused_kernels() else {}
 
     def can_skip_update(self, optimizer: torch.optim.Optimizer) -> bool:
         """Return False: the NPU's fused AdamW takes ``found_inf`` and does not look at it.
@@ -171,3 +170,11 @@ class NpuDevice(Device):
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Tell whether the NPU ran out of memory."""
         return out_of_memory_error(error, "npu out of memory", "pin memory failed")
+
+    def _has_fused_kernels(self) -> bool:
+        """Tell whether the chip has the fused kernels of attention and AdamW, which came with bfloat16.
+
+        torch_npu counts the inference chip 310B among those with bfloat16; the kernels it has not.
+        Source: torch_npu's NpuVariables.h; CANN's pages on FlashAttentionScore and ApplyAdamWV2.
+        """
+        return self.supports_bf16() and not str(npu_module().get_device_name(self._current)).startswith("Ascend310")

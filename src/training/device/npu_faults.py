@@ -11,7 +11,7 @@ from open_clip.errors import first_line, printable
 _DRIVER_LIBRARY = re.compile(r"\blib(ascend_hal|drv\w+|dcmi)\.so")
 _ERROR_CODE = re.compile(r"error code is (\d+)")
 _MISSING_MODULE = re.compile(r"No module named '[\w.]+'")
-_PAIRS = "docs/devices.md says which versions go together"
+_PAIRS = "docs/ascend.md says which versions go together"
 _PYTHON_NEEDS = "`pip install attrs decorator psutil scipy`"
 # CANN from 8.5 on, before it, and its package without tools.
 _LAYOUTS = ("cann", "ascend-toolkit", "nnae")

@@ -139,10 +139,22 @@ def test_the_record_of_collectives_is_hccl_s(monkeypatch):
 
 
 @pytest.mark.skipif(os.environ.get("OPENCLIP_TEST_DEVICE") != "npu", reason="needs OPENCLIP_TEST_DEVICE=npu")
-def test_only_a_chip_with_bfloat16_gets_the_fused_kernel(monkeypatch):
+@pytest.mark.parametrize(
+    "chip, has_bf16, has_kernels",
+    [
+        ("Ascend910B1", True, True),
+        ("Ascend910_9391", True, True),
+        ("Ascend910A", False, False),
+        ("Ascend310B1", True, False),
+    ],
+)
+def test_only_training_chips_from_910b_on_get_fused_kernels(monkeypatch, chip, has_bf16, has_kernels):
     device, target = device_under_test()
     weights = [torch.nn.Parameter(torch.zeros(2, device=target))]
-    monkeypatch.setattr(device, "supports_bf16", lambda: True)
-    assert device.optimizer_options(weights) == {"fused": True}
-    monkeypatch.setattr(device, "supports_bf16", lambda: False)
-    assert not device.optimizer_options(weights).get("fused")
+    monkeypatch.setattr(torch.npu, "get_device_name", lambda index=None: chip)
+    monkeypatch.setattr(torch.npu, "is_bf16_supported", lambda: has_bf16)
+    registered = {}
+    monkeypatch.setattr("training.device.npu.register_attention", registered.__setitem__)
+    assert device.optimizer_options(weights).get("fused", False) is has_kernels
+    device.activate()
+    assert (registered["npu"] is not None) is has_kernels
