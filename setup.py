@@ -56,7 +56,8 @@ EXTRAS = {
     "hf": ["transformers>=4.48", "sentencepiece", "protobuf"],
     "shards": SHARDS,
     "remote": ["fsspec>=2024.2", "s3fs>=2024.2"],
-    "npu": ["torch_npu>=2.6"],
+    # The last four are what CANN's own Python needs and no wheel asks for.
+    "npu": ["torch_npu>=2.6", "attrs", "decorator", "psutil", "scipy"],
     "logging": ["tensorboard>=2.16"],
     "test": TEST,
     "dev": [*TEST, *LINT],

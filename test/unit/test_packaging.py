@@ -14,7 +14,7 @@ import open_clip
 
 ROOT = Path(__file__).resolve().parents[2]
 # Optional packages that CI does not install, so nothing pins them.
-UNPINNED = {"timm", "torchvision", "transformers", "sentencepiece", "s3fs"}
+UNPINNED = {"timm", "torchvision", "transformers", "sentencepiece", "s3fs"} | {"attrs", "decorator", "psutil", "scipy"}
 # Modules whose package has another name, and packages that no index has or that come with others.
 PACKAGE_OF = {"PIL": "pillow", "yaml": "pyyaml", "google": "protobuf"}
 UNDECLARED = {"apex", "nltk"}
