@@ -37,6 +37,32 @@ def first_uses():
     return answers | {name: outcome(call) for name, call in tries.items()}
 
 
+def chip_without_bfloat16():
+    """Use the fused optimizer of a chip that has none."""
+    weight = torch.nn.Parameter(torch.ones(4, device="npu"))
+    weight.grad = torch.ones_like(weight)
+    makers = {"AdamW": torch.optim.AdamW, "Adam": torch.optim.Adam}
+    tries = {name: maker([weight], lr=0.1, fused=True).step for name, maker in makers.items()}
+    return {name: outcome(step) for name, step in tries.items()} | {"plain": outcome(torch.optim.AdamW([weight]).step)}
+
+
+def float64():
+    """Bring double precision to the device."""
+    return {
+        "moved": outcome(lambda: torch.ones(1, dtype=torch.float64).to("npu")),
+        "made": outcome(lambda: torch.ones(1, dtype=torch.float64, device="npu")),
+        "computed": outcome(torch.ones(1, device="npu").double),
+        "torch's scaler": outcome(_step_with_the_scaler_of_torch),
+    }
+
+
+def _step_with_the_scaler_of_torch():
+    weight = torch.nn.Parameter(torch.ones(1, device="npu"))
+    scaler = torch.amp.GradScaler("npu")
+    scaler.scale(weight.sum()).backward()
+    scaler.step(torch.optim.SGD([weight], lr=1.0))
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     print(json.dumps(globals()[sys.argv[1]]()))

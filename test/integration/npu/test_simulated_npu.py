@@ -39,8 +39,8 @@ def test_the_device_tests_pass_on_the_npu(environment):
 
 def test_training_gives_the_losses_of_the_cpu(environment):
     losses = answer("losses", environment)
-    # Same kernels underneath; only the order of a few sums differs.
-    assert losses["fp32"] == pytest.approx(losses["cpu"], rel=1e-5)
+    # Same kernels underneath; the order of a few sums differs, which AdamW turns into steps where a gradient is near 0.
+    assert losses["fp32"] == pytest.approx(losses["cpu"], rel=1e-4)
     # bfloat16 keeps 8 bits, fp16 keeps 11.
     assert losses["amp_bf16"] == pytest.approx(losses["cpu"], rel=3e-2)
     assert losses["amp"] == pytest.approx(losses["cpu"], rel=1e-2)

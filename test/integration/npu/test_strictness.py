@@ -26,3 +26,15 @@ def test_a_device_that_cannot_start_is_counted_and_fails_at_its_first_use():
     assert found.pop("is_available") is True
     assert found.pop("device_count") == 2
     assert set(found.values()) == {f"RuntimeError: {INIT_ERROR}"}
+
+
+def test_a_chip_without_bfloat16_has_no_fused_optimizer():
+    found = refusals("chip_without_bfloat16", NPUSIM_BF16="0", NPUSIM_NAME="Ascend910A")
+    assert found.pop("plain") is None
+    assert all("aclnnApplyAdamWV2" in error for error in found.values()), found
+
+
+def test_double_precision_is_an_error_unless_allowed():
+    found = refusals("float64")
+    assert all("float64" in error for error in found.values()), found
+    assert set(refusals("float64", NPUSIM_FLOAT64="allow").values()) == {None}

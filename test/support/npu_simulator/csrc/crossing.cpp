@@ -63,7 +63,7 @@ at::Tensor to_npu(const at::Tensor& tensor, c10::DeviceIndex index) {
 void check_dtype(c10::ScalarType dtype) {
   static const bool refuse = [] {
     const char* text = std::getenv("NPUSIM_FLOAT64");
-    return text != nullptr && std::strcmp(text, "error") == 0;
+    return text == nullptr || std::strcmp(text, "allow") != 0;
   }();
   TORCH_CHECK(
       !(refuse && (dtype == c10::kDouble || dtype == c10::kComplexDouble)),

@@ -3,9 +3,7 @@
 #include "simulator.h"
 
 #include <ATen/core/LegacyTypeDispatch.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/ivalue.h>
-#include <ATen/core/stack.h>
 #include <c10/core/CPUAllocator.h>
 #include <c10/core/DeviceGuard.h>
 #include <torch/library.h>
@@ -202,6 +200,8 @@ std::string shapes_of(const torch::jit::Stack& stack, size_t num_arguments) {
   return text.str();
 }
 
+} // namespace
+
 void run_on_host(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::jit::Stack* stack) {
   check_usable();
   const auto& schema = op.schema();
@@ -234,5 +234,4 @@ TORCH_LIBRARY_IMPL(_, PrivateUse1, m) {
   m.fallback(torch::CppFunction::makeFromBoxedFunction<&run_on_host>());
 }
 
-} // namespace
 } // namespace npusim

@@ -3,6 +3,8 @@
 
 #include <ATen/core/Generator.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/core/stack.h>
 #include <c10/core/Allocator.h>
 #include <c10/core/Device.h>
 #include <c10/core/Stream.h>
@@ -57,6 +59,9 @@ at::Generator host_generator(const at::Generator& generator);
 at::Tensor to_host(const at::Tensor& tensor); // a CPU tensor over the same memory; keeps the npu storage alive
 at::Tensor to_npu(const at::Tensor& tensor, c10::DeviceIndex index); // an npu tensor that owns a CPU result
 void check_dtype(c10::ScalarType dtype); // the float64 trap
+
+// fallback.cpp: an operator by the CPU's kernel on the same memory.
+void run_on_host(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack);
 
 // traps.cpp: what tests can ask for.
 void count_op(const std::string& name);
