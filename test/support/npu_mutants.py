@@ -46,6 +46,25 @@ def chip_without_bfloat16():
     return {name: outcome(step) for name, step in tries.items()} | {"plain": outcome(torch.optim.AdamW([weight]).step)}
 
 
+def autocast():
+    """Give the dtype of results under float16 autocast, by operator."""
+    half, whole = (torch.ones(4, 4, device="npu", dtype=dtype) for dtype in (torch.float16, torch.float32))
+    functional = torch.nn.functional
+    with torch.autocast("npu", dtype=torch.float16):
+        found = {
+            "matmul": whole @ whole,
+            "attention": functional.scaled_dot_product_attention(*[whole.view(1, 1, 4, 4)] * 3),
+            "layer_norm": functional.layer_norm(half, (4,)),
+            "softmax": half.softmax(-1),
+            "norm": half.norm(),
+            "gelu": functional.gelu(half),
+            "vecdot": torch.linalg.vecdot(whole, whole),
+            "addcmul": torch.addcmul(half, whole, half),
+        }
+        refused = outcome(lambda: functional.binary_cross_entropy(whole, whole))
+    return {name: str(value.dtype).removeprefix("torch.") for name, value in found.items()} | {"bce": refused}
+
+
 def float64():
     """Bring double precision to the device."""
     return {

@@ -34,6 +34,14 @@ def test_a_chip_without_bfloat16_has_no_fused_optimizer():
     assert all("aclnnApplyAdamWV2" in error for error in found.values()), found
 
 
+def test_autocast_casts_what_torch_npu_casts():
+    found = refusals("autocast")
+    assert "unsafe to autocast" in found.pop("bce")
+    float16 = {name for name, dtype in found.items() if dtype == "float16"}
+    assert float16 == {"matmul", "attention", "gelu"}
+    assert {dtype for name, dtype in found.items() if name not in float16} == {"float32"}
+
+
 def test_double_precision_is_an_error_unless_allowed():
     found = refusals("float64")
     assert all("float64" in error for error in found.values()), found

@@ -1,5 +1,5 @@
-// Autocast on the npu. torch publishes which operators run in which precision; here each gets a boxed kernel that casts
-// its tensor arguments, which compiles in a fraction of the time of torch's own templates.
+// Autocast on the npu. Each operator of torch_npu's lists gets a boxed kernel that casts its tensor arguments, which
+// compiles in a fraction of the time of torch's own templates.
 #include "simulator.h"
 
 #include <ATen/autocast_mode.h>
@@ -79,29 +79,53 @@ void cast_and_call(const c10::OperatorHandle& op, c10::DispatchKeySet, Stack* st
   op.callBoxed(stack);
 }
 
-// The published lists are X-macros of (OP) or (OP, OVERLOAD); only the names are wanted here.
-#define NAME_1(OP) "aten::" #OP
-#define NAME_2(OP, OVERLOAD) "aten::" #OP "." #OVERLOAD
-#define PICK(_1, _2, CHOSEN, ...) CHOSEN
-#define NAME(...) PICK(__VA_ARGS__, NAME_2, NAME_1)(__VA_ARGS__)
-#define BOXED(POLICY) \
-  torch::CppFunction::makeFromBoxedFunction<&cast_and_call<at::autocast::CastPolicy::POLICY>>()
-#define LOWER(...) m.impl(NAME(__VA_ARGS__), BOXED(lower_precision_fp));
-#define FP32(...) m.impl(NAME(__VA_ARGS__), BOXED(fp32));
-#define FP32_DTYPE(...) m.impl(NAME(__VA_ARGS__), BOXED(fp32_set_opt_dtype));
-#define FP32_NORM(FUNCTION, NAME, ...) m.impl("aten::" NAME, BOXED(fp32));
-#define PROMOTE(...) m.impl(NAME(__VA_ARGS__), BOXED(promote));
+// torch_npu's own lists, which are not torch's: they lack what came to torch later, and binary_cross_entropy is refused.
+// Source: Ascend/pytorch, torch_npu/csrc/aten/AutoCastOps.cpp (the same from 2.6 on, but for dimension names).
+constexpr const char* kLower[] = {
+    "_convolution.deprecated", "_convolution", "conv1d", "conv2d", "conv3d", "conv_tbc", "conv_transpose1d",
+    "conv_transpose2d.input", "conv_transpose3d.input", "convolution", "cudnn_convolution",
+    "cudnn_convolution_transpose", "prelu", "addmm", "addmv", "addr", "matmul", "einsum", "mm", "mv", "linear", "addbmm",
+    "baddbmm", "bmm", "chain_matmul", "linalg_multi_dot", "_thnn_fused_lstm_cell", "_thnn_fused_gru_cell", "lstm_cell",
+    "gru_cell", "rnn_tanh_cell", "rnn_relu_cell", "_scaled_dot_product_flash_attention", "scaled_dot_product_attention"};
+constexpr const char* kFp32[] = {
+    "acos", "asin", "cosh", "erfinv", "exp", "expm1", "log", "log10", "log2", "log1p", "reciprocal", "rsqrt", "sinh",
+    "tan", "pow.Tensor_Scalar", "pow.Tensor_Tensor", "pow.Scalar", "softplus", "layer_norm", "native_layer_norm",
+    "group_norm", "frobenius_norm.dim", "nuclear_norm", "nuclear_norm.dim", "cosine_similarity", "poisson_nll_loss",
+    "cosine_embedding_loss", "nll_loss", "nll_loss2d", "hinge_embedding_loss", "kl_div", "l1_loss", "smooth_l1_loss",
+    "huber_loss", "mse_loss", "margin_ranking_loss", "multilabel_margin_loss", "soft_margin_loss",
+    "triplet_margin_loss", "multi_margin_loss", "binary_cross_entropy_with_logits", "dist", "pdist", "cdist", "renorm",
+    "logsumexp", "norm.Scalar", "norm.ScalarOpt_dim"};
+constexpr const char* kFp32Dtype[] = {
+    "prod", "prod.dim_int", "softmax.int", "log_softmax.int", "cumprod", "cumsum", "linalg_vector_norm",
+    "linalg_matrix_norm", "linalg_matrix_norm.str_ord", "sum", "sum.dim_IntList"};
+constexpr const char* kPromote[] = {
+    "addcdiv", "addcmul", "atan2", "bilinear", "cross", "dot", "grid_sampler", "index_put", "tensordot", "scatter_add"};
+
+void refuse(const c10::OperatorHandle&, c10::DispatchKeySet, Stack*) {
+  TORCH_CHECK(
+      false,
+      "torch.nn.functional.binary_cross_entropy and torch.nn.BCELoss are unsafe to autocast; "
+      "use binary_cross_entropy_with_logits");
+}
+
+template <at::autocast::CastPolicy policy, size_t count>
+void add(torch::Library& m, const char* const (&names)[count]) {
+  for (const char* name : names) {
+    m.impl(name, torch::CppFunction::makeFromBoxedFunction<&cast_and_call<policy>>());
+  }
+}
 
 TORCH_LIBRARY_IMPL(_, AutocastPrivateUse1, m) {
   m.fallback(torch::CppFunction::makeFallthrough());
 }
 
 TORCH_LIBRARY_IMPL(aten, AutocastPrivateUse1, m) {
-  AT_FORALL_LOWER_PRECISION_FP(LOWER)
-  AT_FORALL_FP32(FP32)
-  AT_FORALL_FP32_SET_OPT_DTYPE(FP32_DTYPE)
-  AT_FORALL_DIFFERENT_REDISPATCH_SIGNATURE(FP32_NORM)
-  AT_FORALL_PROMOTE(PROMOTE)
+  using at::autocast::CastPolicy;
+  add<CastPolicy::lower_precision_fp>(m, kLower);
+  add<CastPolicy::fp32>(m, kFp32);
+  add<CastPolicy::fp32_set_opt_dtype>(m, kFp32Dtype);
+  add<CastPolicy::promote>(m, kPromote);
+  m.impl("binary_cross_entropy", torch::CppFunction::makeFromBoxedFunction<&refuse>());
 }
 
 } // namespace
