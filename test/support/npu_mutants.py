@@ -46,6 +46,75 @@ def chip_without_bfloat16():
     return {name: outcome(step) for name, step in tries.items()} | {"plain": outcome(torch.optim.AdamW([weight]).step)}
 
 
+def _heads(dtype=torch.float32):
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(2, 5, 3, 8, generator=generator).to("npu", dtype).requires_grad_() for _ in range(3)]
+
+
+def _causal_mask():
+    return torch.ones(2048, 2048, dtype=torch.bool, device="npu").triu(1)
+
+
+def _attend(q, k, v, **options):
+    import torch_npu
+
+    chosen = {"scale": 8**-0.5, "sparse_mode": 0, **options}
+    return torch_npu.npu_fusion_attention(q, k, v, q.shape[2], "BSND", **chosen)[0]
+
+
+def _train_with_a_mask_of_inference():
+    with torch.inference_mode():
+        mask = _causal_mask()
+    _attend(*_heads(), atten_mask=mask, sparse_mode=2)
+
+
+def _change_the_mask_before_backward():
+    mask = _causal_mask()
+    out = _attend(*_heads(), atten_mask=mask, sparse_mode=2)
+    mask.zero_()
+    out.sum().backward()
+
+
+def attention():
+    """Call the fused kernel as code would that takes it for scaled_dot_product_attention."""
+    q, k, v = _heads()
+    mask = _causal_mask()
+    found = {
+        "mask of inference": outcome(_train_with_a_mask_of_inference),
+        "changed mask": outcome(_change_the_mask_before_backward),
+        "mixed": outcome(lambda: _attend(q.half(), k, v)),
+        "integers": outcome(lambda: _attend(q, k, v.detach().int())),
+        "keep nothing": outcome(lambda: _attend(q, k, v, keep_prob=0.0)),
+    }
+    wanted = torch.nn.functional.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v)), is_causal=True)
+    causal = _attend(q, k, v, atten_mask=mask, sparse_mode=2)
+    torch.testing.assert_close(causal, wanted.transpose(1, 2), atol=1e-6, rtol=0)
+    upside_down = _attend(q, k, v, atten_mask=~mask, sparse_mode=2)
+    found["polarity"] = bool(torch.allclose(upside_down, causal))
+    with torch.autocast("npu", dtype=torch.float16):
+        found["autocast"] = str(_attend(q, k, v).dtype)
+        found["mixed by autocast"] = outcome(lambda: _attend(q @ torch.eye(8, device="npu"), k, v))
+    dropped = _attend(q, k, v, keep_prob=0.5)
+    assert outcome(dropped.sum().backward) is None
+    assert all(bool(x.grad.isfinite().all()) for x in (q, k, v))
+    return found
+
+
+def attention_after_inference():
+    """Attend as the towers do, first in inference mode, then with gradients; give how often the kernel was left."""
+    from training.device.npu_attention import FusedAttention
+
+    attention, options = FusedAttention(), {"attn_mask": None, "is_causal": True, "dropout_p": 0.0, "scale": None}
+    heads = [x.transpose(1, 2) for x in _heads()]
+    with torch.inference_mode():
+        answers = [attention(*heads, **options)]
+    answers.append(attention(*heads, **options))
+    return {
+        "refused": sum(answer is None for answer in answers),
+        "error": outcome(lambda: answers[-1].sum().backward()),
+    }
+
+
 def autocast():
     """Give the dtype of results under float16 autocast, by operator."""
     half, whole = (torch.ones(4, 4, device="npu", dtype=dtype) for dtype in (torch.float16, torch.float32))

@@ -83,6 +83,8 @@ class FusedAttention:
     def _causal_mask(self, device: torch.device) -> Tensor:
         """Return the kernel's mask, True where forbidden, made once per device."""
         if device not in self._masks:
-            everything = torch.ones(_MASK_SIZE, _MASK_SIZE, dtype=torch.bool, device=device)
-            self._masks[device] = everything.triu(1)
+            # The kernel saves it for the backward pass, which a tensor of inference mode cannot be.
+            with torch.inference_mode(False):
+                everything = torch.ones(_MASK_SIZE, _MASK_SIZE, dtype=torch.bool, device=device)
+                self._masks[device] = everything.triu(1)
         return self._masks[device]

@@ -34,6 +34,20 @@ def test_a_chip_without_bfloat16_has_no_fused_optimizer():
     assert all("aclnnApplyAdamWV2" in error for error in found.values()), found
 
 
+def test_fused_attention_saves_its_mask_takes_one_dtype_and_is_never_autocast():
+    found = refusals("attention")
+    assert "Inference tensors cannot be saved for backward" in found["mask of inference"]
+    assert "modified by an inplace operation" in found["changed mask"]
+    assert all("161002" in found[name] for name in ("mixed", "integers", "mixed by autocast")), found
+    assert "keep_prob value must be in range of (0, 1]" in found["keep nothing"]
+    assert found["polarity"] is False
+    assert found["autocast"] == "torch.float32"
+
+
+def test_towers_train_with_the_fused_kernel_after_an_answer_in_inference_mode():
+    assert refusals("attention_after_inference") == {"refused": 0, "error": None}
+
+
 def test_autocast_casts_what_torch_npu_casts():
     found = refusals("autocast")
     assert "unsafe to autocast" in found.pop("bce")
