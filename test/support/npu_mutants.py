@@ -3,6 +3,8 @@
 Each function prints, as one line of JSON, what came of each try: the error's class and first line, or null.
 """
 
+import contextlib
+import io
 import json
 import sys
 
@@ -44,6 +46,16 @@ def chip_without_bfloat16():
     makers = {"AdamW": torch.optim.AdamW, "Adam": torch.optim.Adam}
     tries = {name: maker([weight], lr=0.1, fused=True).step for name, maker in makers.items()}
     return {name: outcome(step) for name, step in tries.items()} | {"plain": outcome(torch.optim.AdamW([weight]).step)}
+
+
+def _found_inf_is_not_read():
+    """Give torch's fused AdamW a reason to leave out its step, as its CUDA kernel would take it."""
+    weight = torch.nn.Parameter(torch.ones(4, device="npu"))
+    weight.grad = torch.ones_like(weight)
+    optimizer = torch.optim.AdamW([weight], lr=0.1, weight_decay=0.0, fused=True)
+    optimizer.grad_scale, optimizer.found_inf = None, torch.ones((), device="npu")
+    optimizer.step()
+    return weight.detach().cpu().tolist()
 
 
 def _heads(dtype=torch.float32):
@@ -112,6 +124,39 @@ def attention_after_inference():
     return {
         "refused": sum(answer is None for answer in answers),
         "error": outcome(lambda: answers[-1].sum().backward()),
+    }
+
+
+def _scaled_step(dynamic, gradient):
+    """Take a step whose gradient is given; return the weights, what was waited for and what the scaler said."""
+    from torch_npu.simulator import op_census
+
+    weight = torch.nn.Parameter(torch.ones(2, device="npu"))
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    scaler = torch.npu.amp.GradScaler(init_scale=4.0, growth_interval=2, dynamic=dynamic)
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        scaler.scale((weight * torch.tensor(gradient, device="npu")).sum()).backward()
+        with op_census() as counts:
+            scaler.step(optimizer)
+            scaler.update()
+    waits = sum(count for name, count in counts.items() if name.startswith("sync: "))
+    return {"weights": weight.tolist(), "waits": waits, "said": said.getvalue(), "scale": scaler.get_scale()}
+
+
+def scaler():
+    """Step with sound and with broken gradients, with a searched and with a fixed scale."""
+    sound, broken = [0.5, 0.25], [float("inf"), 0.25]
+    fused = torch.optim.AdamW([torch.nn.Parameter(torch.ones(1, device="npu"))], fused=True)
+    plain = torch.npu.amp.GradScaler()
+    plain.scale(torch.ones(1, device="npu"))
+    return {
+        "dynamic": _scaled_step(True, sound),
+        "dynamic, broken": _scaled_step(True, broken),
+        "static": _scaled_step(False, sound),
+        "static, broken": _scaled_step(False, broken),
+        "fused": outcome(lambda: plain.step(fused)),
+        "found_inf": _found_inf_is_not_read(),
     }
 
 

@@ -48,6 +48,20 @@ def test_towers_train_with_the_fused_kernel_after_an_answer_in_inference_mode():
     assert refusals("attention_after_inference") == {"refused": 0, "error": None}
 
 
+def test_the_scaler_waits_and_speaks_as_torch_npu_s_and_looks_at_nothing_with_a_fixed_scale():
+    found = refusals("scaler")
+    # For the gradients' dtype, for the step and for the update.
+    assert found["dynamic"] == {"weights": [0.5, 0.75], "waits": 3, "said": "", "scale": 4.0}
+    broken = found["dynamic, broken"]
+    assert broken["weights"] == [1.0, 1.0]
+    assert broken["said"] == "Gradient overflow. Skipping step\nLoss scaler reducing loss scale to 2.0\n"
+    assert broken["scale"] == 2.0
+    assert found["static"] == {"weights": [0.5, 0.75], "waits": 0, "said": "", "scale": 4.0}
+    assert found["static, broken"] == {"weights": [float("-inf"), 0.75], "waits": 0, "said": "", "scale": 4.0}
+    assert "unexpected keyword argument 'grad_scaler'" in found["fused"]
+    assert found["found_inf"] == pytest.approx([0.9] * 4), "the fused kernel looks at found_inf"
+
+
 def test_autocast_casts_what_torch_npu_casts():
     found = refusals("autocast")
     assert "unsafe to autocast" in found.pop("bce")
