@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import sys
+import time
 
 import torch
 
@@ -158,6 +159,70 @@ def scaler():
         "fused": outcome(lambda: plain.step(fused)),
         "found_inf": _found_inf_is_not_read(),
     }
+
+
+def _group_of_one():
+    import torch.distributed as dist
+
+    dist.init_process_group("cpu:gloo,npu:hccl", store=dist.HashStore(), rank=0, world_size=1)
+    return dist, torch.ones(2, device="npu"), torch.zeros(2, device="npu")
+
+
+def reads_without_waiting():
+    """Use what a collective is going to write, before its work and after it."""
+    dist, value, result = _group_of_one()
+    work = dist.all_gather_into_tensor(result, value, async_op=True)
+    found = {"before": outcome(result.sum)}
+    time.sleep(0.5)
+    found["done, not waited for"] = outcome(result.sum)
+    work.wait()
+    found["after"] = outcome(result.sum)
+    dist.all_gather_into_tensor(result, value)
+    found["without async_op"] = outcome(result.sum)
+    dist.all_gather_into_tensor(result, value, async_op=True)
+    torch.npu.synchronize()
+    found["synchronised"] = outcome(result.sum)
+    return found
+
+
+def late_results():
+    """Read what a slow collective has not yet written; no trap is set, the figures are the card's."""
+    dist, value, result = _group_of_one()
+    work = dist.all_gather_into_tensor(result, value, async_op=True)
+    value.zero_()
+    found = {"before": result.tolist()}
+    work.wait()
+    found["after"] = result.tolist()
+    value.fill_(3)
+    dist.all_gather_into_tensor(result, value, async_op=True)
+    torch.accelerator.synchronize()
+    found["synchronised"] = result.tolist()
+    return found
+
+
+def collectives():
+    """Ask hccl for what it has not."""
+    from torch_npu._C import _distributed_c10d as recorder
+
+    dist, value, result = _group_of_one()
+    double, flags = value.double(), value > 0
+    operators = {name: getattr(dist.ReduceOp, name) for name in ("BAND", "BOR", "BXOR")}
+    found = {name: outcome(lambda op=op: dist.all_reduce(value.int(), op=op)) for name, op in operators.items()}
+    found |= {
+        "float64": outcome(lambda: dist.all_reduce(double)),
+        "float64 moved": outcome(lambda: dist.broadcast(double, src=0)),
+        "bool": outcome(lambda: dist.all_reduce(flags)),
+        "bool moved": outcome(lambda: dist.broadcast(flags, src=0)),
+        "complex": outcome(lambda: dist.broadcast(torch.zeros(2, dtype=torch.complex64, device="npu"), src=0)),
+        "strided": outcome(lambda: dist.all_reduce(torch.ones(4, device="npu")[::2])),
+        "gather": outcome(lambda: dist.gather(value, [result], dst=0)),
+        "sound": outcome(lambda: dist.all_reduce(value)),
+    }
+    trace = json.loads(recorder._dump_hccl_trace_json())
+    active = json.loads(recorder._dump_hccl_trace_json(includeCollectives=True, onlyActive=True))
+    last = trace["entries"][-1]
+    found["trace"] = [last["profiling_name"], last["state"], last["input_sizes"], len(active["entries"])]
+    return found
 
 
 def autocast():

@@ -62,6 +62,30 @@ def test_the_scaler_waits_and_speaks_as_torch_npu_s_and_looks_at_nothing_with_a_
     assert found["found_inf"] == pytest.approx([0.9] * 4), "the fused kernel looks at found_inf"
 
 
+def test_using_the_result_of_a_collective_without_waiting_is_a_race():
+    found = refusals("reads_without_waiting", NPUSIM_RACES="error")
+    assert "did not wait" in found.pop("before")
+    assert "did not wait" in found.pop("done, not waited for")
+    assert set(found.values()) == {None}
+
+
+def test_the_result_of_a_collective_is_there_after_a_wait_or_a_synchronisation_only():
+    found = refusals("late_results", NPUSIM_HCCL_MS="500")
+    assert found == {"before": [0, 0], "after": [1, 1], "synchronised": [3, 3]}
+
+
+def test_hccl_refuses_what_the_library_refuses_and_records_its_calls():
+    found = refusals("collectives", NPUSIM_FLOAT64="allow", TORCH_HCCL_TRACE_BUFFER_SIZE="20")
+    for name in ("BAND", "BOR", "BXOR"):
+        assert f"Cannot use ReduceOp.{name} with HCCL" in found[name]
+    for name in ("float64", "bool"):
+        assert "Unsupported data type" in found[name]
+    assert "Tensors must be contiguous" in found["strided"]
+    assert "hccl" in found["gather"]
+    assert found["float64 moved"] is found["bool moved"] is found["complex"] is found["sound"] is None
+    assert found["trace"] == ["hccl:allreduce", "completed", [[2]], 0]
+
+
 def test_autocast_casts_what_torch_npu_casts():
     found = refusals("autocast")
     assert "unsafe to autocast" in found.pop("bce")

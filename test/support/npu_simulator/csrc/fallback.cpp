@@ -154,8 +154,7 @@ Tensor Call::result(const Tensor& host, bool is_written) const {
   for (const auto& pair : pairs_) {
     if (host.storage().unsafeGetStorageImpl() == pair.host.storage().unsafeGetStorageImpl()) {
       auto view = at::detail::make_tensor<c10::TensorImpl>(
-          c10::TensorImpl::VIEW, c10::Storage(pair.npu.storage()), c10::DispatchKeySet(c10::DispatchKey::PrivateUse1),
-          host.dtype());
+          c10::TensorImpl::VIEW, c10::Storage(pair.npu.storage()), pair.npu.key_set(), host.dtype());
       auto* impl = view.unsafeGetTensorImpl();
       impl->set_sizes_and_strides(host.sizes(), host.strides(), host.storage_offset());
       impl->_set_conj(host.is_conj());

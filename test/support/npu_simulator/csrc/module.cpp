@@ -19,8 +19,11 @@ PYBIND11_MODULE(npusim_native, m) {
   m.def("total_memory", &total_memory);
   m.def("to_host", &to_host, "A CPU tensor over the memory of an npu tensor.");
   m.def("note_sync", [](const std::string& what) { note_sync(what.c_str()); });
-  m.def("note_collective", [] { note_host_waited(current_stream_id()); });
-  m.def("note_host_waited_for_all", &note_host_waited_for_all);
+  m.def("note_under_way", [](const at::Tensor& tensor) { note_under_way(tensor.storage().data()); });
+  m.def("note_written", [](const at::Tensor& tensor) { note_written(tensor.storage().data()); });
+  m.def("collective_started", &collective_started);
+  m.def("collective_finished", &collective_finished);
+  m.def("note_host_waited_for_all", &note_host_waited_for_all, pybind11::call_guard<pybind11::gil_scoped_release>());
   m.def("start_census", &start_census);
   m.def("stop_census", &stop_census);
   m.def("forbid_sync", &forbid_sync);

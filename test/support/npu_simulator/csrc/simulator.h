@@ -42,6 +42,7 @@ int64_t total_memory();
 // streams.cpp: which stream made, wrote and uses which memory; throws where a card would race.
 void note_made(const void* data);
 void note_written(const void* data);
+void note_under_way(const void* data); // by a collective
 void note_used(const void* data);
 void note_recorded(const void* data, c10::StreamId stream);
 void note_freed(const void* data);
@@ -49,6 +50,9 @@ int64_t stream_position(c10::StreamId stream);
 void note_waited(c10::StreamId who, c10::StreamId whom, int64_t at);
 void note_host_waited(c10::StreamId whom);
 void note_host_waited_for_all();
+void collective_started();
+void collective_finished();
+void wait_for_collectives(); // without the GIL, which those who finish them need
 
 // random.cpp: one generator a device, each around a CPU generator that the CPU kernels accept.
 const at::Generator& default_generator(c10::DeviceIndex index);

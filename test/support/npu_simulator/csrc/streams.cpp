@@ -4,6 +4,7 @@
 #include <c10/util/Exception.h>
 
 #include <algorithm>
+#include <condition_variable>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
@@ -26,6 +27,10 @@ std::map<const void*, Made> blocks;
 std::map<c10::StreamId, int64_t> reached;                                 // work given to each stream
 std::map<std::pair<c10::StreamId, c10::StreamId>, int64_t> waited;        // (who, for whom): up to where
 constexpr c10::StreamId kHost = -1;
+constexpr c10::StreamId kUnderWay = -2; // what a collective is going to write: nobody can have waited for it
+
+int64_t collectives = 0; // under way
+std::condition_variable collective_done;
 
 bool is_watched() {
   static const bool on = [] {
@@ -85,6 +90,15 @@ void note_written(const void* data) {
   }
 }
 
+void note_under_way(const void* data) {
+  const std::lock_guard<std::mutex> lock(mutex);
+  const auto found = blocks.find(data);
+  if (found != blocks.end()) {
+    found->second.writer = kUnderWay;
+    found->second.at = 0;
+  }
+}
+
 void note_used(const void* data) {
   if (!is_watched()) {
     return;
@@ -96,6 +110,8 @@ void note_used(const void* data) {
     return;
   }
   auto& made = found->second;
+  TORCH_CHECK(
+      made.writer != kUnderWay, "stream ", stream, " uses what a collective is going to write and did not wait for it");
   TORCH_CHECK(
       stream == made.writer || has_waited(stream, made.writer, made.at),
       "stream ", stream, " uses what stream ", made.writer, " wrote and did not wait for it");
@@ -142,10 +158,27 @@ void note_host_waited(c10::StreamId whom) {
 }
 
 void note_host_waited_for_all() {
+  wait_for_collectives();
   const std::lock_guard<std::mutex> lock(mutex);
   for (const auto& [stream, at] : reached) {
     waited[{kHost, stream}] = at;
   }
+}
+
+void collective_started() {
+  const std::lock_guard<std::mutex> lock(mutex);
+  ++collectives;
+}
+
+void collective_finished() {
+  const std::lock_guard<std::mutex> lock(mutex);
+  --collectives;
+  collective_done.notify_all();
+}
+
+void wait_for_collectives() {
+  std::unique_lock<std::mutex> lock(mutex);
+  collective_done.wait(lock, [] { return collectives == 0; });
 }
 
 } // namespace npusim
