@@ -6,6 +6,7 @@ Each function prints, as one line of JSON, what came of each try: the error's cl
 import contextlib
 import io
 import json
+import pathlib
 import sys
 import time
 
@@ -259,6 +260,30 @@ def _step_with_the_scaler_of_torch():
     scaler = torch.amp.GradScaler("npu")
     scaler.scale(weight.sum()).backward()
     scaler.step(torch.optim.SGD([weight], lr=1.0))
+
+
+def profiled():
+    """Record with both profilers; give the kinds of event of torch's, and what torch_npu's leaves in which folder."""
+    from torch_npu import profiler
+
+    x = torch.ones(4, 4, device="npu")
+    kinds = torch.profiler.ProfilerActivity
+    with torch.profiler.profile(activities=[kinds.CPU, kinds.PrivateUse1]) as record:
+        x @ x
+    found = {"torch": sorted({str(event.device_type).removeprefix("DeviceType.") for event in record.events()})}
+    handler = profiler.tensorboard_trace_handler("profiled", worker_name="rank-0")
+    chosen = profiler.schedule(wait=1, warmup=1, active=2, repeat=1)
+    activities = [profiler.ProfilerActivity.CPU, profiler.ProfilerActivity.NPU]
+    with profiler.profile(activities=activities, schedule=chosen, on_trace_ready=handler) as record:
+        for _ in range(6):
+            x @ x
+            record.step()
+    [folder] = pathlib.Path("profiled").iterdir()
+    found["folder"] = folder.name
+    found["files"] = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+    trace = json.loads((folder / "ASCEND_PROFILER_OUTPUT" / "trace_view.json").read_text())
+    found["products"] = sum(event.get("name") == "aten::matmul" for event in trace)
+    return found | {"activities": outcome(lambda: profiler.profile(activities=[kinds.CPU]))}
 
 
 if __name__ == "__main__":

@@ -47,7 +47,9 @@ def broken_env() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "NPUSIM_BROKEN": fault}
 
 
-def run_python(*arguments: str, env: dict[str, str], timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
+def run_python(
+    *arguments: str, env: dict[str, str], timeout_s: float = 300, cwd: Path = REPO
+) -> subprocess.CompletedProcess[str]:
     """Run this Python with arguments in an environment and return what it printed, whatever its status."""
     command = [sys.executable, *arguments]
-    return subprocess.run(command, env=env, cwd=REPO, capture_output=True, text=True, timeout=timeout_s)
+    return subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=timeout_s)

@@ -1,6 +1,7 @@
 """The simulated npu refuses what a card refuses: each test does what code that forgets the card would do."""
 
 import json
+import re
 
 import pytest
 
@@ -14,9 +15,9 @@ INIT_ERROR = (
 pytestmark = pytest.mark.npu
 
 
-def refusals(name, **settings):
+def refusals(name, cwd=REPO, **settings):
     """Run one function of npu_mutants.py and return what it found: the error by the name of what was tried."""
-    done = run_python(str(MUTANTS), name, env=simulator_env(devices=2, **settings))
+    done = run_python(str(MUTANTS), name, env=simulator_env(devices=2, **settings), cwd=cwd)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -98,3 +99,14 @@ def test_double_precision_is_an_error_unless_allowed():
     found = refusals("float64")
     assert all("float64" in error for error in found.values()), found
     assert set(refusals("float64", NPUSIM_FLOAT64="allow").values()) == {None}
+
+
+def test_torch_s_profiler_sees_no_device_and_torch_npu_s_leaves_its_folder(tmp_path):
+    found = refusals("profiled", cwd=tmp_path)
+    assert found["torch"] == ["CPU"]
+    assert re.fullmatch(r"rank-0_\d+_\d{17}_ascend_pt", found["folder"])
+    output = "ASCEND_PROFILER_OUTPUT"
+    files = {f"{output}/{name}" for name in ("trace_view.json", "operator_details.csv", "kernel_details.csv")}
+    assert files | {"profiler_info.json", "profiler_metadata.json", "FRAMEWORK", output} == set(found["files"])
+    assert found["products"] == 2, "two steps were to be recorded"
+    assert "ProfilerActivity" in found["activities"]

@@ -29,6 +29,7 @@ except ImportError as error:
 
 from torch_npu import _C as _C  # noqa: E402
 from torch_npu import npu  # noqa: E402
+from torch_npu import profiler as profiler  # noqa: E402
 from torch_npu.attention import npu_fusion_attention as npu_fusion_attention  # noqa: E402
 from torch_npu.version import __version__ as __version__  # noqa: E402
 
