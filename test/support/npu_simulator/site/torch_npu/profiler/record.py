@@ -2,6 +2,7 @@
 
 import csv
 import json
+import multiprocessing
 import os
 import shutil
 import socket
@@ -144,6 +145,8 @@ class profile:  # noqa: N801 (the real name)
 
     def analyse(self):
         """Write what MindStudio Insight opens."""
+        # The real one leaves this process so.
+        multiprocessing.set_start_method("fork", force=True)
         output = self._folder / _OUTPUT
         output.mkdir()
         trace = output / "trace_view.json"
