@@ -45,7 +45,7 @@ def test_an_npu_s_record_is_a_folder_that_mindstudio_insight_opens(data, tmp_pat
     [folder] = (tmp_path / "run" / "profile").iterdir()
     assert re.fullmatch(r"rank-0_\d+_\d+_ascend_pt", folder.name)
     trace = json.loads((folder / "ASCEND_PROFILER_OUTPUT" / "trace_view.json").read_text())
-    check_phases(trace["traceEvents"])
+    check_phases(trace)
     assert f"steps 5 to 6: the trace is in {folder}: open it with MindStudio Insight" in output
     # The schedule ended it, with the steps asked for in it and no other.
     assert "Incorrect schedule" not in output
