@@ -68,8 +68,8 @@ def explain_start(card: str, error: BaseException, versions: Mapping[str, str]) 
         )
     elif code is not None and code[1].startswith(("500003", "500004", "507")):
         advice = (
-            "the driver does not give the card away: look at its health and its processes with npu-smi info, for "
-            f"another container that holds it, and at the driver's version ({_PAIRS})"
+            "the driver does not let this process use the card: look with npu-smi info at its health and at who else "
+            f"holds it, another container perhaps, and at the driver's version ({_PAIRS})"
         )
     else:
         advice = f"look at the card with npu-smi info and at the versions ({_PAIRS})"

@@ -102,8 +102,8 @@ def test_a_package_that_cann_lacks_is_named():
 
 
 @pytest.mark.parametrize("code", [507033, 507899, 500004])
-def test_a_card_that_the_driver_keeps_is_met_with_npu_smi(code):
-    assert "the driver does not give the card away" in explain(code)
+def test_a_card_that_the_driver_does_not_open_is_met_with_npu_smi(code):
+    assert "the driver does not let this process use the card" in explain(code)
     assert "attrs" not in explain(code)
 
 
