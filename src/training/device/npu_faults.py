@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from open_clip.errors import first_line, printable
+from training.device.pairs import judge_versions
 
 # The driver's own libraries: a container has them only where the machine's are mounted.
 _DRIVER_LIBRARY = re.compile(r"\blib(ascend_hal|drv\w+|dcmi)\.so")
@@ -57,6 +58,9 @@ def explain_start(card: str, error: BaseException, versions: Mapping[str, str]) 
         versions: Of torch_npu, CANN and the driver, as far as they are known.
     """
     reason, report = first_line(error), str(error)
+    found = {name: versions.get(name) for name in ("torch_npu", "cann", "driver")}
+    judged = judge_versions(torch=None, **found)
+    pairs = judged.line if judged.verdict == "unpublished" else _PAIRS
     module, code = _MISSING_MODULE.search(report), _ERROR_CODE.search(report)
     if module is not None:
         reason = f"{reason}; {module[0]}"
@@ -64,15 +68,15 @@ def explain_start(card: str, error: BaseException, versions: Mapping[str, str]) 
     elif code is not None and code[1] in ("500000", "500001", "500002"):
         advice = (
             "CANN's compiler does not start: install CANN's kernels (ops) for this chip and what its Python side needs "
-            f"({_PYTHON_NEEDS}), and check the versions ({_PAIRS})"
+            f"({_PYTHON_NEEDS}), and check the versions ({pairs})"
         )
     elif code is not None and code[1].startswith(("500003", "500004", "507")):
         advice = (
             "the driver does not let this process use the card: look with npu-smi info at its health and at who else "
-            f"holds it, another container perhaps, and at the driver's version ({_PAIRS})"
+            f"holds it, another container perhaps, and at the driver's version ({pairs})"
         )
     else:
-        advice = f"look at the card with npu-smi info and at the versions ({_PAIRS})"
+        advice = f"look at the card with npu-smi info and at the versions ({pairs})"
     return f"{card} does not start with {_list_versions(versions)} ({reason}): {advice}."
 
 

@@ -107,6 +107,13 @@ def test_a_card_that_the_driver_does_not_open_is_met_with_npu_smi(code):
     assert "attrs" not in explain(code)
 
 
+def test_versions_that_ascend_did_not_publish_together_are_said_to_be_the_thing_to_change():
+    apart = {"torch_npu": "2.7.1", "cann": "9.2.0", "driver": "26.2.0"}
+    text = explain_start("npu:0", RuntimeError(REFUSED.format(code=500001, report="")), apart)
+    assert "torch_npu 2.7.1 and CANN 9.2.0 are not a published pair: install CANN 8.3.RC1" in text
+    assert "not a published pair" not in explain(500001)
+
+
 def test_an_error_that_is_not_known_and_versions_that_are_not_told():
     text = explain_start("npu:3", RuntimeError("Get ACL JitCompile default value failed"), {"torch_npu": "2.9.0"})
     assert "npu:3 does not start with torch_npu 2.9.0, a CANN of unknown version (Get ACL JitCompile" in text
