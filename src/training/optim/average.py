@@ -26,7 +26,11 @@ class WeightAverage:
         self.decay = decay
         self.num_updates = 0
         self._model = model
-        self._live = {name: value for name, value in model.state_dict(keep_vars=True).items() if _is_averaged(value)}
+        # The values themselves: a hook of the state dict may show copies, as apex's does.
+        own: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
+        own.update(model.named_buffers(remove_duplicate=False))
+        live = {name: own.get(name, value) for name, value in model.state_dict(keep_vars=True).items()}
+        self._live = {name: value for name, value in live.items() if _is_averaged(value)}
         self._average = [value.detach().to(torch.float32, copy=True) for value in self._live.values()]
 
     def decay_of_next_update(self) -> float:

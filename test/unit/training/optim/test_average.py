@@ -95,3 +95,21 @@ def test_a_saved_average_goes_on_and_one_that_does_not_fit_is_refused():
     second.restart()
     assert second.num_updates == 0
     assert torch.equal(second.state_dict()["0.weight"], other[0].weight)
+
+
+def test_a_model_whose_state_dict_shows_copies_is_followed():
+    model = small_model()
+
+    def show_copies(module, state, prefix, metadata):
+        state.update({name: value.double() for name, value in state.items() if value.is_floating_point()})
+
+    for module in model.modules():
+        module._register_state_dict_hook(show_copies)
+    average = WeightAverage(model, 0.5)
+    change(model, 1.0)
+    average.update()
+    before = model[0].weight.detach().clone()
+    with average.in_place():
+        torch.testing.assert_close(model[0].weight, before - 0.1, rtol=0, atol=1e-6)
+        torch.testing.assert_close(model[1].running_mean, torch.full((2,), 0.9))
+    assert torch.equal(model[0].weight, before)
