@@ -52,7 +52,7 @@ def build_parts(params: RunParams, place: Place) -> Parts:
         OpenClipError: One of its kinds, naming the flag or file that is wrong.
     """
     hardware = params.hardware
-    precision = resolve_precision(hardware.precision, place.device)
+    precision = resolve_precision(hardware.precision, place.device, params.data.trains)
     if precision.note:
         _LOG.info("%s", precision.note)
     place.device.set_deterministic(hardware.deterministic)

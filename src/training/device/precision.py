@@ -62,11 +62,18 @@ _TABLE = {
     )
 }
 _ALIASES = {"amp_bfloat16": "amp_bf16", "npu_amp": "apex_o2"}
+# apex converts a model together with its optimizer.
+_WITHOUT_TRAINING = {"apex_o1": "amp", "apex_o2": "pure_fp16"}
 PRECISIONS: tuple[str, ...] = (*_TABLE, *_ALIASES)
 
 
-def resolve_precision(name: str, device: Device) -> Precision:
+def resolve_precision(name: str, device: Device, trains: bool = True) -> Precision:
     """Say how a run of this precision computes on a device.
+
+    Args:
+        name: One of ``PRECISIONS``.
+        device: The device of the run.
+        trains: Whether the run trains; one that only evaluates computes as torch can without apex.
 
     Raises:
         ConfigError: There is no such precision.
@@ -78,6 +85,8 @@ def resolve_precision(name: str, device: Device) -> Precision:
             f"--precision {name}: unknown.{suggest_nearest(name, PRECISIONS)}"
             f" The known ones are {', '.join(PRECISIONS)}."
         )
+    if not trains:
+        effective = _WITHOUT_TRAINING.get(effective, effective)
     precision = replace(_TABLE[effective], requested=name)
     if torch.bfloat16 in (precision.autocast_dtype, precision.input_dtype) and not device.supports_bf16():
         raise DeviceError(

@@ -56,6 +56,12 @@ def test_npu_amp_is_apex_o2():
     assert (precision.effective, precision.apex_level, precision.model) == ("apex_o2", "O2", "fp32")
 
 
+@pytest.mark.parametrize("name, effective", [("npu_amp", "pure_fp16"), ("apex_o1", "amp"), ("fp16", "fp16")])
+def test_a_run_that_only_evaluates_needs_no_apex(name, effective):
+    precision = resolve_precision(name, OldDevice(), trains=False)
+    assert (precision.requested, precision.effective, precision.apex_level) == (name, effective, None)
+
+
 def test_an_unknown_precision_is_met_with_the_nearest_name():
     with pytest.raises(ConfigError, match="Did you mean"):
         resolve_precision("amp_b16", CpuDevice())
