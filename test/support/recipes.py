@@ -54,7 +54,7 @@ def cut(batch, sizes):
 def losses_and_gradients(task, batches):
     """Give a step's named losses and the gradients it leaves, by name; none for a parameter without one."""
     task.model.zero_grad()
-    losses = backward_batches(task, batches, contextlib.nullcontext, lambda loss: loss.backward())
+    losses = backward_batches(task, batches, contextlib.nullcontext, lambda loss, is_last: loss.backward())
     gradients = {name.removeprefix("module."): p.grad for name, p in task.model.named_parameters()}
     return losses, {name: gradient.clone() for name, gradient in gradients.items() if gradient is not None}
 

@@ -114,6 +114,7 @@ def restore(payload: dict[str, Any], path: Path, trained: Trained, order: Order)
         ConfigError: When it was saved inside an epoch whose sample order cannot be continued with these flags.
     """
     restore_weights(trained.model, payload, path)
+    trained.mixed.refresh_masters()
     if not {"state_dict", FOLDER} & payload.keys() or "epoch" not in payload:
         return None
     training_state = payload.get("training_state") or {}
@@ -133,7 +134,6 @@ def restore(payload: dict[str, Any], path: Path, trained: Trained, order: Order)
             "Resume with the flags it was saved with (--model, --force-image-size, --force-context-length, "
             "--precision, --opt, locked towers), or start anew from its weights: --pretrained instead of --resume."
         ) from error
-    trained.mixed.refresh_masters()
     _restore_rng(training_state.get("rng", []), path, trained)
     return progress
 

@@ -2,10 +2,14 @@
 
 Uses apex's public names only: ``amp.initialize, scale_loss, master_params, state_dict, load_state_dict``. Nothing here
 runs unless ``apex_o1``, ``apex_o2`` or ``npu_amp`` is asked for.
+
+Source: NVIDIA/apex, apex/amp/_process_optimizer.py, handle.py, scaler.py; Ascend/apex patches device words, overflow
+checks and ``combine_grad``, which is not used here.
 """
 
 import logging
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -49,6 +53,7 @@ class ApexPrecision(MixedPrecision):
         self._loss_scale: float | str = "dynamic" if loss_scale is None else loss_scale
         self._optimizer: Optimizer | None = None
         self._masters: list[tuple[Tensor, Tensor]] = []
+        self._own: list[Tensor] = []
         self._has_overflowed = False
 
     def prepare(self, model: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
@@ -57,16 +62,43 @@ class ApexPrecision(MixedPrecision):
         model, optimizer = self._amp.initialize(
             model, optimizer, opt_level=self.precision.apex_level, loss_scale=self._loss_scale, verbosity=0
         )
-        # apex swaps masters into the groups in place, so positions tell which is whose.
-        swapped = zip(weights, _group_parameters(optimizer), strict=True)
+        # Otherwise apex makes the masters at the first backward pass, after weights were loaded and a state was saved.
+        optimizer.zero_grad()
+        # It swaps them into the groups in place, so positions tell which is whose.
+        swapped = list(zip(weights, _group_parameters(optimizer), strict=True))
         self._masters = [(weight, master) for weight, master in swapped if weight is not master]
+        self._own = [weight for weight, master in swapped if weight is master]
         self._optimizer = optimizer
         return model, optimizer
 
-    def backward(self, loss: Tensor) -> None:
-        """Add the gradients of the scaled loss; apex brings them to their true size as the context closes."""
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return a context for the forward pass, after apex has forgotten the fp16 copies of the weights it keeps.
+
+        O1 keeps them from one forward pass without gradient to the next, even where the weights changed in between.
+        """
+        if self._optimizer is not None:
+            # Closing this empties the copies, and with no optimizer and no unscaling it does nothing else.
+            with self._amp.scale_loss(torch.zeros(()), [], delay_unscale=True):
+                pass
+        return super().autocast()
+
+    def clear_gradients(self, optimizer: Optimizer) -> None:
+        """Forget the gradients of the weights and of their masters.
+
+        apex's own ``zero_grad`` takes no ``set_to_none`` and detaches in place, which views of DDP's buckets refuse.
+        """
+        for weight, master in self._masters:
+            weight.grad = master.grad = None
+        for weight in self._own:
+            weight.grad = None
+
+    def backward(self, loss: Tensor, is_last: bool = True) -> None:
+        """Add the gradients of the scaled loss; apex brings their sum to its true size after the last pass.
+
+        After each pass apex would move the gradients away, so that DDP exchanged those of the last pass alone.
+        """
         before = self.scale()
-        with self._amp.scale_loss(loss, self._optimizer) as scaled:
+        with self._amp.scale_loss(loss, self._optimizer, delay_unscale=not is_last) as scaled:
             scaled.backward()
         after = self.scale()
         self._has_overflowed |= before is not None and after is not None and after < before
@@ -76,9 +108,13 @@ class ApexPrecision(MixedPrecision):
         return list(self._amp.master_params(optimizer))
 
     def gradient_fault(self, model: nn.Module, optimizer: Optimizer, norm: Tensor | None = None) -> Tensor:
-        """Tell whether a gradient is not finite under a fixed scale; apex itself answers overflows of a dynamic one."""
+        """Tell whether a gradient is not finite under a fixed scale; apex itself answers overflows of a dynamic one.
+
+        An overflow under a scale below 1 is not the scale's doing.
+        """
         if self._loss_scale == "dynamic":
-            return torch.zeros((), dtype=torch.bool, device=self._device)
+            is_faulty = self._has_overflowed and (self.scale() or 0.0) < 1
+            return torch.full((), is_faulty, dtype=torch.bool, device=self._device)
         return super().gradient_fault(model, optimizer, norm)
 
     def step(self, optimizer: Optimizer, skip: Tensor | bool = False) -> None:
@@ -94,6 +130,13 @@ class ApexPrecision(MixedPrecision):
         return float(scalers["loss_scaler0"]["loss_scale"]) if "loss_scaler0" in scalers else None
 
     @torch.no_grad()
+    def keep_bounds(self) -> None:
+        """Give the masters of single numbers, which alone have bounds, what the bounds made of them in the model."""
+        for weight, master in self._masters:
+            if weight.numel() == 1:
+                master.copy_(torch.where(master.to(weight.dtype) == weight, master, weight.to(master.dtype)))
+
+    @torch.no_grad()
     def refresh_masters(self) -> None:
         """Copy the model's weights into the masters; else the next step would put the old weights back."""
         for weight, master in self._masters:
@@ -106,14 +149,13 @@ class ApexPrecision(MixedPrecision):
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the scalers and the masters; masters the state does not fit are rebuilt from the model."""
+        """Restore the scalers, and the masters where the state has them; the others stay as they are."""
         if "apex" in state:
             self._amp.load_state_dict(state["apex"])
         else:
             _logger.info("the checkpoint holds no apex state; starting with loss scale %s", self._loss_scale)
         saved = state.get("masters", [])
         if [tuple(value.shape) for value in saved] != [tuple(master.shape) for _, master in self._masters]:
-            self.refresh_masters()
             return
         for (_, master), value in zip(self._masters, saved, strict=True):
             master.copy_(value)

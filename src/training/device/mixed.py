@@ -38,8 +38,17 @@ class MixedPrecision:
             return nullcontext()
         return torch.autocast(self._device.type, dtype=self.precision.autocast_dtype)
 
-    def backward(self, loss: Tensor) -> None:
-        """Add the gradients of a loss, scaled if need be."""
+    def clear_gradients(self, optimizer: Optimizer) -> None:
+        """Forget the gradients of the step before."""
+        optimizer.zero_grad(set_to_none=True)
+
+    def backward(self, loss: Tensor, is_last: bool = True) -> None:
+        """Add the gradients of a loss, scaled if need be.
+
+        Args:
+            loss: A scalar on the device.
+            is_last: Whether no other backward pass follows in this step.
+        """
         loss.backward()  # type: ignore[no-untyped-call]
 
     def unscale(self, optimizer: Optimizer) -> None:
@@ -80,12 +89,15 @@ class MixedPrecision:
         elif not skip:
             optimizer.step()
 
+    def keep_bounds(self) -> None:
+        """Take over what a task's bounds changed in the weights after an update."""
+
     def scale(self) -> float | None:
         """Return the present loss scale; None without one. Waits for the device."""
         return None
 
     def refresh_masters(self) -> None:
-        """Take over weights that were loaded into the model after :meth:`prepare`."""
+        """Take over weights that were loaded into the model after :meth:`prepare`; a saved state comes after."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint needs to go on, in plain types and host tensors."""
@@ -110,7 +122,7 @@ class ScaledPrecision(MixedPrecision):
         self._is_fixed = fixed
         self._is_unscaled = False
 
-    def backward(self, loss: Tensor) -> None:
+    def backward(self, loss: Tensor, is_last: bool = True) -> None:
         """Add the gradients of the scaled loss."""
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
 

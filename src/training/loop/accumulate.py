@@ -14,7 +14,7 @@ import torch
 from training.data import Batch
 from training.tasks import Outputs, Task
 
-Backward = Callable[[torch.Tensor], None]
+Backward = Callable[[torch.Tensor, bool], None]
 Autocast = Callable[[], contextlib.AbstractContextManager[None]]
 
 
@@ -25,7 +25,7 @@ def backward_batches(task: Task, batches: Sequence[Batch], autocast: Autocast, b
         task: The recipe; its model may be wrapped for several processes.
         batches: Prepared batches on the device; together they are one optimizer step.
         autocast: Opens the precision's forward context.
-        backward: Runs the (scaled) backward pass of a loss.
+        backward: Runs the (scaled) backward pass of a loss; hears whether it is the step's last.
 
     Returns:
         The step's named losses, detached.
@@ -44,7 +44,7 @@ def backward_batches(task: Task, batches: Sequence[Batch], autocast: Autocast, b
                 outputs = fixed[index] | task.forward(batch)
                 own = task.row_losses(outputs)
                 joint = task.joint_losses(_join(task, outputs, cached, index, is_last) if cached else outputs)
-            backward(sum_losses(joint | own))
+            backward(sum_losses(joint | own), is_last)
         for name, value in own.items():
             summed[name] = summed[name] + value.detach() if name in summed else value.detach()
     return {name: value.detach() for name, value in joint.items()} | summed

@@ -63,7 +63,7 @@ class Stepper:
             lr: Learning rate of this step.
         """
         set_learning_rate(self.optimizer, lr)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.mixed.clear_gradients(self.optimizer)
         self._begin_step()
         if self.guard is not None:
             self._statistics.remember()
@@ -80,6 +80,7 @@ class Stepper:
                 self._statistics.undo(skip)
             self.mixed.step(self.optimizer, skip)
             self.task.after_step()
+            self.mixed.keep_bounds()
         return StepResult(losses, total)
 
     @contextlib.contextmanager
@@ -87,9 +88,9 @@ class Stepper:
         with FORWARD, self.mixed.autocast():
             yield
 
-    def _backward(self, loss: torch.Tensor) -> None:
+    def _backward(self, loss: torch.Tensor, is_last: bool) -> None:
         with BACKWARD:
-            self.mixed.backward(loss)
+            self.mixed.backward(loss, is_last)
 
     def _clip(self) -> torch.Tensor | None:
         is_spread = is_sharded(self.task.model)

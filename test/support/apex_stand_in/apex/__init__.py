@@ -1,1 +1,1 @@
-"""A stand-in for apex in plain torch, for tests only: the public calls of ``apex.amp``, with real fp16 copies."""
+"""A stand-in for apex in plain torch, for tests only: the calls of ``apex.amp`` and what they do to gradients."""

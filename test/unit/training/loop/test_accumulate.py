@@ -28,7 +28,7 @@ def make_batch(rows):
 def gradients(task, batches):
     task.model.zero_grad()
     prepared = [task.prepare(batch) for batch in batches]
-    losses = backward_batches(task, prepared, contextlib.nullcontext, lambda loss: loss.backward())
+    losses = backward_batches(task, prepared, contextlib.nullcontext, lambda loss, is_last: loss.backward())
     return losses, {name: p.grad.clone() for name, p in task.model.named_parameters()}
 
 
@@ -60,6 +60,13 @@ def test_the_logit_scales_gradient_is_counted_once():
     _, accumulated = gradients(task, slices(batch, (4, 4, 4)))
     ratio = accumulated["logit_scale"].item() / whole["logit_scale"].item()
     assert ratio == pytest.approx(1.0, rel=1e-5)
+
+
+def test_only_the_last_pass_of_a_step_is_told_to_be_the_last():
+    task, batches, heard = make_task(), slices(make_batch(12), (4, 4, 4)), []
+    prepared = [task.prepare(batch) for batch in batches]
+    backward_batches(task, prepared, contextlib.nullcontext, lambda loss, is_last: heard.append(is_last))
+    assert heard == [False, False, True]
 
 
 def test_prepare_normalises_as_the_peers_transform_does():
