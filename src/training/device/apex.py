@@ -57,11 +57,22 @@ class ApexPrecision(MixedPrecision):
         self._has_overflowed = False
 
     def prepare(self, model: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
-        """Hand model and optimizer to ``amp.initialize`` and note which master belongs to which weight."""
+        """Hand model and optimizer to ``amp.initialize`` and note which master belongs to which weight.
+
+        Raises:
+            MissingDependency: apex was built without a part that this run needs.
+        """
         weights = _group_parameters(optimizer)
-        model, optimizer = self._amp.initialize(
-            model, optimizer, opt_level=self.precision.apex_level, loss_scale=self._loss_scale, verbosity=0
-        )
+        try:
+            model, optimizer = self._amp.initialize(
+                model, optimizer, opt_level=self.precision.apex_level, loss_scale=self._loss_scale, verbosity=0
+            )
+        except ModuleNotFoundError as error:
+            # Ascend's on chips that saturate asks a module of its own for overflows, under a dynamic scale only.
+            raise MissingDependency(
+                f"--precision {self.precision.requested}: apex was built without a part of it ({error}). Build apex "
+                "with that part, or give a fixed scale, --loss-scale 512."
+            ) from error
         # Otherwise apex makes the masters at the first backward pass, after weights were loaded and a state was saved.
         optimizer.zero_grad()
         # It swaps them into the groups in place, so positions tell which is whose.

@@ -8,10 +8,11 @@ import torch
 
 from apex_sources import KINDS, apex_folder, forget_apex, undo_patches
 from device_under_test import device_under_test
-from loop_runs import ALONE, make_task
+from loop_runs import ALONE, make_batches, make_task
 from open_clip.errors import MissingDependency
 from training.checkpoint import Order, Trained, collect, restore
 from training.device import make_mixed_precision, resolve_precision
+from training.loop import Stepper
 from training.optim import WeightAverage
 
 DEVICE, TORCH_DEVICE = device_under_test()
@@ -74,6 +75,18 @@ def test_without_apex_the_error_says_what_to_do():
     with pytest.raises(MissingDependency, match="--precision amp does the same.*") as caught:
         make_run()
     assert "build apex from source" in str(caught.value)
+
+
+@pytest.mark.usefixtures("apex")
+def test_a_build_of_apex_that_lacks_a_part_is_one_line(monkeypatch):
+    from apex import amp
+
+    def initialize(*inputs, **options):
+        raise ModuleNotFoundError("No module named 'npu_float_status'")
+
+    monkeypatch.setattr(amp, "initialize", initialize)
+    with pytest.raises(MissingDependency, match="--precision npu_amp: .*npu_float_status.*--loss-scale 512"):
+        make_run("npu_amp", "dynamic")
 
 
 @pytest.mark.usefixtures("apex")
@@ -218,6 +231,8 @@ def test_the_bounds_of_a_weight_hold_for_its_master():
     mixed, model, optimizer = make_run()
     run_step(mixed, model, optimizer)
     before = copies(mixed.state_dict()["masters"])
+    mixed.keep_bounds()
+    assert are_equal(before, mixed.state_dict()["masters"])
     with torch.no_grad():
         model.scale.clamp_(0.0, 0.5)
     mixed.keep_bounds()
@@ -321,3 +336,18 @@ def test_a_resumed_run_goes_on_with_the_same_bits(precision, tmp_path):
     optimizer.load_state_dict(saved["optimizer"])
     mixed.load_state_dict(saved["mixed"])
     assert [run_step(mixed, model, optimizer, seed) for seed in range(3, 6)] == expected
+
+
+@pytest.mark.usefixtures("apex")
+@pytest.mark.parametrize("precision", ["apex_o1", "apex_o2"])
+def test_the_loop_takes_steps_of_one_batch_and_of_several(precision):
+    task = make_task()
+    mixed, task.model, optimizer = make_run(precision, 128, model=task.model)
+    stepper = Stepper(task, optimizer, mixed, grad_clip_norm=1.0)
+    batches = [
+        batch._replace(images=batch.images.to(TORCH_DEVICE), texts=batch.texts.to(TORCH_DEVICE))
+        for batch in make_batches(2)
+    ]
+    for count in (1, 2):
+        losses = [float(stepper.step(batches[:count], 1e-3).total) for _ in range(2)]
+        assert losses[1] < losses[0]
