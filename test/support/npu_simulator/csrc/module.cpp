@@ -13,6 +13,7 @@ PYBIND11_MODULE(npusim_native, m) {
   m.def("is_initialized", &is_initialized);
   m.def("is_in_bad_fork", &is_in_bad_fork);
   m.def("check_usable", torch::wrap_pybind_function(check_usable));
+  m.def("default_generator", [](int index) { return default_generator(c10::DeviceIndex(index)); });
   m.def("memory_allocated", [](int index) { return memory_stats(c10::DeviceIndex(index)).allocated; });
   m.def("memory_peak", [](int index) { return memory_stats(c10::DeviceIndex(index)).peak; });
   m.def("reset_peak", [](int index) { reset_peak(c10::DeviceIndex(index)); });

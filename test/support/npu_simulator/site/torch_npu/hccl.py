@@ -215,8 +215,15 @@ class ProcessGroupHCCL(c10d.Backend):
         self._gloo.shutdown()
 
 
+def _make_group(store, rank, size, timeout):
+    try:
+        return ProcessGroupHCCL(store, rank, size, timeout)
+    except TypeError as error:
+        raise RuntimeError(
+            f"the simulated hccl needs torch 2.14 or later, which takes backends in Python; this is {torch.__version__}"
+        ) from error
+
+
 def register() -> None:
     """Make ``hccl`` the backend of npu tensors."""
-    dist.Backend.register_backend(
-        "hccl", lambda store, rank, size, timeout: ProcessGroupHCCL(store, rank, size, timeout), devices=["npu"]
-    )
+    dist.Backend.register_backend("hccl", _make_group, devices=["npu"])

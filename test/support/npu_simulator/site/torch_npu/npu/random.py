@@ -7,7 +7,7 @@ from torch_npu.npu.utils import device_index
 
 
 def _generator(index: int) -> torch.Generator:
-    return torch._C._accelerator_getDefaultGenerator(index)
+    return _native.default_generator(index)
 
 
 def get_rng_state(device="npu") -> torch.Tensor:
