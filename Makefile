@@ -8,6 +8,8 @@ VENV ?= .venv
 PYTHON ?=
 EXTRAS ?=
 CONSTRAINTS ?= constraints/ci.txt
+OLDEST_DIR ?= .cache/oldest
+PYTHON310 ?= python3.10
 PEER_DIR ?= .cache/peer
 TOWERS_DIR ?= .cache/towers
 PYTEST_FLAGS ?=
@@ -72,6 +74,11 @@ type: $(VENV)/.ready-dev ## check types
 .PHONY: test
 test: npu-simulator ## the tests that need no other package and little time
 	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist worksteal -m "not slow and not parity" $(PYTEST_FLAGS)
+
+# The suites on the oldest pair that is tested; PYTHON310=FILE names the interpreter.
+.PHONY: test-oldest
+test-oldest: ## `make test` with Python 3.10, torch 2.9 and all requirements at their floors
+	@$(MAKE) test VENV="$(OLDEST_DIR)" PYTHON="$(PYTHON310)" CONSTRAINTS=constraints/oldest.txt
 
 .PHONY: test-all
 test-all: npu-simulator ## all tests but the comparison with the peer

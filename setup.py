@@ -78,13 +78,13 @@ setup(
         "open_clip_train": ["py.typed"],
         "training": ["py.typed", "**/*.css", "**/*.js", "**/*.html", "**/*.json"],
     },
-    python_requires=">=3.11",
+    python_requires=">=3.10",
     install_requires=read_requirements(),
     extras_require=EXTRAS,
     classifiers=[
         "Intended Audience :: Science/Research",
         "Operating System :: POSIX :: Linux",
-        "Programming Language :: Python :: 3",
+        *(f"Programming Language :: Python :: {version}" for version in ("3", "3.10", "3.11", "3.12")),
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
 )

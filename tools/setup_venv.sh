@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")")"
 venv=$1
 extras=$2
-oldest="3, 11"
+oldest="3, 10"
 
 fail() {
     printf '[Error] %s\n' "$1" >&2
@@ -19,13 +19,13 @@ fits() { # fits INTERPRETER
 
 find_python() {
     local candidate
-    for candidate in python3.12 python3.11 python3 python3.13 python; do
+    for candidate in python3.12 python3.11 python3.10 python3 python3.13 python; do
         if fits "$candidate"; then
             printf '%s\n' "$candidate"
             return 0
         fi
     done
-    fail "no Python of at least ${oldest/, /.} was found. Install Python 3.12 or 3.11, or name one: make PYTHON=/path/to/python3.12 ..."
+    fail "no Python of at least ${oldest/, /.} was found. Install Python 3.12, 3.11 or 3.10, or name one: make PYTHON=/path/to/python3.12 ..."
 }
 
 if [[ ! -x $venv/bin/python ]]; then

@@ -3,9 +3,10 @@
 A message has three parts: what happened, where (file, row, key, flag), what to do next. Nothing here logs or exits.
 """
 
+import contextlib
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from open_clip.redaction import redact
 
@@ -23,6 +24,10 @@ class OpenClipError(Exception):
 
     def __init__(self, *args: object) -> None:
         super().__init__(*(harmless(one) if isinstance(one, str) else one for one in args))
+        self._flags = ""
+
+    def __str__(self) -> str:
+        return super().__str__() + self._flags
 
 
 class ConfigError(OpenClipError, ValueError):
@@ -71,6 +76,16 @@ class Preempted(OpenClipError):
     """The run stopped on request after saving; the same command with ``--resume latest`` goes on."""
 
     exit_status = 75
+
+
+@contextlib.contextmanager
+def naming(flag: str) -> Iterator[None]:
+    """Say below the message of an error which flag it is about."""
+    try:
+        yield
+    except OpenClipError as error:
+        error._flags += f"\n({flag})"
+        raise
 
 
 def suggest_nearest(name: object, known: Iterable[str], count: int = 3) -> str:

@@ -51,7 +51,7 @@ def main(args: Sequence[str] | None = None) -> int:
         run_session(namespace)
         status = 0
     except OpenClipError as error:
-        message = "\n".join([str(error), *getattr(error, "__notes__", [])])
+        message = str(error)
         _LOG.error("%s", message)
         leave_words(message)
         status = error.exit_status

@@ -50,7 +50,7 @@ def test_tiles_on_ranks_give_each_rank_the_plain_loss_and_gradients(ranks, kind,
 @pytest.mark.parametrize("mode", SIGLIP_MODES)
 def test_ranks_give_the_sigmoid_loss_and_gradients_of_one(ranks, mode):
     whole = loss_and_gradients(SigLipLoss(), slice(None))
-    answers = [rank["siglip", *mode] for rank in ranks]
+    answers = [rank[("siglip", *mode)] for rank in ranks]
     for index in (0, 3, 4):
         mean = torch.stack([answer[index] for answer in answers]).mean(0)
         torch.testing.assert_close(mean, whole[index], atol=1e-12, rtol=0)

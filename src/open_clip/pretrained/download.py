@@ -88,8 +88,11 @@ def _expected_hash(url: str) -> str:
 
 
 def _hash_of(path: Path) -> str:
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while piece := file.read(_BLOCK_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def _is_usable(target: Path, expected: str) -> bool:

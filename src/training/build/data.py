@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 import open_clip
-from open_clip.errors import ConfigError, DataError, OpenClipError, cut_list, printable
+from open_clip.errors import ConfigError, DataError, cut_list, naming, printable
 from open_clip.transform import to_uint8
 from training.build.place import Place
 from training.build.shards import build_shard_table, build_stream_loader, is_shard_pattern
@@ -98,7 +98,7 @@ def _pixels(transform: Any) -> Any:
 def _open_source(params: RunParams, place: Place, transform: Any, role: str) -> tuple[PairSource, Quarantine]:
     """Read what a data flag names and hold the rows that are refused there against the budget."""
     path = params.data.train_data if role == "train" else params.data.val_data
-    try:
+    with naming(f"--{role}-data"):
         if role == "train" and params.data.dataset_type == "synthetic":
             assert params.shards.train_num_samples is not None
             source = _synthetic_table(params.shards.train_num_samples, transform)
@@ -109,9 +109,6 @@ def _open_source(params: RunParams, place: Place, transform: Any, role: str) -> 
             place.folder.bad_samples, num_samples=source.num_rows_read, budget=params.data.bad_sample_budget
         )
         quarantine.record(source.faults)
-    except OpenClipError as error:
-        error.add_note(f"(--{role}-data)")
-        raise
     return source, quarantine
 
 

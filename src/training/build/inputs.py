@@ -1,10 +1,8 @@
 """Look at what the flags name before anything is built: model, data, weights. Reads a few bytes of each at most."""
 
-import contextlib
 import os
-from collections.abc import Iterator
 
-from open_clip.errors import CheckpointError, ConfigError, DataError, OpenClipError, printable
+from open_clip.errors import CheckpointError, ConfigError, DataError, naming, printable
 from open_clip.factory.names import HUB_SCHEME, LOCAL_DIR_SCHEME
 from open_clip.factory.options import apply_options
 from open_clip.factory.source import find_source
@@ -34,7 +32,7 @@ def check_inputs(params: RunParams, world: World) -> None:
         find_tensorboard()
     for role, path in (("train", params.data.train_data), ("val", params.data.val_data)):
         if path and not (role == "train" and params.data.dataset_type == "synthetic"):
-            with _naming(f"--{role}-data"):
+            with naming(f"--{role}-data"):
                 _check_data(path, role, params)
     for flag, folder in (
         ("--imagenet-val", params.evaluate.imagenet_val),
@@ -48,7 +46,7 @@ def check_inputs(params: RunParams, world: World) -> None:
 
 
 def _check_model(params: RunParams, world: World) -> None:
-    with _naming("--aug-cfg"):
+    with naming("--aug-cfg"):
         read_augmentation(params.data.aug_cfg)
     if params.model.model.startswith(HUB_SCHEME):
         return
@@ -86,13 +84,3 @@ def _check_weights(params: RunParams) -> None:
             f"--resume {printable(resumed, 300)}: there is no such file or folder. Give the path of a checkpoint, or "
             "`latest` for the newest of --name."
         )
-
-
-@contextlib.contextmanager
-def _naming(flag: str) -> Iterator[None]:
-    """Say below a message which flag it is about."""
-    try:
-        yield
-    except OpenClipError as error:
-        error.add_note(f"({flag})")
-        raise

@@ -4,7 +4,6 @@ import logging
 import threading
 from pathlib import Path
 from types import TracebackType
-from typing import Self
 
 from open_clip.errors import CheckpointError, printable
 from training.checkpoint.remote import RemoteFolder
@@ -26,7 +25,7 @@ class RemoteSync:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="remote-sync", daemon=True)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "RemoteSync":
         try:
             self._remote.send_changed(self._root)
         except CheckpointError as error:

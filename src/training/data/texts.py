@@ -1,7 +1,7 @@
 """Plan on the host, before a batch travels, which tokens of its texts are computed. Runs no model."""
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ class ReadingRule:
     eos_id: int
 
     @classmethod
-    def of(cls, model: Any) -> Self:
+    def of(cls, model: Any) -> "ReadingRule":
         """Ask a bare model whose text tower is a native one."""
         tower = getattr(model, "text", None)
         if tower is None:

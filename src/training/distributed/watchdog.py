@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn
 
 from torch.distributed.distributed_c10d import Store
 
@@ -94,7 +94,7 @@ class Watchdog:
             self._courier = Courier(store, world.rank, world.world_size, limits.beat_s, self._pulse)
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Watchdog":
         if self._courier is not None:
             # After it every process has posted its first sign of life.
             barrier(self._world)

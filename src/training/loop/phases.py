@@ -1,7 +1,7 @@
 """Which part of a run an error came from, and the same names for a profiler's ranges; explains no error."""
 
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import torch
 
@@ -26,7 +26,7 @@ class Phase:
         self.name = name
         self._ranges: list[Any] = []
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Phase":
         if _is_named:
             opened: Any = torch.profiler.record_function(self.name)
             self._ranges.append(opened.__enter__())

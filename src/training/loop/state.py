@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Self
+from typing import Any
 
 
 @dataclass
@@ -73,7 +73,7 @@ class Progress:
         return asdict(self)
 
     @classmethod
-    def from_state_dict(cls, state: dict[str, Any]) -> Self:
+    def from_state_dict(cls, state: dict[str, Any]) -> "Progress":
         """Rebuild a position; keys of newer versions are ignored."""
         known = {item.name for item in fields(cls)}
         values = {key: value for key, value in state.items() if key in known}

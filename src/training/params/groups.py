@@ -2,7 +2,6 @@
 
 import argparse
 from dataclasses import dataclass, fields
-from typing import Self
 
 from training.params.data import DataParams, ShardParams
 from training.params.flags import read_group
@@ -36,6 +35,6 @@ class RunParams:
     report: ReportParams
 
     @classmethod
-    def from_namespace(cls, namespace: argparse.Namespace) -> Self:
+    def from_namespace(cls, namespace: argparse.Namespace) -> "RunParams":
         """Sort a parsed namespace into groups."""
         return cls(**{item.name: read_group(item.type, namespace) for item in fields(cls)})  # type: ignore[arg-type]

@@ -2,9 +2,8 @@
 
 import random
 import re
+import sys
 import unicodedata
-from re import _constants as codes
-from re import _parser as parser
 
 import ftfy
 import pytest
@@ -15,6 +14,8 @@ from open_clip.errors import DataError
 from open_clip.tokenizer import repair
 from open_clip.tokenizer.repair import repair_text
 
+# Python 3.11 moved the parser of patterns, whose module also names what it finds.
+parser = re._parser if sys.version_info >= (3, 11) else re.sre_parse
 ALL = frozenset(map(chr, range(0x11000)))
 BEYOND_ASCII = frozenset(map(chr, range(0x80, 0x11000)))
 ENCODINGS = ["latin-1", "cp1252", "cp1251", "cp1250", "cp1253", "cp1254", "cp1257", "iso-8859-2", "mac-roman", "cp437"]
@@ -48,38 +49,38 @@ def chars_like(pattern):
 
 def element_chars(code, value):
     """The characters that one element of a parsed pattern matches."""
-    if code is codes.LITERAL:
+    if code is parser.LITERAL:
         return frozenset(chr(value))
-    if code is codes.ANY:
+    if code is parser.ANY:
         return ALL
-    assert code is codes.IN
+    assert code is parser.IN
     found = set()
     for kind, detail in value:
-        if kind is codes.LITERAL:
+        if kind is parser.LITERAL:
             found.add(chr(detail))
-        elif kind is codes.RANGE:
+        elif kind is parser.RANGE:
             found.update(map(chr, range(detail[0], detail[1] + 1)))
-        elif kind is codes.CATEGORY:
-            name = {codes.CATEGORY_WORD: r"\w", codes.CATEGORY_SPACE: r"\s"}[detail]
+        elif kind is parser.CATEGORY:
+            name = {parser.CATEGORY_WORD: r"\w", parser.CATEGORY_SPACE: r"\s"}[detail]
             found.update(char for char in ALL if re.match(name, char))
         else:
-            assert kind is codes.NEGATE
-    return ALL - found if value[0][0] is codes.NEGATE else frozenset(found)
+            assert kind is parser.NEGATE
+    return ALL - found if value[0][0] is parser.NEGATE else frozenset(found)
 
 
 def sequences(items):
     """Every sequence of characters sets that a parsed pattern can match."""
     found = [[]]
     for code, value in items:
-        if code is codes.BRANCH:
+        if code is parser.BRANCH:
             choices = [sequence for branch in value[1] for sequence in sequences(branch)]
-        elif code is codes.SUBPATTERN:
+        elif code is parser.SUBPATTERN:
             choices = sequences(value[-1])
-        elif code is codes.MAX_REPEAT:
+        elif code is parser.MAX_REPEAT:
             assert tuple(value[:2]) == (0, 1)
             choices = [[], *sequences(value[2])]
         else:
-            choices = [[]] if code is codes.AT else [[element_chars(code, value)]]
+            choices = [[]] if code is parser.AT else [[element_chars(code, value)]]
         found = [start + choice for start in found for choice in choices]
     return found
 
