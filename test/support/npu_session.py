@@ -7,6 +7,10 @@ import sys
 from functools import cache
 from pathlib import Path
 
+import pytest
+import torch
+from torch._C._distributed_c10d import Backend
+
 REPO = Path(__file__).resolve().parents[2]
 SIMULATOR = Path(__file__).with_name("npu_simulator")
 
@@ -38,6 +42,14 @@ def simulator_env(devices: int = 2, **settings: str) -> dict[str, str]:
         "CUDA_VISIBLE_DEVICES": "",
     }
     return {**os.environ, **fixed, **settings}
+
+
+def skip_without_hccl() -> None:
+    """Skip a test of several npu processes where torch takes no backend written in Python, as the simulated hccl is."""
+    try:
+        Backend(0, 1)
+    except TypeError:
+        pytest.skip(f"torch {torch.__version__} takes no collective backend written in Python, as 2.14 does")
 
 
 def broken_env() -> dict[str, str]:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import torch
 
+from npu_session import skip_without_hccl
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -41,6 +43,8 @@ def trainer_command(flags, processes=1, program=("-m", "training.main")):
 
 def start_trainer(flags, processes=1, program=("-m", "training.main"), **environ):
     """Start the trainer and return the running process; its output is one stream of text."""
+    if processes > 1 and "NPUSIM_DEVICES" in environ:
+        skip_without_hccl()
     return subprocess.Popen(
         trainer_command(flags, processes, program),
         env=trainer_environment(**environ),

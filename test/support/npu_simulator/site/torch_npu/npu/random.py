@@ -6,18 +6,14 @@ import torch
 from torch_npu.npu.utils import device_index
 
 
-def _generator(index: int) -> torch.Generator:
-    return _native.default_generator(index)
-
-
 def get_rng_state(device="npu") -> torch.Tensor:
     """Return a device's random state as a byte tensor."""
-    return _generator(device_index(device)).get_state()
+    return _native.default_generator(device_index(device)).get_state()
 
 
 def set_rng_state(new_state: torch.Tensor, device="npu") -> None:
     """Set a device's random state."""
-    _generator(device_index(device)).set_state(new_state)
+    _native.default_generator(device_index(device)).set_state(new_state)
 
 
 def get_rng_state_all() -> list[torch.Tensor]:
@@ -33,15 +29,15 @@ def set_rng_state_all(new_states) -> None:
 
 def manual_seed(seed: int) -> None:
     """Seed the current device."""
-    _generator(_native.current_device()).manual_seed(int(seed))
+    _native.default_generator(_native.current_device()).manual_seed(int(seed))
 
 
 def manual_seed_all(seed: int) -> None:
     """Seed every device."""
     for index in range(_native.device_count()):
-        _generator(index).manual_seed(int(seed))
+        _native.default_generator(index).manual_seed(int(seed))
 
 
 def initial_seed() -> int:
     """Return the seed of the current device."""
-    return _generator(_native.current_device()).initial_seed()
+    return _native.default_generator(_native.current_device()).initial_seed()
