@@ -9,9 +9,11 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from open_clip.files import read_plain
+from training.device.pairs import judge_versions
 from training.device.startup import installed_backends
 
 # CANN compiles and describes operators in Python and imports these from the interpreter that runs it; torch_npu's wheel
@@ -34,6 +36,38 @@ _LONGEST_FILE = 1 << 16
 def host_packages() -> dict[str, tuple[str, ...]]:
     """Name the Python packages that each installed plug-in needs beside its own requirements."""
     return {name: needed for name, needed in _HOST_PACKAGES.items() if name in installed_backends()}
+
+
+def installed_version(name: str) -> str | None:
+    """Return an installed package's version."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def judge_installation(told: Mapping[str, str]) -> str | None:
+    """Say in one line whether plug-in, torch, CANN, driver and Python are versions that were published together.
+
+    Args:
+        told: Versions that the device itself tells, as ``DeviceInfo.versions`` has them; files and package metadata
+            stand in for what is missing.
+
+    Returns:
+        None where no plug-in with such a list is installed.
+    """
+    plugin = told.get("torch_npu") or installed_version("torch_npu")
+    if plugin is None:
+        return None
+    # An empty text is how torch_npu says that it does not know.
+    found = software_versions() | {name: number for name, number in told.items() if number}
+    return judge_versions(
+        torch_npu=plugin,
+        torch=installed_version("torch"),
+        cann=found.get("cann"),
+        driver=found.get("driver"),
+        python=platform.python_version(),
+    ).line
 
 
 def device_variables(environ: Mapping[str, str] = os.environ) -> dict[str, str]:

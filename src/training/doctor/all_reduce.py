@@ -35,7 +35,7 @@ def all_reduce_findings(device: Device, seconds: float, limit_s: float) -> Itera
             launcher = ["-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
             words = [*launcher, "--nproc-per-node", str(processes), *words]
         # What a job's launcher left in this shell would place these processes in a run of its own.
-        environ = {name: value for name, value in os.environ.items() if name not in _LAUNCHER_VARIABLES}
+        environ = {name: value for name, value in os.environ.items() if name not in LAUNCHER_VARIABLES}
         ended = run_program(words, limit_s, environ)
         if ended.status != 0 or not answer.is_file():
             yield Finding(_WHAT, state="failed", why=ended.describe("all-reduce failed: "))
@@ -43,7 +43,7 @@ def all_reduce_findings(device: Device, seconds: float, limit_s: float) -> Itera
         yield from _read(json.loads(answer.read_text(encoding="utf-8")))
 
 
-_LAUNCHER_VARIABLES = frozenset(
+LAUNCHER_VARIABLES = frozenset(
     ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "RANK_ID", "RANK_SIZE")
 ) | {"RANK_TABLE_FILE", "TORCHELASTIC_RUN_ID"}
 
@@ -51,6 +51,8 @@ _LAUNCHER_VARIABLES = frozenset(
 def _read(answer: dict[str, Any]) -> Iterator[Finding]:
     who = f"{answer['processes']} process{'es' if answer['processes'] > 1 else ''}, {answer['backend']}"
     yield judge(f"{_WHAT}, {who}", Difference(**answer["difference"]), _BOUND)
+    if answer["trace"] is not None:
+        yield Finding("record of collectives", {"answer": f"{len(answer['trace']):,} characters"})
     for speed in answer["speeds"]:
         cells = {
             "avg ms": f"{speed['seconds'] * 1e3:.2f}",

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from open_clip.errors import DeviceError, OpenClipError, first_line
+from training.device.inventory import judge_installation
 from training.device.startup import import_torch
 from training.doctor.findings import Finding
 from training.doctor.machine import describe_fast_parts, describe_machine, describe_packages
@@ -45,13 +46,24 @@ def _examine_devices(wanted: str) -> int:
         chosen.activate()
         info = chosen.info()
     except OpenClipError as error:
+        _say_versions({})
         return give_up(" ".join(str(error).split()), error.exit_status)
     # A driver that answers and a card that does not start is a common state of a half-installed machine.
     except Exception as error:
+        _say_versions({})
         return give_up(f"--device {wanted} does not start: {type(error).__name__}: {first_line(error)}")
     say("chosen", f"--device {wanted} takes {chosen.kind}: {describe_info(info)}")
+    if chosen.kind != "cpu":
+        _say_versions(info.versions)
     _say_precisions(chosen)
     return _try_device(chosen)
+
+
+def _say_versions(told: dict[str, str]) -> None:
+    """Print whether the installed versions are a set that was published; nothing where there is no such list."""
+    judged = judge_installation(told)
+    if judged is not None:
+        say("versions", judged)
 
 
 def describe_info(info: "DeviceInfo") -> str:

@@ -54,6 +54,7 @@ def _exchange(kind: str, path: str, seconds: float) -> None:
     answer: dict[str, Any] = {"backend": device.collective_backend, "processes": world.world_size}
     answer["difference"] = vars(difference)
     answer["speeds"] = [_time_size(device, place, size, seconds) for size in SIZES] if seconds else []
+    answer["trace"] = device.collective_trace()
     if world.is_master:
         write_whole(path, json.dumps(answer))
     stop_process_group()

@@ -5,13 +5,12 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
 import open_clip
 from open_clip.version import __version__
-from training.device.inventory import host_packages
+from training.device.inventory import host_packages, installed_version, software_versions
 
 REQUIRED = ("torch", "numpy", "pillow", "regex", "ftfy", "safetensors", "huggingface_hub", "filelock")
 OPTIONAL = {
@@ -55,8 +54,11 @@ def describe_packages() -> Iterator[Fact]:
     for plugin, needed in host_packages().items():
         missing = [name for name in needed if installed_version(name) is None]
         found = ", ".join(f"{name} {installed_version(name)}" for name in needed if name not in missing)
-        advice = f"; missing: pip install {' '.join(missing)}" if missing else ""
-        yield Fact("plug-in", f"{plugin} {installed_version(plugin)} needs {found or 'packages of its own'}{advice}")
+        advice = f"missing: pip install {' '.join(missing)}" if missing else ""
+        needs = "; ".join(filter(None, [found, advice]))
+        yield Fact("plug-in", f"{plugin} {installed_version(plugin)}, with the packages of its host side: {needs}")
+    for name, number in software_versions().items():
+        yield Fact("software", f"{name} {number}")
 
 
 def describe_fast_parts() -> Iterator[Fact]:
@@ -69,18 +71,10 @@ def describe_fast_parts() -> Iterator[Fact]:
         yield Fact("fast", f"{name}: {'in use' if part else 'not in use, Pillow does it (extra `fast`)'}")
 
 
-def installed_version(name: str) -> str | None:
-    """Return an installed package's version."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
 def _system_name() -> str:
     """Return the distribution's name where the system tells it, else the kernel's."""
     try:
         release = platform.freedesktop_os_release()
     except OSError:
         return platform.system()
-    return f"{platform.system()} ({release.get('PRETTY_NAME', release['NAME'])})"
+    return f"{platform.system()} {platform.release()} ({release.get('PRETTY_NAME', release['NAME'])})"

@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from open_clip.errors import printable
 from training.parents import signal_when_parent_ends
 
 _SOURCES = Path(__file__).resolve().parents[2]
+_POLL_S = 0.2
 _LAST_BYTES = 1 << 14
 # Lines that say nothing of the reason: frames of a traceback, and torchrun's own table.
 _FRAME = re.compile(r"^\s|^Traceback|^\W*$|^={3,}|^-{3,}|\[W\d+|\[E\d+|^E\d{4}|^W\d{4}")
@@ -90,7 +92,13 @@ def end_program(process: Any, grace_s: float = 0.0) -> None:
 
 
 def run_program(
-    words: Sequence[str], limit_s: float, environ: Mapping[str, str] | None = None, grace_s: float = 0.0
+    words: Sequence[str],
+    limit_s: float,
+    environ: Mapping[str, str] | None = None,
+    *,
+    grace_s: float = 0.0,
+    start_s: float = 0.0,
+    has_begun: Callable[[], bool] = lambda: True,
 ) -> Ended:
     """Run this Python with arguments until it ends or its time is over.
 
@@ -99,11 +107,16 @@ def run_program(
         limit_s: Seconds it may take; then it is asked to end, and ended after ``grace_s`` more.
         environ: Environment in place of this process's.
         grace_s: Seconds it may take to save what it has; 0 ends it without asking.
+        start_s: Seconds that it may take before that until it begins with what matters.
+        has_begun: Tells whether it has.
     """
     with tempfile.TemporaryFile() as said:
         process = start_program(words, environ, stdout=said, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
         is_late = False
         try:
+            starts = time.monotonic() + start_s
+            while not has_begun() and process.poll() is None and time.monotonic() < starts:
+                time.sleep(_POLL_S)
             process.wait(limit_s)
         except subprocess.TimeoutExpired:
             is_late = True

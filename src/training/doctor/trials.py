@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -44,7 +45,7 @@ def quick_trials(device: Device) -> Iterator[Finding]:
     dtype = half_types(device)[0]
     for is_causal in (False, True):
         what = f"attention, {'causal' if is_causal else 'no mask'}, {type_name(dtype)}"
-        yield guarded(what, lambda what=what, is_causal=is_causal: _attention(what, device, dtype, is_causal))  # type: ignore[misc]
+        yield guarded(what, partial(_attention, what, device, dtype, is_causal))
     yield guarded("autocast", lambda: autocast_trial(device, dtype))
     yield guarded("loss scale", lambda: scaler_trial(device))
 
@@ -144,9 +145,12 @@ def _scaled_step(scaler: Any, optimizer: torch.optim.Optimizer, weight: nn.Param
 
 def time_steps(device: Device, step: Callable[[], Any], seconds: float, most: int = 200) -> list[float]:
     """Time a step after a few to warm up, waiting for the device after each: three times at least, then ``seconds``."""
+    warm_until = time.perf_counter() + seconds
     for _ in range(3):
         step()
-    device.synchronize()
+        device.synchronize()
+        if time.perf_counter() > warm_until:
+            break
     taken: list[float] = []
     while len(taken) < 3 or (sum(taken) < seconds and len(taken) < most):
         started = time.perf_counter()

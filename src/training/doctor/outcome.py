@@ -1,0 +1,156 @@
+"""What became of the parts of a report, and the page that says so."""
+
+import datetime
+from dataclasses import dataclass, field
+
+from open_clip.version import __version__
+from training.doctor.conditions import Conditions, Part
+from training.doctor.findings import STATES, Finding
+from training.doctor.machine import Fact
+from training.doctor.markdown import block, code, folded, table
+from training.doctor.private import hide
+
+_LONG_TABLE = 16
+_NEVER_TRIED = (
+    "more than two cards, several machines, FSDP, apex, --torchcompile, published weights, and runs of more than a few "
+    "minutes"
+)
+
+
+@dataclass
+class Outcome:
+    """What became of a part.
+
+    Attributes:
+        part: The part.
+        findings: What it found, as far as it came.
+        notes: What libraries warned of meanwhile.
+        failure: Why it ended before its time; empty when it did not.
+        skipped: Why it was not begun; empty when it was.
+        seconds: How long it took.
+    """
+
+    part: Part
+    findings: list[Finding] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    failure: str = ""
+    skipped: str = ""
+    seconds: float = 0.0
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether something failed or is not what it should be."""
+        return bool(self.failure) or any(finding.state in ("wrong", "failed") for finding in self.findings)
+
+    def describe(self) -> str:
+        """Count what was found, in one line."""
+        if self.skipped:
+            return f"not tried: {self.skipped}"
+        counts = {state: sum(finding.state == state for finding in self.findings) for state in STATES}
+        parts = [f"{count} {state}" for state, count in counts.items() if count]
+        if self.failure:
+            parts.append(f"stopped: {self.failure}")
+        return ", ".join(parts) or "nothing found"
+
+
+@dataclass
+class Page:
+    """A report: what was measured under which conditions, and what was found.
+
+    Attributes:
+        title: What the device is.
+        conditions: What was measured.
+        started: When, in UTC.
+        facts: The environment.
+        variables: Environment variables of the device, their values fit to be shown.
+        tools: Output of the vendors' tools, by command.
+        outcomes: The parts.
+        seconds: What all took.
+        is_whole: Whether nothing is still to come.
+    """
+
+    title: str
+    conditions: Conditions
+    started: datetime.datetime
+    facts: list[Fact] = field(default_factory=list)
+    variables: dict[str, str] = field(default_factory=dict)
+    tools: dict[str, str] = field(default_factory=dict)
+    outcomes: list[Outcome] = field(default_factory=list)
+    seconds: float = 0.0
+    is_whole: bool = False
+
+    def write(self) -> str:
+        """Lay the page out as Markdown, without what names a person or a machine."""
+        lines = [f"# Device report: {self.title}", "", self._summary(), ""]
+        rows = [
+            (outcome.part.title, _mark(outcome), code(outcome.describe()), f"{outcome.seconds:.0f}")
+            for outcome in self.outcomes
+        ]
+        lines += table(("Part", "Result", "Found", "Seconds"), rows)
+        facts = [(fact.label, code(fact.text)) for fact in self.facts]
+        lines += ["", "## Environment", "", *table(("What", "Found"), facts)]
+        lines += self._environment()
+        for outcome in self.outcomes:
+            if not outcome.skipped:
+                lines += ["", f"## {outcome.part.title}", "", *_section(outcome)]
+        lines += ["", "## What was not tried", "", *self._not_tried(), ""]
+        return hide("\n".join(lines))
+
+    def _summary(self) -> str:
+        counts = [finding.state for outcome in self.outcomes for finding in outcome.findings]
+        told = ", ".join(f"{counts.count(state)} {state}" for state in STATES if state in counts)
+        how = f"`python -m training.doctor --report` of open_clip {__version__}, {self.started:%Y-%m-%d %H:%M} UTC"
+        size = f"model {self.conditions.model} with random weights, batch {self.conditions.batch_size}"
+        whole = "" if self.is_whole else " **This report is not whole: it was stopped.**"
+        return f"{how}; {size}; {self.seconds:.0f} s in all. Of {len(counts)} trials: {told or 'none'}.{whole}"
+
+    def _environment(self) -> list[str]:
+        lines = []
+        if self.variables:
+            rows = [(code(name), code(value)) for name, value in self.variables.items()]
+            lines += ["", *folded("Environment variables", table(("Variable", "Value"), rows))]
+        for command, text in self.tools.items():
+            lines += ["", *folded(command, block(text))]
+        return lines
+
+    def _not_tried(self) -> list[str]:
+        reasons = [f"{outcome.part.title}: {outcome.skipped}" for outcome in self.outcomes if outcome.skipped]
+        for outcome in self.outcomes:
+            reasons += [f"{one.what}: {one.why}" for one in outcome.findings if one.state == "not tried"]
+            if outcome.failure:
+                reasons.append(f"{outcome.part.title}, what was still to come: {outcome.failure}")
+        return [*(f"- {code(reason)}" for reason in reasons), f"- No report tries {_NEVER_TRIED}."]
+
+
+def _mark(outcome: Outcome) -> str:
+    if outcome.skipped:
+        return "not tried"
+    return "**see below**" if outcome.is_bad else "ok"
+
+
+def _section(outcome: Outcome) -> list[str]:
+    lines = [outcome.part.about, ""] if outcome.part.about else []
+    columns = list(dict.fromkeys(name for finding in outcome.findings for name in finding.cells))
+    rows = [
+        (finding.what, *(_cell(name, finding) for name in columns), _result(finding)) for finding in outcome.findings
+    ]
+    whole = table(("What", *columns, "Result"), rows) if rows else ["Nothing was found."]
+    is_foldable = len(rows) > _LONG_TABLE and not outcome.is_bad
+    lines += folded(f"{len(rows)} rows", whole) if is_foldable else whole
+    if outcome.failure:
+        lines += ["", f"Stopped before its end: {code(outcome.failure)}"]
+    if outcome.notes:
+        lines += ["", "Warnings of libraries:", "", *(f"- {code(note)}" for note in outcome.notes)]
+    return lines
+
+
+def _cell(name: str, finding: Finding) -> str:
+    text = finding.cells.get(name, "")
+    # Figures are ours; answers quote libraries.
+    return code(text) if name in ("answer", "seen") else text
+
+
+def _result(finding: Finding) -> str:
+    if finding.state == "ok":
+        return "ok"
+    return f"**{finding.state}**: {code(finding.why)}"
