@@ -18,7 +18,7 @@ from training.device.startup import installed_backends
 
 # CANN compiles and describes operators in Python and imports these from the interpreter that runs it; torch_npu's wheel
 # does not ask for them.
-_HOST_PACKAGES = {"torch_npu": ("attrs", "decorator", "psutil", "scipy", "numpy", "pyyaml")}
+_HOST_PACKAGES = {"torch_npu": ("attrs", "decorator", "psutil", "scipy")}
 # Variables that change what a device does, by how their names begin.
 _VARIABLES = re.compile(
     r"(ASCEND|ACL|HCCL|CANN|NPU|TORCH_|PYTORCH_|CUDA|NCCL|GLOO|OMP_|MKL_|KMP_|TASK_QUEUE|CPU_AFFINITY|INF_NAN"

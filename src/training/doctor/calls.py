@@ -1,7 +1,9 @@
 """Every question that the project asks of a device, asked one by one, so that each has its own answer or error."""
 
 import math
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -71,6 +73,7 @@ def questions(device: Device) -> dict[str, Callable[[], Any]]:
         "begin_step": lambda: device.begin_step(),
         "set_deterministic": lambda: _ask_deterministic(device),
         "profiler_activities": lambda: _ask_profiler(device),
+        "step_profiler": lambda: _ask_step_profiler(device),
         "hang_environment": device.hang_environment,
         "collective_trace": lambda: device.collective_trace() or "none is kept without a process group",
     }
@@ -188,6 +191,23 @@ def _ask_profiler(device: Device) -> str:
     kinds = [str(event.device_type).rpartition(".")[2] for event in record.events() or []]
     others = len([kind for kind in kinds if kind != "CPU"])
     return f"{len(kinds)} events, {others} of them of the device"
+
+
+def _ask_step_profiler(device: Device) -> str:
+    """Record two steps with the device's own profiler, where it has one, and see that files came of it."""
+    with tempfile.TemporaryDirectory(prefix="doctor-") as folder:
+        profiler = device.step_profiler(Path(folder), "doctor", 2)
+        if profiler is None:
+            return "none: torch's is used"
+        profiler.start()
+        for _ in range(2):
+            torch.rand(256, 256, device=device.torch_device()).sum()
+            device.synchronize()
+            profiler.step()
+        profiler.stop()
+        files = [path for path in Path(folder).rglob("*") if path.is_file()]
+        _expect(bool(files), "it wrote no file")
+        return f"two steps in {len(files)} files"
 
 
 def _expect(is_right: bool, otherwise: str) -> None:

@@ -7,6 +7,8 @@ from training.doctor.findings import Finding
 
 #: What the device says of itself, and whether its software is a published set: two findings that head the report.
 INFO, VERSIONS = "info", "versions"
+#: The quickstart's.
+RECIPE_BATCH = 128
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,7 @@ class Conditions:
         device: Kind of device and index, as ``--device`` takes them.
         model: The model whose error and speed are measured.
         batch_size: Pairs of a timed step.
+        recipe_batch: Pairs of a step of the fine-tuning.
         seconds: How long the fine-tuning trains; each timed row takes a sixth of it.
     """
 
@@ -24,6 +27,7 @@ class Conditions:
     model: str
     batch_size: int
     seconds: float
+    recipe_batch: int = RECIPE_BATCH
 
     @property
     def row_seconds(self) -> float:

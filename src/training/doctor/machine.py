@@ -56,7 +56,7 @@ def describe_packages() -> Iterator[Fact]:
         found = ", ".join(f"{name} {installed_version(name)}" for name in needed if name not in missing)
         advice = f"missing: pip install {' '.join(missing)}" if missing else ""
         needs = "; ".join(filter(None, [found, advice]))
-        yield Fact("plug-in", f"{plugin} {installed_version(plugin)}, with the packages of its host side: {needs}")
+        yield Fact("plug-in", f"{plugin} {installed_version(plugin)}; what it needs beside it: {needs}")
     for name, number in software_versions().items():
         yield Fact("software", f"{name} {number}")
 

@@ -87,7 +87,7 @@ class Page:
             for outcome in self.outcomes
         ]
         lines += table(("Part", "Result", "Found", "Seconds"), rows)
-        facts = [(fact.label, code(fact.text)) for fact in self.facts]
+        facts = [(label, "<br>".join(code(text) for text in texts)) for label, texts in _by_label(self.facts).items()]
         lines += ["", "## Environment", "", *table(("What", "Found"), facts)]
         lines += self._environment()
         for outcome in self.outcomes:
@@ -120,6 +120,13 @@ class Page:
             if outcome.failure:
                 reasons.append(f"{outcome.part.title}, what was still to come: {outcome.failure}")
         return [*(f"- {code(reason)}" for reason in reasons), f"- No report tries {_NEVER_TRIED}."]
+
+
+def _by_label(facts: list[Fact]) -> dict[str, list[str]]:
+    grouped: dict[str, list[str]] = {}
+    for fact in facts:
+        grouped.setdefault(fact.label, []).append(fact.text)
+    return grouped
 
 
 def _mark(outcome: Outcome) -> str:

@@ -9,7 +9,7 @@ from open_clip.errors import OpenClipError, first_line
 from open_clip.files import write_whole
 from training.device.inventory import device_variables, tool_output
 from training.device.startup import import_torch
-from training.doctor.conditions import INFO, VERSIONS, Conditions, Part
+from training.doctor.conditions import INFO, RECIPE_BATCH, VERSIONS, Conditions, Part
 from training.doctor.examination import give_up
 from training.doctor.machine import Fact, describe_fast_parts, describe_machine, describe_packages
 from training.doctor.outcome import Outcome, Page
@@ -92,7 +92,9 @@ def _open_page(order: Order) -> Page:
     device = select_device(order.device)
     batch = order.batch_size or (_CPU_BATCH if device.kind == "cpu" else _CARD_BATCH)
     name = device.kind if device.index is None else f"{device.kind}:{device.index}"
-    conditions = Conditions(name, order.model, batch, order.seconds)
+    # A machine that is to take smaller steps takes smaller ones there too; one pair has nothing to be told apart from.
+    recipe_batch = max(2, min(order.batch_size or RECIPE_BATCH, RECIPE_BATCH))
+    conditions = Conditions(name, order.model, batch, order.seconds, recipe_batch)
     facts = [*describe_machine(), *describe_packages(), *describe_fast_parts()]
     variables = {name: hide_value(name, value) for name, value in device_variables().items()}
     now = datetime.datetime.now(datetime.UTC)
@@ -129,7 +131,7 @@ def _note_device(outcome: Outcome, page: Page) -> None:
     """Put what the device says of itself into the page's title and its environment."""
     for finding in outcome.findings:
         if finding.what in (INFO, VERSIONS) and finding.state == "ok":
-            page.facts.append(Fact(finding.what, finding.cells["answer"]))
+            page.facts.insert(0, Fact("device" if finding.what == INFO else finding.what, finding.cells["answer"]))
             if finding.what == INFO:
                 page.title = f"{page.conditions.device}, {finding.cells['answer'].partition(',')[0]}"
 
