@@ -84,6 +84,20 @@ def test_a_scaler_that_does_something_else_is_found(scaler):
     assert scaler_trial(Odd()).state == "wrong"
 
 
+def test_a_scaler_that_tells_what_it_does_is_not_heard(capsys):
+    class Loud(torch.amp.GradScaler):
+        def update(self, new_scale=None):
+            print("Gradient overflow. Skipping step")
+            super().update(new_scale)
+
+    class Odd(CpuDevice):
+        def grad_scaler(self, loss_scale):
+            return Loud("cpu")
+
+    assert scaler_trial(Odd()).state == "ok"
+    assert capsys.readouterr().out.count("Gradient overflow") == 1
+
+
 def test_autocast_that_casts_nothing_is_found():
     with pytest.warns(UserWarning, match="Disabling autocast"):
         found = autocast_trial(CpuDevice(), torch.int8)
