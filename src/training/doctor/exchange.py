@@ -57,6 +57,8 @@ def _exchange(kind: str, path: str, seconds: float) -> None:
     answer["trace"] = device.collective_trace()
     if world.is_master:
         write_whole(path, json.dumps(answer))
+    # One that left before the others had their answer would take it from them.
+    dist.barrier()
     stop_process_group()
 
 

@@ -20,7 +20,10 @@ _SOURCES = Path(__file__).resolve().parents[2]
 _POLL_S = 0.2
 _LAST_BYTES = 1 << 14
 # Lines that say nothing of the reason: frames of a traceback, and torchrun's own table.
-_FRAME = re.compile(r"^\s|^Traceback|^\W*$|^={3,}|^-{3,}|\[W\d+|\[E\d+|^E\d{4}|^W\d{4}")
+_FRAME = re.compile(
+    r"^\s|^Traceback|^\W*$|^={3,}|^-{3,}|\[W\d+|\[E\d+|^[EW]\d{4}|^\[\d+\]:$|^Failures:$|^Root Cause"
+    r"|ChildFailedError|^[\w.]+ FAILED$"
+)
 
 
 @dataclass(frozen=True)

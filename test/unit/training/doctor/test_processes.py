@@ -55,6 +55,11 @@ def test_a_program_that_is_asked_to_end_may_save(tmp_path):
         ("", "", ""),
         ("Traceback (most recent call last):\n  File 'x'\nRuntimeError: EI0006\n", "", ": RuntimeError: EI0006"),
         ("a failed: b\nRoot cause\n=====\n", "a failed: ", ": b"),
+        (
+            "terminate called\nE1201 10:44 failed\nx.y FAILED\nFailures:\n[1]:\n  time: 1\nRoot Cause (first):\n[0]:\n",
+            "",
+            ": terminate called",
+        ),
         ("first\nlast \x1b[31m\n", "", ": last \\x1b[31m"),
     ],
 )
