@@ -31,7 +31,7 @@ def read_description() -> str:
 
 # Wheels for x86 and aarch64: a JPEG decoder, and the compiler of the resize.
 FAST = ["simplejpeg>=1.8", "numba>=0.60"]
-SHARDS = ["webdataset>=1.0,<2", "fsspec>=2024.2"]
+SHARDS = ["webdataset>=1.0,<2", "fsspec>=2024.6"]
 TEST = [
     "pytest>=8",
     "pytest-xdist>=3.6",
@@ -55,7 +55,7 @@ EXTRAS = {
     "timm": ["timm>=1.0.17", "torchvision"],
     "hf": ["transformers>=4.48", "sentencepiece", "protobuf"],
     "shards": SHARDS,
-    "remote": ["fsspec>=2024.2", "s3fs>=2024.2"],
+    "remote": ["fsspec>=2024.6", "s3fs>=2024.2"],
     # The last four are what CANN's own Python needs and no wheel asks for.
     "npu": ["torch_npu>=2.6", "attrs", "decorator", "psutil", "scipy"],
     "logging": ["tensorboard>=2.16"],
