@@ -45,8 +45,8 @@ PURPOSES = {
 _TAKEN_FROM = {"examples/flickr30k-emoji/LICENSE-Apache-2.0.txt": "www.apache.org/licenses/LICENSE-2.0.txt"}
 _URL = re.compile(r"\b(?:https?|ftp|s3|gs)://[^\s\"'`<>|\\^{}\[\]()（），。；]+")
 _EMAIL = re.compile(r"(?<![\w.+/-])[A-Za-z0-9][\w.+-]*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}\b")
-# Not behind a comparison, letter or dash: four-part versions (==13.0.3.0) look like addresses.
-_IP = re.compile(r"(?<![\w.=<>~-])(?:\d{1,3}\.){3}\d{1,3}(?![\w.-])")
+# Not behind a comparison, letter, dash or the name of what has it: four-part versions (==13.0.3.0) look like addresses.
+_IP = re.compile(r"(?<!driver )(?<!cann )(?<![\w.=<>~-])(?:\d{1,3}\.){3}\d{1,3}(?![\w.-])")
 _RESERVED_NAMES = re.compile(r"(?:^|\.)(?:localhost|example|invalid|test|example\.(?:com|org|net))$", re.IGNORECASE)
 
 
