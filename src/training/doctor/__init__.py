@@ -4,7 +4,3 @@ Without ``--report`` it looks at the installation, tries one device for a few se
 start. With it, it measures the device for some minutes and writes a page that can be pasted into an issue. Works where
 ``import torch`` fails, and says why.
 """
-
-from training.doctor.command import main
-
-__all__ = ["main"]

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from open_clip.errors import first_line
 from training.device import Device, select_device
-from training.doctor.conditions import Conditions
 from training.doctor.findings import Difference, Finding, compare, judge, latency_cells, percentile
+from training.doctor.parts import Conditions
 from training.doctor.subject import (
     Subject,
     Trainee,

@@ -12,9 +12,9 @@ from torch import nn
 from open_clip.errors import printable
 from training.device import Device, make_mixed_precision, resolve_precision, select_device
 from training.device.inventory import judge_installation
-from training.doctor.conditions import INFO, VERSIONS, Conditions
 from training.doctor.examination import describe_info
 from training.doctor.findings import Finding
+from training.doctor.parts import INFO, VERSIONS, Conditions
 from training.doctor.trials import guarded
 
 # Bytes that no machine has.

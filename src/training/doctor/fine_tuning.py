@@ -10,8 +10,8 @@ from typing import Any
 
 import open_clip
 from open_clip.checked_json import read_json_lines
-from training.doctor.conditions import Conditions
 from training.doctor.findings import Finding, latency_cells
+from training.doctor.parts import Conditions
 from training.doctor.processes import Ended, run_program
 
 #: The quickstart's recipe, whose recall on the CPU stands in the README.
@@ -61,7 +61,6 @@ def _train(conditions: Conditions, folder: Path, ends: float) -> Iterator[Findin
     ended = run_program(
         _trainer(conditions, folder, "trained", recipe),
         min(conditions.seconds, (ends - time.monotonic()) / 2),
-        _one_process(),
         grace_s=_GRACE_S,
         start_s=_START_S,
         has_begun=lambda: bool(_steps(_records(run))),
@@ -105,20 +104,13 @@ def _evaluate(conditions: Conditions, folder: Path, weights: Path, ends: float) 
     """Evaluate the checkpoint that a stopped training left."""
     words = ["--val-data", str(folder / "data"), "--workers", "1", "--pretrained", str(weights)]
     left_s = max(ends - time.monotonic(), _LEAST_S)
-    ended = run_program(_trainer(conditions, folder, "evaluated", words), left_s, _one_process())
+    ended = run_program(_trainer(conditions, folder, "evaluated", words), left_s)
     return (_summary(folder / "evaluated") if ended.status == 0 else {}), ended
 
 
 def _trainer(conditions: Conditions, folder: Path, name: str, words: list[str]) -> list[str]:
     own = ["--model", _MODEL, "--device", conditions.device, "--logs-dir", str(folder), "--name", name]
     return ["-m", "training.main", *own, "--gallery-size", "0", *words]
-
-
-def _one_process() -> dict[str, str]:
-    """Return this environment without what a job's launcher left in it."""
-    from training.doctor.all_reduce import LAUNCHER_VARIABLES
-
-    return {name: value for name, value in os.environ.items() if name not in LAUNCHER_VARIABLES}
 
 
 def _summary(run: Path) -> dict[str, Any]:

@@ -1,13 +1,13 @@
 """What became of the parts of a report, and the page that says so."""
 
 import datetime
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from open_clip.version import __version__
-from training.doctor.conditions import Conditions, Part
 from training.doctor.findings import STATES, Finding
 from training.doctor.machine import Fact
-from training.doctor.markdown import block, code, folded, table
+from training.doctor.parts import Conditions, Part
 from training.doctor.private import hide
 
 _LONG_TABLE = 16
@@ -83,12 +83,12 @@ class Page:
         """Lay the page out as Markdown, without what names a person or a machine."""
         lines = [f"# Device report: {self.title}", "", self._summary(), ""]
         rows = [
-            (outcome.part.title, _mark(outcome), code(outcome.describe()), f"{outcome.seconds:.0f}")
+            (outcome.part.title, _mark(outcome), _code(outcome.describe()), f"{outcome.seconds:.0f}")
             for outcome in self.outcomes
         ]
-        lines += table(("Part", "Result", "Found", "Seconds"), rows)
-        facts = [(label, "<br>".join(code(text) for text in texts)) for label, texts in _by_label(self.facts).items()]
-        lines += ["", "## Environment", "", *table(("What", "Found"), facts)]
+        lines += _table(("Part", "Result", "Found", "Seconds"), rows)
+        facts = [(label, "<br>".join(_code(text) for text in texts)) for label, texts in _by_label(self.facts).items()]
+        lines += ["", "## Environment", "", *_table(("What", "Found"), facts)]
         lines += self._environment()
         for outcome in self.outcomes:
             if not outcome.skipped:
@@ -107,10 +107,10 @@ class Page:
     def _environment(self) -> list[str]:
         lines = []
         if self.variables:
-            rows = [(code(name), code(value)) for name, value in self.variables.items()]
-            lines += ["", *folded("Environment variables", table(("Variable", "Value"), rows))]
+            rows = [(_code(name), _code(value)) for name, value in self.variables.items()]
+            lines += ["", *_folded("Environment variables", _table(("Variable", "Value"), rows))]
         for command, text in self.tools.items():
-            lines += ["", *folded(command, block(text))]
+            lines += ["", *_folded(command, _block(text))]
         return lines
 
     def _not_tried(self) -> list[str]:
@@ -119,7 +119,7 @@ class Page:
             reasons += [f"{one.what}: {one.why}" for one in outcome.findings if one.state == "not tried"]
             if outcome.failure:
                 reasons.append(f"{outcome.part.title}, what was still to come: {outcome.failure}")
-        return [*(f"- {code(reason)}" for reason in reasons), f"- No report tries {_NEVER_TRIED}."]
+        return [*(f"- {_code(reason)}" for reason in reasons), f"- No report tries {_NEVER_TRIED}."]
 
 
 def _by_label(facts: list[Fact]) -> dict[str, list[str]]:
@@ -141,23 +141,49 @@ def _section(outcome: Outcome) -> list[str]:
     rows = [
         (finding.what, *(_cell(name, finding) for name in columns), _result(finding)) for finding in outcome.findings
     ]
-    whole = table(("What", *columns, "Result"), rows) if rows else ["Nothing was found."]
+    whole = _table(("What", *columns, "Result"), rows) if rows else ["Nothing was found."]
     is_foldable = len(rows) > _LONG_TABLE and not outcome.is_bad
-    lines += folded(f"{len(rows)} rows", whole) if is_foldable else whole
+    lines += _folded(f"{len(rows)} rows", whole) if is_foldable else whole
     if outcome.failure:
-        lines += ["", f"Stopped before its end: {code(outcome.failure)}"]
+        lines += ["", f"Stopped before its end: {_code(outcome.failure)}"]
     if outcome.notes:
-        lines += ["", "Warnings of libraries:", "", *(f"- {code(note)}" for note in outcome.notes)]
+        lines += ["", "Warnings of libraries:", "", *(f"- {_code(note)}" for note in outcome.notes)]
     return lines
 
 
 def _cell(name: str, finding: Finding) -> str:
     text = finding.cells.get(name, "")
     # Figures are ours; answers quote libraries.
-    return code(text) if name in ("answer", "seen") else text
+    return _code(text) if name in ("answer", "seen") else text
 
 
 def _result(finding: Finding) -> str:
     if finding.state == "ok":
         return "ok"
-    return f"**{finding.state}**: {code(finding.why)}"
+    return f"**{finding.state}**: {_code(finding.why)}"
+
+
+def _code(text: object) -> str:
+    """Write foreign text as code in a line: there it links to nothing and calls nobody."""
+    flat = " ".join(str(text).split()).replace("`", "'")
+    return f"`{flat}`" if flat else ""
+
+
+def _block(text: str) -> list[str]:
+    """Write foreign text as a block of code."""
+    return ["```text", *text.replace("```", "'''").splitlines(), "```"]
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lay out a table; every row has a cell for each column."""
+
+    def line(cells: Sequence[str]) -> str:
+        # A stroke ends a cell even inside code.
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    return [line(columns), line(["---"] * len(columns)), *map(line, rows)]
+
+
+def _folded(title: str, lines: Sequence[str]) -> list[str]:
+    """Fold lines away behind a title."""
+    return ["<details>", f"<summary>{title}</summary>", "", *lines, "", "</details>"]

@@ -1,28 +1,66 @@
-"""The sections of a report in their order, with what each may take. Imports no torch: the names load where they run."""
+"""The sections of a report in their order, with what each measures and may take. Imports no torch."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib import import_module
 
-from training.doctor.conditions import Conditions, Part
 from training.doctor.findings import Finding
 
+#: What the device says of itself, and whether its software is a published set: two findings that head the report.
+INFO, VERSIONS = "info", "versions"
+#: The quickstart's.
+RECIPE_BATCH = 128
 
-def _lazily(place: str) -> Callable[[Conditions, float], Iterator[Finding]]:
-    """Give a function that finds its own module when it is called."""
-    module, _, name = place.partition(":")
 
-    def run(conditions: Conditions, limit_s: float) -> Iterator[Finding]:
+@dataclass(frozen=True)
+class Conditions:
+    """Settings of a report.
+
+    Attributes:
+        device: Kind of device and index, as ``--device`` takes them.
+        model: The model whose error and speed are measured.
+        batch_size: Pairs of a timed step.
+        recipe_batch: Pairs of a step of the fine-tuning.
+        seconds: How long the fine-tuning trains; each timed row takes a sixth of it.
+    """
+
+    device: str
+    model: str
+    batch_size: int
+    seconds: float
+    recipe_batch: int = RECIPE_BATCH
+
+    @property
+    def row_seconds(self) -> float:
+        """Seconds that one row of a table of speed is timed for."""
+        return self.seconds / 6
+
+
+@dataclass(frozen=True)
+class Part:
+    """One section of the report.
+
+    Attributes:
+        name: One word for it.
+        title: Its heading.
+        limit_s: Seconds after which it is given up.
+        place: Module and function that give its findings one by one, from the conditions and the seconds it has.
+        is_apart: Whether it starts processes of its own, so that it must hold no device itself.
+        about: How its figures came about, for the reader of the report.
+    """
+
+    name: str
+    title: str
+    limit_s: float
+    place: str
+    is_apart: bool = False
+    about: str = ""
+
+    def run(self, conditions: Conditions, limit_s: float) -> Iterator[Finding]:
+        """Give its findings; what it is made of loads only now."""
+        module, _, name = self.place.partition(":")
         found: Iterator[Finding] = getattr(import_module(f"training.doctor.{module}"), name)(conditions, limit_s)
         return found
-
-    return run
-
-
-def _all_reduce(conditions: Conditions, limit_s: float) -> Iterator[Finding]:
-    from training.device import select_device
-    from training.doctor.all_reduce import all_reduce_findings
-
-    return all_reduce_findings(select_device(conditions.device), conditions.row_seconds / 2, limit_s)
 
 
 #: In the order in which they run; the first makes sure that the device starts.
@@ -31,14 +69,14 @@ PARTS = (
         "calls",
         "Device calls",
         60,
-        _lazily("calls:device_calls"),
+        "calls:device_calls",
         about="Every question that the project asks of a device, with a call that proves the answer.",
     ),
     Part(
         "error",
         "Error against the CPU",
         100,
-        _lazily("bench:model_error"),
+        "bench:model_error",
         about="Features, loss and gradients of one batch of 8, the same random weights on both sides, against fp32 on "
         "the CPU. relative_error is the norm of the difference over the norm of what was expected.",
     ),
@@ -46,16 +84,16 @@ PARTS = (
         "attention",
         "Attention, fused and plain",
         60,
-        _lazily("bench:attention_table"),
+        "bench:attention_table",
         about="Forward and backward. fused: what the towers call, the device's own kernel where one is "
         "registered, else torch's; plain: two products and a softmax.",
     ),
-    Part("precision", "Autocast and loss scale", 30, _lazily("bench:loss_scale")),
+    Part("precision", "Autocast and loss scale", 30, "bench:loss_scale"),
     Part(
         "training",
         "Training speed",
         100,
-        _lazily("bench:training_speed"),
+        "bench:training_speed",
         about="One optimizer step on a batch that is on the device: forward, backward, update. The host waits after "
         "each step. tokens/s counts text tokens without padding.",
     ),
@@ -63,14 +101,14 @@ PARTS = (
         "encoding",
         "Encoding speed",
         50,
-        _lazily("bench:encoding_speed"),
+        "bench:encoding_speed",
         about="Features without gradients. The host waits after each batch.",
     ),
     Part(
         "fine-tuning",
         "Fine-tuning on the shipped set",
         170,
-        _lazily("fine_tuning:fine_tuning"),
+        "fine_tuning:fine_tuning",
         is_apart=True,
         about="The quickstart's recipe through the trainer, from random weights, with its loader. Chance is 0.005 for "
         "image_to_text_R@5 and 0.025 for the others.",
@@ -79,7 +117,7 @@ PARTS = (
         "all-reduce",
         "All-reduce",
         60,
-        _all_reduce,
+        "all_reduce:between_cards",
         is_apart=True,
         about="bus GB/s is bytes over time, times 2 (n - 1) / n for n processes.",
     ),

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,11 @@ from training.parents import signal_when_parent_ends
 _SOURCES = Path(__file__).resolve().parents[2]
 _POLL_S = 0.2
 _LAST_BYTES = 1 << 14
+# What a job's launcher left in this shell would place a program in a run of its own.
+_LAUNCHER_VARIABLES = {
+    *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID"),
+    *("RANK_ID", "RANK_SIZE", "RANK_TABLE_FILE", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK"),
+}
 # Lines that say nothing of the reason: frames of a traceback, and torchrun's own table.
 _FRAME = re.compile(
     r"^\s|^Traceback|^\W*$|^={3,}|^-{3,}|\[W\d+|\[E\d+|^[EW]\d{4}|^\[\d+\]:$|^Failures:$|^Root Cause"
@@ -65,18 +70,15 @@ def last_words(output: str, mark: str = "") -> str:
     return f": {printable(said[0].strip(), 300)}" if said else ""
 
 
-def program_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return an environment in which another Python finds this project, wherever it starts."""
-    paths = [str(_SOURCES), *filter(None, [environ.get("PYTHONPATH")])]
-    return {**environ, "PYTHONPATH": os.pathsep.join(paths)}
-
-
-def start_program(words: Sequence[str], environ: Mapping[str, str] | None = None, **options: Any) -> Any:
-    """Start this Python with arguments, in a group of its own that ends with this process."""
+def start_program(words: Sequence[str], **options: Any) -> Any:
+    """Start this Python with arguments, in a group of its own that ends with this process and is no part of a job."""
     parent = os.getpid()
+    environ = {name: value for name, value in os.environ.items() if name not in _LAUNCHER_VARIABLES}
+    # Another Python finds this project wherever it starts.
+    environ["PYTHONPATH"] = os.pathsep.join([str(_SOURCES), *filter(None, [environ.get("PYTHONPATH")])])
     return subprocess.Popen(
         [sys.executable, *words],
-        env=program_environment(os.environ if environ is None else environ),
+        env=environ,
         start_new_session=True,
         preexec_fn=lambda: signal_when_parent_ends(signal.SIGTERM, parent),
         **options,
@@ -97,7 +99,6 @@ def end_program(process: Any, grace_s: float = 0.0) -> None:
 def run_program(
     words: Sequence[str],
     limit_s: float,
-    environ: Mapping[str, str] | None = None,
     *,
     grace_s: float = 0.0,
     start_s: float = 0.0,
@@ -108,13 +109,12 @@ def run_program(
     Args:
         words: Arguments of the interpreter.
         limit_s: Seconds it may take; then it is asked to end, and ended after ``grace_s`` more.
-        environ: Environment in place of this process's.
         grace_s: Seconds it may take to save what it has; 0 ends it without asking.
         start_s: Seconds that it may take before that until it begins with what matters.
         has_begun: Tells whether it has.
     """
     with tempfile.TemporaryFile() as said:
-        process = start_program(words, environ, stdout=said, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        process = start_program(words, stdout=said, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
         is_late = False
         try:
             starts = time.monotonic() + start_s

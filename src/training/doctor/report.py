@@ -9,11 +9,10 @@ from open_clip.errors import OpenClipError, first_line
 from open_clip.files import write_whole
 from training.device.inventory import device_variables, tool_output
 from training.device.startup import import_torch
-from training.doctor.conditions import INFO, RECIPE_BATCH, VERSIONS, Conditions, Part
 from training.doctor.examination import give_up
 from training.doctor.machine import Fact, describe_fast_parts, describe_machine, describe_packages
 from training.doctor.outcome import Outcome, Page
-from training.doctor.parts import PARTS
+from training.doctor.parts import INFO, PARTS, RECIPE_BATCH, VERSIONS, Conditions, Part
 from training.doctor.private import hide_value
 from training.doctor.terminal import say, say_running
 from training.doctor.worker import PartFailed, Worker
@@ -97,7 +96,7 @@ def _open_page(order: Order) -> Page:
     conditions = Conditions(name, order.model, batch, order.seconds, recipe_batch)
     facts = [*describe_machine(), *describe_packages(), *describe_fast_parts()]
     variables = {name: hide_value(name, value) for name, value in device_variables().items()}
-    now = datetime.datetime.now(datetime.UTC)
+    now = datetime.datetime.now(datetime.timezone.utc)
     return Page(name, conditions, now, facts, variables, tool_output())
 
 

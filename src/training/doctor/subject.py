@@ -13,7 +13,7 @@ from open_clip.loss import ClipLoss
 from open_clip.transformer.layout import can_skip_padding
 from training.data import Batch, ReadingRule, TextPlanner
 from training.device import Device, MixedPrecision, make_mixed_precision, resolve_precision
-from training.doctor.conditions import Conditions
+from training.doctor.parts import Conditions
 from training.loop import Stepper
 from training.tasks import ClipTask
 

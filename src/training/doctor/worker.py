@@ -18,8 +18,8 @@ from dataclasses import asdict
 from typing import Any, TextIO
 
 from open_clip.errors import first_line, printable
-from training.doctor.conditions import Conditions, Part
 from training.doctor.findings import Finding
+from training.doctor.parts import Conditions, Part
 from training.doctor.processes import end_program, last_words, name_status, read_end, start_program
 
 _MOST_NOTES = 8

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from training.doctor.bench import attention_table, encoding_speed, judge_gradients, model_error, training_speed
-from training.doctor.conditions import Conditions
+from training.doctor.parts import Conditions
 
 CONDITIONS = Conditions("cpu", "ViT-micro-8-32", 4, 0.3)
 

@@ -6,7 +6,7 @@ import torch
 from training.device import Device
 from training.device.cpu import CpuDevice
 from training.doctor.calls import answer_of, device_calls, questions
-from training.doctor.conditions import Conditions
+from training.doctor.parts import Conditions
 
 CONDITIONS = Conditions("cpu", "ViT-micro-8-32", 4, 1.0)
 

@@ -1,11 +1,11 @@
 import pytest
 
-from training import doctor
 from training.doctor import examination
+from training.doctor.__main__ import main
 
 
 def test_a_sound_machine_is_ready_and_every_trial_has_its_error(capsys):
-    assert doctor.main(["--device", "cpu"]) == 0
+    assert main(["--device", "cpu"]) == 0
     lines = capsys.readouterr().out.splitlines()
     devices = [line for line in lines if line.startswith("device ")]
     assert len(devices) == 3
@@ -27,7 +27,7 @@ def test_a_sound_machine_is_ready_and_every_trial_has_its_error(capsys):
 
 
 def test_a_device_of_no_known_name_ends_with_the_status_of_a_wrong_flag(capsys):
-    assert doctor.main(["--device", "abacus"]) == 2
+    assert main(["--device", "abacus"]) == 2
     assert "not ready    --device abacus: there is no such device" in capsys.readouterr().out
 
 
@@ -37,5 +37,5 @@ def test_a_torch_that_does_not_import_is_explained(monkeypatch, capsys, error):
         raise error
 
     monkeypatch.setattr(examination, "import_torch", fail)
-    assert doctor.main([]) == 6
+    assert main([]) == 6
     assert f"not ready    torch does not import: {error}" in capsys.readouterr().out

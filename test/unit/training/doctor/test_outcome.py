@@ -2,22 +2,22 @@ import datetime
 
 import pytest
 
-from training.doctor.conditions import Conditions, Part
 from training.doctor.findings import Finding
 from training.doctor.machine import Fact
 from training.doctor.outcome import Outcome, Page
+from training.doctor.parts import Conditions, Part
 
 markdown_it = pytest.importorskip("markdown_it", reason="reads the page as an issue tracker would; extra `dev`")
 HOSTILE = "RuntimeError: a|b `c` @torvalds #12 <img src=x> ```\n# heading"
 
 
 def part(title):
-    return Part(title.lower(), title, 10, lambda conditions, limit_s: iter(()))
+    return Part(title.lower(), title, 10, "bench:none")
 
 
 @pytest.fixture
 def page():
-    now = datetime.datetime(2026, 1, 2, 3, 4, tzinfo=datetime.UTC)
+    now = datetime.datetime(2026, 1, 2, 3, 4, tzinfo=datetime.timezone.utc)
     page = Page("npu, Ascend910B3", Conditions("npu", "ViT-B-32", 128, 60.0), now, [Fact("torch", "2.9.0 | x")])
     page.variables, page.tools = {"ASCEND_HOME_PATH": "/usr/local/Ascend/cann"}, {"npu-smi info": "a ``` b\n| c |"}
     page.outcomes = [

@@ -3,6 +3,7 @@ import time
 
 import pytest
 
+from training.distributed import world_from_environment
 from training.doctor.processes import Ended, last_words, run_program
 
 SAVES = """
@@ -47,6 +48,18 @@ def test_a_program_that_is_asked_to_end_may_save(tmp_path):
     begun = tmp_path / "begun"
     ended = run_program(["-c", SAVES, str(begun)], 0.1, grace_s=20, start_s=20, has_begun=begun.exists)
     assert "saved" in ended.output
+
+
+def test_a_program_is_no_part_of_the_job_whose_shell_it_is_started_from(monkeypatch):
+    launchers = ("LOCAL_RANK RANK WORLD_SIZE", "SLURM_LOCALID SLURM_PROCID SLURM_NTASKS", "RANK_ID RANK_SIZE")
+    launchers += ("OMPI_COMM_WORLD_LOCAL_RANK OMPI_COMM_WORLD_RANK OMPI_COMM_WORLD_SIZE",)
+    launchers += ("MPI_LOCALRANKID PMI_RANK PMI_SIZE",)
+    for *ranks, size in map(str.split, launchers):
+        for name, value in [*((rank, "0") for rank in ranks), (size, "2")]:
+            monkeypatch.setenv(name, value)
+    assert world_from_environment().is_distributed
+    world = "from training.distributed import world_from_environment; print(world_from_environment().is_distributed)"
+    assert run_program(["-c", world], 60).output == "False\n"
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,7 @@
 
 import pytest
 
-from training.doctor.conditions import Conditions
-from training.doctor.parts import PARTS
+from training.doctor.parts import PARTS, Conditions
 from training.doctor.worker import PartFailed, Worker
 
 CONDITIONS = Conditions("cpu", "ViT-micro-8-32", 4, 0.5)
