@@ -27,6 +27,12 @@ class DeviceInfo:
     memory_bytes: int | None
     versions: dict[str, str] = field(default_factory=dict)
 
+    def describe(self) -> str:
+        """Describe the device in one line: name, memory and versions."""
+        versions = "".join(f", {name} {number}" for name, number in self.versions.items())
+        memory = "" if self.memory_bytes is None else f", {self.memory_bytes / 2**30:.1f} GiB"
+        return f"{self.name}{memory}{versions}"
+
 
 class StepProfiler(Protocol):
     """What records a few steps; its files are its own."""

@@ -94,43 +94,35 @@ def attention_table(conditions: Conditions, limit_s: float) -> Iterator[Finding]
         for name, (shape, is_causal) in shapes.items():
             for way, kernel in (("fused", attend_as_towers), ("plain", attend_plainly)):
                 what = f"{name}, {type_name(dtype)}, {way}"
-                row = _AttentionRow(what, device, dtype, shape, is_causal, kernel, conditions.row_seconds / 8)
+                seconds = conditions.row_seconds / 8
+                row = partial(_attention_row, what, device, dtype, shape, is_causal, kernel, seconds)
                 yield guarded(what, row)
 
 
-class _AttentionRow:
-    """One row of the table of attention."""
-
-    def __init__(
-        self,
-        what: str,
-        device: Device,
-        dtype: torch.dtype,
-        shape: tuple[int, ...],
-        is_causal: bool,
-        kernel: Callable[..., Tensor],
-        seconds: float,
-    ) -> None:
-        self._what, self._device, self._dtype, self._shape = what, device, dtype, shape
-        self._is_causal, self._kernel, self._seconds = is_causal, kernel, seconds
-
-    def __call__(self) -> Finding:
-        """Measure it."""
-        # A few rows are enough for the error; the CPU would take long for all.
-        shape = (min(self._shape[0], _ERROR_ROWS), *self._shape[1:])
-        out, grads = attention_error(self._device, self._dtype, shape, self._is_causal, self._kernel)
-        inputs = [x.to(self._device.torch_device()) for x in attention_inputs(self._shape, self._dtype)]
-        taken = time_steps(self._device, lambda: run_attention(self._kernel, inputs, self._is_causal), self._seconds)
-        cells = {
-            **{f"output {name}": text for name, text in _short(out).items()},
-            **{f"gradient {name}": text for name, text in _short(grads).items()},
-            "p50 ms": f"{percentile(taken, 50) * 1e3:.3f}",
-            "p95 ms": f"{percentile(taken, 95) * 1e3:.3f}",
-        }
-        bounds = BOUNDS[self._dtype]
-        is_good = out.within(bounds[0]) and grads.within(bounds[1])
-        why = "" if is_good else f"relative error over {bounds[0]:g} (output) or {bounds[1]:g} (gradients)"
-        return Finding(self._what, cells, "ok" if is_good else "wrong", why)
+def _attention_row(
+    what: str,
+    device: Device,
+    dtype: torch.dtype,
+    shape: tuple[int, ...],
+    is_causal: bool,
+    kernel: Callable[..., Tensor],
+    seconds: float,
+) -> Finding:
+    # A few rows are enough for the error; the CPU would take long for all.
+    few = (min(shape[0], _ERROR_ROWS), *shape[1:])
+    out, grads = attention_error(device, dtype, few, is_causal, kernel)
+    inputs = [x.to(device.torch_device()) for x in attention_inputs(shape, dtype)]
+    taken = time_steps(device, lambda: run_attention(kernel, inputs, is_causal), seconds)
+    cells = {
+        **{f"output {name}": text for name, text in _short(out).items()},
+        **{f"gradient {name}": text for name, text in _short(grads).items()},
+        "p50 ms": f"{percentile(taken, 50) * 1e3:.3f}",
+        "p95 ms": f"{percentile(taken, 95) * 1e3:.3f}",
+    }
+    bounds = BOUNDS[dtype]
+    is_good = out.within(bounds[0]) and grads.within(bounds[1])
+    why = "" if is_good else f"relative error over {bounds[0]:g} (output) or {bounds[1]:g} (gradients)"
+    return Finding(what, cells, "ok" if is_good else "wrong", why)
 
 
 def _short(difference: Difference) -> dict[str, str]:

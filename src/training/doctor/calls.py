@@ -12,7 +12,6 @@ from torch import nn
 from open_clip.errors import printable
 from training.device import Device, make_mixed_precision, resolve_precision, select_device
 from training.device.inventory import judge_installation
-from training.doctor.examination import describe_info
 from training.doctor.findings import Finding
 from training.doctor.parts import INFO, VERSIONS, Conditions
 from training.doctor.trials import guarded
@@ -56,7 +55,7 @@ def questions(device: Device) -> dict[str, Callable[[], Any]]:
         "process_limit": device.process_limit,
         "activate": device.activate,
         "torch_device": device.torch_device,
-        INFO: lambda: describe_info(device.info()),
+        INFO: lambda: device.info().describe(),
         "supports_bf16": device.supports_bf16,
         "synchronize": lambda: device.synchronize(),
         "move": lambda: _ask_move(device),

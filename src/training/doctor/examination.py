@@ -10,7 +10,7 @@ from training.doctor.machine import describe_fast_parts, describe_machine, descr
 from training.doctor.terminal import say
 
 if TYPE_CHECKING:
-    from training.device import Device, DeviceInfo
+    from training.device import Device
 
 _ALL_REDUCE_LIMIT_S = 60.0
 
@@ -52,7 +52,7 @@ def _examine_devices(wanted: str) -> int:
     except Exception as error:
         _say_versions({})
         return give_up(f"--device {wanted} does not start: {type(error).__name__}: {first_line(error)}")
-    say("chosen", f"--device {wanted} takes {chosen.kind}: {describe_info(info)}")
+    say("chosen", f"--device {wanted} takes {chosen.kind}: {info.describe()}")
     if chosen.kind != "cpu":
         _say_versions(info.versions)
     _say_precisions(chosen)
@@ -64,13 +64,6 @@ def _say_versions(told: dict[str, str]) -> None:
     judged = judge_installation(told)
     if judged is not None:
         say("versions", judged)
-
-
-def describe_info(info: "DeviceInfo") -> str:
-    """Describe a device in one line: name, memory and versions."""
-    versions = "".join(f", {name} {number}" for name, number in info.versions.items())
-    memory = "" if info.memory_bytes is None else f", {info.memory_bytes / 2**30:.1f} GiB"
-    return f"{info.name}{memory}{versions}"
 
 
 def _say_precisions(device: "Device") -> None:
@@ -103,13 +96,11 @@ def _try_device(device: "Device") -> int:
     from training.doctor.trials import guarded, quick_trials, step_trial
 
     step = guarded("step", lambda: step_trial(device))
-    findings = [] if step.state == "failed" else [*quick_trials(device)]
-    if step.state != "failed":
-        findings += all_reduce_findings(device, seconds=0, limit_s=_ALL_REDUCE_LIMIT_S)
-    for finding in findings:
-        say("tried", describe_finding(finding))
     if step.state == "failed":
         return give_up(f"one training step on {device.torch_device()} failed: {step.why}")
+    findings = [*quick_trials(device), *all_reduce_findings(device, seconds=0, limit_s=_ALL_REDUCE_LIMIT_S)]
+    for finding in findings:
+        say("tried", _describe(finding))
     bad = [finding.what for finding in findings if finding.state in ("wrong", "failed")]
     if bad:
         return give_up(f"one training step on {device.torch_device()} worked, but not {', '.join(bad)}")
@@ -117,7 +108,7 @@ def _try_device(device: "Device") -> int:
     return 0
 
 
-def describe_finding(finding: Finding) -> str:
+def _describe(finding: Finding) -> str:
     """Describe a finding in one line: its error against the CPU where it has one, and what is wrong with it."""
     cells = finding.cells
     if "max_abs_error" in cells:
