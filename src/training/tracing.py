@@ -58,18 +58,17 @@ class StepTrace:
 
     def _make_profiler(self) -> StepProfiler:
         rank, folder, device = self._place.world.rank, self._place.folder.profile, self._place.device
-        own = None
-        if folder is not None and rank < _MOST_RANKS:
-            try:
-                make_folder(folder)
-                own = device.step_profiler(folder, f"rank-{rank}", self._steps)
-            except OSError as error:
-                _LOG.warning("--profile: cannot write to %s: %s", folder, error)
-                folder = None
-        elif rank >= _MOST_RANKS:
-            folder = None
+        if folder is None or rank >= _MOST_RANKS:
+            return _TorchProfiler(device, None)
+        try:
+            make_folder(folder)
+            own = device.step_profiler(folder, f"rank-{rank}", self._steps)
+        # A device's own profiler may refuse a folder that is a link with the second.
+        except (OSError, RuntimeError) as error:
+            _LOG.warning("--profile: cannot write to %s: %s", folder, error)
+            return _TorchProfiler(device, None)
         name = f"rank-{rank}-steps-{self._first}-{self._first + self._steps - 1}.json.gz"
-        return own or _TorchProfiler(device, None if folder is None else folder / name)
+        return own or _TorchProfiler(device, folder / name)
 
     def _finish(self, profiler: StepProfiler) -> None:
         self._profiler = None

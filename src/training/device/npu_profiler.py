@@ -5,6 +5,7 @@ torch's profiler sees kernels of the card through a plug-in that came with torch
 
 import importlib
 import multiprocessing
+import os
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,8 @@ class NpuStepProfiler:
             OSError: Nothing was written, or only what the card gave: torch_npu prints why and raises nothing.
         """
         self._profile.stop()
-        written = max(
-            self._folder.glob(f"{self._name}_*_ascend_pt"), key=lambda path: path.stat().st_mtime, default=None
-        )
+        # An earlier start of the run may have left one too.
+        written = next(self._folder.glob(f"{self._name}_{os.getpid()}_*_ascend_pt"), None)
         if written is None:
             raise FileNotFoundError(f"torch_npu wrote no record to {self._folder}; what it printed says why")
         readable = written / "ASCEND_PROFILER_OUTPUT"

@@ -2,6 +2,7 @@
 
 import functools
 import multiprocessing
+import os
 
 import pytest
 
@@ -24,6 +25,15 @@ def test_what_is_recorded_is_made_readable_and_named(tmp_path):
     (folder,) = tmp_path.iterdir()
     assert str(folder) in said
     assert (folder / "ASCEND_PROFILER_OUTPUT").is_dir()
+
+
+def test_the_record_of_an_earlier_start_is_not_taken_for_this_one(tmp_path):
+    earlier = tmp_path / "rank-0_1_20260101000000000_ascend_pt"
+    (earlier / "ASCEND_PROFILER_OUTPUT").mkdir(parents=True)
+    os.utime(earlier, (2**32, 2**32))
+    said = record(tmp_path)
+    assert str(earlier) not in said
+    assert f"{tmp_path}/rank-0_{os.getpid()}_" in said
 
 
 def test_the_way_in_which_this_process_starts_others_stays(tmp_path):
