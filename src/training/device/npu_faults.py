@@ -94,4 +94,5 @@ def _cann_roots() -> list[Path]:
     except OSError:
         noted = None
     root = noted[1].strip() if noted else os.environ.get("ASCEND_ROOT", "/usr/local/Ascend")
-    return [Path(root), Path.home() / "Ascend"]
+    # A container's user need not have a home, which pathlib has no answer for.
+    return [Path(root), Path(os.path.expanduser("~"), "Ascend")]

@@ -1,5 +1,7 @@
 """What is said of an Ascend machine that is half installed."""
 
+import pwd
+
 import pytest
 
 from training.device.npu_faults import advise_on_loading, explain_start, find_set_env
@@ -53,6 +55,15 @@ def test_a_user_s_own_cann_and_the_place_an_installer_noted_are_found(machine, m
     assert find_set_env() == own
     assert find_set_env() != install(machine / "elsewhere", "nnae")
     assert find_set_env() == machine / "elsewhere" / "nnae" / "set_env.sh"
+
+
+def test_a_user_without_a_home_is_advised_too(machine, monkeypatch):
+    def unknown(uid):
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    assert "CANN was not found in" in advise_on_loading("libhccl.so: cannot open shared object file")
 
 
 def test_a_machine_without_cann_is_told_to_install_it(machine):
