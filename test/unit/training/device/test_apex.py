@@ -321,6 +321,15 @@ def test_weights_of_another_precision_reach_the_masters(kind, tmp_path):
 
 
 @pytest.mark.usefixtures("apex")
+def test_a_scale_that_is_asked_for_is_kept_on_resuming():
+    saved = make_run(loss_scale="512")[0].state_dict()
+    for asked, kept in (("64", 64.0), ("dynamic", 512.0)):
+        mixed = make_run(loss_scale=asked)[0]
+        mixed.load_state_dict(saved)
+        assert mixed.scale() == kept
+
+
+@pytest.mark.usefixtures("apex")
 @pytest.mark.parametrize("precision", ["apex_o1", "apex_o2"])
 def test_a_resumed_run_goes_on_with_the_same_bits(precision, tmp_path):
     mixed, model, optimizer = make_run(precision, loss_scale="dynamic")
