@@ -47,13 +47,15 @@ class FusedAttention:
     ) -> Tensor | None:
         """Attend from q [B, H, L, K] to k and v [B, H, S, K], or return None to leave it to torch.
 
-        Masks are left to torch, graphs that are being compiled, and everything once the kernel has refused a call.
+        Masks are left to torch, dropout of everything, graphs that are being compiled, and all calls once the kernel
+        has refused one.
         """
         # What the kernel returns beside tensors, and a refusal, would break the graph at every block; the compiler
         # knows torch's attention.
         if torch.compiler.is_compiling():
             return None
-        if attn_mask is not None or q.dtype not in _DTYPES or not self._works:
+        # The kernel takes a keep_prob in (0, 1].
+        if attn_mask is not None or dropout_p >= 1 or q.dtype not in _DTYPES or not self._works:
             return None
         try:
             return self._attend(q, k, v, is_causal, dropout_p, q.shape[-1] ** -0.5 if scale is None else scale)

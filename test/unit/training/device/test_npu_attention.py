@@ -25,6 +25,11 @@ def _untraceable(*args, **options):
     raise RuntimeError("refused")
 
 
+def _forbidden(*args, **options):
+    """A kernel that must not be called; no refusal is made of this error."""
+    raise AssertionError("the kernel was called")
+
+
 def _heads():
     generator = torch.Generator().manual_seed(0)
     return [torch.randn(2, 3, 7, 16, generator=generator).to(TORCH_DEVICE).requires_grad_() for _ in range(3)]
@@ -48,10 +53,11 @@ def test_a_refused_call_goes_to_torch_and_no_other_is_tried():
     assert attention(q, k, v, is_causal=True, **_PLAIN) is None
 
 
-def test_masks_and_double_precision_are_left_to_torch():
+def test_masks_double_precision_and_dropout_of_everything_are_left_to_torch():
     q, k, v = _heads()
     mask = torch.ones(7, 7, dtype=torch.bool, device=TORCH_DEVICE)
-    attention = FusedAttention(_untraceable)
+    attention = FusedAttention(_forbidden)
+    assert attention(q, k, v, is_causal=False, **(_PLAIN | {"dropout_p": 1.0})) is None
     assert attention(q, k, v, is_causal=False, **(_PLAIN | {"attn_mask": mask})) is None
     assert attention(q.cpu().double(), k, v, is_causal=True, **_PLAIN) is None
 
