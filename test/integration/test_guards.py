@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from apex_sources import KINDS, apex_folder
 from guard_ranks import run_rank
 from npu_session import simulator_env
 from pairs import make_pairs, micro_flags
@@ -155,6 +156,28 @@ def test_a_rollback_leaves_the_batch_out_and_the_run_ends_well(spoiled, rolling_
     assert all(loss is not None for loss in losses.values())
     assert len(losses) == 12
     assert json.loads((rolling_back / "summary.json").read_text())["steps_left_out"] == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_rollback_under_apex_ends_with_the_weights_of_a_run_that_skipped_the_batch(kind, tmp_path):
+    apex = apex_folder(kind, tmp_path / "apex")
+    # The step before the bad one is newer than the checkpoint: going back takes it away and takes it again.
+    table = make_data(tmp_path, [row_of_step(0, 3)])
+    for name, more in (("back", {"max_skipped_steps": 1}), ("skipped", {})):
+        flags = micro_flags(
+            table, logs_dir=tmp_path, name=name, precision="apex_o2", epochs=1, save_every_n_steps=2, **more
+        )
+        status, output = run(flags, PYTHONPATH=str(apex))
+        assert status == 0, output
+    back, skipped = tmp_path / "back", tmp_path / "skipped"
+    assert [line["step"] for line in events(back, "rollback")] == [2]
+    assert [line["step"] for line in events(skipped, "skipped_step")] == [4]
+    ours, theirs = weights(back, "epoch_1.pt"), weights(skipped, "epoch_1.pt")
+    assert len(ours["scaler"]["masters"]) > 10
+    assert_same_state(ours["scaler"]["masters"], theirs["scaler"]["masters"])
+    for key in ("state_dict", "optimizer"):
+        assert_same_state(ours[key], theirs[key])
 
 
 @pytest.mark.faults
