@@ -116,9 +116,12 @@ def attention():
 
 def attention_after_inference():
     """Attend as the towers do, first in inference mode, then with gradients; give how often the kernel was left."""
+    import torch_npu
+
     from training.device.npu_attention import FusedAttention
 
-    attention, options = FusedAttention(), {"attn_mask": None, "is_causal": True, "dropout_p": 0.0, "scale": None}
+    attention = FusedAttention(torch_npu.npu_fusion_attention)
+    options = {"attn_mask": None, "is_causal": True, "dropout_p": 0.0, "scale": None}
     heads = [x.transpose(1, 2) for x in _heads()]
     with torch.inference_mode():
         answers = [attention(*heads, **options)]
