@@ -38,7 +38,9 @@ def run_on_npu(data, logs, processes=1, env=(), resume=None, **flags):
 
 @pytest.mark.parametrize("processes,batch_size", [(1, 8), (2, 4)])
 def test_the_npu_gives_the_losses_of_the_cpu(data, on_cpu, tmp_path, processes, batch_size):
-    run, _ = run_on_npu(data, tmp_path, processes, batch_size=batch_size, workers=1, grad_clip_norm=100.0)
+    # A result of hccl that is used before anything waited for it is an error, as it is a wrong number on a card.
+    env = {"NPUSIM_RACES": "error"}
+    run, _ = run_on_npu(data, tmp_path, processes, env, batch_size=batch_size, workers=1, grad_clip_norm=100.0)
     assert train_losses(run) == pytest.approx(train_losses(on_cpu), rel=1e-5)
     summary = json.loads((run / "summary.json").read_text())
     assert "Ascend" in summary["device"]
