@@ -1,6 +1,5 @@
 """A fine-tuning of the shipped set through the trainer, started as a user would, with the recall that it reaches."""
 
-import json
 import os
 import tempfile
 import time
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import open_clip
-from open_clip.checked_json import read_json_lines
+from open_clip.checked_json import read_json, read_json_lines
 from training.doctor.findings import Finding, latency_cells
 from training.doctor.parts import Conditions
 from training.doctor.processes import Ended, run_program
@@ -72,8 +71,10 @@ def _train(conditions: Conditions, folder: Path, ends: float) -> Iterator[Findin
         return
     # The first step makes memory and kernels.
     settled = steps[1:] or steps
+    start = next(record for record in records if record.get("kind") == "run")
+    total = _EPOCHS * int(start["train"]["num_batches"])
     yield Finding(
-        f"training: {len(steps)} of {_total_steps(records)} steps, precision {_precision(records)}",
+        f"training: {len(steps)} of {total} steps, precision {start['precision']['effective']}",
         {"batch": str(batch), **latency_cells(settled, batch), "loss": f"{_steps(records)[-1]['loss']:.4f}"},
     )
     summary = _summary(run)
@@ -115,15 +116,6 @@ def _trainer(conditions: Conditions, folder: Path, name: str, words: list[str]) 
 
 def _summary(run: Path) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+        return dict(read_json(run / "summary.json"))
     except (OSError, ValueError):
         return {}
-    return found
-
-
-def _total_steps(records: list[dict[str, Any]]) -> int:
-    return _EPOCHS * int(next(record for record in records if record.get("kind") == "run")["train"]["num_batches"])
-
-
-def _precision(records: list[dict[str, Any]]) -> str:
-    return str(next(record for record in records if record.get("kind") == "run")["precision"]["effective"])
