@@ -96,7 +96,7 @@ def attention_table(conditions: Conditions, limit_s: float) -> Iterator[Finding]
                 what = f"{name}, {type_name(dtype)}, {way}"
                 seconds = conditions.row_seconds / 8
                 row = partial(_attention_row, what, device, dtype, shape, is_causal, kernel, seconds)
-                yield guarded(what, row)
+                yield guarded(what, row, device)
 
 
 def _attention_row(
@@ -142,7 +142,7 @@ def training_speed(conditions: Conditions, limit_s: float) -> Iterator[Finding]:
     device = ready_device(conditions.device)
     subject = make_subject(conditions, conditions.batch_size, device.text_shapes)
     for precision in effective_precisions(device, ("amp", "amp_bf16", "fp32")):
-        yield _guarded_speed(device, precision, partial(_time_training, device, subject, precision, conditions))
+        yield guarded(precision, partial(_time_training, device, subject, precision, conditions), device)
 
 
 def _time_training(device: Device, subject: Subject, precision: str, conditions: Conditions) -> Finding:
@@ -169,7 +169,7 @@ def encoding_speed(conditions: Conditions, limit_s: float) -> Iterator[Finding]:
         trainee.task.model.eval()
         for side in ("image", "text"):
             what = f"{side} features, {precision}"
-            yield _guarded_speed(device, what, partial(_time_encoding, device, trainee, what, subject, conditions))
+            yield guarded(what, partial(_time_encoding, device, trainee, what, subject, conditions), device)
 
 
 def _time_encoding(device: Device, trainee: Trainee, what: str, subject: Subject, conditions: Conditions) -> Finding:
@@ -186,18 +186,3 @@ def _time_encoding(device: Device, trainee: Trainee, what: str, subject: Subject
     taken = time_steps(device, step, conditions.row_seconds / 2)
     rows = len(batch.images)
     return Finding(what, {"batch": str(rows), **latency_cells(taken, rows, subject.tokens if is_text else 0)})
-
-
-def _guarded_speed(device: Device, what: str, measure: Callable[[], Finding]) -> Finding:
-    """Measure; running out of memory says what to change."""
-
-    def run() -> Finding:
-        try:
-            return measure()
-        except Exception as error:
-            if device.is_out_of_memory(error):
-                why = f"memory ran out: try a smaller --batch-size ({first_line(error)})"
-                return Finding(what, state="failed", why=why)
-            raise
-
-    return guarded(what, run)

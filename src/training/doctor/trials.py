@@ -33,13 +33,16 @@ def half_types(device: Device) -> list[torch.dtype]:
     return [*types, torch.bfloat16] if device.supports_bf16() else types
 
 
-def guarded(what: str, trial: Callable[[], Finding]) -> Finding:
-    """Run a trial; whatever it raises is a finding too."""
+def guarded(what: str, trial: Callable[[], Finding], device: Device | None = None) -> Finding:
+    """Run a trial; whatever it raises is a finding too, which says what to change when this device's memory ran out."""
     # A driver or a kernel fails in its own ways, and none of them is a reason to try nothing else.
     try:
         return trial()
     except Exception as error:
-        return Finding(what, state="failed", why=f"{type(error).__name__}: {first_line(error)}")
+        why = f"{type(error).__name__}: {first_line(error)}"
+        if device is not None and device.is_out_of_memory(error):
+            why = f"memory ran out: try a smaller --batch-size ({why})"
+        return Finding(what, state="failed", why=why)
 
 
 def quick_trials(device: Device) -> Iterator[Finding]:
