@@ -5,6 +5,7 @@ Under torchrun this file is the program of each process, and rank 0 writes what 
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
@@ -146,4 +147,7 @@ def _time_size(device: Any, place: Any, size: int, seconds: float) -> dict[str, 
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stderr.flush()
+    # As the trainer ends: in the interpreter's own teardown a thread of torch now and then aborts the process.
+    os._exit(status)
