@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 
+from open_clip.errors import DeviceError
 from open_clip.transformer.layout import can_skip_padding
+from training.device import Device
 
 # Graphs of one function that may exist at once: four text shapes, with gradient and, where steps of several batches
 # cache features, without.
@@ -34,6 +36,17 @@ def compile_model(model: Any, mode: str = "default", backend: str | Callable[...
     for part in parts:
         part.compile(dynamic=False, mode=mode if backend == "inductor" else None, backend=backend)
         part._compiled_call_impl = _while_training(part, part._compiled_call_impl)
+
+
+def refuse_without_compiler(device: Device) -> None:
+    """Make sure that the device has a compiler, before minutes have gone into a run that its first step would end.
+
+    Raises:
+        DeviceError: It has none; the message says why and what to do.
+    """
+    fault = device.compiler_fault()
+    if fault is not None:
+        raise DeviceError(f"--torchcompile: {fault}. Without the flag the run does the same, uncompiled.")
 
 
 def _while_training(module: torch.nn.Module, compiled: Callable[..., Any]) -> Callable[..., Any]:

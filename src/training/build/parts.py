@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from open_clip.transform import normalization_of
-from training.build.compiled import compile_model
+from training.build.compiled import compile_model, refuse_without_compiler
 from training.build.data import build_eval_data, build_train_data, build_zero_shot
 from training.build.model import build_model, fit_text_length, refuse_untrained, share_batch_norms
 from training.build.place import Place
@@ -55,6 +55,8 @@ def build_parts(params: RunParams, place: Place) -> Parts:
     precision = resolve_precision(hardware.precision, place.device, params.data.trains)
     if precision.note:
         _LOG.info("%s", precision.note)
+    if params.model.torchcompile and params.data.trains:
+        refuse_without_compiler(place.device)
     place.device.set_deterministic(hardware.deterministic)
     mixed = make_mixed_precision(precision, place.device, place.torch_device, hardware.loss_scale)
     # The same weights in every process; what differs between them (dropout) is seeded after.

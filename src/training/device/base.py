@@ -90,6 +90,14 @@ class Device(ABC):
     def supports_bf16(self) -> bool:
         """Tell whether bfloat16 arithmetic works on the current device."""
 
+    def software(self) -> dict[str, str]:
+        """Return the versions of the device's software as far as it tells them without being started, by name."""
+        return {}
+
+    def compiler_fault(self) -> str | None:
+        """Say in one line why no kernels can be compiled for this device (``--torchcompile``); None when they can."""
+        return None
+
     @abstractmethod
     def synchronize(self) -> None:
         """Wait until all work given to the device is done."""

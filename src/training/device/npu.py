@@ -17,7 +17,7 @@ from open_clip.transformer.kernels import register_attention
 from training.device.base import Device, DeviceInfo, StepProfiler, out_of_memory_error
 from training.device.copies import CopyStream
 from training.device.npu_attention import FusedAttention
-from training.device.npu_faults import explain_start
+from training.device.npu_faults import explain_compiler, explain_start
 from training.device.npu_plugin import installed_versions, load_plugin, npu_module, scaler_class, start_card
 from training.device.npu_profiler import NpuStepProfiler
 
@@ -82,6 +82,14 @@ class NpuDevice(Device):
     def supports_bf16(self) -> bool:
         """Tell whether the chip computes in bfloat16 (910B and later)."""
         return bool(npu_module().is_bf16_supported())
+
+    def software(self) -> dict[str, str]:
+        """Return the versions of torch_npu, CANN and the driver."""
+        return installed_versions()
+
+    def compiler_fault(self) -> str | None:
+        """Say that triton-ascend is missing, without which torch has no compiler for NPUs."""
+        return explain_compiler()
 
     def synchronize(self) -> None:
         """Wait for the NPU."""

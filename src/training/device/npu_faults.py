@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 from open_clip.errors import first_line, printable
@@ -78,6 +79,20 @@ def explain_start(card: str, error: BaseException, versions: Mapping[str, str]) 
     else:
         advice = f"look at the card with npu-smi info and at the versions ({pairs})"
     return f"{card} does not start with {_list_versions(versions)} ({reason}): {advice}."
+
+
+def explain_compiler() -> str | None:
+    """Say in one line that the compiler of NPU kernels is not installed, and what to do; None when it is.
+
+    Source: torch_npu's _inductor imports ``triton.backends.ascend``, and none of its wheels requires triton-ascend.
+    """
+    # Looked for, not imported: another triton, or one without its driver, may raise anything.
+    triton = find_spec("triton")
+    folders = [] if triton is None else list(triton.submodule_search_locations or ())
+    if any((Path(folder) / "backends" / "ascend").is_dir() for folder in folders):
+        return None
+    found = "triton is not installed" if triton is None else "this triton is not Ascend's"
+    return f"{found}; torch compiles for NPUs through Ascend's alone (pip install triton-ascend)"
 
 
 def _list_versions(versions: Mapping[str, str]) -> str:

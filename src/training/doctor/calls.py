@@ -30,7 +30,7 @@ def device_calls(conditions: Conditions, limit_s: float) -> Iterator[Finding]:
     device = select_device(conditions.device)
     for name, ask in questions(device).items():
         yield answer_of(name, ask)
-    judged = judge_installation(device.info().versions) if device.kind != "cpu" else None
+    judged = judge_installation(device.software()) if device.kind != "cpu" else None
     if judged is not None:
         yield Finding(VERSIONS, {"answer": judged})
 
@@ -56,7 +56,9 @@ def questions(device: Device) -> dict[str, Callable[[], Any]]:
         "activate": device.activate,
         "torch_device": device.torch_device,
         INFO: lambda: device.info().describe(),
+        "software": lambda: device.software() or "none of its own",
         "supports_bf16": device.supports_bf16,
+        "compiler_fault": lambda: device.compiler_fault() or "nothing",
         "synchronize": lambda: device.synchronize(),
         "move": lambda: _ask_move(device),
         "read_later": lambda: _ask_read_later(device),

@@ -41,16 +41,18 @@ def _examine_devices(wanted: str) -> int:
 
     for device, reason in device_report():
         say("device", f"{device.kind}: {f'{device.count()} usable' if reason is None else f'no: {reason}'}")
+    told: dict[str, str] = {}
     try:
         chosen = select_device(wanted)
+        told = chosen.software()
         chosen.activate()
         info = chosen.info()
     except OpenClipError as error:
-        _say_versions({})
+        _say_versions(told)
         return give_up(" ".join(str(error).split()), error.exit_status)
     # A driver that answers and a card that does not start is a common state of a half-installed machine.
     except Exception as error:
-        _say_versions({})
+        _say_versions(told)
         return give_up(f"--device {wanted} does not start: {type(error).__name__}: {first_line(error)}")
     say("chosen", f"--device {wanted} takes {chosen.kind}: {info.describe()}")
     if chosen.kind != "cpu":

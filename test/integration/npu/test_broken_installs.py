@@ -23,6 +23,8 @@ def test_the_doctor_says_in_one_line_why_the_card_does_not_start(environment):
     assert done.returncode == 6
     assert "Traceback" not in done.stderr
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("not ready")]
+    # What torch_npu told before counts, although the card does not start.
+    assert "CANN 0.0.simulated is in none of Ascend's lists" in done.stdout.partition("not ready")[0]
     assert "npu:0 does not start" in line
     assert "error code is 500001" in line
     assert "No module named 'decorator'" in line
@@ -34,3 +36,17 @@ def test_a_run_ends_with_the_status_of_a_device_and_says_the_same(environment, t
     assert done.returncode == 6, done.stderr[-2000:]
     assert "npu:0 does not start" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_towers_are_not_compiled_where_the_compiler_is_missing(tmp_path):
+    try:
+        env = simulator_env(devices=1)
+    except RuntimeError as error:
+        pytest.skip(f"the simulated npu does not build here: {error}")
+    flags = ("--dataset-type", "synthetic", "--train-num-samples", "8", "--model", "ViT-micro-8-32", "--device", "npu")
+    done = run_python("-m", "training.main", *flags, "--torchcompile", "--logs", str(tmp_path / "logs"), env=env)
+    assert done.returncode == 6, done.stderr[-2000:]
+    assert "--torchcompile: " in done.stderr
+    assert "pip install triton-ascend" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list((tmp_path / "logs").iterdir())

@@ -1,10 +1,12 @@
 """What is said of an Ascend machine that is half installed."""
 
+import importlib
 import pwd
+import sys
 
 import pytest
 
-from training.device.npu_faults import advise_on_loading, explain_start, find_set_env
+from training.device.npu_faults import advise_on_loading, explain_compiler, explain_start, find_set_env
 from training.device.startup import describe_fault
 
 VERSIONS = {"torch_npu": "2.7.1", "cann": "8.2.RC1", "driver": "24.1.rc3"}
@@ -129,3 +131,21 @@ def test_an_error_that_is_not_known_and_versions_that_are_not_told():
     text = explain_start("npu:3", RuntimeError("Get ACL JitCompile default value failed"), {"torch_npu": "2.9.0"})
     assert "npu:3 does not start with torch_npu 2.9.0, a CANN of unknown version (Get ACL JitCompile" in text
     assert "npu-smi info" in text
+
+
+@pytest.mark.parametrize("backend,fault", [("nvidia", "this triton is not Ascend's"), ("ascend", None)])
+def test_the_compiler_is_looked_for_and_not_imported(tmp_path, monkeypatch, backend, fault):
+    (tmp_path / "triton" / "backends" / backend).mkdir(parents=True)
+    (tmp_path / "triton" / "__init__.py").write_text("raise OSError('no driver')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "triton", raising=False)
+    said = explain_compiler()
+    assert said is None if fault is None else said.startswith(f"{fault}; ")
+
+
+def test_a_compiler_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setattr(sys, "path", [])
+    monkeypatch.delitem(sys.modules, "triton", raising=False)
+    importlib.invalidate_caches()
+    assert "pip install triton-ascend" in explain_compiler()
+    assert explain_compiler().startswith("triton is not installed")
