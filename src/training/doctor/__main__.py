@@ -4,19 +4,35 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from training.doctor.examination import examine
 from training.params.values import number, whole
 
+#: The flags of a report with what they are when they are not given; a batch size of 0 leaves it to the device.
+_OF_REPORTS: dict[str, Any] = {
+    "output": Path("doctor-report.md"),
+    "model": "ViT-B-32",
+    "batch_size": 0,
+    "seconds": 60.0,
+}
+
 
 def main(args: Sequence[str] | None = None) -> int:
     """Examine the machine, or report on a device, and return the exit status."""
-    asked = _make_parser().parse_args(args)
+    parser = _make_parser()
+    asked = parser.parse_args(args)
     if not asked.report:
+        given = [f"--{name.replace('_', '-')}" for name in _OF_REPORTS if getattr(asked, name) is not None]
+        if given:
+            parser.error(f"{', '.join(given)}: only with --report")
         return examine(asked.device)
     from training.doctor.report import Order, make_report
 
-    return make_report(Order(asked.device, asked.model, asked.batch_size, asked.seconds, Path(asked.output)))
+    chosen = {
+        name: default if (given := getattr(asked, name)) is None else given for name, default in _OF_REPORTS.items()
+    }
+    return make_report(Order(device=asked.device, **chosen))
 
 
 def _make_parser() -> argparse.ArgumentParser:
@@ -30,21 +46,17 @@ def _make_parser() -> argparse.ArgumentParser:
         help="measure the device for up to 10 minutes and write a page to paste into an issue",
     )
     section = parser.add_argument_group("with --report")
-    section.add_argument("--output", default="doctor-report.md", metavar="FILE", help="the page (default: %(default)s)")
-    section.add_argument(
-        "--model", default="ViT-B-32", help="whose error and speed are measured (default: %(default)s)"
-    )
+    section.add_argument("--output", type=Path, metavar="FILE", help=f"the page (default: {_OF_REPORTS['output']})")
+    section.add_argument("--model", help=f"whose error and speed are measured (default: {_OF_REPORTS['model']})")
     section.add_argument(
         "--batch-size",
-        type=whole(),
-        default=0,
+        type=whole(1),
         metavar="N",
         help="pairs of a timed step (default: 128 on a card, 4 on a CPU)",
     )
     section.add_argument(
         "--seconds",
         type=number(above=0.0, most=120.0),
-        default=60.0,
         metavar="X",
         help="how long the fine-tuning trains; each row of speed takes a sixth of it (default: 60)",
     )

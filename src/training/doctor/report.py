@@ -1,6 +1,9 @@
 """Make a report on a device, part by part, within ten minutes: every part that fails leaves the others."""
 
 import datetime
+import errno
+import os
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,15 +34,15 @@ class Order:
     model: str
     batch_size: int
     seconds: float
-    path: Path
+    output: Path
 
 
 def make_report(order: Order) -> int:
     """Measure a device, write the page after every part, and return the exit status.
 
     Returns:
-        0 when every trial is as it should be, 6 when one is not or the device does not start, 1 when the page cannot be
-        written.
+        0 when every trial is as it should be, 6 when one is not or the device does not start, 2 when there is no such
+        device or model, 1 when the page cannot be written.
     """
     started = time.monotonic()
     try:
@@ -49,9 +52,10 @@ def make_report(order: Order) -> int:
     # torch or a driver may be broken in any way; the short examination says more of it.
     except Exception as error:
         return give_up(f"{type(error).__name__}: {first_line(error)}. See python -m training.doctor")
-    say("report", f"on {page.title}; it takes up to 10 minutes and goes to {order.path}")
     worker = Worker()
     try:
+        _try_place(order.output)
+        say("report", f"on {page.title}; it takes up to 10 minutes and goes to {order.output}")
         for part in PARTS:
             outcome = _run_part(part, page, worker, TOTAL_S - (time.monotonic() - started))
             page.outcomes.append(outcome)
@@ -60,16 +64,28 @@ def make_report(order: Order) -> int:
             page.is_whole = part is PARTS[-1]
             say(part.name, f"{outcome.describe()} ({outcome.seconds:.0f} s)")
             _say_bad(outcome)
-            write_whole(order.path, page.write())
+            write_whole(order.output, page.write())
     except KeyboardInterrupt:
-        say("stopped", f"what was found until then is in {order.path}" if page.outcomes else "nothing was found yet")
+        say("stopped", f"what was found until then is in {order.output}" if page.outcomes else "nothing was found yet")
         return 130
     except OSError as error:
-        say("not written", f"{order.path}: {error}. Choose another place with --output")
+        say("not written", f"{order.output}: {error.strerror or error}. Choose another place with --output")
         return 1
     finally:
         worker.close()
     return _close(page, order)
+
+
+def _try_place(path: Path) -> None:
+    """Make sure that a file can be written there, which minutes later would be too late; leaves what is there.
+
+    Raises:
+        OSError: It cannot.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    with tempfile.TemporaryFile(dir=path.parent):
+        pass
 
 
 def _close(page: Page, order: Order) -> int:
@@ -79,16 +95,19 @@ def _close(page: Page, order: Order) -> int:
     broken = [outcome.part.name for outcome in page.outcomes if outcome.failure]
     stopped = f"; stopped before their end: {', '.join(broken)}" if broken else ""
     say("total", f"{right} of {len(findings)} trials ok, {page.seconds:.0f} s{stopped}")
-    say("written", f"{order.path}: look it through, then paste it into an issue of this project")
+    say("written", f"{order.output}: look it through, then paste it into an issue of this project")
     return 6 if is_bad else 0
 
 
 def _open_page(order: Order) -> Page:
-    """Choose the device without starting it, and collect the environment."""
+    """Choose the device without starting it, make sure of the model's name, and collect the environment."""
     import_torch()
+    from open_clip.factory.names import get_model_config, unknown_model
     from training.device import select_device
 
     device = select_device(order.device)
+    if get_model_config(order.model) is None:
+        raise unknown_model(order.model)
     batch = order.batch_size or (_CPU_BATCH if device.kind == "cpu" else _CARD_BATCH)
     name = device.kind if device.index is None else f"{device.kind}:{device.index}"
     # A machine that is to take smaller steps takes smaller ones there too; one pair has nothing to be told apart from.
