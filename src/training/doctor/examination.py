@@ -80,7 +80,9 @@ def _say_precisions(device: "Device") -> None:
             make_mixed_precision(precision, device, device.torch_device())
             working.append(name if precision.note is None else f"{name} ({precision.note})")
         except OpenClipError as error:
-            failing.setdefault(first_line(error), []).append(name)
+            # One line a reason: the names stand before it.
+            reason = first_line(error).removeprefix(f"--precision {name}: ")
+            failing.setdefault(reason, []).append(name)
     say("precision", ", ".join(working))
     for reason, names in failing.items():
         say("precision", f"not {', '.join(names)}: {reason}")

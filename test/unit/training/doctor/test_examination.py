@@ -1,5 +1,6 @@
 import pytest
 
+from training.device.cpu import CpuDevice
 from training.doctor import examination
 from training.doctor.__main__ import main
 
@@ -39,3 +40,14 @@ def test_a_torch_that_does_not_import_is_explained(monkeypatch, capsys, error):
     monkeypatch.setattr(examination, "import_torch", fail)
     assert main([]) == 6
     assert f"not ready    torch does not import: {error}" in capsys.readouterr().out
+
+
+def test_precisions_that_lack_the_same_thing_share_a_line(capsys):
+    class Old(CpuDevice):
+        def supports_bf16(self):
+            return False
+
+    examination._say_precisions(Old())
+    lacking = [line for line in capsys.readouterr().out.splitlines() if "no bfloat16" in line]
+    assert len(lacking) == 1
+    assert lacking[0].startswith("precision    not amp_bf16, bf16, pure_bf16, amp_bfloat16: ")
