@@ -35,6 +35,7 @@ def test_a_spread_model_gives_the_losses_of_ddp_and_saves_folders(data, tmp_path
     assert (tmp_path / "offloaded" / "checkpoints" / "epoch_1.pt").is_file()
 
 
+@pytest.mark.slow
 def test_a_scaled_loss_gives_the_losses_of_ddp_and_is_refused_where_gradients_leave_the_device(data, tmp_path):
     for name, words in (("ddp", []), ("fsdp", ["--fsdp"])):
         status, output = run_on_npu(data, tmp_path, name, *words, precision="amp", grad_clip_norm=None)

@@ -79,7 +79,7 @@ def test_what_captions_a_batch_holds_changes_no_operators_shape(data, tmp_path):
     assert set(operators(1)) == set(operators(2))
 
 
-@pytest.mark.parametrize("flags", [{}, {"accum_freq": 2}])
+@pytest.mark.parametrize("flags", [pytest.param({}, marks=pytest.mark.slow), {"accum_freq": 2}])
 def test_two_processes_with_different_captions_do_the_same_steps(data, tmp_path, flags):
     folder, output = run(data, tmp_path, "two", 2, device="npu", batch_size=16 // flags.get("accum_freq", 1), **flags)
     assert "text: bucketed" in output
@@ -87,6 +87,7 @@ def test_two_processes_with_different_captions_do_the_same_steps(data, tmp_path,
     assert train_losses(folder) == pytest.approx(train_losses(tmp_path / "one"), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_under_fsdp_all_processes_run_the_tower_equally_often(data, tmp_path):
     _, output = run(data, tmp_path, "spread", 2, device="npu", batch_size=16, fsdp=True)
     assert "text: padded" in output
