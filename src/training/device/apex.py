@@ -160,11 +160,12 @@ class ApexPrecision(MixedPrecision):
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a dynamic scale, and the masters where the state has them; the others and a fixed scale stay."""
-        if "apex" not in state:
+        """Restore the scalers and the masters, where the state has them; a fixed scale stays as this run asked."""
+        if "apex" in state:
+            own = {} if self._loss_scale == "dynamic" else {"loss_scale": self._loss_scale}
+            self._amp.load_state_dict({name: {**scaler, **own} for name, scaler in state["apex"].items()})
+        else:
             _logger.info("the checkpoint holds no apex state; starting with loss scale %s", self._loss_scale)
-        elif self._loss_scale == "dynamic":
-            self._amp.load_state_dict(state["apex"])
         saved = state.get("masters", [])
         if [tuple(value.shape) for value in saved] != [tuple(master.shape) for _, master in self._masters]:
             return
