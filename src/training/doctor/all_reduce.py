@@ -142,7 +142,7 @@ def _time_size(device: Any, place: Any, size: int, seconds: float) -> dict[str, 
     taken = [one() for _ in range(max(3, min(100, int(seconds / max(float(slowest), 1e-6)))))]
     mean = sum(taken) / len(taken)
     processes = dist.get_world_size()
-    # What crosses each process's link under the ring algorithm. Source: NVIDIA/nccl-tests, doc/PERFORMANCE.md.
+    # What crosses each process's link under the ring algorithm. Source: NVIDIA's tests of collectives.
     return {"bytes": size, "seconds": mean, "bus_bytes_per_s": size / mean * 2 * (processes - 1) / processes}
 
 
