@@ -9,7 +9,7 @@ from typing import overload
 from PIL import Image
 
 from open_clip.errors import DataError
-from training.build import Parts, Place, evaluation_shapes, make_receive
+from training.assembly import Parts, Place, evaluation_shapes, make_receive
 from training.data import EvalLoader, PairSource, sample_seed
 from training.distributed import broadcast_object
 from training.evaluate import Evaluation, build_gallery, evaluate_pairs, on_whole_model

@@ -17,7 +17,7 @@ import torch
 import open_clip
 from open_clip.checked_json import numbers_of, read_json
 from open_clip.files import make_folder, write_whole
-from training.build import Parts, Place, count_parameters
+from training.assembly import Parts, Place, count_parameters
 from training.evaluate import Gallery, save_gallery
 from training.loop import Progress, Recorder, RunningMean, SilentRecorder, StepRecord
 from training.params import ReportParams, RunParams

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from open_clip.errors import printable
-from training.build import Parts, Place, count_parameters
+from training.assembly import Parts, Place, count_parameters
 from training.data import PairSource
 from training.distributed import unwrap_model
 from training.loop import Progress

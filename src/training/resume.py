@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from open_clip.errors import CheckpointError, printable
-from training.build import Parts, Place, refuse_untrained
+from training.assembly import Parts, Place, refuse_untrained
 from training.checkpoint import (
     Order,
     Trained,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from open_clip.checkpoint import CONFIG_ENTRY
 from open_clip.errors import CheckpointError
 from open_clip.factory.description import describe_model
-from training.build import Parts, Place
+from training.assembly import Parts, Place
 from training.checkpoint import Background, Keeper, Saved, SaveTimer, Snapshot, Trained, collect, describe
 from training.distributed import is_sharded, unwrap_model
 from training.journal import Journal

@@ -7,8 +7,8 @@ import shlex
 from collections.abc import Iterator
 
 from open_clip.errors import DeviceError, OpenClipError, Preempted
-from training.build import Parts, Place, build_parts, check_inputs, make_receive
-from training.build.data import describe_workers
+from training.assembly import Parts, Place, build_parts, check_inputs, make_receive
+from training.assembly.data import describe_workers
 from training.device import Device, select_device
 from training.distributed import (
     StopRequest,

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from open_clip.files import TEMPORARY, make_folder
-from training.build import Place
+from training.assembly import Place
 from training.device import Device
 from training.device.base import StepProfiler
 from training.loop import Actions, name_phases

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch.distributed.distributed_c10d import Store
 
-from training.build import Place
+from training.assembly import Place
 from training.data import Batch
 from training.device import Device
 from training.distributed import Limits, StopRequest, Stragglers, Watchdog, World

@@ -6,38 +6,38 @@ It knows nothing of models, tasks or devices.
 from training.data.batch import Batch
 from training.data.classes import ClassNumbers, RgbFirst, read_class_folder, rgb_first
 from training.data.csv import check_csv_pairs, read_csv_pairs
-from training.data.data_info import DataInfo
 from training.data.dataset import PairDataset, text_lengths
 from training.data.decode import DEFAULT_MAX_PIXELS, PictureError, open_image, open_pixels
 from training.data.fingerprint import name_changes
 from training.data.folder import check_folder_pairs, read_folder_pairs
 from training.data.loader import EvalLoader, TrainLoader, make_eval_loader, make_train_loader
 from training.data.order import epoch_order, rank_batch, rank_slice, sample_seed
-from training.data.pair_datasets import CsvDataset, SyntheticDataset, preprocess_txt
 from training.data.quarantine import Fault, Quarantine
 from training.data.shard_files import refuse_pipes
-from training.data.shard_order import ResampledShards2, SharedEpoch, detshuffle2, pytorch_worker_seed
 from training.data.sides import Captions, EvalSides
 from training.data.source import PairSource
-from training.data.stream_loader import StreamLoader
-from training.data.streaming import get_wds_dataset
 from training.data.synthetic import SyntheticTable
 from training.data.table import PairTable
-from training.data.tar_samples import (
-    base_plus_ext,
-    filter_no_caption_or_no_image,
-    group_by_keys_nothrow,
-    log_and_continue,
-    tarfile_to_samples_nothrow,
-)
 from training.data.texts import ReadingRule, TextPlanner
-from training.data.upstream import (
+from training.data.upstream.data_info import DataInfo
+from training.data.upstream.loaders import (
     count_samples,
     get_csv_dataset,
     get_data,
     get_dataset_fn,
     get_imagenet,
     get_synthetic_dataset,
+)
+from training.data.upstream.pair_datasets import CsvDataset, SyntheticDataset, preprocess_txt
+from training.data.upstream.shard_order import ResampledShards2, SharedEpoch, detshuffle2, pytorch_worker_seed
+from training.data.upstream.stream_loader import StreamLoader
+from training.data.upstream.streaming import get_wds_dataset
+from training.data.upstream.tar_samples import (
+    base_plus_ext,
+    filter_no_caption_or_no_image,
+    group_by_keys_nothrow,
+    log_and_continue,
+    tarfile_to_samples_nothrow,
 )
 from training.data.urls import expand_urls, get_dataset_size, require_shards
 

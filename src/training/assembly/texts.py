@@ -4,7 +4,7 @@ import logging
 from typing import Any
 
 from open_clip.transformer.layout import TextShapes, can_skip_padding
-from training.build.place import Place
+from training.assembly.place import Place
 from training.data import ReadingRule, TextPlanner
 from training.params import RunParams
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch.utils.data.distributed import DistributedSampler
 
-from training.data.shard_order import SharedEpoch
+from training.data.upstream.shard_order import SharedEpoch
 
 
 @dataclass

@@ -14,7 +14,6 @@ import torch
 from open_clip.errors import ConfigError, DataError
 from open_clip.transform import ConvertMode
 from open_clip.transform.direct import PixelMode, to_direct
-from training.data.data_info import DataInfo
 from training.data.dataset import seeded
 from training.data.decode import DEFAULT_MAX_PIXELS, decode_picture, decode_pixels
 from training.data.encoding import MAX_CAPTION_BYTES
@@ -22,8 +21,9 @@ from training.data.optional import import_webdataset
 from training.data.order import sample_seed
 from training.data.orphans import EndsWithParent
 from training.data.shard_files import refuse_pipes
-from training.data.shard_order import ResampledShards2, SampleShuffle, SharedEpoch, detshuffle2
-from training.data.tar_samples import (
+from training.data.upstream.data_info import DataInfo
+from training.data.upstream.shard_order import ResampledShards2, SampleShuffle, SharedEpoch, detshuffle2
+from training.data.upstream.tar_samples import (
     IMAGE_SUFFIXES,
     TEXT_SUFFIX,
     RawSample,

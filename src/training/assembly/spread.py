@@ -5,7 +5,7 @@ import logging
 import torch
 
 from open_clip.errors import ConfigError
-from training.build.place import Place
+from training.assembly.place import Place
 from training.device import Precision
 from training.distributed import Sharding
 from training.params import FsdpParams

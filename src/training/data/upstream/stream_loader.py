@@ -17,7 +17,7 @@ from training.data.batch import Batch
 from training.data.dataset import Tokenizer, text_lengths
 from training.data.fingerprint import digest_names
 from training.data.loader import TrainLoader
-from training.data.streaming import get_wds_dataset
+from training.data.upstream.streaming import get_wds_dataset
 from training.data.urls import expand_urls
 
 _LOG = logging.getLogger(__name__)

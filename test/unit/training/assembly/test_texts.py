@@ -6,8 +6,8 @@ import torch
 import open_clip
 from loop_runs import ALONE
 from tiny_models import tiny_coca
-from training.build import Place
-from training.build.texts import evaluation_shapes, make_text_planner
+from training.assembly import Place
+from training.assembly.texts import evaluation_shapes, make_text_planner
 from training.device import DEVICES
 from training.distributed import World
 from training.params import RunParams, parse_args

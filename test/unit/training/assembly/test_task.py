@@ -6,8 +6,8 @@ import torch
 import open_clip
 from open_clip.errors import ConfigError
 from tiny_models import tiny_clip, tiny_coca
-from training.build.place import Place
-from training.build.task import build_task, build_teacher, teacher_pixels
+from training.assembly.place import Place
+from training.assembly.task import build_task, build_teacher, teacher_pixels
 from training.device import Precision
 from training.distributed import World
 from training.params import RunParams, parse_args

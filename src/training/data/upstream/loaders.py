@@ -12,10 +12,10 @@ from torch.utils.data import DataLoader, Dataset, SubsetRandomSampler
 from torch.utils.data.distributed import DistributedSampler
 
 from open_clip.errors import ConfigError, printable
-from training.data.data_info import DataInfo
 from training.data.orphans import EndsWithParent
-from training.data.pair_datasets import ClassFolderDataset, CsvDataset, SyntheticDataset
-from training.data.streaming import get_wds_dataset
+from training.data.upstream.data_info import DataInfo
+from training.data.upstream.pair_datasets import ClassFolderDataset, CsvDataset, SyntheticDataset
+from training.data.upstream.streaming import get_wds_dataset
 
 _PER_CLASS_OF_IMAGENET_TRAIN = 50
 

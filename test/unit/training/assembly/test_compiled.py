@@ -8,7 +8,7 @@ from torch._dynamo.testing import CompileCounter
 
 import open_clip
 from tiny_models import tiny_coca
-from training.build.compiled import compile_model
+from training.assembly.compiled import compile_model
 from training.data import ReadingRule, TextPlanner
 
 pytestmark = pytest.mark.slow

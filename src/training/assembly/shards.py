@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from open_clip.errors import ConfigError, printable
-from training.build.place import Place
+from training.assembly.place import Place
 from training.data import StreamLoader, TextPlanner, expand_urls, refuse_pipes, require_shards
 from training.data.shards import Selector, ShardCache, ShardTable, Visit, open_shards
 from training.distributed import gather_objects

@@ -7,10 +7,10 @@ from open_clip.factory.names import HUB_SCHEME, LOCAL_DIR_SCHEME
 from open_clip.factory.options import apply_options
 from open_clip.factory.source import find_source
 from open_clip.transform.config import read_augmentation
-from training.build.data import kind_of
-from training.build.model import image_size
-from training.build.shards import check_shards
-from training.build.task import check_pairs_of_a_step
+from training.assembly.data import kind_of
+from training.assembly.model import image_size
+from training.assembly.shards import check_shards
+from training.assembly.task import check_pairs_of_a_step
 from training.checkpoint import is_remote
 from training.data import check_csv_pairs, check_folder_pairs
 from training.distributed import World

@@ -10,8 +10,8 @@ import torch
 import open_clip
 from open_clip.errors import ConfigError, DataError, cut_list, naming, printable
 from open_clip.transform import to_uint8
-from training.build.place import Place
-from training.build.shards import build_shard_table, build_stream_loader, is_shard_pattern
+from training.assembly.place import Place
+from training.assembly.shards import build_shard_table, build_stream_loader, is_shard_pattern
 from training.data import (
     Batch,
     ClassNumbers,

@@ -8,7 +8,7 @@ import pytest
 from open_clip.errors import DataError
 from shard_sets import picture, write_shard, write_tar
 from training.data import group_by_keys_nothrow, log_and_continue, tarfile_to_samples_nothrow
-from training.data.tar_samples import TarSamples, base_plus_ext
+from training.data.upstream.tar_samples import TarSamples, base_plus_ext
 
 
 def read(*paths):

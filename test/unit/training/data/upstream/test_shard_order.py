@@ -4,7 +4,7 @@ from itertools import islice
 import pytest
 
 from training.data import ResampledShards2, SharedEpoch, detshuffle2, pytorch_worker_seed
-from training.data.shard_order import shuffle_stream
+from training.data.upstream.shard_order import shuffle_stream
 
 
 def urls(shards, count=20):

@@ -10,7 +10,7 @@ import torch
 import open_clip
 from open_clip import CoCa
 from open_clip.errors import ConfigError
-from training.build.place import Place
+from training.assembly.place import Place
 from training.device import Precision
 from training.distributed import World, unwrap_model
 from training.params import RunParams

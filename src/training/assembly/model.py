@@ -10,7 +10,7 @@ from open_clip.checkpoint import load_weights, read_state_dict
 from open_clip.errors import ConfigError, DeviceError
 from open_clip.timm_model import TimmModel, import_timm
 from open_clip.transform import Compose
-from training.build.place import Place
+from training.assembly.place import Place
 from training.params import LockParams, RunParams
 from training.tasks import SIGLIP_START
 

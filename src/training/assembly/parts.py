@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import torch
 
 from open_clip.transform import normalization_of
-from training.build.compiled import compile_model, refuse_without_compiler
-from training.build.data import build_eval_data, build_train_data, build_zero_shot
-from training.build.model import build_model, fit_text_length, refuse_untrained, share_batch_norms
-from training.build.place import Place
-from training.build.spread import spread_model
-from training.build.task import build_task, build_teacher
-from training.build.texts import make_text_planner
+from training.assembly.compiled import compile_model, refuse_without_compiler
+from training.assembly.data import build_eval_data, build_train_data, build_zero_shot
+from training.assembly.model import build_model, fit_text_length, refuse_untrained, share_batch_norms
+from training.assembly.place import Place
+from training.assembly.spread import spread_model
+from training.assembly.task import build_task, build_teacher
+from training.assembly.texts import make_text_planner
 from training.data import EvalLoader, PairSource, Quarantine, TrainLoader
 from training.device import MixedPrecision, make_mixed_precision, resolve_precision, seed_all
 from training.distributed import DdpOptions, is_sharded, unwrap_model, wrap_model
