@@ -45,7 +45,7 @@ $(VENV)/.ready-dev: $(INSTALLED_FROM)
 	@touch $@ $(VENV)/.ready-test $(VENV)/.ready-run
 
 .PHONY: quickstart
-quickstart: setup ## train on the small picture set that ships here, on the best device found
+quickstart: setup ## train on the small image set that ships here, on the best device found
 	@mkdir -p $(QUICKSTART_DIR)/data
 	@ln -sfn "$(abspath $(QUICKSTART_SET))"/{flickr30k-images,results_20130124.token} $(QUICKSTART_DIR)/data/
 	@$(BIN)/python tools/flickr30k_handle.py --data_path $(QUICKSTART_DIR)/data

@@ -32,7 +32,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, help="timed rounds a side; a row's own number when not given")
     parser.add_argument("--seed", type=int, default=0, help="starts every random generator")
     parser.add_argument("--captions", help="text file with one caption a line, used in place of made-up captions")
-    parser.add_argument("--pictures", help="folder of JPEGs, used in place of made-up pictures")
+    parser.add_argument("--images", help="folder of JPEGs, used in place of made-up images")
     parser.add_argument("--threads", type=int, default=2, help="threads of torch, the same for both sides")
     parser.add_argument("--checked-steps", type=int, default=3, help="training steps whose losses are compared")
     parser.add_argument("--device", help="run an accelerator's rows on it: a name, auto, or cpu to try them out")
@@ -67,7 +67,7 @@ def main(words: Sequence[str] | None = None) -> int:
             seed=options.seed,
             threads=options.threads,
             captions=options.captions and os.path.abspath(options.captions),
-            pictures=options.pictures and os.path.abspath(options.pictures),
+            images=options.images and os.path.abspath(options.images),
             checked_steps=options.checked_steps,
             sizes=_read_sizes(options.size),
         )

@@ -72,7 +72,7 @@ def main() -> None:
     size = model.visual.image_size
     height, width = (size, size) if isinstance(size, int) else size
     images = torch.randint(0, 256, (options.batch_size, 3, height, width), dtype=torch.uint8)
-    texts = open_clip.get_tokenizer(options.model)([f"picture number {row}" for row in range(options.batch_size)])
+    texts = open_clip.get_tokenizer(options.model)([f"image number {row}" for row in range(options.batch_size)])
     sides = {"off": Side(model, options.model, False), "on": Side(model, options.model, True)}
     for side in sides.values():
         side.block(Batch(images, texts), 2)

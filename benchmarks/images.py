@@ -13,11 +13,11 @@ from PIL import Image, ImageDraw
 # Width and height; a third of the larger ones stand upright, as in photo collections.
 SIZES = {"500": (500, 375), "256": (256, 256)}
 _FIELD = 1536
-# Pictures made by one process.
+# Images made by one process.
 _PART = 256
 
 
-def make_pictures(size: str, count: int, seed: int) -> list[bytes]:
+def make_images(size: str, count: int, seed: int) -> list[bytes]:
     """Make JPEG files of quality 88 to 92.
 
     Args:
@@ -29,17 +29,17 @@ def make_pictures(size: str, count: int, seed: int) -> list[bytes]:
     if len(parts) == 1:
         return _make_part(parts[0])
     with ProcessPoolExecutor(min(len(parts), len(os.sched_getaffinity(0)))) as pool:
-        return [picture for part in pool.map(_make_part, parts) for picture in part]
+        return [image for part in pool.map(_make_part, parts) for image in part]
 
 
 def _make_part(part: tuple[str, int, int, int]) -> list[bytes]:
     size, count, seed, first = part
     rng = np.random.default_rng([seed, int(size), first])
     field = _make_field(rng)
-    return [_make_picture(field, rng, size) for _ in range(count)]
+    return [_make_image(field, rng, size) for _ in range(count)]
 
 
-def read_pictures(folder: str) -> list[bytes]:
+def read_images(folder: str) -> list[bytes]:
     """Read the JPEGs of a folder, in the order of their names."""
     paths = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
     if not paths:
@@ -47,15 +47,15 @@ def read_pictures(folder: str) -> list[bytes]:
     return [path.read_bytes() for path in paths]
 
 
-def write_tars(folder: Path, pictures: Sequence[bytes], captions: Sequence[str], each: int) -> list[Path]:
-    """Write pictures with their captions as shards of so many pairs; return the shards."""
+def write_tars(folder: Path, images: Sequence[bytes], captions: Sequence[str], each: int) -> list[Path]:
+    """Write images with their captions as shards of so many pairs; return the shards."""
     folder.mkdir(parents=True)
     shards = []
-    for first in range(0, len(pictures), each):
+    for first in range(0, len(images), each):
         path = folder / f"{first // each:05d}.tar"
         with tarfile.open(path, "w") as archive:
-            for number in range(first, min(first + each, len(pictures))):
-                _add(archive, f"{number:09d}.jpg", pictures[number])
+            for number in range(first, min(first + each, len(images))):
+                _add(archive, f"{number:09d}.jpg", images[number])
                 _add(archive, f"{number:09d}.txt", captions[number].encode("utf-8"))
         shards.append(path)
     return shards
@@ -80,7 +80,7 @@ def _make_field(rng: np.random.Generator) -> np.ndarray:
     return np.stack([light + 0.35 * red, light - 0.15 * red - 0.15 * blue, light + 0.35 * blue], axis=-1)
 
 
-def _make_picture(field: np.ndarray, rng: np.random.Generator, size: str) -> bytes:
+def _make_image(field: np.ndarray, rng: np.random.Generator, size: str) -> bytes:
     width, height = SIZES[size]
     if width != height and rng.random() < 1 / 3:
         width, height = height, width

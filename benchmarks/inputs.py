@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.captions import make_captions, read_captions
-from benchmarks.pictures import make_pictures, read_pictures, write_tars
+from benchmarks.images import make_images, read_images, write_tars
 from benchmarks.settings import Settings
 
-_CAPTIONS, _PICTURES, _PICTURES_A_SHARD = 30_000, 256, 64
+_CAPTIONS, _IMAGES, _IMAGES_A_SHARD = 30_000, 256, 64
 
 
 def make_inputs(names: Iterable[str], settings: Settings) -> None:
@@ -24,10 +24,10 @@ def make_inputs(names: Iterable[str], settings: Settings) -> None:
             (settings.path / name).write_text("\n".join(_captions(what, settings)), encoding="utf-8")
         else:
             size, _, count = what.partition("x")
-            pictures = _pictures(size, int(settings.sizes.get("pictures_made", count or _PICTURES)), settings)
+            images = _images(size, int(settings.sizes.get("images_made", count or _IMAGES)), settings)
             captions = _captions("short", settings)
-            numbered = [f"{number} {captions[number % len(captions)]}" for number in range(len(pictures))]
-            write_tars(settings.path / name, pictures, numbered, max(1, min(_PICTURES_A_SHARD, len(pictures) // 2)))
+            numbered = [f"{number} {captions[number % len(captions)]}" for number in range(len(images))]
+            write_tars(settings.path / name, images, numbered, max(1, min(_IMAGES_A_SHARD, len(images) // 2)))
 
 
 def load_captions(name: str, settings: Settings) -> list[str]:
@@ -36,11 +36,11 @@ def load_captions(name: str, settings: Settings) -> list[str]:
 
 
 def describe_inputs(settings: Settings) -> dict[str, Any]:
-    """Say where captions and pictures come from."""
+    """Say where captions and images come from."""
     return {
         "seed": settings.seed,
         "captions": Path(settings.captions).name if settings.captions else "made up",
-        "pictures": Path(settings.pictures).name if settings.pictures else "made up",
+        "images": Path(settings.images).name if settings.images else "made up",
     }
 
 
@@ -50,8 +50,8 @@ def _captions(mix: str, settings: Settings) -> list[str]:
     return make_captions(mix, int(settings.sizes.get("captions_made", _CAPTIONS)), settings.seed)
 
 
-def _pictures(size: str, count: int, settings: Settings) -> list[bytes]:
-    if settings.pictures is None:
-        return make_pictures(size, count, settings.seed)
-    found = read_pictures(settings.pictures)
+def _images(size: str, count: int, settings: Settings) -> list[bytes]:
+    if settings.images is None:
+        return make_images(size, count, settings.seed)
+    found = read_images(settings.images)
     return [found[number % len(found)] for number in range(min(count, len(found)))]

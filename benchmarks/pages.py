@@ -127,10 +127,10 @@ def table_inputs(run: Run, rows: Sequence[RowResult], language: str) -> Rows:
 def table_machine(run: Run, rows: Sequence[RowResult], language: str) -> Rows:
     """Say what the figures were measured on."""
     machine, versions = run["machine"], run["versions"]
-    named = "processor|cores|torch threads|memory GB|system|load at the start|commit|seed|captions|pictures"
+    named = "processor|cores|torch threads|memory GB|system|load at the start|commit|seed|captions|images"
     chinese = "处理器|核数|torch 线程|内存 GB|系统|开始时的负载|提交|种子|描述|图像"
     values = [machine[name] for name in ("processor", "cores", "threads", "memory_gb", "system", "load")]
-    values += [run[name] for name in ("commit", "seed", "captions", "pictures")]
+    values += [run[name] for name in ("commit", "seed", "captions", "images")]
     found: Rows = [
         (name, str(value)) for name, value in zip(_pick(language, named, chinese).split("|"), values, strict=True)
     ]

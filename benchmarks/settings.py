@@ -18,7 +18,7 @@ class Settings:
         threads: Threads of torch, the same for both sides.
         device: As torch names it.
         captions: File with one caption a line, used for every mix; None makes captions up.
-        pictures: Folder of JPEGs, used for every size; None makes pictures up.
+        images: Folder of JPEGs, used for every size; None makes images up.
         checked_steps: Training steps whose losses are compared.
         sizes: Sizes that replace a row's own, such as those of the tests.
     """
@@ -28,7 +28,7 @@ class Settings:
     threads: int = 2
     device: str = "cpu"
     captions: str | None = None
-    pictures: str | None = None
+    images: str | None = None
     checked_steps: int = 3
     sizes: dict[str, Any] = field(default_factory=dict)
 

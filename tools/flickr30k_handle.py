@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Turn a Flickr30k annotation file into flickr30k_train.csv and flickr30k_test.csv.
 
-It checks that the pictures are there and opens none of them. Run it in the data folder, or from anywhere with
+It checks that the images are there and opens none of them. Run it in the data folder, or from anywhere with
 --data_path. It is one file on the standard library alone, longer than the other tools, because it has to work when it
 is copied by itself into the data folder of a machine that has nothing else.
 """
@@ -25,12 +25,12 @@ IMAGE_FOLDERS = ("flickr30k-images", "flickr30k_images/flickr30k_images", "flick
 HEADER = ("img_key", "caption_key")
 LISTS = {split: f"flickr30k_{split}_karpathy.txt" for split in ("train", "val", "test")}
 # One line of each text form, and what should stand before the caption: rows with something else there are repaired.
-TOKEN_LINE = (re.compile(r"(?P<picture>[^\t]+?)#\d+(?P<gap>\s)\s*(?P<caption>.*)"), "\t")
-PIPE_LINE = (re.compile(r"(?P<picture>[^|]+?)\s*\|\s*\d+\s*(?P<gap>\||\s)\s*(?P<caption>.*)"), "|")
-LIST_LINE = (re.compile(r"(?P<picture>.+?\.(?:jpe?g|png|webp))(?P<gap>,)(?P<caption>.*)", re.IGNORECASE), ",")
+TOKEN_LINE = (re.compile(r"(?P<image>[^\t]+?)#\d+(?P<gap>\s)\s*(?P<caption>.*)"), "\t")
+PIPE_LINE = (re.compile(r"(?P<image>[^|]+?)\s*\|\s*\d+\s*(?P<gap>\||\s)\s*(?P<caption>.*)"), "|")
+LIST_LINE = (re.compile(r"(?P<image>.+?\.(?:jpe?g|png|webp))(?P<gap>,)(?P<caption>.*)", re.IGNORECASE), ",")
 
 # Header names of the comma-separated forms, in small letters.
-PICTURE_COLUMNS = ("image", "image_name", "filename", "file_name", "img_key")
+IMAGE_COLUMNS = ("image", "image_name", "filename", "file_name", "img_key")
 CAPTION_COLUMNS = ("raw", "caption", "comment", "caption_key")
 MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -52,11 +52,11 @@ class HandleError(Exception):
 
 @dataclass
 class Row:
-    """One caption: the file and line it stands on, its picture, its text, its split where the annotation names one."""
+    """One caption: the file and line it stands on, its image, its text, its split where the annotation names one."""
 
     source: str
     line: int
-    picture: str
+    image: str
     caption: str
     split: str = ""
     problem: str = ""
@@ -91,10 +91,10 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="flickr30k_handle.py", description="Split Flickr30k into train and test CSV.")
     parser.add_argument("--data_path", "--data-path", default=".", help="data folder (default: the current one)")
     parser.add_argument("--annotation", help="annotation file (default: the first known one in the data folder)")
-    parser.add_argument("--images", help="picture folder (default: flickr30k-images or a usual variant)")
+    parser.add_argument("--images", help="image folder (default: flickr30k-images or a usual variant)")
     parser.add_argument("--split", choices=("last", "karpathy"), default="last", help="last rows, or Karpathy's")
     parser.add_argument("--test_rows", "--test-rows", type=int, help=f"rows of the last split (default {TEST_ROWS})")
-    parser.add_argument("--relative", action="store_true", help="write picture paths relative to the data folder")
+    parser.add_argument("--relative", action="store_true", help="write image paths relative to the data folder")
     return parser.parse_args(arguments)
 
 
@@ -111,15 +111,15 @@ def handle(options: argparse.Namespace) -> None:
     list_refused(folder / "flickr30k_refused.csv", rows)
     print(f"read      {len(rows.good) + len(rows.refused):7} rows from {about_annotation}")
     print(f"repaired  {sum(row.is_repaired for row in rows.good):7} rows")
-    print(f"refused   {len(rows.refused):7} rows, {num_missing} pictures missing in {images}")
+    print(f"refused   {len(rows.refused):7} rows, {num_missing} images missing in {images}")
     if not rows.good:
-        raise HandleError(f"no row of {about_annotation} has a caption and a picture in {images}; see --images")
+        raise HandleError(f"no row of {about_annotation} has a caption and an image in {images}; see --images")
     splits, about = split_rows(rows.good, options)
     prefix = Path(os.path.relpath(images, folder)) if options.relative else images
     for name, part in splits.items():
         target = folder / f"flickr30k_{name}.csv"
-        write_csv(target, [HEADER, *((str(prefix / row.picture), row.caption) for row in part)])
-        print(f"wrote     {len(part):7} rows, {count_pictures(part)} pictures to {target}")
+        write_csv(target, [HEADER, *((str(prefix / row.image), row.caption) for row in part)])
+        print(f"wrote     {len(part):7} rows, {count_images(part)} images to {target}")
     print(f"split: {about}")
     if "val" not in splits:
         remove_stale(folder / "flickr30k_val.csv")
@@ -204,21 +204,20 @@ def split_commas(text: str) -> list[str]:
 
 
 def find_columns(path: Path) -> tuple[int, int, int | None] | None:
-    """Return the columns of picture, caption and split that a comma-separated header names; None without one."""
+    """Return the columns of image, caption and split that a comma-separated header names; None without one."""
     with open_lines(path) as file:
         names = [name.strip().lower() for name in split_commas(file.readline().rstrip("\r\n"))]
-    picture, caption = (
-        next((names.index(name) for name in known if name in names), None)
-        for known in (PICTURE_COLUMNS, CAPTION_COLUMNS)
+    image, caption = (
+        next((names.index(name) for name in known if name in names), None) for known in (IMAGE_COLUMNS, CAPTION_COLUMNS)
     )
-    if picture is None or caption is None:
+    if image is None or caption is None:
         return None
-    return picture, caption, names.index("split") if "split" in names else None
+    return image, caption, names.index("split") if "split" in names else None
 
 
 def read_table(path: Path, columns: tuple[int, int, int | None]) -> Iterator[Row]:
     """Yield the rows of a comma-separated file; a column ``raw`` holds a JSON list of captions."""
-    picture, caption, split = columns
+    image, caption, split = columns
     with open_lines(path) as file:
         names = split_commas(file.readline().rstrip("\r\n"))
         is_list = names[caption].strip().lower() == "raw"
@@ -236,9 +235,9 @@ def read_table(path: Path, columns: tuple[int, int, int | None]) -> Iterator[Row
             part = fields[split].strip() if split is not None else ""
             captions = read_json_list(fields[caption]) if is_list else [fields[caption]]
             for one in captions:
-                yield Row(path.name, number, fields[picture].strip(), one, {"restval": "train"}.get(part, part))
+                yield Row(path.name, number, fields[image].strip(), one, {"restval": "train"}.get(part, part))
             if not captions:
-                yield Row(path.name, number, fields[picture], fields[caption], problem="not a JSON list of captions")
+                yield Row(path.name, number, fields[image], fields[caption], problem="not a JSON list of captions")
 
 
 def read_json_list(text: str) -> list[str]:
@@ -259,7 +258,7 @@ def read_lines(path: Path, form: tuple[re.Pattern[str], str], skip: str = "", sp
             if not text.strip() or (number == 1 and skip and text.replace(" ", "").startswith(skip)):
                 continue
             if match := pattern.fullmatch(text):
-                yield Row(path.name, number, match["picture"], match["caption"], split, "", match["gap"] != gap)
+                yield Row(path.name, number, match["image"], match["caption"], split, "", match["gap"] != gap)
             else:
                 yield Row(path.name, number, "", text, split, problem="not a row of this form")
 
@@ -285,12 +284,12 @@ def check_rows(found: Iterator[Row]) -> Rows:
         if any(char in row.caption for char in "\r\n"):
             row.caption, row.is_repaired = " ".join(row.caption.split()), True
         row.caption = row.caption.strip()
-        text = row.picture + row.caption
+        text = row.image + row.caption
         checks = {
             "caption is empty": not row.caption,
             "holds a NUL character": "\0" in text,
             "is not UTF-8": text.encode("utf-8", "replace").decode("utf-8") != text,
-            "picture name is a path": os.path.basename(row.picture) != row.picture,
+            "image name is a path": os.path.basename(row.image) != row.image,
         }
         row.problem = row.problem or next((problem for problem, is_met in checks.items() if is_met), "")
         (rows.refused if row.problem else rows.good).append(row)
@@ -298,26 +297,26 @@ def check_rows(found: Iterator[Row]) -> Rows:
 
 
 def find_images(folder: Path, given: str | None, rows: Rows) -> Path:
-    """Return the folder given, or the usual one that holds a picture of the annotation."""
+    """Return the folder given, or the usual one that holds an image of the annotation."""
     if given:
         for path in (folder / given, Path(os.path.abspath(given))):
             if path.is_dir():
                 return path
-        raise HandleError(f"picture folder {given} does not exist", status=2)
+        raise HandleError(f"image folder {given} does not exist", status=2)
     there = [folder / name for name in IMAGE_FOLDERS if (folder / name).is_dir()]
     if not there:
-        raise HandleError(f"no pictures in {folder}: looked for {', '.join(IMAGE_FOLDERS)}; or pass --images FOLDER")
-    return next((path for path in there if any((path / row.picture).is_file() for row in rows.good)), there[0])
+        raise HandleError(f"no images in {folder}: looked for {', '.join(IMAGE_FOLDERS)}; or pass --images FOLDER")
+    return next((path for path in there if any((path / row.image).is_file() for row in rows.good)), there[0])
 
 
 def refuse_missing(rows: Rows, images: Path) -> int:
-    """Refuse the rows whose picture is not there and return the number of missing pictures."""
+    """Refuse the rows whose image is not there and return the number of missing images."""
     with os.scandir(images) as entries:
         names = {entry.name for entry in entries if entry.is_file()}
-    missing = [row for row in rows.good if row.picture not in names]
-    rows.good = [row for row in rows.good if row.picture in names]
-    rows.refused += [replace(row, problem="picture is missing") for row in missing]
-    return count_pictures(missing)
+    missing = [row for row in rows.good if row.image not in names]
+    rows.good = [row for row in rows.good if row.image in names]
+    rows.refused += [replace(row, problem="image is missing") for row in missing]
+    return count_images(missing)
 
 
 def split_rows(rows: list[Row], options: argparse.Namespace) -> tuple[dict[str, list[Row]], str]:
@@ -333,9 +332,9 @@ def split_rows(rows: list[Row], options: argparse.Namespace) -> tuple[dict[str, 
     if not 0 < count < len(rows):
         raise HandleError(f"{count} test rows cannot be taken from {len(rows)}; pass another --test_rows", status=2)
     parts = {"train": rows[:-count], "test": rows[-count:]}
-    shared = {row.picture for row in parts["train"]} & {row.picture for row in parts["test"]}
-    about = f"the last {count} rows = {count_pictures(parts['test'])} pictures are the test set; not the Karpathy split"
-    return parts, about + f"; {len(shared)} pictures have rows in both" * bool(shared)
+    shared = {row.image for row in parts["train"]} & {row.image for row in parts["test"]}
+    about = f"the last {count} rows = {count_images(parts['test'])} images are the test set; not the Karpathy split"
+    return parts, about + f"; {len(shared)} images have rows in both" * bool(shared)
 
 
 def list_refused(target: Path, rows: Rows) -> None:
@@ -343,8 +342,8 @@ def list_refused(target: Path, rows: Rows) -> None:
     if not rows.refused:
         target.unlink(missing_ok=True)
         return
-    listed = ((row.source, row.line, *map(as_text, (row.picture, row.problem, row.caption))) for row in rows.refused)
-    write_csv(target, [("file", "line", "picture", "reason", "text"), *listed])
+    listed = ((row.source, row.line, *map(as_text, (row.image, row.problem, row.caption))) for row in rows.refused)
+    write_csv(target, [("file", "line", "image", "reason", "text"), *listed])
     reasons = Counter(row.problem for row in rows.refused)
     print(f"refused rows stand in {target}: {', '.join(f'{count} x {why}' for why, count in reasons.items())}")
 
@@ -367,9 +366,9 @@ def remove_stale(target: Path) -> None:
         print(f"note: {target} does not belong to this split and was not written by this tool; it stays as it is")
 
 
-def count_pictures(rows: list[Row]) -> int:
-    """Count the different pictures of some rows."""
-    return len({row.picture for row in rows})
+def count_images(rows: list[Row]) -> int:
+    """Count the different images of some rows."""
+    return len({row.image for row in rows})
 
 
 def write_csv(target: Path, rows: list[tuple[object, ...]]) -> None:

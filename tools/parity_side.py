@@ -1,4 +1,4 @@
-"""Run models over pictures and captions with whichever open_clip is importable: JSON request to npz answer.
+"""Run models over images and captions with whichever open_clip is importable: JSON request to npz answer.
 
 `parity_table.py` runs this file twice, once for each package; it knows neither of them.
 """
@@ -50,7 +50,7 @@ def sample_gradients(model: torch.nn.Module) -> np.ndarray:
     return torch.cat(parts).numpy()
 
 
-def answer(case: dict[str, Any], pictures: list[str], captions: list[str]) -> dict[str, np.ndarray]:
+def answer(case: dict[str, Any], paths: list[str], captions: list[str]) -> dict[str, np.ndarray]:
     """Build one model from a seed and give its pixels, token ids, features and gradients, or its shapes alone."""
     name = case["model"]
     if case["kind"] == "shapes":
@@ -60,9 +60,9 @@ def answer(case: dict[str, Any], pictures: list[str], captions: list[str]) -> di
     made: Any = open_clip.create_model_and_transforms(name, pretrained_text=False)
     model, transform = made[0].eval(), made[2]
     images = []
-    for path in pictures:
-        with Image.open(path) as picture:
-            images.append(transform(picture))
+    for path in paths:
+        with Image.open(path) as opened:
+            images.append(transform(opened))
     found = {"weights": hash_weights(model), "pixels": torch.stack(images).numpy()}
     if case["kind"] == "run":
         tokens = open_clip.get_tokenizer(name)(captions)
@@ -91,7 +91,7 @@ def main(asked: str, answered: str) -> None:
     open_clip.add_model_config(request["configs"])
     answers: dict[str, Any] = {}
     for case in request["cases"]:
-        found = answer(case, request["pictures"], request["captions"])
+        found = answer(case, request["images"], request["captions"])
         answers |= {f"{case['model']}/{key}": value for key, value in found.items()}
     np.savez(answered, **answers)
 

@@ -35,7 +35,7 @@ PAGES = {
 }
 WORDS = {"parity.md": ("equal", "different", "shapes equal"), "parity.zh.md": ("相同", "不同", "形状相同")}
 _TABLE = re.compile(r"(<!-- measured -->\n).*?(<!-- end -->)", re.DOTALL)
-NUM_PICTURES = 4
+NUM_IMAGES = 4
 
 COLUMNS = ("pixels", "tokens", "image", "text", "gradients")
 
@@ -135,13 +135,13 @@ def run_sides(folder: Path, peer: str, request: dict[str, Any]) -> list[dict[str
 
 def measure(peer: str) -> list[tuple[str, str, dict[str, float]]]:
     """Compare every case; per model the largest absolute difference of each thing compared."""
-    pictures = sorted(map(str, (EXAMPLES / "flickr30k-images").iterdir()))[:NUM_PICTURES]
+    images = sorted(map(str, (EXAMPLES / "flickr30k-images").iterdir()))[:NUM_IMAGES]
     with (EXAMPLES / "results_20130124.token").open(encoding="utf-8") as file:
-        captions = [next(file).rstrip("\n").partition("\t")[2] for _ in range(NUM_PICTURES)]
+        captions = [next(file).rstrip("\n").partition("\t")[2] for _ in range(NUM_IMAGES)]
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        shared = {"pictures": pictures, "captions": captions, "configs": write_small_models(folder)}
+        shared = {"images": images, "captions": captions, "configs": write_small_models(folder)}
         for family, model, kind in CASES:
             ours, theirs = run_sides(folder, peer, shared | {"cases": [{"model": model, "seed": 0, "kind": kind}]})
             differences = {

@@ -115,23 +115,23 @@ class Measured:
     """What ``python tools/scaling_table.py --measure`` found: one core of a shared 2-core x86 server, 2026.
 
     Attributes:
-        picture_ms: processor time to read, crop and resize a 256 x 256 JPEG of 28 kB to 224 x 224 bytes.
-        large_picture_ms: the same for 500 x 375 and 79 kB.
+        image_ms: processor time to read, crop and resize a 256 x 256 JPEG of 28 kB to 224 x 224 bytes.
+        large_image_ms: the same for 500 x 375 and 79 kB.
         caption_ms: processor time to turn a caption of some ten words into ids, words seen before.
         index_bytes: memory of one sample in a shard's index, for keys of nine characters.
         order_mb: peak memory of one epoch's order with a window, by number of samples; shards of 10,000.
     """
 
-    picture_ms: float
-    large_picture_ms: float
+    image_ms: float
+    large_image_ms: float
     caption_ms: float
     index_bytes: float
     order_mb: dict[int, float]
 
 
 MEASURED = Measured(
-    picture_ms=1.65,
-    large_picture_ms=3.09,
+    image_ms=1.65,
+    large_image_ms=3.09,
     caption_ms=0.003,
     index_bytes=57,
     order_mb={10**6: 3.2, 10**7: 3.2, 10**8: 3.5, 4 * 10**8: 4.5, 2 * 10**9: 9.9},

@@ -13,7 +13,7 @@ from PIL import Image
 from open_clip.tokenizer import SimpleTokenizer
 from open_clip.transform import AugmentationCfg, PreprocessCfg, image_transform_v2, to_uint8
 from scaling_devices import Measured
-from training.data.decode import decode_picture
+from training.data.decode import decode_image
 from training.data.shards.index import ShardIndex
 from training.data.shards.order import ShardOrder
 from training.data.table import ColumnBuilder
@@ -29,8 +29,8 @@ def measure() -> Measured:
     tokenizer = SimpleTokenizer()
     numbers = itertools.count()
     return Measured(
-        picture_ms=picture_ms(256, 256),
-        large_picture_ms=picture_ms(500, 375),
+        image_ms=image_ms(256, 256),
+        large_image_ms=image_ms(500, 375),
         # New captions in each round, of words that came before: whole captions may be kept too.
         caption_ms=_best_ms(lambda: tokenizer([_caption(next(numbers)) for _ in range(200)])) / 200,
         index_bytes=index_bytes(2 * _SHARD),
@@ -38,12 +38,12 @@ def measure() -> Measured:
     )
 
 
-def picture_ms(width: int, height: int, count: int = 20) -> float:
+def image_ms(width: int, height: int, count: int = 20) -> float:
     """Measure reading, cropping and resizing made-up JPEGs of quality 90."""
     rng = np.random.default_rng(0)
     transform = to_uint8(image_transform_v2(PreprocessCfg(size=224), is_train=True, aug_cfg=AugmentationCfg()))
     files = [_make_jpeg(rng, width, height) for _ in range(count)]
-    return _best_ms(lambda: [transform(decode_picture(io.BytesIO(data), len(data), 10**9)) for data in files]) / count
+    return _best_ms(lambda: [transform(decode_image(io.BytesIO(data), len(data), 10**9)) for data in files]) / count
 
 
 def index_bytes(samples: int) -> float:

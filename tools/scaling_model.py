@@ -63,7 +63,7 @@ class Tower:
         norms = 2 if self.input_elements else 1
         ends = norms * self.tokens * (self.width * kinds.norm + 2 * FP32)
         ends += self.input_elements * kinds.compute * 1
-        # The picture's last norm is kept whole, the caption's only where it is read.
+        # The image's last norm is kept whole, the caption's only where it is read.
         ends += (self.tokens if self.input_elements else 1) * self.width * kinds.residual + 8 * self.tokens
         if not checkpointing:
             return ends + self.layers * self.block_bytes(kinds)

@@ -184,8 +184,8 @@ def table_published() -> Rows:
 
 def table_loaders() -> Rows:
     rows: Rows = []
-    core_s = (MEASURED.picture_ms + MEASURED.caption_ms) / 1e3
-    large_s = (MEASURED.large_picture_ms + MEASURED.caption_ms) / 1e3
+    core_s = (MEASURED.image_ms + MEASURED.caption_ms) / 1e3
+    large_s = (MEASURED.large_image_ms + MEASURED.caption_ms) / 1e3
     for model in map(count_model, MODELS):
         for device in DEVICES:
             batch, checkpointing = choose_batch(model, 64, device)
@@ -219,7 +219,7 @@ def table_saves() -> Rows:
 TABLES: dict[str, tuple[Callable[[], Rows], str, str]] = {
     "models": (
         table_models,
-        "model|features|M parameters|picture|caption|forward GFLOP, picture|caption|step GFLOP|with checkpointing",
+        "model|features|M parameters|image|caption|forward GFLOP, image|caption|step GFLOP|with checkpointing",
         "模型|特征维数|参数（百万）|图像塔|文本塔|前向 GFLOP：图像|文本|每样本每步 GFLOP|加重算",
     ),
     "devices": (
@@ -265,7 +265,7 @@ TABLES: dict[str, tuple[Callable[[], Rows], str, str]] = {
     ),
     "loaders": (
         table_loaders,
-        "model|device|pictures/s a rank|8 ranks|cores a rank, 256 x 256|500 x 375|MB/s for 8 ranks|GB/s for 512",
+        "model|device|images/s a rank|8 ranks|cores a rank, 256 x 256|500 x 375|MB/s for 8 ranks|GB/s for 512",
         "模型|设备|每进程 图/秒|8 进程|每进程核数，256 x 256|500 x 375|8 进程 MB/s|512 进程 GB/s",
     ),
     "indexes": (

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Play the order in which many ranks read shards, without a model or a picture, and check what it promises.
+"""Play the order in which many ranks read shards, without a model or an image, and check what it promises.
 
     python tools/simulate_order.py --ranks 64 --shards 500x10000 --batch-size 256
 

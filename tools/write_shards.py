@@ -1,6 +1,6 @@
-"""Write picture-caption pairs as tar shards for pretraining, with their counts in ``sizes.json``.
+"""Write image-caption pairs as tar shards for pretraining, with their counts in ``sizes.json``.
 
-Pictures go in as they are, byte for byte; rows that cannot be used are left out and named.
+Images go in as they are, byte for byte; rows that cannot be used are left out and named.
 """
 
 import argparse
@@ -57,15 +57,15 @@ def write_shards(table: PairTable, out: Path, samples_per_shard: int) -> tuple[d
             try:
                 kind = _KINDS.get(open_image(table.image_path(row)).format or "")
                 if kind is None:
-                    raise DataError("not a JPEG, PNG or WebP picture")
-                picture = Path(table.image_path(row)).read_bytes()
+                    raise DataError("not a JPEG, PNG or WebP image")
+                image = Path(table.image_path(row)).read_bytes()
             except DataError as error:
                 left_out.append(str(table.fault(row, str(error))))
                 continue
             caption = table.caption(row)
             number = writer.total
             key = f"{number // samples_per_shard:05d}{number % samples_per_shard:05d}"
-            writer.write({"__key__": key, kind: picture, "txt": caption, "json": {"caption": caption, "key": key}})
+            writer.write({"__key__": key, kind: image, "txt": caption, "json": {"caption": caption, "key": key}})
             name = Path(writer.fname).name
             sizes[name] = sizes.get(name, 0) + 1
     if not sizes:
@@ -77,13 +77,13 @@ def write_shards(table: PairTable, out: Path, samples_per_shard: int) -> tuple[d
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    parser = argparse.ArgumentParser(description="Write picture-caption pairs as tar shards.")
+    parser = argparse.ArgumentParser(description="Write image-caption pairs as tar shards.")
     parser.add_argument("--data", required=True, help="table (.csv, .tsv) or folder of pairs, as --train-data takes it")
     parser.add_argument("--out", required=True, help="folder for the shards")
     parser.add_argument("--samples-per-shard", type=int, default=10_000, help="samples of a shard (default: 10000)")
     parser.add_argument("--split", default="train", help="part of a Flickr30k-form folder: train or val")
     parser.add_argument("--csv-separator", default="\t", help="text between two columns (default: tab)")
-    parser.add_argument("--csv-img-key", default="filepath", help="column of picture paths")
+    parser.add_argument("--csv-img-key", default="filepath", help="column of image paths")
     parser.add_argument("--csv-caption-key", default="title", help="column of captions")
     args = parser.parse_args(arguments)
     if args.samples_per_shard < 1:

@@ -103,7 +103,7 @@ class _Trainer(ABC):
 
     @abstractmethod
     def load(self, pixels: torch.Tensor, texts: tuple[torch.Tensor, ...]) -> None:
-        """Put one batch of pictures, uint8, and several of texts onto the device."""
+        """Put one batch of images, uint8, and several of texts onto the device."""
 
     @abstractmethod
     def encode(self, rows: int) -> dict[str, torch.Tensor]:
@@ -144,7 +144,7 @@ class _PeerTrainer(_Trainer):
             torch.tensor(values).view(3, 1, 1)
             for values in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
         )
-        self.images = torch.stack([(picture / 255 - mean) / std for picture in pixels]).to(self.device)
+        self.images = torch.stack([(image / 255 - mean) / std for image in pixels]).to(self.device)
         self.texts = [batch.to(self.device) for batch in texts]
 
     def encode(self, rows: int) -> dict[str, torch.Tensor]:

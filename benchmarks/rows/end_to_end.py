@@ -36,7 +36,7 @@ class EndToEnd(Row):
         "steps": 30,
         "skipped": 10,
         "workers": 1,
-        "pictures_made": 12,
+        "images_made": 12,
     }
 
     def prepare(self) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class EndToEnd(Row):
 
     def _train(self) -> list[dict[str, Any]]:
         size = self.size
-        shards = sorted((self.settings.path / self.options["pictures"]).glob("*.tar"))
+        shards = sorted((self.settings.path / self.options["images"]).glob("*.tar"))
         pattern = f"{shards[0].parent}/{{{shards[0].stem}..{shards[-1].stem}}}.tar"
         logs, name = self.settings.path / "logs", f"run-{time.monotonic_ns()}"
         flags = {

@@ -20,13 +20,13 @@ class Load(Row):
     unit = "samples"
     rules: ClassVar[Mapping[str, Rule]] = {"tokens": IDENTICAL, "pixels": IDENTICAL, "crops": IDENTICAL}
     sizes: ClassVar[Mapping[str, Any]] = {"image": 224, "batch": 64, "workers": 0, "pixels": "exact"}
-    tiny: ClassVar[Mapping[str, Any]] = {"image": 32, "batch": 4, "pictures_made": 12}
+    tiny: ClassVar[Mapping[str, Any]] = {"image": 32, "batch": 4, "images_made": 12}
 
     def prepare(self) -> dict[str, Any]:
         """Open the shards."""
         import open_clip
 
-        self.shards = sorted((self.settings.path / self.options["pictures"]).glob("*.tar"))
+        self.shards = sorted((self.settings.path / self.options["images"]).glob("*.tar"))
         self.tokenizer = open_clip.get_tokenizer("ViT-B-32")
         self.num_samples = sum(1 for _ in self._pairs())
         self.train_transform = open_clip.image_transform(self.size["image"], is_train=True)
@@ -36,20 +36,20 @@ class Load(Row):
         lengths = self.tokenizer([caption for _, caption in self._pairs()]).argmax(dim=1) + 1
         sizes = [len(data) for data, _ in self._pairs()]
         return {
-            "pictures": self.num_samples,
-            "kB a picture": round(sum(sizes) / len(sizes) / 1e3, 1),
+            "images": self.num_samples,
+            "kB an image": round(sum(sizes) / len(sizes) / 1e3, 1),
             "token lengths": describe_lengths(lengths.tolist()),
             **{name: self.size[name] for name in ("batch", "workers", "pixels")},
         }
 
     def check(self) -> Answers:
-        """Load everything once without crops; crop the first pictures from seeds."""
+        """Load everything once without crops; crop the first images from seeds."""
         load = self._our_evaluation if self.side == "ours" else self._peer_evaluation
         found = sorted(((texts.tolist(), image) for image, texts in load()), key=lambda pair: pair[0])
         pixels = {f"sample {place}": image for place, (_, image) in enumerate(found)}
-        pictures = [data for (data, _), _ in zip(self._pairs(), range(_CROPS_CHECKED), strict=False)]
+        images = [data for (data, _), _ in zip(self._pairs(), range(_CROPS_CHECKED), strict=False)]
         crop = self._our_crop if self.side == "ours" else self._peer_crop
-        crops = {f"seed {seed}": crop(data, seed) for seed, data in enumerate(pictures)}
+        crops = {f"seed {seed}": crop(data, seed) for seed, data in enumerate(images)}
         return {"tokens": {"texts": torch.tensor([texts for texts, _ in found])}, "pixels": pixels, "crops": crops}
 
     def round(self, number: int) -> int:
@@ -175,19 +175,19 @@ class LoadNear(Load):
     rules: ClassVar[Mapping[str, Rule]] = {
         "tokens": IDENTICAL,
         "levels": Rule("absolute", 12),
-        "levels of a picture": Rule("on average", 0.05),
+        "levels of an image": Rule("on average", 0.05),
     }
     sizes: ClassVar[Mapping[str, Any]] = {**Load.sizes, "pixels": "near"}
 
     def check(self) -> Answers:
-        """Load everything once without crops; crop the first pictures from seeds."""
+        """Load everything once without crops; crop the first images from seeds."""
         answers = super().check()
         levels = {name: _levels(image) for group in ("pixels", "crops") for name, image in answers[group].items()}
-        return {"tokens": answers["tokens"], "levels": levels, "levels of a picture": levels}
+        return {"tokens": answers["tokens"], "levels": levels, "levels of an image": levels}
 
 
 def _levels(image: torch.Tensor) -> torch.Tensor:
-    """Return the levels [3, H, W] that a normalised picture was made of."""
+    """Return the levels [3, H, W] that a normalised image was made of."""
     import open_clip
 
     mean, std = (

@@ -23,7 +23,7 @@ def make_model(name: str, side: Side, **options: Any) -> Any:
 
 
 def model_inputs(name: str, model: Any) -> tuple[Any, int]:
-    """Return the tokenizer of a model and the side of its pictures."""
+    """Return the tokenizer of a model and the side of its images."""
     import open_clip
 
     size = model.visual.image_size
@@ -31,7 +31,7 @@ def model_inputs(name: str, model: Any) -> tuple[Any, int]:
 
 
 def make_images(count: int, size: int, seed: int) -> torch.Tensor:
-    """Make normalised pictures up, float32 [count, 3, size, size]."""
+    """Make normalised images up, float32 [count, 3, size, size]."""
     return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
 
 

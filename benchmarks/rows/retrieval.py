@@ -18,17 +18,17 @@ class OneToOne(Row):
 
     unit = "evaluations"
     rules: ClassVar[Mapping[str, Rule]] = {"metrics": _METRICS}
-    sizes: ClassVar[Mapping[str, Any]] = {"pictures": 5000, "captions_each": 1, "width": 512}
-    tiny: ClassVar[Mapping[str, Any]] = {"pictures": 40, "captions_each": 1, "width": 16}
+    sizes: ClassVar[Mapping[str, Any]] = {"images": 5000, "captions_each": 1, "width": 512}
+    tiny: ClassVar[Mapping[str, Any]] = {"images": 40, "captions_each": 1, "width": 16}
 
     def prepare(self) -> dict[str, Any]:
         """Make features up whose recall is neither none nor all."""
         self.measure: Callable[[], Mapping[str, float]]
         generator = torch.Generator().manual_seed(self.settings.seed)
-        pictures, each, width = (self.size[name] for name in ("pictures", "captions_each", "width"))
-        images = torch.randn(pictures, width, generator=generator).repeat_interleave(each, dim=0)
-        texts = 0.16 * images + torch.randn(pictures * each, width, generator=generator)
-        self.ids = torch.arange(pictures).repeat_interleave(each)
+        count, each, width = (self.size[name] for name in ("images", "captions_each", "width"))
+        images = torch.randn(count, width, generator=generator).repeat_interleave(each, dim=0)
+        texts = 0.16 * images + torch.randn(count * each, width, generator=generator)
+        self.ids = torch.arange(count).repeat_interleave(each)
         self.images, self.texts = (
             torch.nn.functional.normalize(features, dim=-1).to(self.settings.device) for features in (images, texts)
         )
@@ -41,7 +41,7 @@ class OneToOne(Row):
             from open_clip_train.train import get_clip_metrics
 
             self.measure = lambda: get_clip_metrics(self.images, self.texts, torch.tensor(100.0))
-        return {"pictures": pictures, "captions": pictures * each, "width": width}
+        return {"images": count, "captions": count * each, "width": width}
 
     def check(self) -> Answers:
         """Compute the metrics that both sides have."""
@@ -60,7 +60,7 @@ class OneToOne(Row):
 
 
 class ManyToOne(OneToOne):
-    """Several captions a picture, by the benchmark's definition, which the peer does not have.
+    """Several captions an image, by the benchmark's definition, which the peer does not have.
 
     In its place the peer's process sorts the scores of a few rows at a time, the slow and plain way.
     """
@@ -69,7 +69,7 @@ class ManyToOne(OneToOne):
     tiny: ClassVar[Mapping[str, Any]] = {**OneToOne.tiny, "captions_each": 5}
 
     def check(self) -> Answers:
-        """Compute recall of any caption and of the picture."""
+        """Compute recall of any caption and of the image."""
         metrics = self._metrics()
         names = [f"{way}_retrieval_recall@{k}" for way in ("text", "image") for k in _RECALL_AT]
         return {"metrics": {name: torch.tensor(float(metrics[name]), dtype=torch.float64) for name in names}}
@@ -78,9 +78,9 @@ class ManyToOne(OneToOne):
         return super()._metrics() if self.side == "ours" else self._sorted_metrics()
 
     def _sorted_metrics(self) -> dict[str, float]:
-        pictures = self.images[:: self.size["captions_each"]]
-        text_ranks = _best_ranks(pictures, self.texts, torch.arange(len(pictures)), self.ids)
-        image_ranks = _best_ranks(self.texts, pictures, self.ids, torch.arange(len(pictures)))
+        images = self.images[:: self.size["captions_each"]]
+        text_ranks = _best_ranks(images, self.texts, torch.arange(len(images)), self.ids)
+        image_ranks = _best_ranks(self.texts, images, self.ids, torch.arange(len(images)))
         found = {f"text_retrieval_recall@{k}": float((text_ranks < k).double().mean()) for k in _RECALL_AT}
         return found | {f"image_retrieval_recall@{k}": float((image_ranks < k).double().mean()) for k in _RECALL_AT}
 
@@ -88,7 +88,7 @@ class ManyToOne(OneToOne):
 def _best_ranks(
     queries: torch.Tensor, answers: torch.Tensor, query_ids: torch.Tensor, answer_ids: torch.Tensor
 ) -> torch.Tensor:
-    """Return for each query the place of the first answer of its picture among all answers, best first."""
+    """Return for each query the place of the first answer of its image among all answers, best first."""
     ranks = []
     for start in range(0, len(queries), _ROWS_AT_ONCE):
         order = (queries[start : start + _ROWS_AT_ONCE] @ answers.T).cpu().argsort(dim=1, descending=True, stable=True)

@@ -237,7 +237,7 @@ def _parse(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--image-mean", type=float, nargs="+", metavar="MEAN", help="mean in place of the weights' own")
     parser.add_argument("--image-std", type=float, nargs="+", metavar="STD", help="deviation in place of their own")
     parser.add_argument("--image-interpolation", choices=("bicubic", "bilinear", "random"), help="resampling filter")
-    parser.add_argument("--image-resize-mode", choices=("shortest", "longest", "squash"), help="how pictures fit")
+    parser.add_argument("--image-resize-mode", choices=("shortest", "longest", "squash"), help="how images fit")
     parser.add_argument("--hf-tokenizer-self", action="store_true", help="take the tokenizer from the new repository")
     return parser.parse_args(words)
 

@@ -105,7 +105,7 @@ class Evaluator:
             evaluation.text_features,
             evaluation.image_ids,
             _ScoredCaptions(table, rows, self._params.hardware.seed),
-            lambda place: _open_picture(table, rows[place], self._params.data.max_image_pixels),
+            lambda place: _open_image(table, rows[place], self._params.data.max_image_pixels),
             count=self._params.evaluate.gallery_size,
         )
 
@@ -132,7 +132,7 @@ class _ScoredCaptions(Sequence[str]):
         return self._table.caption(self._rows[place], sample_seed(self._seed, 0, self._rows[place]))
 
 
-def _open_picture(table: PairSource, row: int, max_pixels: int) -> tuple[str, Image.Image | None]:
+def _open_image(table: PairSource, row: int, max_pixels: int) -> tuple[str, Image.Image | None]:
     name = Path(table.image_path(row)).name
     try:
         return name, table.open_image(row, max_pixels)

@@ -49,7 +49,7 @@ def _texts(model: nn.Module, size: Sequence[int], batch_size: int) -> torch.Tens
 def profile_torch_image(
     model: nn.Module, image_input_size: Sequence[int], batch_size: int = 1, force_cpu: bool = False
 ) -> int:
-    """Count the operations of an image tower on pictures of a size (channels, height, width)."""
+    """Count the operations of an image tower on images of a size (channels, height, width)."""
     model = model.to("cpu") if force_cpu else model
     return _count(model, lambda: model(_images(model, image_input_size, batch_size)))
 
@@ -69,7 +69,7 @@ def profile_torch(
     batch_size: int = 1,
     force_cpu: bool = False,
 ) -> int:
-    """Count the operations of a whole model on pictures and captions."""
+    """Count the operations of a whole model on images and captions."""
     model = model.to("cpu") if force_cpu else model
     images, texts = _images(model, image_input_size, batch_size), _texts(model, text_input_size, batch_size)
     return _count(model, lambda: model(images, texts))
@@ -117,7 +117,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", required=True, help="names of models, separated by commas, or `all`")
     parser.add_argument("--results-file", default="", help="CSV file to write instead of the standard output")
     parser.add_argument("--profiler", default="torch", help="what counts: torch")
-    parser.add_argument("--batch-size", type=int, default=1, help="pictures and captions to count for")
+    parser.add_argument("--batch-size", type=int, default=1, help="images and captions to count for")
     asked = parser.parse_args(args)
     names = open_clip.list_models() if asked.model == "all" else asked.model.split(",")
     rows = [profile_model(name, asked.batch_size, asked.profiler) for name in names]

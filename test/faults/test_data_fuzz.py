@@ -1,16 +1,16 @@
-"""Random and mutated lists and pictures: read or refused, never a crash."""
+"""Random and mutated lists and images: read or refused, never a crash."""
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from image_sets import IMAGES_OF_EMOJI
 from open_clip.errors import DataError
-from picture_sets import PICTURES_OF_EMOJI
-from training.data import PictureError, open_image, read_csv_pairs
+from training.data import ImageError, open_image, read_csv_pairs
 
 pytestmark = pytest.mark.faults
-PICTURE = PICTURES_OF_EMOJI[0]
+IMAGE = IMAGES_OF_EMOJI[0]
 HEADER = "filepath\ttitle\n"
 
 
@@ -27,14 +27,14 @@ def captions(table):
 FUZZ = settings(
     max_examples=60, deadline=5000, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
-ALPHABET = st.sampled_from([*'\t,"\n\r\0 a|\x1f\ufeff\u2028\U0001f600', PICTURE, '""', "nan", "\r\n"])
+ALPHABET = st.sampled_from([*'\t,"\n\r\0 a|\x1f\ufeff\u2028\U0001f600', IMAGE, '""', "nan", "\r\n"])
 
 
 @FUZZ
 @given(st.lists(ALPHABET, max_size=60).map("".join), st.sampled_from(["\t", ",", "||"]))
 def test_any_text_is_read_or_refused_row_by_row(tmp_path, body, separator):
-    sound = f"{PICTURE}{separator}the last row\n"
-    content = f"filepath{separator}title\n{PICTURE}{separator}the first row\n{body}\n{sound}"
+    sound = f"{IMAGE}{separator}the last row\n"
+    content = f"filepath{separator}title\n{IMAGE}{separator}the first row\n{body}\n{sound}"
     table = read(tmp_path, content, separator=separator)
     assert table.caption(0) == "the first row"
     assert table.row(0) == 2
@@ -47,7 +47,7 @@ def test_any_text_is_read_or_refused_row_by_row(tmp_path, body, separator):
 @given(st.binary(max_size=400))
 def test_any_bytes_are_read_or_refused(tmp_path, content):
     try:
-        table = read(tmp_path, HEADER.encode() + f"{PICTURE}\tfirst\n".encode() + content)
+        table = read(tmp_path, HEADER.encode() + f"{IMAGE}\tfirst\n".encode() + content)
     except DataError:
         return
     assert table.caption(0) == "first"
@@ -59,9 +59,9 @@ def test_any_bytes_are_read_or_refused(tmp_path, content):
     st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), min_size=1, max_size=8),
     st.floats(0.2, 1),
 )
-def test_a_mutated_picture_is_read_or_refused(tmp_path, kind, changes, share):
+def test_a_mutated_image_is_read_or_refused(tmp_path, kind, changes, share):
     path = tmp_path / f"mutated.{kind.lower()}"
-    Image.open(PICTURE).resize((48, 36)).save(path, kind)
+    Image.open(IMAGE).resize((48, 36)).save(path, kind)
     content = bytearray(path.read_bytes())
     for position, value in changes:
         content[int(position * len(content))] = value
@@ -70,6 +70,6 @@ def test_a_mutated_picture_is_read_or_refused(tmp_path, kind, changes, share):
     try:
         image = open_image(str(path))
         assert image.convert("RGB").size == image.size
-    except PictureError as error:
+    except ImageError as error:
         reason = str(error)
     assert not reason or reason.isprintable()

@@ -7,13 +7,13 @@ import time
 
 import pytest
 
+from image_sets import IMAGES_OF_EMOJI, emoji_rows, write_pairs
 from open_clip.errors import DataError
-from picture_sets import PICTURES_OF_EMOJI, emoji_rows, write_pairs
 from training.data import read_csv_pairs
 
 pytestmark = pytest.mark.faults
-PICTURE = PICTURES_OF_EMOJI[0]
-OTHER = PICTURES_OF_EMOJI[1]
+IMAGE = IMAGES_OF_EMOJI[0]
+OTHER = IMAGES_OF_EMOJI[1]
 HEADER = "filepath\ttitle\n"
 
 
@@ -37,17 +37,17 @@ def peak_bytes():
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
 def test_a_byte_order_mark_says_how_to_read(tmp_path, encoding):
-    content = f"{HEADER}{PICTURE}\tcaf\u00e9 \u732b\n{PICTURE}\t\U0001f600\n".encode(encoding)
+    content = f"{HEADER}{IMAGE}\tcaf\u00e9 \u732b\n{IMAGE}\t\U0001f600\n".encode(encoding)
     assert captions(read(tmp_path, content)) == ["caf\u00e9 \u732b", "\U0001f600"]
 
 
 def test_utf_16_without_a_mark_is_refused_with_advice(tmp_path):
     with pytest.raises(DataError, match=r"UTF-16 without a byte order mark.*iconv"):
-        read(tmp_path, f"{HEADER}{PICTURE}\ta\n".encode("utf-16-le"))
+        read(tmp_path, f"{HEADER}{IMAGE}\ta\n".encode("utf-16-le"))
 
 
 def test_damaged_utf_16_refuses_its_row_only(tmp_path):
-    content = f"{HEADER}{PICTURE}\tgood\n{PICTURE}\tb\ud800d\n{PICTURE}\tgood\n".encode("utf-16-le", "surrogatepass")
+    content = f"{HEADER}{IMAGE}\tgood\n{IMAGE}\tb\ud800d\n{IMAGE}\tgood\n".encode("utf-16-le", "surrogatepass")
     table = read(tmp_path, b"\xff\xfe" + content + b"\x41")
     assert captions(table)[0] == "good"
     assert "not valid text" in reasons(table)[3]
@@ -56,7 +56,7 @@ def test_damaged_utf_16_refuses_its_row_only(tmp_path):
 @pytest.mark.parametrize("encoding", ["gb18030", "latin-1", "euc-jp"])
 def test_another_encoding_refuses_its_rows_with_numbers_and_advice(tmp_path, encoding):
     word = "caf\u00e9" if encoding == "latin-1" else "\u732b\u5728\u5c4b"
-    content = HEADER.encode() + f"{PICTURE}\tplain\n{PICTURE}\t{word}\n{PICTURE}\tplain\n".encode(encoding)
+    content = HEADER.encode() + f"{IMAGE}\tplain\n{IMAGE}\t{word}\n{IMAGE}\tplain\n".encode(encoding)
     table = read(tmp_path, content)
     assert captions(table) == ["plain", "plain"]
     assert list(reasons(table)) == [3]
@@ -64,7 +64,7 @@ def test_another_encoding_refuses_its_rows_with_numbers_and_advice(tmp_path, enc
 
 
 def test_utf_8_with_lone_surrogates_and_nul_refuses_those_rows(tmp_path):
-    content = (HEADER + f"{PICTURE}\ta\0b\n{PICTURE}\tfine\n").encode() + f"{PICTURE}\t".encode() + b"\xed\xa0\x80\n"
+    content = (HEADER + f"{IMAGE}\ta\0b\n{IMAGE}\tfine\n").encode() + f"{IMAGE}\t".encode() + b"\xed\xa0\x80\n"
     table = read(tmp_path, content)
     assert captions(table) == ["fine"]
     assert reasons(table)[2] == "caption holds a NUL character"
@@ -72,7 +72,7 @@ def test_utf_8_with_lone_surrogates_and_nul_refuses_those_rows(tmp_path):
 
 
 def test_a_path_with_nul_or_broken_bytes_is_refused_not_opened(tmp_path):
-    table = read(tmp_path, (HEADER + f"a\0b.jpg\tx\n{PICTURE}\ty\n").encode() + b"caf\xe9.jpg\tz\n")
+    table = read(tmp_path, (HEADER + f"a\0b.jpg\tx\n{IMAGE}\ty\n").encode() + b"caf\xe9.jpg\tz\n")
     assert captions(table) == ["y"]
     assert set(reasons(table)) == {2, 4}
     assert all(str(fault).isprintable() for fault in table.faults)
@@ -81,7 +81,7 @@ def test_a_path_with_nul_or_broken_bytes_is_refused_not_opened(tmp_path):
 @pytest.mark.parametrize("separator", ["\t", ","])
 def test_an_unbalanced_quote_swallows_no_row(tmp_path, separator, caplog):
     rows = ['"left open', "plain", 'six inch 6"', '"closed"', '"open again', 'a "word" in it', "last"]
-    content = f"filepath{separator}title\n" + "".join(f"{PICTURE}{separator}{row}\n" for row in rows)
+    content = f"filepath{separator}title\n" + "".join(f"{IMAGE}{separator}{row}\n" for row in rows)
     table = read(tmp_path, content, separator=separator)
     assert captions(table) == ['"left open', "plain", 'six inch 6"', "closed", '"open again', 'a "word" in it', "last"]
     assert "2 rows hold a quote that is never closed" in caplog.text
@@ -89,24 +89,24 @@ def test_an_unbalanced_quote_swallows_no_row(tmp_path, separator, caplog):
 
 
 def test_a_quote_left_open_at_the_end_of_the_file_keeps_the_row(tmp_path):
-    assert captions(read(tmp_path, f'{HEADER}{PICTURE}\tone\n{PICTURE}\t"two')) == ["one", '"two']
+    assert captions(read(tmp_path, f'{HEADER}{IMAGE}\tone\n{IMAGE}\t"two')) == ["one", '"two']
 
 
 def test_text_over_several_lines_in_quotes_is_one_row(tmp_path):
-    content = f'filepath,title\n{PICTURE},"one,\ntwo, ""three""\nfour"\n{OTHER},five\n'
+    content = f'filepath,title\n{IMAGE},"one,\ntwo, ""three""\nfour"\n{OTHER},five\n'
     table = read(tmp_path, content, separator=",")
     assert captions(table) == ['one,\ntwo, "three"\nfour', "five"]
     assert [table.row(0), table.row(1)] == [2, 5]
 
 
 def test_a_quote_that_opens_a_very_long_text_costs_no_time(tmp_path):
-    lines = [f'{PICTURE}\t"open {number}\n' for number in range(20_000)]
+    lines = [f'{IMAGE}\t"open {number}\n' for number in range(20_000)]
     start = time.process_time()
     table = read(tmp_path, HEADER + "".join(lines))
     assert len(table) == 20_000
     assert time.process_time() - start < 5
     plain = [f'x"{number} "\n' for number in range(20_000)]
-    table = read(tmp_path, HEADER + f'{PICTURE}\t"open\n' + "".join(plain) + f"{PICTURE}\tend\n")
+    table = read(tmp_path, HEADER + f'{IMAGE}\t"open\n' + "".join(plain) + f"{IMAGE}\tend\n")
     assert captions(table) == ['"open', "end"]
     assert len(table.faults) == 20_000
     assert time.process_time() - start < 10
@@ -114,12 +114,12 @@ def test_a_quote_that_opens_a_very_long_text_costs_no_time(tmp_path):
 
 @pytest.mark.parametrize("caption", ["x" * 10_000_000, "x " * 200_000, '"' + "y" * 10_000_000, "z" * 50_000_000])
 def test_an_endless_line_refuses_one_row_in_little_memory(tmp_path, caption):
-    content = f"{HEADER}{PICTURE}\tone\n{PICTURE}\t{caption}\n{PICTURE}\tthree\n".encode()
+    content = f"{HEADER}{IMAGE}\tone\n{IMAGE}\t{caption}\n{IMAGE}\tthree\n".encode()
     before = peak_bytes()
     table = read(tmp_path, content)
     assert captions(table) == ["one", "three"]
     assert list(reasons(table)) == [3]
-    assert table.faults[0].path == PICTURE
+    assert table.faults[0].path == IMAGE
     assert table.row(1) == 4
     assert peak_bytes() - before < 100e6
 
@@ -146,18 +146,18 @@ def test_paths_that_are_no_files_are_refused_when_the_list_is_read(tmp_path):
     names = ["fifo", "folder", "socket", "dangling", "loop"]
     rows = [(str(tmp_path / f"{name}.jpg"), name) for name in names]
     table = read_csv_pairs(
-        write_pairs(tmp_path / "a.csv", [*rows, ("/dev/zero", "x"), ("x" * 5000, "y"), (PICTURE, "good")])
+        write_pairs(tmp_path / "a.csv", [*rows, ("/dev/zero", "x"), ("x" * 5000, "y"), (IMAGE, "good")])
     )
     server.close()
     assert captions(table) == ["good"]
     assert [fault.reason for fault in table.faults[:4]] == [
-        "not a picture file but a fifo",
-        "not a picture file but a folder",
-        "not a picture file but a socket",
-        "picture not found",
+        "not an image file but a fifo",
+        "not an image file but a folder",
+        "not an image file but a socket",
+        "image not found",
     ]
     assert len(table.faults) == 7
-    assert table.faults[5].reason == "not a picture file but a device"
+    assert table.faults[5].reason == "not an image file but a device"
 
 
 def test_captions_of_the_shipped_set_are_all_sound(tmp_path):

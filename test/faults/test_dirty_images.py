@@ -1,4 +1,4 @@
-"""Picture files as bad as they come: each is decoded whole or refused in one line, in bounded time and memory."""
+"""Image files as bad as they come: each is decoded whole or refused in one line, in bounded time and memory."""
 
 import os
 import resource
@@ -10,11 +10,11 @@ import zlib
 import pytest
 from PIL import Image
 
-from picture_sets import PICTURES_OF_EMOJI
-from training.data import PictureError, open_image
+from image_sets import IMAGES_OF_EMOJI
+from training.data import ImageError, open_image
 
 pytestmark = pytest.mark.faults
-PICTURE = PICTURES_OF_EMOJI[0]
+IMAGE = IMAGES_OF_EMOJI[0]
 
 
 def png_bytes(width, height, rows=b""):
@@ -33,13 +33,13 @@ def peak_bytes():
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_a_torn_picture_is_refused_in_one_line(tmp_path, kind, share):
+def test_a_torn_image_is_refused_in_one_line(tmp_path, kind, share):
     path = tmp_path / f"torn.{kind.lower()}"
-    Image.open(PICTURE).save(path, kind)
-    assert open_image(str(path)).size == Image.open(PICTURE).size
+    Image.open(IMAGE).save(path, kind)
+    assert open_image(str(path)).size == Image.open(IMAGE).size
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(PictureError) as caught:
+    with pytest.raises(ImageError) as caught:
         open_image(str(path))
     assert str(caught.value).isprintable()
 
@@ -49,14 +49,14 @@ def test_a_bomb_is_refused_from_its_header(tmp_path, size):
     path = tmp_path / "bomb.png"
     path.write_bytes(png_bytes(*size, rows=b"\0" * 1000))
     before = peak_bytes()
-    with pytest.raises(PictureError, match="over the limit of 25,000,000"):
+    with pytest.raises(ImageError, match="over the limit of 25,000,000"):
         open_image(str(path))
     assert peak_bytes() - before < 50e6
 
 
 def test_the_bomb_limit_is_a_value(tmp_path):
-    with pytest.raises(PictureError, match="over the limit of 1,000"):
-        open_image(PICTURE, max_pixels=1000)
+    with pytest.raises(ImageError, match="over the limit of 1,000"):
+        open_image(IMAGE, max_pixels=1000)
 
 
 def test_a_bomb_is_refused_with_warnings_as_errors(tmp_path):
@@ -64,7 +64,7 @@ def test_a_bomb_is_refused_with_warnings_as_errors(tmp_path):
     path.write_bytes(png_bytes(12_000, 10_000))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with pytest.raises(PictureError, match="over the limit"):
+        with pytest.raises(ImageError, match="over the limit"):
             open_image(str(path))
 
 
@@ -80,35 +80,35 @@ def test_of_an_animation_only_the_first_frame_is_read(tmp_path, kind):
 
 def test_modes_are_left_to_the_transform(tmp_path):
     for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
-        path = tmp_path / "picture.png"
+        path = tmp_path / "image.png"
         Image.new(mode, (20, 10)).save(path)
         assert open_image(str(path)).mode == mode
-    Image.new("CMYK", (20, 10)).save(tmp_path / "picture.jpg")
-    assert open_image(str(tmp_path / "picture.jpg")).mode == "CMYK"
+    Image.new("CMYK", (20, 10)).save(tmp_path / "image.jpg")
+    assert open_image(str(tmp_path / "image.jpg")).mode == "CMYK"
 
 
 @pytest.mark.parametrize(
     "content, words",
     [
         (b"", "is empty"),
-        (b"<html>404</html>", "not a picture in a format"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "not a picture in a format"),
-        (b"\xff\xd8\xff\xe0", "not a picture|torn"),
-        (b"\x89PNG\r\n\x1a\n", "not a picture|torn"),
-        (b"RIFF\xff\xff\xff\xffWEBPVP8 ", "not a picture|torn"),
+        (b"<html>404</html>", "not an image in a format"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "not an image in a format"),
+        (b"\xff\xd8\xff\xe0", "not an image|torn"),
+        (b"\x89PNG\r\n\x1a\n", "not an image|torn"),
+        (b"RIFF\xff\xff\xff\xffWEBPVP8 ", "not an image|torn"),
     ],
 )
-def test_what_is_no_picture_is_refused(tmp_path, content, words):
-    path = tmp_path / "picture.jpg"
+def test_what_is_no_image_is_refused(tmp_path, content, words):
+    path = tmp_path / "image.jpg"
     path.write_bytes(content)
-    with pytest.raises(PictureError, match=words):
+    with pytest.raises(ImageError, match=words):
         open_image(str(path))
 
 
-def test_a_fifo_or_device_in_place_of_a_picture_never_blocks(tmp_path):
+def test_a_fifo_or_device_in_place_of_a_image_never_blocks(tmp_path):
     os.mkfifo(tmp_path / "fifo.jpg")
     start = time.perf_counter()
     for path in (str(tmp_path / "fifo.jpg"), "/dev/zero", str(tmp_path), "nul\0byte", "\ud800"):
-        with pytest.raises(PictureError):
+        with pytest.raises(ImageError):
             open_image(path)
     assert time.perf_counter() - start < 2

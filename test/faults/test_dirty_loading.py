@@ -1,26 +1,26 @@
-"""Bad pictures met while loading: replaced in training, left out in evaluation, counted in both."""
+"""Bad images met while loading: replaced in training, left out in evaluation, counted in both."""
 
 import os
 
 import pytest
 import torch
 
+from image_sets import IMAGES_DIR, IMAGES_OF_EMOJI, WordTokenizer, crop_to_uint8, write_pairs
 from open_clip.errors import DataError
 from open_clip.transform import image_transform, to_uint8
-from picture_sets import IMAGES_DIR, PICTURES_OF_EMOJI, WordTokenizer, crop_to_uint8, write_pairs
 from training.data import PairDataset, Quarantine, make_eval_loader, make_train_loader, read_csv_pairs
 
 torch.set_num_threads(1)
 pytestmark = pytest.mark.faults
-PICTURE = PICTURES_OF_EMOJI[0]
+IMAGE = IMAGES_OF_EMOJI[0]
 TRANSFORMS = (crop_to_uint8, to_uint8(image_transform(32, True)))
 
 
 @pytest.fixture
 def broken_table(tmp_path):
-    """Twenty rows of four pictures, of which the second was torn after the list was read."""
+    """Twenty rows of four images, of which the second was torn after the list was read."""
     for name in ("a", "b", "c", "d"):
-        (tmp_path / f"{name}.jpg").write_bytes((IMAGES_DIR / os.path.basename(PICTURE)).read_bytes())
+        (tmp_path / f"{name}.jpg").write_bytes((IMAGES_DIR / os.path.basename(IMAGE)).read_bytes())
     rows = [(str(tmp_path / f"{name}.jpg"), f"{name} {number}") for name in "abcd" for number in range(5)]
     table = read_csv_pairs(write_pairs(tmp_path / "pairs.csv", rows))
     torn = tmp_path / "b.jpg"
@@ -30,7 +30,7 @@ def broken_table(tmp_path):
 
 @pytest.mark.parametrize("transform", TRANSFORMS, ids=["foreign", "direct"])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_training_replaces_a_torn_picture_by_the_next_sound_row(broken_table, workers, transform):
+def test_training_replaces_a_torn_image_by_the_next_sound_row(broken_table, workers, transform):
     dataset = PairDataset(broken_table, transform, WordTokenizer())
     loader = make_train_loader(dataset, batch_size=5, workers=workers)
     batches = list(loader.epoch(0))
@@ -46,7 +46,7 @@ def test_training_replaces_a_torn_picture_by_the_next_sound_row(broken_table, wo
 
 @pytest.mark.parametrize("transform", TRANSFORMS, ids=["foreign", "direct"])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_evaluation_leaves_a_torn_picture_out_and_gives_no_empty_batch(broken_table, workers, transform):
+def test_evaluation_leaves_a_torn_image_out_and_gives_no_empty_batch(broken_table, workers, transform):
     loader = make_eval_loader(
         PairDataset(broken_table, transform, WordTokenizer(), is_train=False), batch_size=5, workers=workers
     )
@@ -64,21 +64,21 @@ def test_bad_rows_at_the_end_of_an_evaluation_are_not_forgotten(tmp_path, broken
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_when_no_picture_is_left_the_run_ends_with_the_first_reasons(tmp_path, broken_table, workers):
+def test_when_no_image_is_left_the_run_ends_with_the_first_reasons(tmp_path, broken_table, workers):
     for name in "abcd":
         (tmp_path / f"{name}.jpg").write_bytes(b"")
     dataset = PairDataset(broken_table, crop_to_uint8, WordTokenizer())
     loader = make_train_loader(dataset, batch_size=5, workers=workers)
-    with pytest.raises(DataError, match=r"(?s)^4 rows one after the other.*picture file is empty"):
+    with pytest.raises(DataError, match=r"(?s)^4 rows one after the other.*image file is empty"):
         list(loader.epoch(0))
     loader.close()
-    with pytest.raises(DataError, match="None of the 20 pictures to evaluate"):
+    with pytest.raises(DataError, match="None of the 20 images to evaluate"):
         list(make_eval_loader(PairDataset(broken_table, crop_to_uint8, WordTokenizer(), is_train=False), batch_size=5))
 
 
-def test_when_the_only_picture_is_gone_the_run_speaks_of_one_row(tmp_path):
+def test_when_the_only_image_is_gone_the_run_speaks_of_one_row(tmp_path):
     only = tmp_path / "a.jpg"
-    only.write_bytes((IMAGES_DIR / os.path.basename(PICTURE)).read_bytes())
+    only.write_bytes((IMAGES_DIR / os.path.basename(IMAGE)).read_bytes())
     table = read_csv_pairs(write_pairs(tmp_path / "pairs.csv", [(str(only), "a cat")]))
     only.write_bytes(b"")
     loader = make_train_loader(PairDataset(table, crop_to_uint8, WordTokenizer()), batch_size=1, workers=0)
@@ -86,7 +86,7 @@ def test_when_the_only_picture_is_gone_the_run_speaks_of_one_row(tmp_path):
         list(loader.epoch(0))
 
 
-def test_a_transform_that_fails_on_one_picture_is_that_rows_fault(broken_table):
+def test_a_transform_that_fails_on_one_image_is_that_rows_fault(broken_table):
     def picky(image, generator):
         raise ZeroDivisionError("no area")
 

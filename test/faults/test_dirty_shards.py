@@ -13,12 +13,12 @@ import pytest
 from open_clip.errors import DataError, OpenClipError
 from pairs import micro_flags
 from runs import read_lines
-from shard_sets import picture, write_shard, write_tar
+from shard_sets import image, write_shard, write_tar
 from training.data.shards import Selector, Visit, open_shards
 from training.main import main
 
 pytestmark = pytest.mark.faults
-SOUND = [("s.png", picture()), ("s.txt", b"sound")]
+SOUND = [("s.png", image()), ("s.txt", b"sound")]
 
 
 def table_of(path, selector=None):
@@ -41,19 +41,19 @@ def reasons(path, selector=None):
 @pytest.mark.parametrize(
     "members, reason",
     [
-        ([("k.jpg", picture(form="JPEG"))], "no caption (txt)"),
-        ([("k.txt", b"words"), ("k.json", b"{}")], "no picture (jpg, png, jpeg, webp)"),
-        ([("k.jpg", picture(form="JPEG")[:200]), ("k.txt", b"words")], "picture is torn or broken"),
-        ([("k.jpg", b"<html>not found</html>"), ("k.txt", b"words")], "not a picture"),
-        ([("k.jpg", b""), ("k.txt", b"words")], "picture file is empty"),
-        ([("k.jpg", picture(size=(1001, 1000))), ("k.txt", b"words")], "over the limit of 1,000,000"),
-        ([("k.jpg", picture()), ("k.txt", b"")], "caption is empty"),
-        ([("k.jpg", picture()), ("k.txt", b" \n\t")], "caption is empty"),
-        ([("k.jpg", picture()), ("k.txt", b"caf\xe9")], "caption is not UTF-8 at byte 3"),
-        ([("k.jpg", picture()), ("k.txt", b"a\0b")], "caption holds a NUL character"),
-        ([("k.jpg", picture()), ("k.txt", b"x" * 1_000_000)], "caption of 1,000,000 bytes is over the limit"),
-        ([(name, picture()) for name in ("a.png", "b.png", "a.png", "b.png")] + [("a.txt", b"1")], "comes again"),
-        ([(f"{'d/' * 2100}k.png", picture()), (f"{'d/' * 2100}k.txt", b"1")], "name of 4,201 bytes is over the limit"),
+        ([("k.jpg", image(form="JPEG"))], "no caption (txt)"),
+        ([("k.txt", b"words"), ("k.json", b"{}")], "no image (jpg, png, jpeg, webp)"),
+        ([("k.jpg", image(form="JPEG")[:200]), ("k.txt", b"words")], "image is torn or broken"),
+        ([("k.jpg", b"<html>not found</html>"), ("k.txt", b"words")], "not an image"),
+        ([("k.jpg", b""), ("k.txt", b"words")], "image file is empty"),
+        ([("k.jpg", image(size=(1001, 1000))), ("k.txt", b"words")], "over the limit of 1,000,000"),
+        ([("k.jpg", image()), ("k.txt", b"")], "caption is empty"),
+        ([("k.jpg", image()), ("k.txt", b" \n\t")], "caption is empty"),
+        ([("k.jpg", image()), ("k.txt", b"caf\xe9")], "caption is not UTF-8 at byte 3"),
+        ([("k.jpg", image()), ("k.txt", b"a\0b")], "caption holds a NUL character"),
+        ([("k.jpg", image()), ("k.txt", b"x" * 1_000_000)], "caption of 1,000,000 bytes is over the limit"),
+        ([(name, image()) for name in ("a.png", "b.png", "a.png", "b.png")] + [("a.txt", b"1")], "comes again"),
+        ([(f"{'d/' * 2100}k.png", image()), (f"{'d/' * 2100}k.txt", b"1")], "name of 4,201 bytes is over the limit"),
     ],
 )
 def test_a_sample_that_cannot_be_used_has_its_reason(tmp_path, members, reason):
@@ -78,14 +78,14 @@ def test_a_sample_that_cannot_be_used_has_its_reason(tmp_path, members, reason):
     ],
 )
 def test_a_caption_field_that_cannot_be_used_has_its_reason(tmp_path, content, reason):
-    members = [("s.png", picture()), ("s.json", b'{"caption": "sound"}'), ("k.png", picture()), ("k.json", content)]
+    members = [("s.png", image()), ("s.json", b'{"caption": "sound"}'), ("k.png", image()), ("k.json", content)]
     (found,) = reasons(write_tar(tmp_path / "a.tar", members), Selector(json_keys=("caption",)))
     assert reason in found
 
 
 @pytest.mark.parametrize("form, suffix", [("PNG", "jpg"), ("WEBP", "jpg"), ("JPEG", "png"), ("GIF", "webp")])
-def test_a_picture_under_a_wrong_suffix_is_used(tmp_path, form, suffix):
-    path = write_tar(tmp_path / "a.tar", [(f"k.{suffix}", picture(form=form)), ("k.txt", b"words")])
+def test_a_image_under_a_wrong_suffix_is_used(tmp_path, form, suffix):
+    path = write_tar(tmp_path / "a.tar", [(f"k.{suffix}", image(form=form)), ("k.txt", b"words")])
     assert reasons(path) == []
 
 
@@ -109,9 +109,9 @@ def test_links_and_devices_in_a_shard_are_passed_over(tmp_path):
     path = tmp_path / "a.tar"
     with tarfile.open(path, "w") as archive:
         for number, kind in enumerate((tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE)):
-            image = tarfile.TarInfo(f"k{number}.png")
-            image.size = len(picture())
-            archive.addfile(image, io.BytesIO(picture()))
+            member = tarfile.TarInfo(f"k{number}.png")
+            member.size = len(image())
+            archive.addfile(member, io.BytesIO(image()))
             link = tarfile.TarInfo(f"k{number}.txt")
             link.type, link.linkname = kind, str(tmp_path / "secret.txt")
             archive.addfile(link)
@@ -135,7 +135,7 @@ def test_training_runs_nothing_that_a_shard_holds_and_writes_nothing_where_it_sa
     members = []
     for number in range(16):
         key = ("../" * 4 + "out", "/" + str(tmp_path / "out"), "~/out", "a;touch ran;b")[number % 4] + str(number)
-        members += [(f"{key}.png", picture()), (f"{key}.txt", b"a caption")]
+        members += [(f"{key}.png", image()), (f"{key}.txt", b"a caption")]
         members += [
             (f"{key}.{suffix}", hostile) for suffix in ("pyd", "pkl", "pickle", "pth", "pt", "npy", "cls", "py")
         ]
@@ -177,8 +177,8 @@ def test_a_run_lists_what_it_left_out_by_shard_key_and_reason(tmp_path):
     (tmp_path / "data").mkdir()
     write_shard(tmp_path / "data" / "00000.tar", 40)
     long = ("k0.txt", b"x" * 1_000_000)
-    torn = [(f"k2.{suffix}", data) for suffix, data in (("png", picture()[:50]), ("txt", b"torn"))]
-    write_tar(tmp_path / "data" / "00001.tar", [("k0.png", picture()), long, ("k1.png", picture()), *torn, *SOUND])
+    torn = [(f"k2.{suffix}", data) for suffix, data in (("png", image()[:50]), ("txt", b"torn"))]
+    write_tar(tmp_path / "data" / "00001.tar", [("k0.png", image()), long, ("k1.png", image()), *torn, *SOUND])
     flags = micro_flags(f"{tmp_path}/data/{{00000..00001}}.tar", logs_dir=tmp_path / "logs", name="run", epochs=1)
     assert main([*flags, "--bad-sample-budget", "0.1"]) == 0
     listed = read_lines(tmp_path / "logs" / "run" / "bad_samples.jsonl")

@@ -99,9 +99,9 @@ def test_bad_validation_rows_are_left_out_and_listed(data, tmp_path):
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["metrics"]["num_samples"] == 10
 
 
-def test_a_torn_picture_is_replaced_listed_and_training_goes_on(tmp_path, capfd):
+def test_a_torn_image_is_replaced_listed_and_training_goes_on(tmp_path, capfd):
     table = make_pairs(tmp_path, 20, 2, name="train.csv")
-    torn = sorted((tmp_path / "pictures-train").iterdir())[4]
+    torn = sorted((tmp_path / "images-train").iterdir())[4]
     torn.write_bytes(torn.read_bytes()[:300])
     assert main(micro_flags(table, None, logs_dir=tmp_path, name="run", bad_sample_budget=0.2)) == 0
     assert torn.name in (tmp_path / "run" / "bad_samples.jsonl").read_text()

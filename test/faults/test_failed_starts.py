@@ -17,8 +17,8 @@ def data(tmp_path_factory):
     return make_pairs(folder, 20, 2, name="train.csv"), make_pairs(folder, 6, 2, seed=1, name="val.csv")
 
 
-def torn_pictures(folder, table):
-    """Copy a table whose pictures are all broken."""
+def torn_images(folder, table):
+    """Copy a table whose images are all broken."""
     rows = list(csv.reader(table.open()))
     for number, row in enumerate(rows[1:]):
         row[0] = str(folder / f"torn-{number}.jpg")
@@ -68,7 +68,7 @@ def test_a_failed_start_says_why_and_leaves_no_run_folder(data, tmp_path, monkey
     (tmp_path / "a.tar").write_bytes(b"\0" * 10_240)
     places = {}
     if flags.get("val") == "{torn}":
-        places["{torn}"] = torn_pictures(tmp_path, data[1])
+        places["{torn}"] = torn_images(tmp_path, data[1])
     given = {"train": data[0], "val": data[1], "logs_dir": tmp_path / "logs", "name": "run"} | flags
     given = {key: places.get(value, value) for key, value in given.items()}
     train, val = given.pop("train"), given.pop("val")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sample_pictures import make_picture
-from training.data.decode import PictureError, decode_picture, decode_pixels
+from sample_images import make_image
+from training.data.decode import ImageError, decode_image, decode_pixels
 
 pytestmark = pytest.mark.faults
 
@@ -21,9 +21,9 @@ def make_files():
     turned[0x0112] = 6
     for number, options in enumerate(KINDS):
         options = options | ({"exif": turned} if "exif" in options else {})
-        picture = make_picture(40 + number, 33, number, options.pop("mode", "RGB"))
+        image = make_image(40 + number, 33, number, options.pop("mode", "RGB"))
         file = io.BytesIO()
-        picture.save(file, "JPEG", quality=80, **options)
+        image.save(file, "JPEG", quality=80, **options)
         yield file.getvalue()
 
 
@@ -45,10 +45,10 @@ def outcome(decode):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            picture = decode()
-        except PictureError as error:
+            image = decode()
+        except ImageError as error:
             return str(error)
-    return getattr(picture, "mode", "RGB"), np.asarray(picture).shape, np.asarray(picture).tobytes()
+    return getattr(image, "mode", "RGB"), np.asarray(image).shape, np.asarray(image).tobytes()
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -58,5 +58,5 @@ def test_mutated_jpegs_have_one_outcome(seed):
     files = list(make_files())
     for _ in range(400):
         content = mutate(rng, rng.choice(files)) or b"\xff"
-        expected = outcome(lambda c=content: decode_picture(io.BytesIO(c), len(c)))
+        expected = outcome(lambda c=content: decode_image(io.BytesIO(c), len(c)))
         assert outcome(lambda c=content: decode_pixels(c, len(c))) == expected

@@ -38,13 +38,11 @@ def told_skips(trial, whole):
 
 
 @pytest.mark.parametrize("local_loss", [False, True])
-def test_a_nan_in_the_pictures_of_one_process_is_skipped_by_both_before_and_after_a_kill(
-    trainers, tmp_path, local_loss
-):
+def test_a_nan_in_the_images_of_one_process_is_skipped_by_both_before_and_after_a_kill(trainers, tmp_path, local_loss):
     table = make_pairs(tmp_path, ROWS, 1)
     # The second process has it: position 5 of the third batch of the first epoch.
     row = int(epoch_order(ROWS, 0, 0)[2 * BATCH + 5])
-    Image.new("RGB", (48, 48), (120, 120, 120)).save(tmp_path / "pictures-pairs" / f"{row:05d}.jpg")
+    Image.new("RGB", (48, 48), (120, 120, 120)).save(tmp_path / "images-pairs" / f"{row:05d}.jpg")
     flags = make_flags(table, local_loss=local_loss, ema_decay=0.9)
     job = {"ranks": 2, "is_standardised": True}
     whole = run_trial(trainers, tmp_path / "whole", flags, **job)

@@ -1,4 +1,4 @@
-"""Evaluation in real runs of the trainer, with shares of different sizes and pictures that cannot be read."""
+"""Evaluation in real runs of the trainer, with shares of different sizes and images that cannot be read."""
 
 import csv
 import json

@@ -30,10 +30,10 @@ ROWS, BATCH = 40, 8
 
 
 def make_data(folder, bad_rows):
-    """Make pairs of which some rows show a picture of one colour."""
+    """Make pairs of which some rows show an image of one colour."""
     table = make_pairs(folder, ROWS, 1)
     for row in bad_rows:
-        Image.new("RGB", (48, 48), (120, 120, 120)).save(folder / "pictures-pairs" / f"{row:05d}.jpg")
+        Image.new("RGB", (48, 48), (120, 120, 120)).save(folder / "images-pairs" / f"{row:05d}.jpg")
     return table
 
 
@@ -241,10 +241,10 @@ def test_the_simulated_npu_skips_the_same_steps(spoiled, skipping, tmp_path):
 
 def test_unusable_rows_of_all_processes_count_together(tmp_path):
     table = make_data(tmp_path, [])
-    # Two torn pictures in the first batch, one in each process's half: 2 of 40 rows are over a budget of 4 %.
+    # Two torn images in the first batch, one in each process's half: 2 of 40 rows are over a budget of 4 %.
     for place in (1, 6):
         row = int(epoch_order(ROWS, 0, 0)[place])
-        Path(tmp_path / "pictures-pairs" / f"{row:05d}.jpg").write_bytes(b"\xff\xd8\xff")
+        Path(tmp_path / "images-pairs" / f"{row:05d}.jpg").write_bytes(b"\xff\xd8\xff")
     flags = micro_flags(table, logs_dir=tmp_path, name="run", batch_size=4, bad_sample_budget=0.04)
     status_file = tmp_path / "status"
     status, output = run_trainer(flags, processes=2, OPEN_CLIP_STATUS_FILE=str(status_file))

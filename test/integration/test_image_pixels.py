@@ -1,4 +1,4 @@
-"""Runs whose pictures are prepared in different ways: exact ones cannot be told apart, near ones hardly."""
+"""Runs whose images are prepared in different ways: exact ones cannot be told apart, near ones hardly."""
 
 import sys
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from runs import free_port
-from shard_sets import picture, write_shards, write_tar
+from shard_sets import image, write_shards, write_tar
 
 ROOT = Path(__file__).resolve().parents[2]
 MANY = ("train_performance_8p_pretrain.sh", "train_full_8p_pretrain_taskset.sh")
@@ -111,7 +111,7 @@ def test_unusable_data_ends_within_a_minute_with_its_status(script: str, kind: s
     else:
         bad = [(f"{n}.{end}", b"x") for n in range(24) for end in ("jpg", "txt")]
         for name in ("00001.tar",) if kind == "over budget" else ("00000.tar", "00001.tar"):
-            write_tar(data / name, [*bad, ("s.jpg", picture())])
+            write_tar(data / name, [*bad, ("s.jpg", image())])
     many = [] if "1p" in script else ["--nproc_per_node=2", f"--master_port={free_port()}"]
 
     started = time.monotonic()

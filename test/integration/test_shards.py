@@ -10,7 +10,7 @@ import pytest
 
 from pairs import make_pairs, micro_flags
 from runs import read_lines
-from shard_sets import picture, write_shards, write_tar
+from shard_sets import image, write_shards, write_tar
 from training.main import main
 
 
@@ -48,8 +48,8 @@ def test_a_missing_shard_ends_the_run_before_its_first_step(tmp_path, capfd):
 
 def test_dirty_samples_are_listed_with_shard_key_and_reason(tmp_path):
     write_shards(tmp_path / "train", [30])
-    members = [("k1.png", picture()[:40]), ("k1.txt", b"torn"), ("k2.png", picture()), ("k2.txt", b" ")]
-    write_tar(tmp_path / "train" / "00001.tar", [*members, ("k3.png", picture())])
+    members = [("k1.png", image()[:40]), ("k1.txt", b"torn"), ("k2.png", image()), ("k2.txt", b" ")]
+    write_tar(tmp_path / "train" / "00001.tar", [*members, ("k3.png", image())])
     assert main(flags(tmp_path, pattern(tmp_path / "train", 2), bad_sample_budget=0.2)) == 0
     listed = read_lines(run_folder(tmp_path) / "bad_samples.jsonl")
     assert {line["path"] for line in listed} == {"k1", "k2", "k3"}
@@ -58,12 +58,12 @@ def test_dirty_samples_are_listed_with_shard_key_and_reason(tmp_path):
 
 def test_more_dirt_than_the_budget_allows_ends_the_run(tmp_path, capfd):
     write_shards(tmp_path / "train", [30])
-    write_tar(tmp_path / "train" / "00001.tar", [("k3.png", picture())])
+    write_tar(tmp_path / "train" / "00001.tar", [("k3.png", image())])
     assert main(flags(tmp_path, pattern(tmp_path / "train", 2))) == 3
     assert "--bad-sample-budget" in capfd.readouterr().err
 
 
-def test_shards_without_one_sound_picture_end_the_run(tmp_path):
+def test_shards_without_one_sound_image_end_the_run(tmp_path):
     members = [(f"{n}.{end}", b"x") for n in range(200) for end in ("jpg", "txt")]
     (tmp_path / "train").mkdir()
     write_tar(tmp_path / "train" / "00000.tar", members)
@@ -108,7 +108,7 @@ def test_the_same_pairs_have_the_same_figures_as_table_folder_and_shards(tmp_pat
     ]
     (tmp_path / "shards").mkdir()
     for shard, start in enumerate((0, 26)):
-        # The three captions of a picture may stand in two shards.
+        # The three captions of an image may stand in two shards.
         write_tar(tmp_path / "shards" / f"{shard:05d}.tar", members[start : 26 if shard == 0 else None])
     places = {"table": table, "folder": rows[0][0].parent, "shards": pattern(tmp_path / "shards", 2)}
     found = {}
@@ -134,7 +134,7 @@ def test_a_packed_shard_is_named_with_the_flag_that_reads_it(tmp_path, name, cap
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_stream_without_one_sound_picture_ends_the_run_with_a_reason(tmp_path, workers, capfd):
+def test_a_stream_without_one_sound_image_ends_the_run_with_a_reason(tmp_path, workers, capfd):
     pytest.importorskip("webdataset", reason="the extra `shards` is not installed")
     (tmp_path / "train").mkdir()
     for shard in range(2):

@@ -1,4 +1,4 @@
-"""The wrappers with the real trainer on a slice of the quickstart's pictures, on the CPU."""
+"""The wrappers with the real trainer on a slice of the quickstart's images, on the CPU."""
 
 import csv
 import json
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PICTURES = ROOT / "examples" / "flickr30k-emoji"
+IMAGES = ROOT / "examples" / "flickr30k-emoji"
 
 pytestmark = pytest.mark.slow
 
@@ -23,9 +23,9 @@ pytestmark = pytest.mark.slow
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Flickr30k folder of 128 training rows and 32 test rows."""
     folder = tmp_path_factory.mktemp("flickr 30k")
-    lines = (PICTURES / "results_20130124.token").read_text(encoding="utf-8").splitlines()
+    lines = (IMAGES / "results_20130124.token").read_text(encoding="utf-8").splitlines()
     pairs = [line.split("\t") for line in lines if line.partition("\t")[0].endswith("#0")][:160]
-    rows = [(PICTURES / "flickr30k-images" / name.partition("#")[0], caption) for name, caption in pairs]
+    rows = [(IMAGES / "flickr30k-images" / name.partition("#")[0], caption) for name, caption in pairs]
     for name, part in (("flickr30k_train.csv", rows[:128]), ("flickr30k_test.csv", rows[128:])):
         with (folder / name).open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([("img_key", "caption_key"), *part])
@@ -90,7 +90,7 @@ def test_a_broken_table_ends_with_the_status_for_data(script: str, data: Path, t
     bad = tmp_path / "bad"
     bad.mkdir()
     for name in ("flickr30k_train.csv", "flickr30k_test.csv"):
-        (bad / name).write_text("picture,words\na.jpg,b\n", encoding="utf-8")
+        (bad / name).write_text("image,words\na.jpg,b\n", encoding="utf-8")
 
     many = ["--nproc_per_node=2", "--master_port=29713"] if "8p" in script else []
     done = _run(_command(script, bad, tmp_path / "out", *many))

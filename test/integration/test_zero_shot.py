@@ -9,7 +9,7 @@ from PIL import Image
 
 import open_clip
 from open_clip.checkpoint import write_safetensors
-from pairs import COLOURS, draw_picture, make_pairs, micro_flags
+from pairs import COLOURS, draw_image, make_pairs, micro_flags
 from runs import read_lines, run_trainer
 from training.main import main
 
@@ -26,13 +26,13 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def classes(tmp_path_factory):
-    """Squares on a ground of four colours, a class folder for each; one picture is a palette's, one is broken."""
+    """Squares on a ground of four colours, a class folder for each; one image is a palette's, one is broken."""
     root = tmp_path_factory.mktemp("classes")
     rng = random.Random(0)
     for ground in sorted(COLOURS):
         (root / ground).mkdir()
         for number in range(5):
-            draw_picture(root / ground / f"{number}.jpg", "red", "square", ground, rng)
+            draw_image(root / ground / f"{number}.jpg", "red", "square", ground, rng)
     Image.open(root / "red" / "0.jpg").convert("P").save(root / "red" / "palette.png")
     (root / "blue" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     (root / "classnames.txt").write_text("\n".join(f"{name} thing" for name in sorted(COLOURS)))

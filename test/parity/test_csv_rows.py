@@ -1,8 +1,8 @@
 import csv
 import random
 
+from image_sets import IMAGES_OF_EMOJI
 from peer import needs_peer, run_peer
-from picture_sets import PICTURES_OF_EMOJI
 from training.data import read_csv_pairs
 
 pytestmark = needs_peer
@@ -14,7 +14,7 @@ def random_rows(generator, count=20):
     while len(rows) < count:
         caption = " ".join(generator.choices(WORDS, k=generator.randint(1, 6))) + generator.choice(["", "", "\nx"])
         if caption.strip():
-            rows.append((generator.choice(PICTURES_OF_EMOJI), caption))
+            rows.append((generator.choice(IMAGES_OF_EMOJI), caption))
     return rows
 
 
@@ -22,10 +22,10 @@ def write_list(path, generator, separator, form):
     rows = random_rows(generator)
     with open(path, "w", newline="", encoding="utf-8") as file:
         if form == "plain":
-            cleaned = [(picture, caption.replace("\n", " ").replace(separator, " ")) for picture, caption in rows]
+            cleaned = [(image, caption.replace("\n", " ").replace(separator, " ")) for image, caption in rows]
             rows = [row for row in cleaned if row[1].strip() and not row[1].startswith('"')]
             file.write(f"filepath{separator}title\n")
-            file.writelines(f"{picture}{separator}{caption}\n" for picture, caption in rows)
+            file.writelines(f"{image}{separator}{caption}\n" for image, caption in rows)
         else:
             writer = csv.writer(file, delimiter=separator, quoting=form)
             writer.writerows([("filepath", "title"), *rows])

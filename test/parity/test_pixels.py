@@ -12,7 +12,7 @@ from PIL import Image
 import open_clip.transform
 from open_clip.transform import image_transform, normalization_of, normalize_images, to_direct, to_uint8
 from peer import needs_peer, run_peer
-from sample_pictures import write_pictures
+from sample_images import write_images
 from training.data import open_pixels
 
 pytestmark = needs_peer
@@ -40,7 +40,7 @@ def _cases():
         _case("train_224", True, 224, seed=1),
         _case("train_bilinear_is_ignored", True, 32, seed=2, interpolation="bilinear"),
         _case("train_not_square", True, [24, 40], seed=3),
-        # A large share of the area at up to 4:3 rarely fits into a long picture: the middle part is taken.
+        # A large share of the area at up to 4:3 rarely fits into a long image: the middle part is taken.
         _case("train_whole", True, 32, seed=4, aug_cfg={"scale": [1.0, 1.0]}),
         _case("train_small_crops", True, 32, seed=5, aug_cfg={"scale": [0.01, 0.5]}),
         _case("train_gray", True, 32, seed=6, aug_cfg={"gray_scale_prob": 0.5}),
@@ -59,7 +59,7 @@ def _cases():
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    return write_pictures(tmp_path_factory.mktemp("pictures"))
+    return write_images(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_pixels_and_draws_equal_the_peers(case, files, answers):
         theirs = answers[f"{case['name']}/{number}"]
         with Image.open(file) as image:
             if theirs.dtype.kind == "U":
-                # The peer rounds the short side of a very long picture to nothing and fails; ours keeps a pixel.
+                # The peer rounds the short side of a very long image to nothing and fails; ours keeps a pixel.
                 assert transform(image).shape[0] == 3
                 continue
             ours = transform(image).numpy()
@@ -111,7 +111,7 @@ def test_uint8_batches_normalised_later_equal_the_peers(name, files, answers):
 
 
 @pytest.mark.parametrize("case", _cases(), ids=lambda case: case["name"])
-def test_pictures_written_into_a_batch_equal_the_peers(case, files, answers):
+def test_images_written_into_a_batch_equal_the_peers(case, files, answers):
     transform = image_transform(**case["options"])
     mean, std = normalization_of(transform)
     direct = to_direct(to_uint8(transform))

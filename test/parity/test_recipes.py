@@ -19,7 +19,7 @@ from training.main import main
 pytestmark = needs_peer
 EPOCHS, ROWS, VAL_ROWS = 4, 40, 12
 MICRO = "ViT-micro-8-32"
-# The whole picture, so that neither trainer draws a crop.
+# The whole image, so that neither trainer draws a crop.
 STILL = ["--aug-cfg", "scale=(1.0, 1.0)", "ratio=(1.0, 1.0)"]
 
 

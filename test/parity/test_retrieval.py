@@ -25,14 +25,14 @@ def test_every_metric_of_upstream_has_the_same_value(tmp_path, rows, noise):
 
 
 @pytest.mark.parametrize("rows, captions_each", [(100, 5), (1000, 5)])
-def test_rows_of_the_same_picture_have_upstreams_ranks(tmp_path, rows, captions_each):
+def test_rows_of_the_same_image_have_upstreams_ranks(tmp_path, rows, captions_each):
     # Whole numbers score exactly, so that equal rows tie to the last bit; the peer sorts stably, as its HEAD does.
     request = {"seed": rows, "rows": rows, "width": 12, "noise": 0.0, "captions_each": captions_each}
     expected = peer.run_peer("retrieval", request, tmp_path)
     generator = torch.Generator().manual_seed(rows)
-    pictures = torch.randint(-2, 3, (rows // captions_each, 12), generator=generator).float()
-    ids = torch.arange(len(pictures)).repeat_interleave(captions_each)
-    texts = torch.randint(-2, 3, (rows, 12), generator=generator).float() + pictures[ids]
-    metrics = retrieval_metrics(pictures[ids], texts, ids, tile=64)
+    images = torch.randint(-2, 3, (rows // captions_each, 12), generator=generator).float()
+    ids = torch.arange(len(images)).repeat_interleave(captions_each)
+    texts = torch.randint(-2, 3, (rows, 12), generator=generator).float() + images[ids]
+    metrics = retrieval_metrics(images[ids], texts, ids, tile=64)
     for name, value in expected.items():
         assert metrics[name] == pytest.approx(float(value), abs=1e-9), name

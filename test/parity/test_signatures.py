@@ -45,7 +45,7 @@ MODULES = [
 # What differs on purpose, by the end of its name, and why.
 INTENDED = {
     "SimpleTokenizer": "bpe_path None stands for the shipped file, wherever it is installed",
-    "center_crop_or_pad": "the picture is spelt out, image for img",
+    "center_crop_or_pad": "the image is spelt out, image for img",
     "Pooler.forward": "the encoder's output is called output, not x",
     "CoCa.forward": "an image may be left out when its features are given",
     "SigLipLoss.forward": "a model without a bias may leave it out",

@@ -8,21 +8,21 @@ import torch.distributed as dist
 
 from training.distributed import World
 from training.evaluate import retrieval_metrics
-from training.evaluate.groups import group_pictures
+from training.evaluate.groups import group_images
 from training.evaluate.ranks import count_ahead
 
 CASES = {
-    "as many windows as processes": {"pictures": 600, "captions": 1, "tile": None},
-    "windows left over": {"pictures": 64, "captions": 3, "tile": 7},
-    "too few to share": {"pictures": 90, "captions": 2, "tile": None},
-    "many ties": {"pictures": 80, "captions": 2, "tile": 20, "whole_numbers": True},
+    "as many windows as processes": {"num_images": 600, "captions": 1, "tile": None},
+    "windows left over": {"num_images": 64, "captions": 3, "tile": 7},
+    "too few to share": {"num_images": 90, "captions": 2, "tile": None},
+    "many ties": {"num_images": 80, "captions": 2, "tile": 20, "whole_numbers": True},
 }
 
 
-def make_case(pictures, captions, tile, whole_numbers=False):
-    """Features of all pairs, and which rows show the same picture."""
-    generator = torch.Generator().manual_seed(pictures)
-    ids = torch.randint(pictures, (pictures * captions,), generator=generator)
+def make_case(num_images, captions, tile, whole_numbers=False):
+    """Features of all pairs, and which rows show the same image."""
+    generator = torch.Generator().manual_seed(num_images)
+    ids = torch.randint(num_images, (num_images * captions,), generator=generator)
     if whole_numbers:
         images, texts = (torch.randint(-2, 3, (len(ids), 3), generator=generator).float() for _ in range(2))
     else:
@@ -32,7 +32,7 @@ def make_case(pictures, captions, tile, whole_numbers=False):
 
 def count(images, texts, ids, tile, world):
     """What the trainer asks for, and the ranks below it."""
-    groups = group_pictures(ids)
+    groups = group_images(ids)
     ranks = count_ahead(images[torch.from_numpy(groups.first_row)], texts, groups, tile, world)
     return np.stack(ranks), retrieval_metrics(images, texts, ids, tile, world)
 

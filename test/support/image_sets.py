@@ -1,4 +1,4 @@
-"""Small real picture-and-caption sets for tests, from the set shipped under examples/.
+"""Small real image-and-caption sets for tests, from the set shipped under examples/.
 
 Plain functions; nothing is written outside the folder a test gives.
 """
@@ -14,23 +14,23 @@ EMOJI_DIR = Path(__file__).resolve().parents[2] / "examples" / "flickr30k-emoji"
 IMAGES_DIR = EMOJI_DIR / "flickr30k-images"
 
 
-def emoji_rows(num_pictures: int, captions: int = 5) -> list[tuple[str, str]]:
-    """Return (absolute picture path, caption) of the first pictures of the shipped set."""
+def emoji_rows(num_images: int, captions: int = 5) -> list[tuple[str, str]]:
+    """Return (absolute image path, caption) of the first images of the shipped set."""
     rows = []
     with open(EMOJI_DIR / "results_20130124.token", encoding="utf-8") as file:
         for line in file:
             name, caption = line.rstrip("\n").split("\t")
-            picture, number = name.split("#")
+            image, number = name.split("#")
             if int(number) < captions:
-                rows.append((str(IMAGES_DIR / picture), caption))
-            if len(rows) == num_pictures * captions:
+                rows.append((str(IMAGES_DIR / image), caption))
+            if len(rows) == num_images * captions:
                 break
     return rows
 
 
 def write_pairs(path: Path, rows: Sequence[tuple[str, str]], separator: str = "\t") -> Path:
     """Write rows as upstream's default file: header filepath, title."""
-    lines = [f"filepath{separator}title", *(f"{picture}{separator}{caption}" for picture, caption in rows)]
+    lines = [f"filepath{separator}title", *(f"{image}{separator}{caption}" for image, caption in rows)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 
@@ -57,4 +57,4 @@ def crop_to_uint8(image: Image.Image, generator: torch.Generator | None = None, 
     return torch.from_numpy(cropped).permute(2, 0, 1).contiguous()
 
 
-PICTURES_OF_EMOJI = [picture for picture, _ in emoji_rows(20, captions=1)]
+IMAGES_OF_EMOJI = [image for image, _ in emoji_rows(20, captions=1)]

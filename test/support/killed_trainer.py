@@ -46,7 +46,7 @@ def serve():
     # What costs time in a start and has no part in what is tried here.
     torch.use_deterministic_algorithms(False)
     open_clip.get_tokenizer = functools.cache(open_clip.get_tokenizer)
-    open_clip.get_tokenizer("ViT-nano", context_length=None, cache_dir=None)(["a picture"])
+    open_clip.get_tokenizer("ViT-nano", context_length=None, cache_dir=None)(["an image"])
     for line in sys.stdin:
         job = json.loads(line)
         started = time.monotonic()

@@ -41,7 +41,7 @@ def make_batches(count, rows=4, seed=1):
     batches = []
     for number in range(count):
         images = torch.rand(rows, 3, 32, 32, generator=generator) * 2 - 1
-        batches.append(Batch(images, tokenizer([f"picture {rows * number + row}" for row in range(rows)])))
+        batches.append(Batch(images, tokenizer([f"image {rows * number + row}" for row in range(rows)])))
     return batches
 
 

@@ -176,7 +176,7 @@ def census():
 
 
 def ranking():
-    """Rank 150 pictures against 450 captions, 40 of which tie; count the operators, and give the figures of both."""
+    """Rank 150 images against 450 captions, 40 of which tie; count the operators, and give the figures of both."""
     from torch_npu.simulator import op_census
 
     from training.device import select_device
@@ -185,9 +185,9 @@ def ranking():
     target = select_device("npu").activate()
     generator = torch.Generator().manual_seed(0)
     ids = torch.arange(450) % 150
-    pictures, texts = (F.normalize(torch.randn(rows, 16, generator=generator), dim=-1) for rows in (150, 450))
+    own, texts = (F.normalize(torch.randn(rows, 16, generator=generator), dim=-1) for rows in (150, 450))
     texts[:20] = texts[20:40]
-    images = pictures[ids]
+    images = own[ids]
     expected = retrieval_metrics(images, texts, ids, tile=64)
     images, texts = images.to(target), texts.to(target)
     with op_census() as counts:

@@ -1,4 +1,4 @@
-"""Makers of small real picture-and-caption files: drawn pictures whose captions say what is on them."""
+"""Makers of small real image-and-caption files: drawn images whose captions say what is on them."""
 
 import csv
 import random
@@ -10,7 +10,7 @@ COLOURS = {"red": (200, 40, 40), "green": (40, 160, 60), "blue": (50, 80, 200), 
 SHAPES = ("circle", "square", "bar")
 
 
-def draw_picture(path, colour, shape, ground, rng, size=48):
+def draw_image(path, colour, shape, ground, rng, size=48):
     """Draw one shape on a coloured ground and save it as a JPEG."""
     image = Image.new("RGB", (size, size), COLOURS[ground])
     draw = ImageDraw.Draw(image)
@@ -26,14 +26,14 @@ def draw_picture(path, colour, shape, ground, rng, size=48):
 
 
 def make_pairs(folder, num_images=24, captions_each=2, seed=0, name="pairs.csv"):
-    """Make pictures and a comma-separated table of them.
+    """Make images and a comma-separated table of them.
 
     Returns:
         Path of the table; its columns are ``img_key`` and ``caption_key``.
     """
     folder = Path(folder)
-    pictures = folder / f"pictures-{Path(name).stem}"
-    pictures.mkdir(parents=True)
+    images = folder / f"images-{Path(name).stem}"
+    images.mkdir(parents=True)
     rng = random.Random(seed)
     path = folder / name
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -42,11 +42,11 @@ def make_pairs(folder, num_images=24, captions_each=2, seed=0, name="pairs.csv")
         for number in range(num_images):
             colour, ground = rng.sample(sorted(COLOURS), 2)
             shape = rng.choice(SHAPES)
-            picture = pictures / f"{number:05d}.jpg"
-            draw_picture(picture, colour, shape, ground, rng)
+            image = images / f"{number:05d}.jpg"
+            draw_image(image, colour, shape, ground, rng)
             for k in range(captions_each):
                 words = ("a", "one", "the", "this", "some")[k % 5]
-                writer.writerow([str(picture), f"{words} {colour} {shape} on {ground} ground, number {number}"])
+                writer.writerow([str(image), f"{words} {colour} {shape} on {ground} ground, number {number}"])
     return path
 
 

@@ -34,7 +34,7 @@ def write_whole_run(folder: Path, steps: int = 60, epochs: int = 2) -> Path:
                 writer.write("eval", epoch=epoch, step=step, metrics={**METRICS, "epoch": epoch})
                 writer.event("checkpoint", step, path=f"checkpoints/epoch_{epoch}.pt")
         writer.event("resume", steps, path="checkpoints/step_30.pt")
-    bad = {"source": "train.csv", "row": 7, "path": "7.jpg", "reason": "picture file is empty"}
+    bad = {"source": "train.csv", "row": 7, "path": "7.jpg", "reason": "image file is empty"}
     (folder / "bad_samples.jsonl").write_text(json.dumps(bad) + "\n")
     summary = {"status": "finished", "fps": 641.5, "fps_all_steps": 600.0, "steps": steps, "epochs": epochs}
     summary |= {"train_time_s": 61.0, "e2e_time_s": 90.0, "loss": 4.25, "last_loss": 4.0, "metrics": METRICS}
@@ -45,13 +45,13 @@ def write_whole_run(folder: Path, steps: int = 60, epochs: int = 2) -> Path:
 
 
 def write_gallery(folder: Path, caption: str, name: str = "1000092795.jpg", uri: str | None = INLINE_JPEG) -> None:
-    """Write a gallery of one picture and one caption, each with a right and a wrong answer."""
+    """Write a gallery of one image and one caption, each with a right and a wrong answer."""
     right, wrong = {"score": 0.5, "is_right": True}, {"score": 0.25, "is_right": False}
     thumbnail = {"name": name, "uri": uri, "width": 160, "height": 100}
-    texts, pictures = [wrong | {"content": "A cat ."}, right | {"content": caption}], [right | {"content": "0"}]
+    texts, images = [wrong | {"content": "A cat ."}, right | {"content": caption}], [right | {"content": "0"}]
     gallery = {
-        "pictures": [{"query": "0", "own": [caption], "matches": texts, "is_right": False}],
-        "captions": [{"query": caption, "own": ["0"], "matches": pictures, "is_right": True}],
+        "images": [{"query": "0", "own": [caption], "matches": texts, "is_right": False}],
+        "captions": [{"query": caption, "own": ["0"], "matches": images, "is_right": True}],
         "thumbnails": {"0": thumbnail},
         "num_images": 1,
         "num_texts": 2,

@@ -8,8 +8,8 @@ from pathlib import Path
 from PIL import Image
 
 
-def picture(colour=(10, 20, 30), form="PNG", size=(8, 8), mode="RGB"):
-    """Return the bytes of a picture."""
+def image(colour=(10, 20, 30), form="PNG", size=(8, 8), mode="RGB"):
+    """Return the bytes of an image."""
     held = io.BytesIO()
     Image.new("RGB", size, colour).convert(mode).save(held, form)
     return held.getvalue()
@@ -31,7 +31,7 @@ def write_shard(path, count, form="png"):
     stem = Path(path).stem
     for number in range(count):
         key = f"{stem}{number:04d}"
-        members.append((f"{key}.{form}", picture((number % 256, 0, 0))))
+        members.append((f"{key}.{form}", image((number % 256, 0, 0))))
         members.append((f"{key}.txt", f"{stem}_{number}".encode()))
         members.append((f"{key}.json", json.dumps({"caption": f"{stem}_{number}"}).encode()))
     return write_tar(path, members)

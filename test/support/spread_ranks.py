@@ -43,7 +43,7 @@ def make_optimizer(model):
 
 
 def rows_of(rank, world_size, step):
-    """This rank's pictures and captions of a step; all ranks' together are the same for any number of ranks."""
+    """This rank's images and captions of a step; all ranks' together are the same for any number of ranks."""
     images, texts = tiny_batch(ROWS, seed=100 + step)
     share = slice(rank * ROWS // world_size, (rank + 1) * ROWS // world_size)
     return images[share], texts[share]

@@ -1,6 +1,6 @@
-"""The trainer's command with pictures standardised one by one, as a user's own transform may do it.
+"""The trainer's command with images standardised one by one, as a user's own transform may do it.
 
-A picture of one colour has no spread, so its pixels become NaN: bad numbers that come in through the data. Started as
+An image of one colour has no spread, so its pixels become NaN: bad numbers that come in through the data. Started as
 ``python standardised_trainer.py FLAGS`` in place of ``python -m training.main FLAGS``.
 """
 
@@ -10,10 +10,10 @@ from training import main
 
 
 class Standardise:
-    """Give each channel of a picture mean 0 and spread 1."""
+    """Give each channel of an image mean 0 and spread 1."""
 
-    def __call__(self, picture):
-        return (picture - picture.mean((1, 2), keepdim=True)) / picture.std((1, 2), keepdim=True)
+    def __call__(self, image):
+        return (image - image.mean((1, 2), keepdim=True)) / image.std((1, 2), keepdim=True)
 
 
 def standardise_training(create):

@@ -1,4 +1,4 @@
-"""The table of published weights: where each lies and how its pictures are prepared. Downloads nothing.
+"""The table of published weights: where each lies and how its images are prepared. Downloads nothing.
 
 ``tags.json`` holds the facts; a tag that names no ``preprocess`` has OpenAI's.
 
@@ -17,7 +17,7 @@ _QUICK_GELU_SUFFIX = "-quickgelu"
 
 _DATA = json.loads(Path(__file__).with_name("tags.json").read_text(encoding="utf-8"))
 
-#: How pictures are prepared for each group of weights.
+#: How images are prepared for each group of weights.
 PREPROCESS: dict[str, dict[str, Any]] = {
     name: {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
     for name, settings in _DATA["preprocess"].items()

@@ -1,4 +1,4 @@
-"""Turn pictures into tensors, to the pixel as open_clip_torch 3.3.0, with Pillow and torch alone.
+"""Turn images into tensors, to the pixel as open_clip_torch 3.3.0, with Pillow and torch alone.
 
 Holds no logic: `image` builds transforms from the settings in `config`; the other modules hold the steps.
 """

@@ -1,4 +1,4 @@
-"""Change the colours of Pillow pictures at random, to the pixel as torchvision does.
+"""Change the colours of Pillow images at random, to the pixel as torchvision does.
 
 Crops and resizes are in `random_geometry`.
 """
@@ -10,7 +10,7 @@ from PIL import Image, ImageEnhance
 
 from open_clip.errors import ConfigError
 from open_clip.transform.compose import RandomTransform, draw_chance, draw_uniform
-from open_clip.transform.geometry import require_picture
+from open_clip.transform.geometry import require_image
 
 Bounds = tuple[float, float]
 
@@ -38,7 +38,7 @@ def _to_bounds(name: str, value: float | Sequence[float], center: float, limits:
 
 
 def shift_hue(image: Image.Image, hue_factor: float) -> Image.Image:
-    """Turn the hue by a share of the colour circle, -0.5 to 0.5; a picture without colour comes back as it is."""
+    """Turn the hue by a share of the colour circle, -0.5 to 0.5; an image without colour comes back as it is."""
     if image.mode in _COLORLESS_MODES:
         return image
     hue, saturation, value = image.convert("HSV").split()
@@ -55,7 +55,7 @@ class ColorJitter(RandomTransform):
         contrast: Likewise.
         saturation: Likewise.
         hue: Drawn from [-hue, hue], at most 0.5, or from the two bounds given.
-        p: Chance that a picture is changed.
+        p: Chance that an image is changed.
 
     Raises:
         ConfigError: A value is out of range.
@@ -79,10 +79,10 @@ class ColorJitter(RandomTransform):
         self.hue = _to_bounds("hue", hue, 0.0, (-0.5, 0.5))
 
     def __call__(self, image: Image.Image, generator: torch.Generator | None = None) -> Image.Image:
-        """Change the colours of one picture, or leave it alone."""
+        """Change the colours of one image, or leave it alone."""
         if draw_chance(generator) >= self.p:
             return image
-        image = require_picture(image)
+        image = require_image(image)
         order = torch.randperm(4, generator=generator).tolist()
         # All factors are drawn before the first is used, in this order, as torchvision does.
         bounds = (self.brightness, self.contrast, self.saturation, self.hue)
@@ -116,7 +116,7 @@ _STEPS = (_enhance_brightness, _enhance_contrast, _enhance_saturation, shift_hue
 
 
 class Grayscale(RandomTransform):
-    """Turns a picture grey with probability `p`; the result still has three channels.
+    """Turns an image grey with probability `p`; the result still has three channels.
 
     Source: `gray_scale` of open_clip_torch 3.3.0.
     """
@@ -125,10 +125,10 @@ class Grayscale(RandomTransform):
         self.p = _require_probability(p)
 
     def __call__(self, image: Image.Image, generator: torch.Generator | None = None) -> Image.Image:
-        """Turn one picture grey, or leave it alone."""
+        """Turn one image grey, or leave it alone."""
         if draw_chance(generator) >= self.p:
             return image
-        gray = require_picture(image).convert("L")
+        gray = require_image(image).convert("L")
         return Image.merge("RGB", (gray, gray, gray))
 
     def __repr__(self) -> str:

@@ -13,15 +13,15 @@ import torch
 
 
 class RandomTransform:
-    """A transform that draws random numbers: it takes the generator beside the picture.
+    """A transform that draws random numbers: it takes the generator beside the image.
 
     With a generator every draw comes from it. Without one, draws come from where open_clip_torch 3.3.0 takes them, so
-    that the same seeds give the same pictures.
+    that the same seeds give the same images.
     """
 
     def __call__(self, image: Any, generator: torch.Generator | None = None) -> Any:
-        """Transform the picture."""
-        raise TypeError(f"{type(self).__name__} must say what it does to a picture")
+        """Transform the image."""
+        raise TypeError(f"{type(self).__name__} must say what it does to an image")
 
 
 class Compose(RandomTransform):
@@ -35,7 +35,7 @@ class Compose(RandomTransform):
         self.transforms = list(transforms)
 
     def __call__(self, image: Any, generator: torch.Generator | None = None) -> Any:
-        """Transform one picture."""
+        """Transform one image."""
         for transform in self.transforms:
             image = transform(image, generator) if isinstance(transform, RandomTransform) else transform(image)
         return image
@@ -51,7 +51,7 @@ class SeededCompose(Compose):
     """
 
     def __call__(self, image: Any, generator: torch.Generator | None = None) -> Any:
-        """Transform one picture."""
+        """Transform one image."""
         if generator is None:
             return super().__call__(image)
         seed = int(torch.randint(2**31, (1,), generator=generator).item())

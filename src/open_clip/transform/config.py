@@ -1,6 +1,6 @@
-"""How pictures are prepared: the settings a model asks for and those of training augmentation.
+"""How images are prepared: the settings a model asks for and those of training augmentation.
 
-Holds plain data and its merging; what the settings do to a picture is in `image`.
+Holds plain data and its merging; what the settings do to an image is in `image`.
 """
 
 import math
@@ -14,7 +14,7 @@ from open_clip.errors import ConfigError, printable, suggest_nearest
 
 @dataclass
 class PreprocessCfg:
-    """What a model expects of its pictures.
+    """What a model expects of its images.
 
     Attributes:
         size: Side in pixels, or (height, width).
@@ -41,23 +41,23 @@ class PreprocessCfg:
 
     def __post_init__(self) -> None:
         if self.mode != "RGB":
-            raise ConfigError(f"Preprocess mode {self.mode!r} is not supported: pictures are always turned into 'RGB'.")
+            raise ConfigError(f"Preprocess mode {self.mode!r} is not supported: images are always turned into 'RGB'.")
 
     @property
     def num_channels(self) -> int:
-        """Channels of a prepared picture."""
+        """Channels of a prepared image."""
         return 3
 
     @property
     def input_size(self) -> tuple[int, int, int]:
-        """Shape of a prepared picture: (channels, height, width)."""
+        """Shape of a prepared image: (channels, height, width)."""
         height, width = (self.size, self.size) if isinstance(self.size, int) else self.size
         return self.num_channels, height, width
 
 
 @dataclass
 class AugmentationCfg:
-    """What training does to pictures.
+    """What training does to images.
 
     Attributes:
         scale: Smallest and largest share of the area that a random crop keeps.
@@ -67,7 +67,7 @@ class AugmentationCfg:
         re_count: Number of rectangles to erase; only with `use_timm`.
         use_timm: Let timm build the transform.
         color_jitter_prob: Chance that the colour jitter applies.
-        gray_scale_prob: Chance that the picture turns grey.
+        gray_scale_prob: Chance that the image turns grey.
 
     Source: field order and defaults of open_clip_torch 3.3.0.
     """

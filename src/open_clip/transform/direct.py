@@ -1,4 +1,4 @@
-"""Run a transform from the pixels of a picture straight into a place in a batch, without Pillow in between.
+"""Run a transform from the pixels of an image straight into a place in a batch, without Pillow in between.
 
 Draws the random numbers of the transform it stands for, call for call, and gives its pixels. It knows no files.
 """
@@ -16,7 +16,7 @@ from open_clip.transform.pixels import ConvertMode, ToUint8Tensor
 from open_clip.transform.random_geometry import RandomResizedCrop, ResizeKeepRatio, draw_part
 from open_clip.transform.resample import Cut, Pixels, Resample, load_resampler, resample_near
 
-Picture = Image.Image | Pixels
+ImageLike = Image.Image | Pixels
 PixelMode = Literal["exact", "near"]
 
 _CROPS = (CenterCrop, CenterCropOrPad)
@@ -41,11 +41,11 @@ class DirectTransform:
         self._colors = Compose([*colors, ToUint8Tensor()]) if colors else None
         self._find_resample()
 
-    def __call__(self, picture: Picture, out: Pixels, generator: torch.Generator | None = None) -> None:
-        """Transform one picture.
+    def __call__(self, image: ImageLike, out: Pixels, generator: torch.Generator | None = None) -> None:
+        """Transform one image.
 
         Args:
-            picture: A Pillow picture, or the pixels [H, W, 3] of an RGB one; neither is changed.
+            image: A Pillow image, or the pixels [H, W, 3] of an RGB one; neither is changed.
             out: Where the pixels go, uint8 [3, height, width], as NumPy sees a place of a batch.
             generator: As for `Compose`.
 
@@ -53,21 +53,21 @@ class DirectTransform:
             ValueError: `out` is not of that shape and type.
         """
         if out.shape != (3, *self.size) or out.dtype != np.uint8:
-            raise ValueError(f"The place of a picture is uint8 {(3, *self.size)}, not {out.dtype} {out.shape}.")
+            raise ValueError(f"The place of an image is uint8 {(3, *self.size)}, not {out.dtype} {out.shape}.")
         cut, resample = None, self._find_resample()
-        is_rgb = isinstance(picture, np.ndarray) or picture.mode == "RGB"
+        is_rgb = isinstance(image, np.ndarray) or image.mode == "RGB"
         if resample is not None and is_rgb:
-            cut = self._plan(picture, generator)
+            cut = self._plan(image, generator)
         if resample is None or cut is None:
-            image = Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture
-            np.copyto(out, self._transform(image, generator).numpy())
+            opened = Image.fromarray(image) if isinstance(image, np.ndarray) else image
+            np.copyto(out, self._transform(opened, generator).numpy())
             return
         is_final = self._colors is None and out.flags.c_contiguous
         planes = out if is_final else np.empty(out.shape, dtype=np.uint8)
-        resample(np.asarray(picture), cut, planes)
+        resample(np.asarray(image), cut, planes)
         if self._colors is not None:
-            image = Image.fromarray(np.ascontiguousarray(planes.transpose(1, 2, 0)))
-            np.copyto(out, self._colors(image, generator).numpy())
+            opened = Image.fromarray(np.ascontiguousarray(planes.transpose(1, 2, 0)))
+            np.copyto(out, self._colors(opened, generator).numpy())
         elif not is_final:
             np.copyto(out, planes)
 
@@ -75,9 +75,9 @@ class DirectTransform:
         fast = load_resampler()
         return resample_near if fast is None and self._pixels == "near" else fast
 
-    def _plan(self, picture: Picture, generator: torch.Generator | None) -> Cut | None:
-        """Say what is wanted of a picture; None where that goes beyond the edges, before anything is drawn."""
-        width, height = (picture.shape[1], picture.shape[0]) if isinstance(picture, np.ndarray) else picture.size
+    def _plan(self, image: ImageLike, generator: torch.Generator | None) -> Cut | None:
+        """Say what is wanted of an image; None where that goes beyond the edges, before anything is drawn."""
+        width, height = (image.shape[1], image.shape[0]) if isinstance(image, np.ndarray) else image.size
         first = self._first
         is_cubic = first.interpolation == Image.Resampling.BICUBIC
         if isinstance(first, RandomResizedCrop):
@@ -112,7 +112,7 @@ def to_direct(transform: Any, pixels: PixelMode = "exact") -> DirectTransform | 
 
 
 def _size_of(geometry: list[Any]) -> tuple[int, int] | None:
-    """Return the (height, width) to which the steps bring every picture; None where they are not known to."""
+    """Return the (height, width) to which the steps bring every image; None where they are not known to."""
     kinds = [type(step) for step in geometry]
     if not kinds or getattr(geometry[0], "interpolation", None) not in _FILTERS:
         return None

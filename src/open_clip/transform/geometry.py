@@ -1,4 +1,4 @@
-"""Resize, crop and pad Pillow pictures to the pixel as torchvision and open_clip_torch 3.3.0 do.
+"""Resize, crop and pad Pillow images to the pixel as torchvision and open_clip_torch 3.3.0 do.
 
 Knows no tensors and no colours. Sizes are (height, width), although Pillow says (width, height).
 """
@@ -47,19 +47,19 @@ def to_filter(interpolation: Any) -> Image.Resampling:
     return _FILTERS[name]
 
 
-def require_picture(image: Any) -> Image.Image:
-    """Return the picture as it is.
+def require_image(image: Any) -> Image.Image:
+    """Return the image as it is.
 
     Raises:
-        TypeError: It is not a Pillow picture.
+        TypeError: It is not a Pillow image.
     """
     if not isinstance(image, Image.Image):
-        raise TypeError(f"A Pillow picture is needed, not {type(image).__name__}: use PIL.Image.open or fromarray.")
+        raise TypeError(f"A Pillow image is needed, not {type(image).__name__}: use PIL.Image.open or fromarray.")
     return image
 
 
-def resize_picture(image: Image.Image, height: int, width: int, resample: Image.Resampling) -> Image.Image:
-    """Resize with Pillow's antialiasing; a picture that has the size already comes back as it is."""
+def resize_image(image: Image.Image, height: int, width: int, resample: Image.Resampling) -> Image.Image:
+    """Resize with Pillow's antialiasing; an image that has the size already comes back as it is."""
     if image.size == (width, height):
         return image
     if image.mode in ("I;16B", "I;16L", "I;16N"):
@@ -85,7 +85,7 @@ def _pad(image: Image.Image, border: tuple[int, int, int, int], fill: int | Sequ
     num_bands = len(image.getbands())
     colors = [fill] * num_bands if isinstance(fill, (int, float)) else list(fill) * (num_bands if len(fill) == 1 else 1)
     if len(colors) != num_bands:
-        raise ConfigError(f"fill_color {fill!r} has {len(colors)} values, a picture of mode {image.mode} {num_bands}.")
+        raise ConfigError(f"fill_color {fill!r} has {len(colors)} values, an image of mode {image.mode} {num_bands}.")
     if num_bands > 1:
         return ImageOps.expand(image, border, tuple(int(color) for color in colors))
     padded = ImageOps.expand(image, border, colors[0] if image.mode == "F" else int(colors[0]))
@@ -104,11 +104,11 @@ class Resize:
         to_pair(self.size)
 
     def __call__(self, image: Image.Image) -> Image.Image:
-        """Resize one picture."""
-        return resize_picture(image, *self.sides(*require_picture(image).size), self.interpolation)
+        """Resize one image."""
+        return resize_image(image, *self.sides(*require_image(image).size), self.interpolation)
 
     def sides(self, width: int, height: int) -> tuple[int, int]:
-        """Return the (height, width) that a picture of that size is resized to."""
+        """Return the (height, width) that an image of that size is resized to."""
         if not isinstance(self.size, int) and len(self.size) == 2:
             return self.size[0], self.size[1]
         short = self.size if isinstance(self.size, int) else self.size[0]
@@ -128,8 +128,8 @@ class CenterCropOrPad:
         self.fill = fill
 
     def __call__(self, image: Image.Image) -> Image.Image:
-        """Cut or pad one picture."""
-        return center_crop_or_pad(require_picture(image), self.size, self.fill)
+        """Cut or pad one image."""
+        return center_crop_or_pad(require_image(image), self.size, self.fill)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(size={self.size}, fill={self.fill})"

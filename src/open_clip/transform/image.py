@@ -36,7 +36,7 @@ def image_transform(
     aug_cfg: AugSettings = None,
     resize_longest_max: bool | None = None,
 ) -> Compose:
-    """Build the transform from a Pillow picture to a normalised float tensor [3, H, W].
+    """Build the transform from a Pillow image to a normalised float tensor [3, H, W].
 
     Training cuts a random part and resizes it bicubically, then changes colours if `aug_cfg` says so. Validation is
     deterministic and follows `resize_mode`.
@@ -126,7 +126,7 @@ def _validation_steps(image_size: Size, resize_mode: str, interpolation: str, fi
     # 3.3.0 resizes to a size that is not square bicubically, whatever was asked for.
     square = height == width
     resize = Resize(height, interpolation=resample) if square else ResizeKeepRatio((height, width))
-    # Colour comes last: Pillow resizes a palette picture without blending, and models were validated that way.
+    # Colour comes last: Pillow resizes a palette image without blending, and models were validated that way.
     return [resize, CenterCrop((height, width)), ConvertMode()]
 
 

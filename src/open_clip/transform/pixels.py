@@ -14,7 +14,7 @@ from torch import Tensor
 
 from open_clip.errors import ConfigError, DataError
 from open_clip.transform.compose import Compose
-from open_clip.transform.geometry import require_picture
+from open_clip.transform.geometry import require_image
 from open_clip.transform.host_memory import Recycler
 
 Channels = tuple[float, ...]
@@ -29,14 +29,14 @@ _WIDE_DTYPES = {"I": np.int32, "I;16": np.int16, "F": np.float32}
 
 
 def _to_channels_first(image: Any) -> Tensor:
-    """Return a picture or an array [H, W] or [H, W, C] as a tensor [C, H, W] that shares no memory with it."""
+    """Return an image or an array [H, W] or [H, W, C] as a tensor [C, H, W] that shares no memory with it."""
     if isinstance(image, np.ndarray):
         pixels = image
     else:
-        pixels = np.asarray(require_picture(image), dtype=_WIDE_DTYPES.get(image.mode, np.uint8))
+        pixels = np.asarray(require_image(image), dtype=_WIDE_DTYPES.get(image.mode, np.uint8))
         pixels = pixels * np.uint8(255) if image.mode == "1" else pixels
     if pixels.ndim not in (2, 3):
-        raise TypeError(f"An array of pixels has 2 or 3 dimensions, not {pixels.ndim}: pass one picture at a time.")
+        raise TypeError(f"An array of pixels has 2 or 3 dimensions, not {pixels.ndim}: pass one image at a time.")
     pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy(order="C"))
 
@@ -65,7 +65,7 @@ def narrow_levels(image: Image.Image) -> Image.Image:
 
 
 class ConvertMode:
-    """Turns a picture into another Pillow mode, RGB by default; arrays, tensors and pictures of the mode pass.
+    """Turns an image into another Pillow mode, RGB by default; arrays, tensors and images of the mode pass.
 
     Grey images of more than 8 bits go through `narrow_levels`.
     """
@@ -74,10 +74,10 @@ class ConvertMode:
         self.mode = mode
 
     def __call__(self, image: Any) -> Any:
-        """Convert one picture."""
+        """Convert one image."""
         if isinstance(image, (np.ndarray, Tensor)):
             return image
-        if require_picture(image).mode == self.mode:
+        if require_image(image).mode == self.mode:
             return image
         return (image if self.mode in _WIDE_DTYPES else narrow_levels(image)).convert(self.mode)
 
@@ -86,13 +86,13 @@ class ConvertMode:
 
 
 class ToTensor:
-    """Turns a picture or array into a float tensor [C, H, W] in [0, 1]; a tensor passes unchanged.
+    """Turns an image or array into a float tensor [C, H, W] in [0, 1]; a tensor passes unchanged.
 
     Pixels wider than 8 bits keep their type and scale, as in torchvision.
     """
 
     def __call__(self, image: Any) -> Tensor:
-        """Convert one picture."""
+        """Convert one image."""
         if isinstance(image, Tensor):
             return image
         pixels = _to_channels_first(image)
@@ -103,10 +103,10 @@ class ToTensor:
 
 
 class ToUint8Tensor:
-    """Turns a picture or array into a uint8 tensor [C, H, W]; a tensor passes unchanged."""
+    """Turns an image or array into a uint8 tensor [C, H, W]; a tensor passes unchanged."""
 
     def __call__(self, image: Any) -> Tensor:
-        """Convert one picture."""
+        """Convert one image."""
         return image if isinstance(image, Tensor) else _to_channels_first(image)
 
     def __repr__(self) -> str:
@@ -127,7 +127,7 @@ class Normalize:
             raise ConfigError(f"std={self.std} holds a zero, which cannot divide a channel: check image_std.")
 
     def __call__(self, image: Tensor) -> Tensor:
-        """Normalise one picture."""
+        """Normalise one image."""
         if not isinstance(image, Tensor) or not image.is_floating_point():
             raise TypeError(f"Normalize needs a float tensor, not {getattr(image, 'dtype', type(image).__name__)}.")
         mean, std = (_constants(values, image.dtype, image.device) for values in (self.mean, self.std))
@@ -159,7 +159,7 @@ def normalize_images(images: Tensor, mean: Sequence[float], std: Sequence[float]
     if not images.is_cpu or images.dim() != 4 or images.numel() < _MANY or torch.compiler.is_compiling():
         return images.to(torch.float32).div_(scale).sub_(mean_).div_(std_)
     normalized = _NORMALIZED.empty(images.shape, np.float32)
-    # One picture after the other: each step then finds what the last one wrote in the cache.
+    # One image after the other: each step then finds what the last one wrote in the cache.
     for place, image in zip(normalized, images, strict=True):
         place.copy_(image).div_(scale).sub_(mean_).div_(std_)
     return normalized

@@ -13,7 +13,7 @@ from PIL import Image
 
 from open_clip.errors import ConfigError
 from open_clip.transform.compose import RandomTransform, draw_chance, draw_uniform
-from open_clip.transform.geometry import Size, require_picture, resize_picture, to_filter, to_pair
+from open_clip.transform.geometry import Size, require_image, resize_image, to_filter, to_pair
 
 _TRIES = 10
 
@@ -27,7 +27,7 @@ def _require_range(name: str, bounds: Sequence[float]) -> tuple[float, float]:
 def draw_part(
     width: int, height: int, scale: Sequence[float], ratio: Sequence[float], generator: torch.Generator | None = None
 ) -> tuple[int, int, int, int]:
-    """Draw a part of a picture of that size, as `RandomResizedCrop.get_params` does, as (top, left, height, width)."""
+    """Draw a part of an image of that size, as `RandomResizedCrop.get_params` does, as (top, left, height, width)."""
     log_ratio = _log(tuple(ratio))
     for _ in range(_TRIES):
         area = width * height * draw_uniform(scale[0], scale[1], generator)
@@ -52,7 +52,7 @@ def _log(ratio: tuple[float, ...]) -> list[float]:
 
 
 class RandomResizedCrop(RandomTransform):
-    """Cuts a random part of the picture and resizes it to (height, width).
+    """Cuts a random part of the image and resizes it to (height, width).
 
     Args:
         size: Side, or (height, width), of the result.
@@ -85,18 +85,18 @@ class RandomResizedCrop(RandomTransform):
     ) -> tuple[int, int, int, int]:
         """Draw the part to cut as (top, left, height, width).
 
-        When ten draws do not fit into the picture, the largest middle part that keeps `ratio` is taken.
+        When ten draws do not fit into the image, the largest middle part that keeps `ratio` is taken.
 
         Source: `RandomResizedCrop.get_params` of torchvision 0.29.
         """
         return draw_part(*image.size, scale, ratio, generator)
 
     def __call__(self, image: Image.Image, generator: torch.Generator | None = None) -> Image.Image:
-        """Cut and resize one picture."""
-        top, left, height, width = self.get_params(require_picture(image), self.scale, self.ratio, generator)
+        """Cut and resize one image."""
+        top, left, height, width = self.get_params(require_image(image), self.scale, self.ratio, generator)
         # Pillow's resize(box=...) would save the crop, but reads pixels around it and so gives others.
         part = image.crop((left, top, left + width, top + height))
-        return resize_picture(part, *self.size, self.interpolation)
+        return resize_image(part, *self.size, self.interpolation)
 
     def __repr__(self) -> str:
         scale, ratio = (tuple(round(bound, 4) for bound in bounds) for bounds in (self.scale, self.ratio))
@@ -105,7 +105,7 @@ class RandomResizedCrop(RandomTransform):
 
 
 class ResizeKeepRatio(RandomTransform):
-    """Resizes so that the picture covers the size (longest=0) or fits into it (longest=1), keeping its ratio.
+    """Resizes so that the image covers the size (longest=0) or fits into it (longest=1), keeping its ratio.
 
     Scale and aspect can vary at random; by default they do not and nothing is drawn.
 
@@ -138,11 +138,11 @@ class ResizeKeepRatio(RandomTransform):
         self.random_aspect_prob, self.random_aspect_range = random_aspect_prob, random_aspect_range
 
     def __call__(self, image: Image.Image, generator: torch.Generator | None = None) -> Image.Image:
-        """Resize one picture."""
-        return resize_picture(image, *self.sides(*require_picture(image).size, generator), self.interpolation)
+        """Resize one image."""
+        return resize_image(image, *self.sides(*require_image(image).size, generator), self.interpolation)
 
     def sides(self, width: int, height: int, generator: torch.Generator | None = None) -> tuple[int, int]:
-        """Return the (height, width) that a picture of that size is resized to, drawing what varies."""
+        """Return the (height, width) that an image of that size is resized to, drawing what varies."""
         ratio_h, ratio_w = height / self.size[0], width / self.size[1]
         ratio = max(ratio_h, ratio_w) * self.longest + min(ratio_h, ratio_w) * (1 - self.longest)
         factor_h, factor_w = self._draw_factors(generator)

@@ -31,7 +31,7 @@ Size = tuple[int, int]
 
 
 class Cut(NamedTuple):
-    """What is wanted of a picture: a part of it, resized, and of that a window.
+    """What is wanted of an image: a part of it, resized, and of that a window.
 
     Attributes:
         left: First column of the part.
@@ -57,7 +57,7 @@ class Cut(NamedTuple):
 
 
 Resample = Callable[[Pixels, Cut, Pixels], None]
-"""Takes the pixels [H, W, 3] of a picture, what is wanted, and where the window goes: contiguous [3, height, width]."""
+"""Takes the pixels [H, W, 3] of an image, what is wanted, and where the window goes: contiguous [3, height, width]."""
 
 
 class _Kernels(NamedTuple):
@@ -67,7 +67,7 @@ class _Kernels(NamedTuple):
 
 
 class _Scratch(threading.local):
-    """Memory for one picture at a time, kept by each thread: fresh memory would cost as much as the arithmetic."""
+    """Memory for one image at a time, kept by each thread: fresh memory would cost as much as the arithmetic."""
 
     def __init__(self) -> None:
         self._blocks: dict[str, npt.NDArray[Any]] = {}
@@ -95,7 +95,7 @@ class _Resampler:
         self._scratch = _Scratch()
 
     def __call__(self, pixels: Pixels, cut: Cut, out: Pixels) -> None:
-        """Resize a part of a picture."""
+        """Resize a part of an image."""
         _, height, width = out.shape
         take = self._scratch.take
         columns, column_table = self._weigh("columns", cut.width, cut.to_width, cut.first_column, width, cut.is_cubic)
@@ -170,13 +170,13 @@ def load_resampler() -> Resample | None:
             kernels = _compile(cache=False)
         # Speed only: numba may be absent, broken, or not made for this numpy.
         except Exception as error:
-            _LOG.debug("pictures are resized by Pillow alone: %s (%s)", error, type(error).__name__)
+            _LOG.debug("images are resized by Pillow alone: %s (%s)", error, type(error).__name__)
             return None
     for is_height_first in _PASS_ORDERS:
         resampler = _Resampler(kernels, is_height_first)
         if _meets_pillow(resampler):
             return resampler
-    _LOG.debug("pictures are resized by Pillow alone: numba's pixels are not those of Pillow %s", PIL.__version__)
+    _LOG.debug("images are resized by Pillow alone: numba's pixels are not those of Pillow %s", PIL.__version__)
     return None
 
 
@@ -238,7 +238,7 @@ def _meets_pillow(resample: Resample) -> bool:
 
 
 def _differences(resample: Resample, trial: tuple[Size, Size], is_cubic: bool) -> int:
-    """Add up by how much a small picture of noise differs from what Pillow makes of it."""
+    """Add up by how much a small image of noise differs from what Pillow makes of it."""
     (width, height), size = trial
     noise = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (height + 5, width + 7, 3), dtype=np.uint8)
     part = Image.fromarray(noise).crop((3, 2, 3 + width, 2 + height))

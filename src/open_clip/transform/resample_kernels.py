@@ -6,7 +6,7 @@ Rows are turned on their side in blocks of up to `BLOCK_ROWS`, so that the pass 
 rows of a block share a weight. Bytes are turned four at a time, as the little-endian words in which vector code can
 move them. Tables of weights are padded with zeros to a multiple of `TAPS`, the weights added in one go.
 
-Source: precision, rounding and clipping of `ImagingResample` for 8-bit pictures, Pillow 10 to 13.
+Source: precision, rounding and clipping of `ImagingResample` for 8-bit images, Pillow 10 to 13.
 """
 
 from typing import Any, Final
@@ -27,15 +27,15 @@ _BITS: Final = 22
 _HALF: Final = 1 << (_BITS - 1)
 _ONE: Final = float(1 << _BITS)
 
-_PICTURE: Final = "Array(uint8, 2, 'C', readonly=True)"
+_IMAGE: Final = "Array(uint8, 2, 'C', readonly=True)"
 # What numba compiles each function for, before its first call.
 SIGNATURES: Final = {
     "fill_weights": "void(int64, int64, int64, boolean, float64[::1], int64[:, ::1], int32[:, ::1])",
     "resize_rows": (
-        f"void({_PICTURE}, int64, int64, int64, int64[:, ::1], int32[:, ::1], uint32[::1], uint8[:, ::1],"
+        f"void({_IMAGE}, int64, int64, int64, int64[:, ::1], int32[:, ::1], uint32[::1], uint8[:, ::1],"
         " uint8[:, ::1], int32[::1], uint32[:, ::1])"
     ),
-    "resize_columns": f"void({_PICTURE}, int64, int64[:, ::1], int32[:, ::1], int32[::1], uint8[:, :, ::1])",
+    "resize_columns": f"void({_IMAGE}, int64, int64[:, ::1], int32[:, ::1], int32[::1], uint8[:, :, ::1])",
 }
 
 

@@ -117,7 +117,7 @@ def _open_dataset(
 ) -> tuple[PairDataset, Quarantine]:
     table, quarantine = _open_source(params, place, transform, role)
     source = printable(table.source)
-    _LOG.info("--%s-data: %d rows with %d pictures from %s", role, len(table), table.num_images, source)
+    _LOG.info("--%s-data: %d rows with %d images from %s", role, len(table), table.num_images, source)
     if table.faults:
         _LOG.warning("%d rows of %s are unusable: %s", len(table.faults), source, cut_list(table.faults, 3))
     dataset = PairDataset(

@@ -53,7 +53,7 @@ def build_task(
     Args:
         model: The model, wrapped where processes train together.
         teacher: What :func:`build_teacher` made.
-        mean: What the pictures are normalised with, by channel.
+        mean: What the images are normalised with, by channel.
         std: Likewise.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Pictures and captions from files to batches.
+"""Images and captions from files to batches.
 
 It knows nothing of models, tasks or devices.
 """
@@ -7,7 +7,7 @@ from training.data.batch import Batch
 from training.data.classes import ClassNumbers, RgbFirst, read_class_folder, rgb_first
 from training.data.csv import check_csv_pairs, read_csv_pairs
 from training.data.dataset import PairDataset, text_lengths
-from training.data.decode import DEFAULT_MAX_PIXELS, PictureError, open_image, open_pixels
+from training.data.decode import DEFAULT_MAX_PIXELS, ImageError, open_image, open_pixels
 from training.data.fingerprint import name_changes
 from training.data.folder import check_folder_pairs, read_folder_pairs
 from training.data.loader import EvalLoader, TrainLoader, make_eval_loader, make_train_loader
@@ -54,7 +54,7 @@ __all__ = [
     "PairDataset",
     "PairSource",
     "PairTable",
-    "PictureError",
+    "ImageError",
     "Quarantine",
     "ReadingRule",
     "ResampledShards2",

@@ -13,14 +13,14 @@ from training.data.quarantine import Fault
 
 
 class Batch(NamedTuple):
-    """Pictures and captions, row by row.
+    """Images and captions, row by row.
 
     Attributes:
         images: uint8 [B, 3, H, W], or float when the transform gives floats.
         texts: token ids, int64 [B, L].
         keys: identity of each row, ``file:row``.
         text_lengths: int64 [B] on the host, tokens up to and with the end-of-text token.
-        image_ids: int64 [B] on the host; rows of the same picture share it.
+        image_ids: int64 [B] on the host; rows of the same image share it.
         faults: bad rows met while this batch was made.
         indices: int64 [B] on the host, positions in the table.
         text_layout: how the texts are computed without their padding; None to compute all of it.

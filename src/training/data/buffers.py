@@ -1,7 +1,7 @@
-"""Memory for the pictures of whole batches, used again as soon as nothing holds the batch any more.
+"""Memory for the images of whole batches, used again as soon as nothing holds the batch any more.
 
 Fresh memory for every batch costs more than filling it: the system hands it out page by page, on both sides of a pipe.
-Nothing here reads pictures or knows what a batch is.
+Nothing here reads images or knows what a batch is.
 """
 
 import mmap
@@ -20,7 +20,7 @@ class Buffers:
     """Places for batches within one process, as many as are held at once.
 
     Args:
-        shape: of the pictures of a full batch, uint8 [B, 3, H, W].
+        shape: of the images of a full batch, uint8 [B, 3, H, W].
     """
 
     def __init__(self, shape: Shape) -> None:
@@ -39,7 +39,7 @@ class SharedBuffers:
     told. Anonymous memory: it takes nothing of /dev/shm.
 
     Args:
-        shape: of the pictures of a full batch, uint8 [B, 3, H, W].
+        shape: of the images of a full batch, uint8 [B, 3, H, W].
         count: number of places; memory that was never written takes none.
     """
 

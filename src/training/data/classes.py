@@ -1,6 +1,6 @@
-"""Pictures sorted into one folder a class, as ImageNet is; the table's captions are the names of the class folders.
+"""Images sorted into one folder a class, as ImageNet is; the table's captions are the names of the class folders.
 
-Knows no class names that people read, and reads no pictures.
+Knows no class names that people read, and reads no images.
 """
 
 import os
@@ -13,29 +13,29 @@ from torch import Tensor
 from open_clip.errors import DataError, printable
 from open_clip.transform import Compose, ConvertMode
 from training.data.csv import finish_table
-from training.data.decode import PICTURE_SUFFIXES, why_not_a_file
+from training.data.decode import IMAGE_SUFFIXES, why_not_a_file
 from training.data.table import PairTable, TableBuilder
 
 
 def read_class_folder(path: str | os.PathLike[str], by_number: bool = False) -> tuple[PairTable, list[str]]:
-    """Read the pictures of a folder of class folders, sub-folders included.
+    """Read the images of a folder of class folders, sub-folders included.
 
     Args:
         path: the folder.
         by_number: every class folder is called by its number.
 
     Returns:
-        The pictures, and the names of the class folders in their order, of numbers where all are numbers.
+        The images, and the names of the class folders in their order, of numbers where all are numbers.
 
     Raises:
-        DataError: there is no such folder, it has no class folders, or one of them has no pictures.
+        DataError: there is no such folder, it has no class folders, or one of them has no images.
 
     Source: torchvision.datasets.ImageFolder (the order of classes but numbers, where it puts 10 before 2).
     """
     path = os.fspath(path)
     if not os.path.isdir(path):
         raise DataError(
-            f"{printable(path)} is not a folder. Give the folder that holds one folder of pictures for each class."
+            f"{printable(path)} is not a folder. Give the folder that holds one folder of images for each class."
         )
     with os.scandir(path) as entries:
         classes = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
@@ -50,27 +50,27 @@ def read_class_folder(path: str | os.PathLike[str], by_number: bool = False) -> 
     else:
         classes.sort()
     if not classes:
-        raise DataError(f"{printable(path)} holds no class folders, one folder of pictures for each class.")
+        raise DataError(f"{printable(path)} holds no class folders, one folder of images for each class.")
     builder, row = TableBuilder(path), 0
     for name in classes:
-        pictures = _pictures_in(os.path.join(path, name))
-        if not pictures:
-            raise DataError(f"{printable(os.path.join(path, name))}: this class folder holds no pictures.")
-        for picture in pictures:
+        images = _images_in(os.path.join(path, name))
+        if not images:
+            raise DataError(f"{printable(os.path.join(path, name))}: this class folder holds no images.")
+        for image in images:
             row += 1
-            shown = printable(picture)
-            problem = why_not_a_file(picture) if shown == picture else "picture path is not valid text; rename the file"
+            shown = printable(image)
+            problem = why_not_a_file(image) if shown == image else "image path is not valid text; rename the file"
             if problem is None:
-                builder.add(row, picture, name)
+                builder.add(row, image, name)
             else:
                 builder.refuse(row, shown, problem)
     return finish_table(builder), classes
 
 
-def _pictures_in(folder: str) -> list[str]:
+def _images_in(folder: str) -> list[str]:
     found = []
     for root, _, names in os.walk(folder):
-        found += [os.path.join(root, name) for name in names if os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES]
+        found += [os.path.join(root, name) for name in names if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES]
     return sorted(found)
 
 
@@ -86,7 +86,7 @@ class ClassNumbers:
 
 
 class RgbFirst:
-    """Runs a transform on pictures turned to RGB, as ImageFolder hands them out; pairs are turned after the resize."""
+    """Runs a transform on images turned to RGB, as ImageFolder hands them out; pairs are turned after the resize."""
 
     def __init__(self, transform: Any) -> None:
         self._transform = transform

@@ -1,6 +1,6 @@
 """Pairs from a separated text file: one row a pair, columns by name.
 
-It checks captions and looks up every picture, and opens none. Quotes and lines are the business of `records.py`.
+It checks captions and looks up every image, and opens none. Quotes and lines are the business of `records.py`.
 """
 
 import logging
@@ -8,7 +8,7 @@ import os
 from typing import Final
 
 from open_clip.errors import DataError, cut_list, printable, suggest_nearest
-from training.data.decode import PICTURE_SUFFIXES, PictureFinder
+from training.data.decode import IMAGE_SUFFIXES, ImageFinder
 from training.data.encoding import open_text, read_lines, why_not_caption, why_not_text
 from training.data.records import Record, RecordReader
 from training.data.table import PairTable, TableBuilder
@@ -20,15 +20,15 @@ _USUAL_SEPARATORS: Final = ("\t", ",", "|", ";")
 def read_csv_pairs(
     path: str | os.PathLike[str], separator: str = "\t", img_key: str = "filepath", caption_key: str = "title"
 ) -> PairTable:
-    """Read a file with a header and one picture-caption pair a row.
+    """Read a file with a header and one image-caption pair a row.
 
-    Rows that cannot be used (no caption, no such picture, broken text, too many fields) are left out and stand in the
-    table's ``faults``. A relative picture path is taken from the current directory, then from the file's own folder.
+    Rows that cannot be used (no caption, no such image, broken text, too many fields) are left out and stand in the
+    table's ``faults``. A relative image path is taken from the current directory, then from the file's own folder.
 
     Args:
         path: the file; UTF-8, or UTF-16 or UTF-32 with a byte order mark.
         separator: what stands between fields, one or more characters.
-        img_key: name of the column of picture paths.
+        img_key: name of the column of image paths.
         caption_key: name of the column of captions.
 
     Raises:
@@ -39,12 +39,12 @@ def read_csv_pairs(
     """
     path = os.fspath(path)
     builder = TableBuilder(path)
-    finder = PictureFinder(os.path.dirname(os.path.abspath(path)))
+    finder = ImageFinder(os.path.dirname(os.path.abspath(path)))
     with open_text(path) as handle:
         records = RecordReader(read_lines(handle), separator)
         header = next(records, None)
         img_column, caption_column, num_columns = _find_columns(path, header, records.separator, img_key, caption_key)
-        records.is_row = lambda fields: len(fields) == num_columns and _looks_like_picture(fields[img_column])
+        records.is_row = lambda fields: len(fields) == num_columns and _looks_like_image(fields[img_column])
         for record in records:
             _add(builder, finder, record, img_column, caption_column, num_columns)
     if records.stray_quote_rows:
@@ -83,15 +83,15 @@ def finish_table(builder: TableBuilder) -> PairTable:
     examples = "\n  ".join(str(fault) for fault in table.faults[:3])
     raise DataError(
         f"None of the {len(table.faults)} rows of {printable(table.source)} is usable. The first:\n  {examples}\n"
-        "Check the picture paths, the column names and the separator."
+        "Check the image paths, the column names and the separator."
     )
 
 
 def _add(
-    builder: TableBuilder, finder: PictureFinder, record: Record, img_column: int, caption_column: int, num_columns: int
+    builder: TableBuilder, finder: ImageFinder, record: Record, img_column: int, caption_column: int, num_columns: int
 ) -> None:
     fields = record.fields
-    picture = fields[img_column] if img_column < len(fields) else ""
+    image = fields[img_column] if img_column < len(fields) else ""
     problem = record.problem
     if problem is None and len(fields) > num_columns and any(field.strip() for field in fields[num_columns:]):
         problem = f"{len(fields)} fields where the header has {num_columns}; put quotes around text with separators"
@@ -99,30 +99,28 @@ def _add(
         problem = "no caption field"
     if problem is None:
         problem = why_not_caption(fields[caption_column])
-    if problem is None and (reason := why_not_text(picture)):
-        problem = f"picture path {reason}"
+    if problem is None and (reason := why_not_text(image)):
+        problem = f"image path {reason}"
     if problem is not None:
-        builder.refuse(record.row, printable(picture[:300]), problem)
+        builder.refuse(record.row, printable(image[:300]), problem)
         return
-    found, problem = finder.find(picture)
+    found, problem = finder.find(image)
     if problem is not None:
-        builder.refuse(record.row, printable(picture[:300]), problem)
+        builder.refuse(record.row, printable(image[:300]), problem)
     else:
         builder.add(record.row, found, fields[caption_column])
 
 
-def _looks_like_picture(text: str) -> bool:
-    return os.path.splitext(text.strip())[1].lower() in PICTURE_SUFFIXES
+def _looks_like_image(text: str) -> bool:
+    return os.path.splitext(text.strip())[1].lower() in IMAGE_SUFFIXES
 
 
 def _find_columns(
     path: str, header: Record | None, separator: str, img_key: str, caption_key: str
 ) -> tuple[int, int, int]:
-    """Return the positions of the picture and caption columns and the number of columns."""
+    """Return the positions of the image and caption columns and the number of columns."""
     if header is None:
-        raise DataError(
-            f"{printable(path)} is empty. It needs a header line and one row for each picture-caption pair."
-        )
+        raise DataError(f"{printable(path)} is empty. It needs a header line and one row for each image-caption pair.")
     names = header.fields
     stripped = [name.strip() for name in names]
     positions = []
@@ -144,6 +142,6 @@ def _no_column(path: str, names: list[str], separator: str, key: str, flag: str)
     if len(names) == 1 and others:
         advice = f"the file seems to use {others[0]!r}: pass --csv-separator {others[0]!r}."
         return f"{message} The separator is {separator!r}; {advice}"
-    if any(_looks_like_picture(name) for name in names):
+    if any(_looks_like_image(name) for name in names):
         return f"{message} The first line looks like a row: add a header line that names the columns."
     return f"{message}{suggest_nearest(key, shown)} Pass the column's name with {flag}."

@@ -1,4 +1,4 @@
-"""One pair at a time: read the picture, transform it, and put pairs together into a batch.
+"""One pair at a time: read the image, transform it, and put pairs together into a batch.
 
 It touches no device, keeps no state between samples and decides no order.
 """
@@ -52,13 +52,13 @@ class PairDataset(Dataset[Sample]):
     Randomness of a sample depends on (seed, epoch, index) alone: no rank, worker count or restart changes it.
 
     Args:
-        table: where pictures and captions come from.
-        transform: from a picture to a tensor; called with ``generator=`` when it takes one, otherwise with the global
+        table: where images and captions come from.
+        transform: from an image to a tensor; called with ``generator=`` when it takes one, otherwise with the global
             CPU generators seeded for this sample and put back afterwards.
         tokenizer: from a list of captions to token ids, int64 [B, L].
         seed: seed of the run.
         is_train: replace a row that cannot be used by the next sound one; otherwise it is left out.
-        max_pixels: limit on width x height of a picture.
+        max_pixels: limit on width x height of an image.
         pixels: ``near`` may differ from the transform's pixels by a level or two, to be faster.
         plan_texts: from a batch's token ids to how they are computed; None to leave that open.
     """
@@ -90,7 +90,7 @@ class PairDataset(Dataset[Sample]):
 
     @property
     def image_size(self) -> tuple[int, int] | None:
-        """(height, width) of pictures that are written in their place of a batch; None where that is not possible."""
+        """(height, width) of images that are written in their place of a batch; None where that is not possible."""
         return None if self._direct is None else self._direct.size
 
     def __getitem__(self, request: Request) -> Sample:
@@ -102,7 +102,7 @@ class PairDataset(Dataset[Sample]):
 
         Args:
             requests: the rows, in their order.
-            images: uint8 [B, 3, H, W] of ``image_size`` with a row for each request or more: the batch's pictures will
+            images: uint8 [B, 3, H, W] of ``image_size`` with a row for each request or more: the batch's images will
                 be its first rows. Fresh memory when None.
         """
         if self._direct is None:
@@ -120,7 +120,7 @@ class PairDataset(Dataset[Sample]):
 
         Args:
             samples: the rows.
-            images: pictures of those that could be read, where they stand together already.
+            images: images of those that could be read, where they stand together already.
         """
         faults = tuple(fault for sample in samples for fault in sample.faults)
         sound = [sample for sample in samples if sample.image is not None]
@@ -163,35 +163,35 @@ class PairDataset(Dataset[Sample]):
         return Sample(None, "", index, seed, tuple(faults))
 
     def _read(self, index: int, seed: int, faults: list[Fault], place: Tensor | None) -> tuple[Any, str]:
-        """Return a row's transformed picture and its caption; None for the picture after noting what is wrong."""
-        picture: Any
+        """Return a row's transformed image and its caption; None for the image after noting what is wrong."""
+        image: Any
         try:
             caption = self.table.caption(index, seed)
             if place is None:
-                picture = self.table.open_image(index, self.max_pixels)
+                image = self.table.open_image(index, self.max_pixels)
             else:
-                picture = self.table.open_pixels(index, self.max_pixels)
+                image = self.table.open_pixels(index, self.max_pixels)
         except DataError as error:
             faults.append(self.table.fault(index, str(error)))
             return None, ""
         try:
-            return self._transform(picture, seed, place), caption
-        # A picture that the transform cannot take is one bad row; a transform that takes none starves the batch.
+            return self._transform(image, seed, place), caption
+        # An image that the transform cannot take is one bad row; a transform that takes none starves the batch.
         except Exception as error:
             reason = " ".join(str(error).split())[:200]
             faults.append(self.table.fault(index, printable(f"transform failed: {reason} ({type(error).__name__})")))
             return None, ""
 
-    def _transform(self, picture: Any, seed: int, place: Tensor | None) -> Any:
-        """Return the transformed picture, which is the given place where there is one."""
+    def _transform(self, image: Any, seed: int, place: Tensor | None) -> Any:
+        """Return the transformed image, which is the given place where there is one."""
         if place is not None:
             assert self._direct is not None
-            self._direct(picture, place.numpy(), self._generator.manual_seed(seed))
+            self._direct(image, place.numpy(), self._generator.manual_seed(seed))
             return place
         if self._takes_generator:
-            return self.transform(picture, generator=self._generator.manual_seed(seed))
+            return self.transform(image, generator=self._generator.manual_seed(seed))
         with seeded(seed):
-            return self.transform(picture)
+            return self.transform(image)
 
     def tokenize(self, samples: Sequence[Sample]) -> Tensor:
         """Return the samples' captions as token ids, int64 [B, L]."""

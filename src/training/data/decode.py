@@ -1,4 +1,4 @@
-"""Picture files: where they lie, and reading one safely.
+"""ImageLike files: where they lie, and reading one safely.
 
 It leaves the mode (palette, grey, CMYK, alpha) and the EXIF rotation alone: the transform converts, as upstream does.
 """
@@ -13,10 +13,10 @@ from PIL import Image, UnidentifiedImageError
 
 from open_clip.errors import DataError, printable
 from open_clip.files import open_plain
-from open_clip.transform.direct import Picture
+from open_clip.transform.direct import ImageLike
 from training.data.fast_jpeg import load_jpeg_decoder
 
-PICTURE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 DEFAULT_MAX_PIXELS: Final = 25_000_000
 # Formats outside this list include some that start other programs (EPS) or read other files.
 _FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
@@ -25,8 +25,8 @@ MAX_FILE_BYTES: Final = 256 * 1024 * 1024
 _Read = TypeVar("_Read")
 
 
-class PictureError(DataError):
-    """One picture cannot be used; the text is the reason, in one line."""
+class ImageError(DataError):
+    """One image cannot be used; the text is the reason, in one line."""
 
 
 def why_not_a_file(path: str) -> str | None:
@@ -34,14 +34,14 @@ def why_not_a_file(path: str) -> str | None:
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
-        return "picture not found"
+        return "image not found"
     except (OSError, ValueError) as error:
-        return f"picture cannot be reached: {_one_line(error)}"
-    return None if stat.S_ISREG(mode) else f"not a picture file but {_kind(mode)}"
+        return f"image cannot be reached: {_one_line(error)}"
+    return None if stat.S_ISREG(mode) else f"not an image file but {_kind(mode)}"
 
 
-class PictureFinder:
-    """Finds the pictures a list names and checks each path once.
+class ImageFinder:
+    """Finds the images a list names and checks each path once.
 
     Relative paths are taken from the current directory, as upstream does, then from the list's own folder.
     """
@@ -58,7 +58,7 @@ class PictureFinder:
         return found
 
     def _look_up(self, path: str) -> tuple[str, str | None]:
-        reason = why_not_a_file(path) if path.strip() else "no picture path"
+        reason = why_not_a_file(path) if path.strip() else "no image path"
         if reason is None or not path.strip() or os.path.isabs(path):
             return path, reason
         beside = os.path.join(self._list_dir, path)
@@ -70,33 +70,33 @@ class PictureFinder:
 
 
 def open_image(path: str, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
-    """Read the first frame of a picture file, whole or not at all.
+    """Read the first frame of an image file, whole or not at all.
 
     Args:
         path: JPEG, PNG, WebP, BMP, GIF or TIFF file; anything but a regular file is refused unopened.
         max_pixels: limit on width x height, checked in the header before anything is decoded.
 
     Raises:
-        PictureError: the file is missing, not a picture, too large, torn or broken.
+        ImageError: the file is missing, not an image, too large, torn or broken.
     """
     with _open_file(path) as file:
         return _read(file, os.fstat(file.fileno()).st_size, max_pixels, _load_image)
 
 
-def open_pixels(path: str, max_pixels: int = DEFAULT_MAX_PIXELS) -> Picture:
-    """Read a picture file as `open_image` does; where that is faster, as the pixels [H, W, 3] that Pillow would give.
+def open_pixels(path: str, max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageLike:
+    """Read an image file as `open_image` does; where that is faster, as the pixels [H, W, 3] that Pillow would give.
 
-    An array belongs to the thread: the next picture that it reads may overwrite it.
+    An array belongs to the thread: the next image that it reads may overwrite it.
 
     Raises:
-        PictureError: as `open_image`.
+        ImageError: as `open_image`.
     """
     with _open_file(path) as file:
         return _read(file, os.fstat(file.fileno()).st_size, max_pixels, _load_pixels)
 
 
-def decode_pixels(content: bytes, num_bytes: int, max_pixels: int = DEFAULT_MAX_PIXELS) -> Picture:
-    """Decode a picture in memory as `decode_picture` does; where that is faster, to pixels as `open_pixels` does.
+def decode_pixels(content: bytes, num_bytes: int, max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageLike:
+    """Decode an image in memory as `decode_image` does; where that is faster, to pixels as `open_pixels` does.
 
     Args:
         content: The file; empty where it was over the limit and not read.
@@ -104,7 +104,7 @@ def decode_pixels(content: bytes, num_bytes: int, max_pixels: int = DEFAULT_MAX_
         max_pixels: Limit on width x height.
 
     Raises:
-        PictureError: as `decode_picture`.
+        ImageError: as `decode_image`.
     """
     return _read(io.BytesIO(content), num_bytes, max_pixels, _load_pixels)
 
@@ -112,41 +112,41 @@ def decode_pixels(content: bytes, num_bytes: int, max_pixels: int = DEFAULT_MAX_
 def _open_file(path: str) -> BinaryIO:
     reason = why_not_a_file(path)
     if reason is not None:
-        raise PictureError(reason)
+        raise ImageError(reason)
     try:
         return open_plain(path)
     except OSError as error:
-        raise PictureError(f"picture cannot be opened: {_one_line(error)}") from None
+        raise ImageError(f"image cannot be opened: {_one_line(error)}") from None
 
 
-def decode_picture(file: BinaryIO, num_bytes: int, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
-    """Read the first frame of an open picture, whole or not at all.
+def decode_image(file: BinaryIO, num_bytes: int, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
+    """Read the first frame of an open image, whole or not at all.
 
     Raises:
-        PictureError: it is not a picture, too large, torn or broken.
+        ImageError: it is not an image, too large, torn or broken.
     """
     return _read(file, num_bytes, max_pixels, _load_image)
 
 
 def _read(file: BinaryIO, num_bytes: int, max_pixels: int, load: Callable[[Image.Image, BinaryIO], _Read]) -> _Read:
     if num_bytes == 0:
-        raise PictureError("picture file is empty")
+        raise ImageError("image file is empty")
     if num_bytes > MAX_FILE_BYTES:
-        raise PictureError(f"picture file of {num_bytes:,} bytes is over the limit of {MAX_FILE_BYTES:,}")
+        raise ImageError(f"image file of {num_bytes:,} bytes is over the limit of {MAX_FILE_BYTES:,}")
     try:
         image = Image.open(file, formats=_FORMATS)
         num_pixels = image.width * image.height
         if num_pixels <= max_pixels:
             return load(image, file)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise PictureError(f"picture is far over the limit of {max_pixels:,} pixels") from None
+        raise ImageError(f"image is far over the limit of {max_pixels:,} pixels") from None
     except UnidentifiedImageError:
-        raise PictureError("not a picture in a format that is read (JPEG, PNG, WebP, BMP, GIF, TIFF)") from None
+        raise ImageError("not an image in a format that is read (JPEG, PNG, WebP, BMP, GIF, TIFF)") from None
     # Broken files make Pillow's readers raise nearly anything; each becomes one named reason.
     except Exception as error:
-        raise PictureError(f"picture is torn or broken: {_one_line(error)}") from None
-    raise PictureError(
-        f"picture of {image.width} x {image.height} = {num_pixels:,} pixels is over the limit of {max_pixels:,}"
+        raise ImageError(f"image is torn or broken: {_one_line(error)}") from None
+    raise ImageError(
+        f"image of {image.width} x {image.height} = {num_pixels:,} pixels is over the limit of {max_pixels:,}"
     )
 
 
@@ -155,7 +155,7 @@ def _load_image(image: Image.Image, file: BinaryIO) -> Image.Image:
     return image
 
 
-def _load_pixels(image: Image.Image, file: BinaryIO) -> Picture:
+def _load_pixels(image: Image.Image, file: BinaryIO) -> ImageLike:
     """Load a JPEG whose header Pillow has accepted by the fast decoder; what that one objects to, Pillow judges."""
     decode = load_jpeg_decoder()
     if decode is not None and image.format == "JPEG" and image.mode == "RGB":

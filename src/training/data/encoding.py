@@ -59,9 +59,7 @@ def open_text(path: str) -> TextIO:
         reason = error.strerror or error
         raise DataError(f"Cannot read {printable(path)}: {reason}. Check the path and its permissions.") from None
     if not start.strip():
-        raise DataError(
-            f"{printable(path)} is empty. It needs a header line and one row for each picture-caption pair."
-        )
+        raise DataError(f"{printable(path)} is empty. It needs a header line and one row for each image-caption pair.")
     for magic, advice in _OTHER_FILES:
         if start.startswith(magic):
             raise DataError(f"{printable(path)} is not text but {advice}.")

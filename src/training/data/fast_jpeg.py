@@ -1,4 +1,4 @@
-"""Decode JPEG pictures to the pixels that Pillow gives, faster, where simplejpeg is installed.
+"""Decode JPEG images to the pixels that Pillow gives, faster, where simplejpeg is installed.
 
 It decodes what is sound and leaves the rest to Pillow: it refuses nothing and reads no header before Pillow has.
 """
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 _LOG = logging.getLogger(__name__)
-# Pictures up to this size share a thread's buffer; fresh memory costs a third of the decoding.
+# Images up to this size share a thread's buffer; fresh memory costs a third of the decoding.
 _BUFFER_BYTES: Final = 16 * 1024 * 1024
 _SUBSAMPLINGS: Final = ("444", "422", "420", "440", "411")
 
@@ -36,7 +36,7 @@ class _Decoder(threading.local):
         size = width * height * 3
         buffer = self._take(size) if size <= _BUFFER_BYTES else np.empty(size, dtype=np.uint8)
         try:
-            # Strict: the faintest warning of the library leaves the picture to Pillow.
+            # Strict: the faintest warning of the library leaves the image to Pillow.
             pixels = self._decode_jpeg(content, "RGB", buffer=buffer, strict=True)
         except ValueError:
             return None
@@ -50,7 +50,7 @@ class _Decoder(threading.local):
 
 @lru_cache(maxsize=1)
 def load_jpeg_decoder() -> JpegDecoder | None:
-    """Find the fast decoder and hold it against Pillow on a few small pictures; None without one."""
+    """Find the fast decoder and hold it against Pillow on a few small images; None without one."""
     try:
         from simplejpeg import decode_jpeg, encode_jpeg
 
@@ -58,10 +58,10 @@ def load_jpeg_decoder() -> JpegDecoder | None:
         differing = [kind for kind in _SUBSAMPLINGS if not _meets_pillow(decoder, encode_jpeg, kind)]
     # Speed only: the package may be absent, broken, or not made for this numpy.
     except Exception as error:
-        _LOG.debug("JPEG pictures are decoded by Pillow alone: %s (%s)", error, type(error).__name__)
+        _LOG.debug("JPEG images are decoded by Pillow alone: %s (%s)", error, type(error).__name__)
         return None
     if differing:
-        _LOG.debug("JPEG pictures are decoded by Pillow alone: pixels differ from its own at %s", ", ".join(differing))
+        _LOG.debug("JPEG images are decoded by Pillow alone: pixels differ from its own at %s", ", ".join(differing))
         return None
     return decoder
 

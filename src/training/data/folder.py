@@ -1,4 +1,4 @@
-"""Pairs from a folder: Flickr30k as `tools/flickr30k_handle.py` leaves it, or pictures with captions beside them.
+"""Pairs from a folder: Flickr30k as `tools/flickr30k_handle.py` leaves it, or images with captions beside them.
 
 It converts no annotation files; where one lies unconverted, the error names the tool that does.
 """
@@ -8,7 +8,7 @@ from typing import Final
 
 from open_clip.errors import DataError, cut_list, printable
 from training.data.csv import check_csv_pairs, finish_table, read_csv_pairs
-from training.data.decode import PICTURE_SUFFIXES, why_not_a_file
+from training.data.decode import IMAGE_SUFFIXES, why_not_a_file
 from training.data.encoding import open_text, read_lines, why_not_caption
 from training.data.table import PairTable, TableBuilder
 
@@ -31,7 +31,7 @@ def read_folder_pairs(path: str | os.PathLike[str], split: str) -> PairTable:
     """Read the pairs of a folder.
 
     A folder with ``flickr30k_train.csv`` and ``flickr30k_test.csv`` (columns img_key, caption_key) gives the one of the
-    split asked for. Any other folder is searched, sub-folders included, for pictures with a text file of the same name
+    split asked for. Any other folder is searched, sub-folders included, for images with a text file of the same name
     beside them, one caption a line; there the row of a pair is its running number in path order.
 
     Args:
@@ -46,8 +46,8 @@ def read_folder_pairs(path: str | os.PathLike[str], split: str) -> PairTable:
     if isinstance(found, str):
         return read_csv_pairs(found, **_LIST_FORM)
     builder, row = TableBuilder(path), 0
-    for picture in found:
-        row = _add_picture(builder, picture, row)
+    for image in found:
+        row = _add_image(builder, image, row)
     return finish_table(builder)
 
 
@@ -63,7 +63,7 @@ def check_folder_pairs(path: str | os.PathLike[str], split: str) -> None:
 
 
 def _find_pairs(path: str, split: str) -> str | list[str]:
-    """Find the list of a split, or else the pictures."""
+    """Find the list of a split, or else the images."""
     if not os.path.isdir(path):
         raise DataError(f"{printable(path, 300)} is no folder. Give the folder that holds the images.")
     for name in _LISTS[split]:
@@ -72,38 +72,38 @@ def _find_pairs(path: str, split: str) -> str | list[str]:
             return list_path
     if any(os.path.lexists(os.path.join(path, name)) for names in _LISTS.values() for name in names):
         raise DataError(_nothing_found(path, split))
-    pictures = _find_pictures(path)
-    if not any(os.path.lexists(_sidecar(picture)) for picture in pictures):
-        raise DataError(_nothing_found(path, split, len(pictures)))
-    return pictures
+    images = _find_images(path)
+    if not any(os.path.lexists(_sidecar(image)) for image in images):
+        raise DataError(_nothing_found(path, split, len(images)))
+    return images
 
 
-def _find_pictures(folder: str) -> list[str]:
+def _find_images(folder: str) -> list[str]:
     found = []
     for root, folders, names in os.walk(folder):
         folders.sort()
-        found += [os.path.join(root, name) for name in names if os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES]
+        found += [os.path.join(root, name) for name in names if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES]
     return sorted(found)
 
 
-def _sidecar(picture: str) -> str:
-    return os.path.splitext(picture)[0] + ".txt"
+def _sidecar(image: str) -> str:
+    return os.path.splitext(image)[0] + ".txt"
 
 
-def _add_picture(builder: TableBuilder, picture: str, row: int) -> int:
-    """Add the captions of one picture after ``row`` and return the last row used; a picture without any uses one."""
-    shown = printable(picture)
-    problem = why_not_a_file(picture)
-    if problem is None and not os.path.lexists(_sidecar(picture)):
+def _add_image(builder: TableBuilder, image: str, row: int) -> int:
+    """Add the captions of one image after ``row`` and return the last row used; an image without any uses one."""
+    shown = printable(image)
+    problem = why_not_a_file(image)
+    if problem is None and not os.path.lexists(_sidecar(image)):
         problem = "no caption file of the same name beside it"
-    if problem is None and (shown != picture):
-        problem = "picture path is not valid text; rename the file"
+    if problem is None and (shown != image):
+        problem = "image path is not valid text; rename the file"
     if problem is not None:
         builder.refuse(row + 1, shown, problem)
         return row + 1
     first = row
     try:
-        with open_text(_sidecar(picture)) as handle:
+        with open_text(_sidecar(image)) as handle:
             for line in read_lines(handle):
                 caption = line.text.rstrip("\r\n")
                 if not caption.strip():
@@ -111,7 +111,7 @@ def _add_picture(builder: TableBuilder, picture: str, row: int) -> int:
                 row += 1
                 problem = "caption line is too long" if line.is_cut else why_not_caption(caption)
                 if problem is None:
-                    builder.add(row, picture, caption)
+                    builder.add(row, image, caption)
                 else:
                     builder.refuse(row, shown, f"{problem} (line {line.number} of its caption file)")
     except DataError as error:
@@ -123,11 +123,11 @@ def _add_picture(builder: TableBuilder, picture: str, row: int) -> int:
     return row
 
 
-def _nothing_found(path: str, split: str, num_pictures: int = 0) -> str:
+def _nothing_found(path: str, split: str, num_images: int = 0) -> str:
     shown = printable(path)
     message = (
-        f"{shown} holds no {split} data. Looked for {cut_list(_LISTS[split])}, and for pictures with a .txt file of "
-        f"the same name beside them ({num_pictures} pictures, none with a .txt file)."
+        f"{shown} holds no {split} data. Looked for {cut_list(_LISTS[split])}, and for images with a .txt file of "
+        f"the same name beside them ({num_images} images, none with a .txt file)."
     )
     lying = [name for name in _ANNOTATIONS if os.path.lexists(os.path.join(path, name))]
     if lying:

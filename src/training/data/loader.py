@@ -39,7 +39,7 @@ class TrainLoader:
         The iterator may be left early; only one may be in use at a time.
 
         Raises:
-            DataError: too many pictures cannot be read, or a worker process died.
+            DataError: too many images cannot be read, or a worker process died.
         """
         self._requests.seek(epoch, start_batch)
         return iter(self._batches)
@@ -50,7 +50,7 @@ class TrainLoader:
 
 
 class EvalLoader:
-    """All samples of one rank's contiguous share, in order, the last batch partial; or pictures and captions apart.
+    """All samples of one rank's contiguous share, in order, the last batch partial; or images and captions apart.
 
     Rows that cannot be read are left out and stand in ``faults`` of a batch; no batch of pairs is empty.
 
@@ -58,14 +58,14 @@ class EvalLoader:
         num_samples: rows of the whole data set.
         num_batches: batches of this rank at most.
         batch_size: samples a batch, but for the last.
-        sides: what is known of pictures and captions apart.
+        sides: what is known of images and captions apart.
     """
 
     def __init__(
         self,
         requests: "_EvalRequests",
         batches: BatchWorkers,
-        pictures: BatchWorkers,
+        images: BatchWorkers,
         sides: EvalSides,
         num_samples: int,
     ) -> None:
@@ -74,7 +74,7 @@ class EvalLoader:
         self.batch_size = requests.batch_size
         self.sides = sides
         self._batches = batches
-        self._pictures = pictures
+        self._images = images
 
     def __iter__(self) -> Iterator[Batch]:
         held: Batch | None = None
@@ -89,19 +89,19 @@ class EvalLoader:
         if held is not None:
             yield held._replace(faults=held.faults + loose)
         elif loose:
-            raise DataError(f"None of the {len(loose)} pictures to evaluate can be used. The first:\n  {loose[0]}")
+            raise DataError(f"None of the {len(loose)} images to evaluate can be used. The first:\n  {loose[0]}")
 
-    def pictures(self) -> Iterator[Batch]:
-        """Yield each picture of this rank's share once, by the first of its rows.
+    def images(self) -> Iterator[Batch]:
+        """Yield each image of this rank's share once, by the first of its rows.
 
         Their captions belong to that row; all captions are those of ``sides``. A batch may be empty but for faults.
         """
-        return self.sides.pictures(self._pictures, self.batch_size)
+        return self.sides.images(self._images, self.batch_size)
 
     def close(self) -> None:
         """Stop the workers; a later pass starts new ones."""
         self._batches.close()
-        self._pictures.close()
+        self._images.close()
 
 
 def make_train_loader(
@@ -123,7 +123,7 @@ def make_train_loader(
         world_size: number of processes.
         seed: seed of the run; the same on all ranks.
         workers: worker processes of this rank; 0 reads in the main process.
-        pin_memory: put pictures and texts into pinned memory.
+        pin_memory: put images and texts into pinned memory.
 
     Raises:
         DataError: there are fewer samples than one global batch holds.
@@ -152,11 +152,11 @@ def make_eval_loader(
     """Make the loader of one rank's share of an evaluation set; arguments as in `make_train_loader`."""
     requests = _EvalRequests(range(*rank_slice(len(dataset), rank, world_size)), batch_size)
     sides = EvalSides(dataset, rank, world_size)
-    pairs, pictures = (
+    pairs, images = (
         BatchWorkers(dataset, one, workers, pin_memory)
         for one in (requests, _EvalRequests(sides.first_rows, batch_size))
     )
-    return EvalLoader(requests, pairs, pictures, sides, len(dataset))
+    return EvalLoader(requests, pairs, images, sides, len(dataset))
 
 
 class _TrainRequests:

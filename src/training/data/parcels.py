@@ -1,4 +1,4 @@
-"""A batch on its way from a worker process: small parts as plain bytes, pictures by their place in shared memory.
+"""A batch on its way from a worker process: small parts as plain bytes, images by their place in shared memory.
 
 Torch would open, map and pass a file of shared memory for every tensor of every batch.
 """
@@ -32,7 +32,7 @@ class Parcel:
 
     Args:
         batch: what a worker made.
-        place: where in the buffers its pictures are: the buffers' number and the place; None where they are not there.
+        place: where in the buffers its images are: the buffers' number and the place; None where they are not there.
     """
 
     def __init__(self, batch: Batch, place: tuple[int, int] | None) -> None:

@@ -20,7 +20,7 @@ _NUM_SHOWN = 3
 
 
 class Fault(NamedTuple):
-    """One row that cannot be used: the file that lists it, its row there, its picture and a one-line reason."""
+    """One row that cannot be used: the file that lists it, its row there, its image and a one-line reason."""
 
     source: str
     row: int

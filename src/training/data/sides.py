@@ -1,4 +1,4 @@
-"""The pictures and the captions of an evaluation set apart from each other: each different one once.
+"""The images and the captions of an evaluation set apart from each other: each different one once.
 
 Encodes nothing, and reads no more than the share of one process.
 """
@@ -39,26 +39,26 @@ class Captions(NamedTuple):
 
 
 class EvalSides:
-    """One process's share of the different pictures and captions of a set; the two shares need not be of the same rows.
+    """One process's share of the different images and captions of a set; the two shares need not be of the same rows.
 
     Attributes:
-        image_ids: int64 [N], the picture of every row of the whole set.
-        first_rows: this process's pictures, each by the first row that shows it.
+        image_ids: int64 [N], the image of every row of the whole set.
+        first_rows: this process's images, each by the first row that shows it.
     """
 
     def __init__(self, dataset: PairDataset, rank: int, world_size: int) -> None:
         self._dataset = dataset
         self._own_rows = range(*rank_slice(len(dataset), rank, world_size))
-        self.image_ids = number_pictures(dataset.table)
-        # Of which a picture is encoded once, wherever in the set its rows stand.
+        self.image_ids = number_images(dataset.table)
+        # Of which an image is encoded once, wherever in the set its rows stand.
         firsts = np.sort(np.unique(self.image_ids, return_index=True)[1])
         self.first_rows: list[int] = firsts[slice(*rank_slice(len(firsts), rank, world_size))].tolist()
         self._captions: Captions | None = None
 
-    def pictures(self, batches: Iterable[Any], batch_size: int) -> Iterator[Batch]:
-        """Give what workers read of ``first_rows`` in batches, with a fault for each row of a picture they could not.
+    def images(self, batches: Iterable[Any], batch_size: int) -> Iterator[Batch]:
+        """Give what workers read of ``first_rows`` in batches, with a fault for each row of an image they could not.
 
-        A batch that could not be read at all has no pictures.
+        A batch that could not be read at all has no images.
         """
         for number, batch in enumerate(batches):
             asked = self.first_rows[number * batch_size : (number + 1) * batch_size]
@@ -79,8 +79,8 @@ class EvalSides:
                 yield self._dataset.table.fault(other, fault.reason)
 
 
-def number_pictures(table: PairSource) -> IntArray:
-    """Return the number of each row's picture, int64 [N]."""
+def number_images(table: PairSource) -> IntArray:
+    """Return the number of each row's image, int64 [N]."""
     return np.fromiter((table.image_id(row) for row in range(len(table))), dtype=np.int64, count=len(table))
 
 

@@ -7,13 +7,13 @@ from typing import Protocol
 
 from PIL import Image
 
-from open_clip.transform.direct import Picture
+from open_clip.transform.direct import ImageLike
 from training.data.order import SampleOrder
 from training.data.quarantine import Fault
 
 
 class PairSource(Protocol):
-    """Rows of one picture and one caption each, by position.
+    """Rows of one image and one caption each, by position.
 
     Attributes:
         source: what was read, for messages.
@@ -33,7 +33,7 @@ class PairSource(Protocol):
 
     @property
     def num_images(self) -> int:
-        """Number of different pictures."""
+        """Number of different images."""
 
     @property
     def num_rows_read(self) -> int:
@@ -46,19 +46,19 @@ class PairSource(Protocol):
         """Hear how far the reading of an order has come, in the main process, to fetch what comes next."""
 
     def open_image(self, index: int, max_pixels: int) -> Image.Image:
-        """Read a row's picture; DataError when it cannot be used."""
+        """Read a row's image; DataError when it cannot be used."""
 
-    def open_pixels(self, index: int, max_pixels: int) -> Picture:
-        """Read a row's picture for a `DirectTransform`; DataError when it cannot be used."""
+    def open_pixels(self, index: int, max_pixels: int) -> ImageLike:
+        """Read a row's image for a `DirectTransform`; DataError when it cannot be used."""
 
     def caption(self, index: int, seed: int = 0) -> str:
         """Return a row's caption, where it has several the one that the seed draws; DataError when it has none."""
 
     def image_path(self, index: int) -> str:
-        """Return where a row's picture is, for people."""
+        """Return where a row's image is, for people."""
 
     def image_id(self, index: int) -> int:
-        """Return the number of a row's picture; rows of one picture share it."""
+        """Return the number of a row's image; rows of one image share it."""
 
     def key(self, index: int) -> str:
         """Return the identity of a row."""

@@ -1,11 +1,11 @@
-"""Pairs that need no files: one black picture and one caption, as many times as asked. For trying a set-up out."""
+"""Pairs that need no files: one black image and one caption, as many times as asked. For trying a set-up out."""
 
 from typing import Final
 
 import numpy as np
 from PIL import Image
 
-from open_clip.transform.direct import Picture
+from open_clip.transform.direct import ImageLike
 from training.data.table import PairTable, TableBuilder
 
 CAPTION: Final = "Dummy caption"
@@ -13,14 +13,14 @@ _NAME: Final = "synthetic"
 
 
 class SyntheticTable(PairTable):
-    """A table whose rows all hold the same black picture and the same caption.
+    """A table whose rows all hold the same black image and the same caption.
 
     Args:
         num_samples: rows.
-        height: of the picture, in pixels.
-        width: of the picture, in pixels.
+        height: of the image, in pixels.
+        width: of the image, in pixels.
 
-    Source: SyntheticDataset of open_clip_torch 3.3.0 (picture and caption).
+    Source: SyntheticDataset of open_clip_torch 3.3.0 (image and caption).
     """
 
     def __init__(self, num_samples: int, height: int, width: int) -> None:
@@ -39,11 +39,11 @@ class SyntheticTable(PairTable):
         return f"rows {len(self)}"
 
     def open_image(self, index: int, max_pixels: int) -> Image.Image:
-        """Make the picture."""
+        """Make the image."""
         return Image.new("RGB", (self._width, self._height))
 
-    def open_pixels(self, index: int, max_pixels: int) -> Picture:
-        """Make the picture."""
+    def open_pixels(self, index: int, max_pixels: int) -> ImageLike:
+        """Make the image."""
         return self.open_image(index, max_pixels)
 
     def caption(self, index: int, seed: int = 0) -> str:

@@ -1,7 +1,7 @@
-"""Pairs of picture path and caption in a few flat arrays.
+"""Pairs of image path and caption in a few flat arrays.
 
-Holds no pictures and no per-row Python objects: forked workers share the arrays without ever copying them. It reads
-single pictures when asked, and no lists of them; `csv.py` and `folder.py` fill it.
+Holds no images and no per-row Python objects: forked workers share the arrays without ever copying them. It reads
+single images when asked, and no lists of them; `csv.py` and `folder.py` fill it.
 """
 
 from array import array
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from open_clip.transform.direct import Picture
+from open_clip.transform.direct import ImageLike
 from training.data.decode import open_image, open_pixels
 from training.data.fingerprint import digest_names, short_digest
 from training.data.order import IntArray, SampleOrder, epoch_order
@@ -43,9 +43,9 @@ class PairTable:
 
     Args:
         source: the file or folder that was read.
-        paths: one entry for each different picture.
+        paths: one entry for each different image.
         captions: one entry for each row.
-        image_ids: int64 [n], position of each row's picture in ``paths``; rows of one picture share it.
+        image_ids: int64 [n], position of each row's image in ``paths``; rows of one image share it.
         rows: int64 [n], 1-based line of each row in the source.
         faults: rows refused while reading.
     """
@@ -72,7 +72,7 @@ class PairTable:
 
     @property
     def num_images(self) -> int:
-        """Number of different pictures."""
+        """Number of different images."""
         return len(self._paths)
 
     @property
@@ -82,29 +82,29 @@ class PairTable:
 
     @property
     def contents(self) -> str:
-        """Number of rows, digests of the captions and of the pictures' names, with which rows share one."""
+        """Number of rows, digests of the captions and of the images' names, with which rows share one."""
         names = digest_names(self._paths[image] for image in range(len(self._paths)))
         images = short_digest([names.encode(), self._image_ids])
         captions = short_digest([self._captions.offsets, self._captions.blob])
         return f"rows {len(self)}, captions {captions}, images {images}"
 
     def image_path(self, index: int) -> str:
-        """Return the path of a row's picture."""
+        """Return the path of a row's image."""
         return self._paths[int(self._image_ids[index])]
 
     def open_image(self, index: int, max_pixels: int) -> Image.Image:
-        """Read a row's picture.
+        """Read a row's image.
 
         Raises:
-            PictureError: it cannot be used.
+            ImageError: it cannot be used.
         """
         return open_image(self.image_path(index), max_pixels)
 
-    def open_pixels(self, index: int, max_pixels: int) -> Picture:
-        """Read a row's picture for a `DirectTransform`.
+    def open_pixels(self, index: int, max_pixels: int) -> ImageLike:
+        """Read a row's image for a `DirectTransform`.
 
         Raises:
-            PictureError: it cannot be used.
+            ImageError: it cannot be used.
         """
         return open_pixels(self.image_path(index), max_pixels)
 
@@ -124,7 +124,7 @@ class PairTable:
         return int(self._rows[index])
 
     def image_id(self, index: int) -> int:
-        """Return the number of a row's picture."""
+        """Return the number of a row's image."""
         return int(self._image_ids[index])
 
     def key(self, index: int) -> str:
@@ -166,7 +166,7 @@ class TableBuilder:
         self._id_of_path: dict[str, int] = {}
 
     def add(self, row: int, path: str, caption: str) -> None:
-        """Add a row whose picture exists and whose caption is sound."""
+        """Add a row whose image exists and whose caption is sound."""
         image_id = self._id_of_path.get(path)
         if image_id is None:
             image_id = self._id_of_path[path] = len(self._id_of_path)

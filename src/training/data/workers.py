@@ -1,6 +1,6 @@
 """Batches from worker processes that outlive an epoch, keep private random state and fail in words one can read.
 
-Torch's data loader starts and watches the processes; pictures come by memory that they share with this one. Knows no
+Torch's data loader starts and watches the processes; images come by memory that they share with this one. Knows no
 order: it is told which rows to read.
 
 Processes, not threads: on two cores, from shards and from files, one or two threads took 0.95 to 2.1 ms of processor
@@ -98,7 +98,7 @@ class BatchWorkers:
             raise DataError(_worker_died(error)) from error
 
     def _shape(self) -> tuple[int, ...] | None:
-        """Return the shape of a full batch's pictures; None where the transform does not say."""
+        """Return the shape of a full batch's images; None where the transform does not say."""
         size = self._dataset.image_size
         return None if size is None else (self._requests.batch_size, 3, *size)
 
@@ -122,7 +122,7 @@ class BatchWorkers:
 
 
 class _Asks(Sampler[Any]):
-    """The requests, each with a place for its pictures where one is free."""
+    """The requests, each with a place for its images where one is free."""
 
     def __init__(self, requests: Requests, buffers: SharedBuffers | None) -> None:
         self._requests = requests

@@ -20,7 +20,7 @@ from training.evaluate.encode import Autocast, fill_batch
 
 _LOG = logging.getLogger(__name__)
 
-# Fewer texts than these fill neither a device nor a host, whatever the size of a batch of pictures.
+# Fewer texts than these fill neither a device nor a host, whatever the size of a batch of images.
 _LEAST_PROMPTS = 256
 
 

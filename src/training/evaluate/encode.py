@@ -1,4 +1,4 @@
-"""Encode the pictures and captions of an evaluation set, spread over all processes. Measures nothing.
+"""Encode the images and captions of an evaluation set, spread over all processes. Measures nothing.
 
 Shapes: N rows of the whole set, E embedding width.
 """
@@ -25,7 +25,7 @@ class Encoded(NamedTuple):
     Attributes:
         images: [N, E] normalised fp32 features, on the device.
         texts: [N, E] likewise.
-        image_ids: [N] on the host; rows of one picture share a number.
+        image_ids: [N] on the host; rows of one image share a number.
         rows: [N] on the host, index of each row in the table.
         sums: The task's own figures of rows, added up; of all processes.
     """
@@ -43,7 +43,7 @@ class Encoder:
     Args:
         receive: Brings a batch to the device.
         autocast: Opens the precision's forward context.
-        shapes: What of texts is computed, the device's policy; ``bucketed`` also keeps the number of pictures fixed.
+        shapes: What of texts is computed, the device's policy; ``bucketed`` also keeps the number of images fixed.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Encoder:
         self._shapes = shapes
 
     def encode(self, loader: EvalLoader, world: World) -> Encoded:
-        """Encode all rows: each picture and each caption once where the task's evaluation takes them apart."""
+        """Encode all rows: each image and each caption once where the task's evaluation takes them apart."""
         if isinstance(self._task, ClipTask) and self._task.encodes_apart:
             return self._encode_sides(self._task, loader, world)
         return self._encode_pairs(loader, world)
@@ -93,12 +93,12 @@ class Encoder:
         )
 
     def _encode_sides(self, task: ClipTask, loader: EvalLoader, world: World) -> Encoded:
-        pictures, first_rows = self._encode_pictures(task, loader)
+        images, first_rows = self._encode_images(task, loader)
         captions = loader.sides.captions()
         texts = self._encode_captions(task, captions, loader.batch_size)
-        pictures, texts = gather_rows(pictures, world), gather_rows(texts, world)
+        images, texts = gather_rows(images, world), gather_rows(texts, world)
         gathered = gather_objects((first_rows, captions.rows, captions.which, len(captions.tokens)), world)
-        # Where among the encoded pictures each row's is, and where among the encoded texts.
+        # Where among the encoded images each row's is, and where among the encoded texts.
         place = np.full(int(loader.sides.image_ids.max(initial=-1)) + 1, -1)
         seen = np.concatenate([firsts for firsts, _, _, _ in gathered])
         place[loader.sides.image_ids[seen]] = np.arange(len(seen))
@@ -107,18 +107,18 @@ class Encoder:
         which = np.concatenate([part + offset for (_, _, part, _), offset in zip(gathered, offsets, strict=False)])
         image_ids = loader.sides.image_ids[rows]
         is_whole = place[image_ids] >= 0
-        device = pictures.device
+        device = images.device
         return Encoded(
-            pictures[torch.from_numpy(place[image_ids[is_whole]]).to(device)],
+            images[torch.from_numpy(place[image_ids[is_whole]]).to(device)],
             texts[torch.from_numpy(which[is_whole]).to(device)],
             torch.from_numpy(image_ids[is_whole]),
             torch.from_numpy(rows[is_whole]),
             {},
         )
 
-    def _encode_pictures(self, task: ClipTask, loader: EvalLoader) -> tuple[Tensor, np.ndarray]:
+    def _encode_images(self, task: ClipTask, loader: EvalLoader) -> tuple[Tensor, np.ndarray]:
         features, rows = [self._nothing()], [np.empty(0, dtype=np.int64)]
-        for batch in loader.pictures():
+        for batch in loader.images():
             number = len(batch.images)
             # Their captions are among all captions.
             images = self._fill(batch.images, loader.batch_size)

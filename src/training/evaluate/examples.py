@@ -14,7 +14,7 @@ class Match:
     """One answer to a question.
 
     Attributes:
-        content: A caption, or the key of a picture in ``Gallery.thumbnails``.
+        content: A caption, or the key of an image in ``Gallery.thumbnails``.
         score: Cosine similarity.
         is_right: Whether it belongs to the question.
     """
@@ -29,8 +29,8 @@ class Example:
     """One question with its best answers.
 
     Attributes:
-        query: The key of a picture, or a caption.
-        own: The right answers: the picture's captions, or the key of the caption's picture.
+        query: The key of an image, or a caption.
+        own: The right answers: the image's captions, or the key of the caption's image.
         matches: Best first.
         is_right: Whether the first answer is right.
     """
@@ -43,7 +43,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A small picture to show: file name, JPEG data URI (None when it could not be read), size in pixels."""
+    """A small image to show: file name, JPEG data URI (None when it could not be read), size in pixels."""
 
     name: str
     uri: str | None
@@ -56,14 +56,14 @@ class Gallery:
     """Examples of one evaluation; plain data that survives JSON.
 
     Attributes:
-        pictures: Pictures with their best captions.
-        captions: Captions with their best pictures.
-        thumbnails: Every picture that an example names, once.
-        num_images: Unique pictures that were searched.
+        images: Images with their best captions.
+        captions: Captions with their best images.
+        thumbnails: Every image that an example names, once.
+        num_images: Unique images that were searched.
         num_texts: Captions that were searched.
     """
 
-    pictures: tuple[Example, ...]
+    images: tuple[Example, ...]
     captions: tuple[Example, ...]
     thumbnails: dict[str, Thumbnail]
     num_images: int
@@ -83,8 +83,10 @@ def load_gallery(path: str | Path) -> Gallery:
     """
     try:
         loaded = read_json(path)
+        # Older run folders call them pictures.
+        loaded = {name.replace("pictures", "images"): value for name, value in loaded.items()}
         return Gallery(
-            pictures=tuple(_load_example(one) for one in loaded["pictures"]),
+            images=tuple(_load_example(one) for one in loaded["images"]),
             captions=tuple(_load_example(one) for one in loaded["captions"]),
             thumbnails={key: Thumbnail(**one) for key, one in loaded["thumbnails"].items()},
             num_images=loaded["num_images"],

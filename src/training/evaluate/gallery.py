@@ -1,4 +1,4 @@
-"""A gallery of retrieval examples: pictures with their best captions, captions with their best pictures.
+"""A gallery of retrieval examples: images with their best captions, captions with their best images.
 
 Picks and ranks examples and makes thumbnails; the file is ``examples.py``'s, the page the report room's.
 """
@@ -17,7 +17,7 @@ from torch import Tensor
 from open_clip.errors import DataError, printable
 from open_clip.transform.pixels import narrow_levels
 from training.evaluate.examples import Example, Gallery, Match, Thumbnail
-from training.evaluate.groups import group_pictures
+from training.evaluate.groups import group_images
 
 THUMBNAIL_SIDE = 160
 _THUMBNAIL_QUALITY = 80
@@ -41,7 +41,7 @@ def build_gallery(
     text_features: Tensor,
     image_ids: Tensor | Sequence[int] | np.ndarray,
     captions: Sequence[str],
-    open_picture: Callable[[int], tuple[str, Image.Image | None]],
+    open_image: Callable[[int], tuple[str, Image.Image | None]],
     count: int = 12,
     top: int = 5,
 ) -> Gallery:
@@ -51,11 +51,11 @@ def build_gallery(
     kind gets a third of the places when the set has enough of it: read shares from the metrics, not from here.
 
     Args:
-        image_features: [N, C] normalised; the first row of each picture speaks for it.
+        image_features: [N, C] normalised; the first row of each image speaks for it.
         text_features: [N, C] normalised.
-        image_ids: [N] equal for rows of the same picture.
+        image_ids: [N] equal for rows of the same image.
         captions: [N] texts.
-        open_picture: From a row to its picture's name and the picture, None when it cannot be read.
+        open_image: From a row to its image's name and the image, None when it cannot be read.
         count: Examples in each direction.
         top: Answers an example shows.
 
@@ -64,34 +64,34 @@ def build_gallery(
     """
     lengths = [len(one) for one in (image_features, text_features, image_ids, captions)]
     if len(set(lengths)) != 1:
-        raise DataError(f"a gallery needs one picture, text, id and caption a row, got {lengths} of each")
-    groups = group_pictures(image_ids)
-    owner_of_text, every_picture = groups.picture_of, np.arange(len(groups.first_row))
-    pictures = image_features.float()[torch.from_numpy(groups.first_row).to(image_features.device)]
+        raise DataError(f"a gallery needs one image, text, id and caption a row, got {lengths} of each")
+    groups = group_images(image_ids)
+    owner_of_text, every_image = groups.image_of, np.arange(len(groups.first_row))
+    images = image_features.float()[torch.from_numpy(groups.first_row).to(image_features.device)]
     texts = text_features.float()
-    by_picture = _mix(_answer(pictures, texts, every_picture, owner_of_text, count * _CANDIDATES_EACH, top), count)
-    by_caption = _mix(_answer(texts, pictures, owner_of_text, every_picture, count * _CANDIDATES_EACH, top), count)
-    keys = [str(index) for index in every_picture]
-    picture_examples = [
+    by_image = _mix(_answer(images, texts, every_image, owner_of_text, count * _CANDIDATES_EACH, top), count)
+    by_caption = _mix(_answer(texts, images, owner_of_text, every_image, count * _CANDIDATES_EACH, top), count)
+    keys = [str(index) for index in every_image]
+    image_examples = [
         _example(one, keys, captions, [captions[row] for row in np.flatnonzero(owner_of_text == one.query).tolist()])
-        for one in by_picture
+        for one in by_image
     ]
     caption_examples = [_example(one, captions, keys, [keys[int(owner_of_text[one.query])]]) for one in by_caption]
-    shown = _named_pictures(picture_examples, caption_examples)
-    thumbnails = {key: make_thumbnail(*open_picture(int(groups.first_row[int(key)]))) for key in shown}
-    return Gallery(tuple(picture_examples), tuple(caption_examples), thumbnails, len(keys), len(texts))
+    shown = _named_images(image_examples, caption_examples)
+    thumbnails = {key: make_thumbnail(*open_image(int(groups.first_row[int(key)]))) for key in shown}
+    return Gallery(tuple(image_examples), tuple(caption_examples), thumbnails, len(keys), len(texts))
 
 
-def make_thumbnail(name: str, picture: Image.Image | None, side: int = THUMBNAIL_SIDE) -> Thumbnail:
-    """Shrink a picture to at most ``side`` pixels and hold it as a data URI; one that could not be read has none."""
-    if picture is None:
+def make_thumbnail(name: str, image: Image.Image | None, side: int = THUMBNAIL_SIDE) -> Thumbnail:
+    """Shrink an image to at most ``side`` pixels and hold it as a data URI; one that could not be read has none."""
+    if image is None:
         return Thumbnail(printable(name), None, side, side)
-    image = (narrow_levels(picture) if picture.mode.startswith("I;16") else picture).convert("RGB")
-    image.thumbnail((side, side))
+    small = (narrow_levels(image) if image.mode.startswith("I;16") else image).convert("RGB")
+    small.thumbnail((side, side))
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=_THUMBNAIL_QUALITY, optimize=True)
+    small.save(buffer, "JPEG", quality=_THUMBNAIL_QUALITY, optimize=True)
     uri = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-    return Thumbnail(printable(name), uri, *image.size)
+    return Thumbnail(printable(name), uri, *small.size)
 
 
 def _answer(
@@ -104,7 +104,7 @@ def _answer(
 ) -> list[_Answers]:
     """Rank the candidates of at most ``limit`` questions spread evenly over all of them.
 
-    Owners are picture numbers: an answer is right when its owner is the question's.
+    Owners are image numbers: an answer is right when its owner is the question's.
     """
     asked = np.unique(np.linspace(0, len(queries) - 1, min(limit, len(queries))).round().astype(np.int64))
     scores = queries[torch.from_numpy(asked).to(queries.device)] @ candidates.T
@@ -134,9 +134,9 @@ def _spread(items: list[_Answers], count: int) -> list[_Answers]:
     return [items[int(place)] for place in np.linspace(0, len(items) - 1, count).round()] if count > 0 else []
 
 
-def _named_pictures(by_picture: list[Example], by_caption: list[Example]) -> list[str]:
-    """List the keys of all pictures that examples show, each once."""
-    keys = {example.query for example in by_picture}
+def _named_images(by_image: list[Example], by_caption: list[Example]) -> list[str]:
+    """List the keys of all images that examples show, each once."""
+    keys = {example.query for example in by_image}
     for example in by_caption:
         keys |= {*example.own, *(match.content for match in example.matches)}
     return sorted(keys, key=int)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from open_clip.errors import DataError, NumericsError
 from training.distributed import World
-from training.evaluate.groups import group_pictures
+from training.evaluate.groups import group_images
 from training.evaluate.ranks import count_ahead
 
 logger = logging.getLogger(__name__)
@@ -32,24 +32,24 @@ def retrieval_metrics(
 ) -> dict[str, float]:
     """Measure retrieval in both directions, by the trainer's definition and by the benchmark's.
 
-    Row i of both features is pair i; rows that share an image id show the same picture, and the features of its first
+    Row i of both features is pair i; rows that share an image id show the same image, and the features of its first
     row stand for all of them. Two families of keys come back, in this order:
 
     - ``image_to_text_*`` and ``text_to_image_*`` (``mean_rank, median_rank, R@1, R@5, R@10``): pairs one to one. Only
-      row i's own caption is right for row i; another caption of the same picture counts as wrong. Ranks start at 1.
-    - ``text_retrieval_recall@K``: share of unique pictures with any of their captions among the K best;
-      ``image_retrieval_recall@K``: share of captions with their picture among the K best unique pictures.
+      row i's own caption is right for row i; another caption of the same image counts as wrong. Ranks start at 1.
+    - ``text_retrieval_recall@K``: share of unique images with any of their captions among the K best;
+      ``image_retrieval_recall@K``: share of captions with their image among the K best unique images.
 
     Ties go by position, as in a stable sort of descending scores: ahead of the right answer stands what scores higher,
-    and what scores the same and comes earlier (texts and rows by row, unique pictures by first row). One to one, the
-    k-th caption of a picture therefore finds its row behind the k - 1 rows before it that show the same picture. The
+    and what scores the same and comes earlier (texts and rows by row, unique images by first row). One to one, the
+    k-th caption of an image therefore finds its row behind the k - 1 rows before it that show the same image. The
     figures are the same on every run, they are those of upstream's newest definition, and a collapsed model, whose
     scores are all equal, gets about what chance gives instead of a perfect score.
 
     Args:
         image_features: [N, C], float32, normalised.
         text_features: [N, C], float32, normalised.
-        image_ids: [N], equal for rows of the same picture.
+        image_ids: [N], equal for rows of the same image.
         tile: Largest side of the square of scores held at a time, 1,024 when None; it changes no figure.
         world: The processes that all call this with the same features and share the counting; this one alone when None.
 
@@ -61,21 +61,21 @@ def retrieval_metrics(
     ``zeroshot_retrieval`` (any caption).
     """
     _check_features(image_features, text_features, len(image_ids))
-    groups = group_pictures(image_ids)
-    num_pairs, num_pictures = len(groups.picture_of), len(groups.first_row)
+    groups = group_images(image_ids)
+    num_pairs, num_images = len(groups.image_of), len(groups.first_row)
     with torch.no_grad():
         texts = text_features.float()
-        pictures = image_features.float()
-        if num_pictures < num_pairs:
-            pictures = pictures[torch.from_numpy(groups.first_row).to(pictures.device)]
-        ranks = count_ahead(pictures, texts, groups, tile, world)
+        images = image_features.float()
+        if num_images < num_pairs:
+            images = images[torch.from_numpy(groups.first_row).to(images.device)]
+        ranks = count_ahead(images, texts, groups, tile, world)
 
-    any_caption = np.full(num_pictures, num_pairs, dtype=np.int64)
-    np.minimum.at(any_caption, groups.picture_of, ranks.texts)
+    any_caption = np.full(num_images, num_pairs, dtype=np.int64)
+    np.minimum.at(any_caption, groups.image_of, ranks.texts)
     metrics = _rank_summary("image_to_text", ranks.texts) | _rank_summary("text_to_image", ranks.rows)
     metrics |= {f"text_retrieval_recall@{k}": float(np.mean(any_caption < k)) for k in RECALL_AT}
-    metrics |= {f"image_retrieval_recall@{k}": float(np.mean(ranks.pictures < k)) for k in RECALL_AT}
-    return metrics | {"num_images": num_pictures, "num_texts": num_pairs}
+    metrics |= {f"image_retrieval_recall@{k}": float(np.mean(ranks.images < k)) for k in RECALL_AT}
+    return metrics | {"num_images": num_images, "num_texts": num_pairs}
 
 
 def _rank_summary(direction: str, ranks: np.ndarray) -> dict[str, float]:
@@ -90,7 +90,7 @@ def _check_features(image_features: Tensor, text_features: Tensor, num_ids: int)
     """Refuse what would give a figure without meaning, and warn of a collapsed model."""
     if image_features.shape != text_features.shape or len(image_features) != num_ids or image_features.ndim != 2:
         raise DataError(
-            f"retrieval needs one picture and one text a row, got image features {list(image_features.shape)}, "
+            f"retrieval needs one image and one text a row, got image features {list(image_features.shape)}, "
             f"text features {list(text_features.shape)} and {num_ids} image ids; pass the rows of whole pairs"
         )
     if not num_ids:

@@ -24,7 +24,7 @@ class Evaluation:
         metrics: Names to figures, upstream's names among them.
         image_features: [N, E] normalised fp32 features of the rows that could be read, in the file's order.
         text_features: [N, E] likewise.
-        image_ids: [N] rows of one picture share a number.
+        image_ids: [N] rows of one image share a number.
         rows: [N] index of each row in the validation table.
     """
 
@@ -46,7 +46,7 @@ def evaluate_pairs(
     autocast: Autocast,
     shapes: TextShapes = "padded",
 ) -> Evaluation:
-    """Encode each picture and each caption once and compute loss and retrieval metrics.
+    """Encode each image and each caption once and compute loss and retrieval metrics.
 
     Args:
         task: Recipe; its unwrapped model is put into evaluation mode and back.

@@ -1,6 +1,6 @@
 """Places of chosen pairs among all candidates, where scores may tie: every comparison looks at positions too.
 
-Slower than ``ranks.py``, which asks it only about pairs that tie. Shapes: N pairs (texts), P unique pictures, T pairs
+Slower than ``ranks.py``, which asks it only about pairs that tie. Shapes: N pairs (texts), P unique images, T pairs
 in a tile, C embedding width.
 """
 
@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.evaluate.groups import PictureGroups
+from training.evaluate.groups import ImageGroups
 
 
 def count_texts_ahead(
-    pictures_PC: Tensor, texts_NC: Tensor, groups: PictureGroups, pairs: np.ndarray, rows: int
+    images_PC: Tensor, texts_NC: Tensor, groups: ImageGroups, pairs: np.ndarray, rows: int
 ) -> np.ndarray:
-    """Count, for each of some pairs, the texts that its picture puts before the pair's own text.
+    """Count, for each of some pairs, the texts that its image puts before the pair's own text.
 
     A text of the same score is ahead when its row comes first.
 
@@ -25,31 +25,31 @@ def count_texts_ahead(
     Returns:
         0-based ranks, int64, one a pair.
     """
-    # Pairs are visited picture by picture: each picture of a tile is scored once.
-    by_picture = np.argsort(groups.picture_of[pairs], kind="stable")
-    pair_order = pairs[by_picture]
+    # Pairs are visited image by image: each image of a tile is scored once.
+    by_image = np.argsort(groups.image_of[pairs], kind="stable")
+    pair_order = pairs[by_image]
     device = texts_NC.device
     # Filled in place: small tensors kept alive between tiles would pin the heap above each freed tile (3 GB at 25k).
     counts = torch.empty(len(pairs), dtype=torch.int64, device=device)
     positions_N = torch.arange(len(texts_NC), device=device)
     for start in range(0, len(pairs), rows):
         pairs_T = pair_order[start : start + rows]
-        pictures, place_T = np.unique(groups.picture_of[pairs_T], return_inverse=True)
-        scores = pictures_PC[torch.from_numpy(pictures).to(device)] @ texts_NC.T
-        if len(pictures) < len(pairs_T):
+        images, place_T = np.unique(groups.image_of[pairs_T], return_inverse=True)
+        scores = images_PC[torch.from_numpy(images).to(device)] @ texts_NC.T
+        if len(images) < len(pairs_T):
             scores = scores[torch.from_numpy(place_T.reshape(-1)).to(device)]
         counts[start : start + rows] = _ahead(scores, torch.from_numpy(pairs_T).to(device), positions_N)
     ranks = np.empty(len(pairs), dtype=np.int64)
-    ranks[by_picture] = counts.cpu().numpy()
+    ranks[by_image] = counts.cpu().numpy()
     return ranks
 
 
-def count_pictures_ahead(
-    pictures_PC: Tensor, texts_NC: Tensor, groups: PictureGroups, pairs: np.ndarray, rows: int
+def count_images_ahead(
+    images_PC: Tensor, texts_NC: Tensor, groups: ImageGroups, pairs: np.ndarray, rows: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Count, for the text of each of some pairs, the pictures it puts before its own.
+    """Count, for the text of each of some pairs, the images it puts before its own.
 
-    A picture of the same score is ahead when its first row comes first. Among rows, a better picture counts with all
+    An image of the same score is ahead when its first row comes first. Among rows, a better image counts with all
     of its rows, and one of the same score, the text's own included, with those before the text's row.
 
     Args:
@@ -57,22 +57,22 @@ def count_pictures_ahead(
         rows: Pairs compared at a time.
 
     Returns:
-        0-based ranks among rows and among unique pictures, int64, one a pair.
+        0-based ranks among rows and among unique images, int64, one a pair.
     """
     device = texts_NC.device
-    owner_N = torch.from_numpy(groups.picture_of).to(device)
+    owner_N = torch.from_numpy(groups.image_of).to(device)
     positions_N = torch.arange(len(texts_NC), device=device)
-    by_picture = torch.empty(len(pairs), dtype=torch.int64, device=device)
-    by_row = torch.empty_like(by_picture)
+    by_image = torch.empty(len(pairs), dtype=torch.int64, device=device)
+    by_row = torch.empty_like(by_image)
     for start in range(0, len(pairs), rows):
         pairs_T = torch.from_numpy(pairs[start : start + rows]).to(device)
-        scores = texts_NC[pairs_T] @ pictures_PC.T
-        by_picture[start : start + rows] = _ahead(scores, owner_N[pairs_T], positions_N[: len(pictures_PC)])
-        if len(pictures_PC) == len(texts_NC):
-            by_row[start : start + rows] = by_picture[start : start + rows]
+        scores = texts_NC[pairs_T] @ images_PC.T
+        by_image[start : start + rows] = _ahead(scores, owner_N[pairs_T], positions_N[: len(images_PC)])
+        if len(images_PC) == len(texts_NC):
+            by_row[start : start + rows] = by_image[start : start + rows]
         else:
             by_row[start : start + rows] = _ahead(scores[:, owner_N], pairs_T, positions_N)
-    return by_row.cpu().numpy(), by_picture.cpu().numpy()
+    return by_row.cpu().numpy(), by_image.cpu().numpy()
 
 
 def _ahead(scores: Tensor, own_T: Tensor, positions: Tensor) -> Tensor:

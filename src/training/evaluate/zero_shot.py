@@ -1,6 +1,6 @@
-"""Classify pictures by the names of their classes alone, spread over all processes. Reads no files but class names.
+"""Classify images by the names of their classes alone, spread over all processes. Reads no files but class names.
 
-Letters: B pictures, C classes.
+Letters: B images, C classes.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ CLASS_NAMES_FILE = "classnames.txt"
 
 @dataclass(frozen=True)
 class ClassSet:
-    """Pictures whose classes are to be found.
+    """Images whose classes are to be found.
 
     Attributes:
         name: Beginning of its metrics, such as ``imagenet-zeroshot-val``.
@@ -101,10 +101,10 @@ class ZeroShot:
 
     @torch.no_grad()
     def evaluate(self, task: Task, *, world: World, autocast: Autocast) -> dict[str, float]:
-        """Classify every picture and return top-1 and top-5 as shares, under the names ``SET-top1``, ``SET-top5``.
+        """Classify every image and return top-1 and top-5 as shares, under the names ``SET-top1``, ``SET-top5``.
 
         Raises:
-            DataError: no picture of a set could be read.
+            DataError: no image of a set could be read.
         """
         model = unwrap_model(task.model)
         was_training = model.training
@@ -141,5 +141,5 @@ class ZeroShot:
         counts = [0] * len(TOP_K) if hits is None else hits.tolist()
         *best, seen = (sum(column) for column in zip(*gather_objects([*counts, seen], world), strict=True))
         if not seen:
-            raise DataError(f"{one.name}: no picture could be read: see bad_samples.jsonl in the run folder.")
+            raise DataError(f"{one.name}: no image could be read: see bad_samples.jsonl in the run folder.")
         return {f"{one.name}-top{k}": number / seen for k, number in zip(TOP_K, best, strict=True)}

@@ -19,15 +19,15 @@ class DataParams:
     val_data: str | None = flag(None, "validation pairs, same forms; without --train-data the run only evaluates")
     dataset_type: str = flag(
         "auto",
-        "csv: a table of picture paths and captions; folder: a Flickr30k-form folder or pictures with NAME.txt files;"
-        " webdataset: tar shards; synthetic: --train-num-samples black pictures, to try a set-up out (--val-data is"
+        "csv: a table of image paths and captions; folder: a Flickr30k-form folder or images with NAME.txt files;"
+        " webdataset: tar shards; synthetic: --train-num-samples black images, to try a set-up out (--val-data is"
         " then read as with auto); auto: by what --train-data is",
         choices=("auto", "csv", "folder", "webdataset", "synthetic"),
     )
     csv_separator: str = flag(
         "\t", "text between two columns of the table; `,` for a comma-separated file", type=separator
     )
-    csv_img_key: str = flag("filepath", "name of the column that holds picture paths")
+    csv_img_key: str = flag("filepath", "name of the column that holds image paths")
     csv_caption_key: str = flag("title", "name of the column that holds captions")
     batch_size: int = flag(
         64, "pairs a step for each process; the global batch is this times the number of processes", type=whole(1)
@@ -48,7 +48,7 @@ class DataParams:
     )
     image_pixels: str = flag(
         "exact",
-        "exact: pictures are Pillow's, to the pixel; near: those of training are a level or two off here and there, to"
+        "exact: images are Pillow's, to the pixel; near: those of training are a level or two off here and there, to"
         " be faster where the extra `fast` is not installed",
         choices=("exact", "near"),
     )
@@ -58,7 +58,7 @@ class DataParams:
         type=SHARE,
     )
     max_image_pixels: int = flag(
-        25_000_000, "largest picture that is decoded, in pixels; larger ones count as unusable", type=whole(1)
+        25_000_000, "largest image that is decoded, in pixels; larger ones count as unusable", type=whole(1)
     )
 
     @property
@@ -84,7 +84,7 @@ class ShardParams:
         None, "how often the shards of each `::` source are drawn, such as 1::2; needs --dataset-resampled"
     )
     image_key: str = flag(
-        "jpg;png;jpeg;webp", "suffixes of pictures in a shard; the first that a sample has is taken", metavar="SUFFIXES"
+        "jpg;png;jpeg;webp", "suffixes of images in a shard; the first that a sample has is taken", metavar="SUFFIXES"
     )
     text_key: str = flag("txt", "suffixes of caption files in a shard, likewise", metavar="SUFFIXES")
     json_text_key: str | None = flag(

@@ -76,7 +76,7 @@ class ImageParams:
     )
     image_resize_mode: str | None = flag(
         None,
-        "how validation pictures are fitted to the square in place of the weights' own",
+        "how validation images are fitted to the square in place of the weights' own",
         choices=("shortest", "longest", "squash"),
     )
 

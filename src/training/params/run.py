@@ -48,16 +48,16 @@ class EvaluateParams:
     )
     imagenet_val: str | None = flag(
         None,
-        "folder of ImageNet's validation pictures, one folder a class, for zero-shot accuracy; a classnames.txt in it"
+        "folder of ImageNet's validation images, one folder a class, for zero-shot accuracy; a classnames.txt in it"
         " names other classes",
         type=path,
     )
     imagenet_v2: str | None = flag(
-        None, "folder of ImageNet-V2's pictures, class folders called 0 to 999, for zero-shot accuracy", type=path
+        None, "folder of ImageNet-V2's images, class folders called 0 to 999, for zero-shot accuracy", type=path
     )
     zeroshot_frequency: int = flag(2, "epochs between two zero-shot evaluations; 0 evaluates never", type=whole())
     gallery_size: int = flag(
-        12, "pictures, and as many captions, shown with their five best matches in the report", type=whole(0, 1_000)
+        12, "images, and as many captions, shown with their five best matches in the report", type=whole(0, 1_000)
     )
 
 

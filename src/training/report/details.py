@@ -100,7 +100,7 @@ def _bad_samples(run: RunFiles) -> str:
     ]
     more = f", the first {shown} of them" if count > shown else ""
     title = f"{count:,} bad sample{'' if count == 1 else 's'} left out{more}"
-    return f"<h3>{title}</h3>" + table(["Row", "Picture", "Reason"], rows, "plain stacked")
+    return f"<h3>{title}</h3>" + table(["Row", "Image", "Reason"], rows, "plain stacked")
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""The gallery part of the HTML page: pictures with their best captions and captions with their best pictures.
+"""The gallery part of the HTML page: images with their best captions and captions with their best images.
 
-Reads the gallery's JSON form, and trusts nothing in it: a picture is shown only when it is an inline JPEG.
+Reads the gallery's JSON form, and trusts nothing in it: an image is shown only when it is an inline JPEG.
 """
 
 import re
@@ -16,12 +16,14 @@ def gallery_section(gallery: dict[str, Any] | None) -> str:
     """Show both kinds of examples; an empty string without any."""
     if gallery is None:
         return ""
+    # Older run folders say pictures.
+    gallery = {str(name).replace("pictures", "images"): value for name, value in gallery.items()}
     thumbnails = gallery.get("thumbnails")
     shelf = _Shelf(thumbnails if isinstance(thumbnails, dict) else {})
-    pictures = [_picture_example(one, shelf) for one in _mappings(gallery.get("pictures"))]
+    images = [_image_example(one, shelf) for one in _mappings(gallery.get("images"))]
     captions = [_caption_example(one, shelf) for one in _mappings(gallery.get("captions"))]
     intro = (
-        f"Examples spread over {_count(gallery, 'num_images')} pictures and {_count(gallery, 'num_texts')} texts, "
+        f"Examples spread over {_count(gallery, 'num_images')} images and {_count(gallery, 'num_texts')} texts, "
         "chosen so that both right and wrong ones are seen; how many of each says nothing of the recall. "
         "A right answer at place 4 counts in R@5, not in R@1. "
         "Scores are cosine similarities."
@@ -29,8 +31,8 @@ def gallery_section(gallery: dict[str, Any] | None) -> str:
     return section(
         "gallery",
         "Gallery",
-        f'<h3>Pictures and their best captions</h3><div class="examples">{"".join(pictures)}</div>' if pictures else "",
-        f'<h3>Captions and their best pictures</h3><div class="examples">{"".join(captions)}</div>' if captions else "",
+        f'<h3>Images and their best captions</h3><div class="examples">{"".join(images)}</div>' if images else "",
+        f'<h3>Captions and their best images</h3><div class="examples">{"".join(captions)}</div>' if captions else "",
         intro=intro,
     )
 
@@ -44,13 +46,13 @@ class _Shelf:
     def show(self, key: Any) -> str:
         found = self._thumbnails.get(str(key))
         thumbnail = found if isinstance(found, dict) else {}
-        name, uri = thumbnail.get("name", f"picture {key}"), thumbnail.get("uri")
+        name, uri = thumbnail.get("name", f"image {key}"), thumbnail.get("uri")
         if not isinstance(uri, str) or not _INLINE_JPEG.fullmatch(uri):
-            return f'<span class="no-picture">{escape(name, 40)}<br>not readable</span>'
+            return f'<span class="no-image">{escape(name, 40)}<br>not readable</span>'
         return f'<img src="{uri}" alt="{escape(name, 80)}" title="{escape(name, 80)}" decoding="async">'
 
 
-def _picture_example(example: dict[str, Any], shelf: _Shelf) -> str:
+def _image_example(example: dict[str, Any], shelf: _Shelf) -> str:
     answers = "".join(
         f'<li class="{_side(match)}">{_mark(match)}'
         f'<span class="text" dir="auto">{user_text(match.get("content", ""))}</span>{_score(match)}</li>'
@@ -61,7 +63,7 @@ def _picture_example(example: dict[str, Any], shelf: _Shelf) -> str:
     plural = "" if isinstance(own, list) and len(own) == 1 else "s"
     fold = f"<details><summary>Its own caption{plural}</summary><ul>{owned}</ul></details>" if owned else ""
     return (
-        f'<article class="by-picture"><div class="query">{shelf.show(example.get("query"))}</div>'
+        f'<article class="by-image"><div class="query">{shelf.show(example.get("query"))}</div>'
         f'<div>{_verdict(example)}<ol class="answers">{answers}</ol>{fold}</div></article>'
     )
 
@@ -74,7 +76,7 @@ def _caption_example(example: dict[str, Any], shelf: _Shelf) -> str:
     ]
     own = example.get("own")
     if isinstance(own, list) and own and not any(match.get("is_right") is True for match in matches):
-        answers.append(f'<li class="own">{shelf.show(own[0])}<p>its picture</p></li>')
+        answers.append(f'<li class="own">{shelf.show(own[0])}<p>its image</p></li>')
     return (
         f'<article class="by-caption">{_verdict(example)}'
         f'<blockquote dir="auto">{user_text(example.get("query", ""))}</blockquote>'

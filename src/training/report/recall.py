@@ -29,25 +29,25 @@ RECALL_ROWS = (
         ONE_TO_ONE,
         "image_to_text",
         "image_to_text_R@{}",
-        "Each row's picture must find that row's own caption; the picture's other captions count as wrong.",
+        "Each row's image must find that row's own caption; the image's other captions count as wrong.",
     ),
     RecallRow(
         ONE_TO_ONE,
         "text_to_image",
         "text_to_image_R@{}",
-        "Each caption must find its own row among all rows; rows of the same picture tie and stand in their order.",
+        "Each caption must find its own row among all rows; rows of the same image tie and stand in their order.",
     ),
     RecallRow(
         ANY_CAPTION,
         "image_to_text",
         "text_retrieval_recall@{}",
-        "Each unique picture must find any one of its captions.",
+        "Each unique image must find any one of its captions.",
     ),
     RecallRow(
         ANY_CAPTION,
         "text_to_image",
         "image_retrieval_recall@{}",
-        "Each caption must find its picture among the unique pictures.",
+        "Each caption must find its image among the unique images.",
     ),
 )
 
@@ -55,8 +55,8 @@ RECALL_ROWS = (
 def chance_levels(row: RecallRow, num_images: float, num_texts: float) -> list[float]:
     """Work out what random scores would reach, R@1, R@5 and R@10.
 
-    Captions are taken to be spread evenly over the pictures. One to one every row has exactly one of N places, in both
-    directions, whatever rows show the same picture: chance is K / N.
+    Captions are taken to be spread evenly over the images. One to one every row has exactly one of N places, in both
+    directions, whatever rows show the same image: chance is K / N.
     """
     images, texts = max(1, round(num_images)), max(1, round(num_texts))
     if row.definition == ONE_TO_ONE:

@@ -96,7 +96,7 @@ def recall_section(run: RunFiles) -> str:
         reason = "This run measured none; --val-data adds it." if is_over else "This run has no evaluation yet."
         return section("recall", "Retrieval", f'<p class="empty">{reason}</p>')
     intro = (
-        f"{num_images:,.0f} pictures and {num_texts:,.0f} texts. R@K is the share of questions with a right answer "
+        f"{num_images:,.0f} images and {num_texts:,.0f} texts. R@K is the share of questions with a right answer "
         "among the K best. Under each figure stands what random scores would reach."
     )
     head = ["Direction and definition", *(f"R@{k}" for k in RECALL_AT)]

@@ -94,7 +94,7 @@ def build_summary(
 def format_summary(summary: Mapping[str, Any], columns: int | None = None) -> str:
     """Write the block that ends a run, in 80 columns or in fewer; a long path may stand out at the right.
 
-    Both recall definitions are shown with the number of pictures and texts and what chance would reach.
+    Both recall definitions are shown with the number of images and texts and what chance would reach.
 
     Args:
         summary: Content of ``summary.json``.
@@ -206,7 +206,7 @@ def _recall_table(metrics: Mapping[str, float], width: int) -> list[str]:
     if not rows:
         return [""]
     num_images, num_texts = metrics.get("num_images", 0), metrics.get("num_texts", 0)
-    head = f"Retrieval in %: {num_images:,.0f} pictures, {num_texts:,.0f} texts"
+    head = f"Retrieval in %: {num_images:,.0f} images, {num_texts:,.0f} texts"
     is_narrow = width < _WIDEST
     cell = 7 if is_narrow else 8
     room = min(_WIDEST - 2, width) - cell * len(RECALL_AT)
@@ -221,7 +221,7 @@ def _recall_table(metrics: Mapping[str, float], width: int) -> list[str]:
             lines.append(f"{'      chance':<{room}}" + "".join(f"{100 * one:>{cell}.1f}" for one in chance))
     for note in (
         "    one to one: only the row's own caption is right (the trainer's usual figure)",
-        "    any caption: any caption of the picture is right (benchmarks and papers)",
+        "    any caption: any caption of the image is right (benchmarks and papers)",
     ):
         lines += _wrap(note, width, 6)
     return [*lines, ""]

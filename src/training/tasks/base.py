@@ -24,7 +24,7 @@ class Task(ABC):
         model: The model that is trained; replaced by its wrapper when processes train together.
         average: The moving average of its weights, when the run keeps one.
         text_shapes: (rows, tokens) in which texts without padding were computed so far, where these are to be few.
-        encodes_apart: Whether evaluation needs nothing but the features of pictures and of texts, each made alone.
+        encodes_apart: Whether evaluation needs nothing but the features of images and of texts, each made alone.
     """
 
     name: str

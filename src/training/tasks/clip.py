@@ -17,7 +17,7 @@ MAX_LOG_SCALE = math.log(100)
 
 
 class ClipTask(Task):
-    """Train a two-tower model so that each picture finds its own caption in the global batch and back."""
+    """Train a two-tower model so that each image finds its own caption in the global batch and back."""
 
     name = "clip"
     encodes_apart = True
@@ -38,7 +38,7 @@ class ClipTask(Task):
         self.input_dtype = input_dtype
 
     def prepare(self, batch: Batch) -> Batch:
-        """Normalise the pictures; [B, 3, H, W] uint8 becomes the model's float type."""
+        """Normalise the images; [B, 3, H, W] uint8 becomes the model's float type."""
         images = normalize_images(batch.images, self.mean, self.std)
         return batch._replace(images=images if self.input_dtype is None else images.to(self.input_dtype))
 
@@ -49,7 +49,7 @@ class ClipTask(Task):
         return name_outputs(run_model(self.model, batch.images, batch))
 
     def encode_images(self, images: torch.Tensor) -> torch.Tensor:
-        """Encode prepared pictures alone, [B, E] normalised; for evaluation, where the model is no wrapper's."""
+        """Encode prepared images alone, [B, E] normalised; for evaluation, where the model is no wrapper's."""
         model: Any = unwrap_model(self.model)
         features: torch.Tensor = model.encode_image(images, normalize=True)
         return features
@@ -87,7 +87,7 @@ class ClipTask(Task):
 
 
 def run_model(model: torch.nn.Module, images: torch.Tensor, batch: Batch) -> Any:
-    """Run a contrastive model on pictures and a batch's texts, without their padding where the batch has a layout."""
+    """Run a contrastive model on images and a batch's texts, without their padding where the batch has a layout."""
     # Models of programs may know no layouts; none is planned for them.
     options = {} if batch.text_layout is None else {"text_layout": batch.text_layout}
     return model(images, batch.texts, **options)

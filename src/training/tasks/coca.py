@@ -17,7 +17,7 @@ from training.tasks.clip import ClipTask
 
 
 class CoCaTask(ClipTask):
-    """Train a CoCa: each picture finds its caption, and the decoder writes it token by token.
+    """Train a CoCa: each image finds its caption, and the decoder writes it token by token.
 
     The caption loss is the mean over all tokens of the step that are no padding, on all processes and in all batches of
     an accumulated step, so it does not depend on how the step is cut up. It couples no rows: each batch adds its share,
@@ -26,7 +26,7 @@ class CoCaTask(ClipTask):
 
     name = "coca"
     loss: CoCaLoss
-    # The decoder writes a caption from its picture: evaluation reports its loss for each pair.
+    # The decoder writes a caption from its image: evaluation reports its loss for each pair.
     encodes_apart = False
 
     def __init__(self, model: torch.nn.Module, loss: CoCaLoss, *, world: World, **options: Any) -> None:

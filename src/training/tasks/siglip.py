@@ -15,7 +15,7 @@ SIGLIP_START = {"init_logit_scale": math.log(10), "init_logit_bias": -10.0}
 
 
 class SigLipTask(ClipTask):
-    """Train a two-tower model to answer for every picture and caption whether they belong together.
+    """Train a two-tower model to answer for every image and caption whether they belong together.
 
     The model needs a ``logit_bias``; ``loss`` says how captions travel between processes.
 

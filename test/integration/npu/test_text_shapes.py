@@ -13,11 +13,11 @@ from runs import ROOT, run_trainer, train_losses
 pytestmark = pytest.mark.npu
 EXAMPLES = ROOT / "examples" / "flickr30k-emoji"
 COUNTED = (str(ROOT / "test" / "support" / "counted_trainer.py"),)
-NUM_PICTURES = 96
+NUM_IMAGES = 96
 
 
 def read_examples():
-    """Give {picture: its captions} of the set that ships here."""
+    """Give {image: its captions} of the set that ships here."""
     captions = {}
     for line in (EXAMPLES / "results_20130124.token").read_text(encoding="utf-8").splitlines():
         name, caption = line.split("\t")
@@ -27,14 +27,14 @@ def read_examples():
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Pair pictures with one to all of their captions in a row: 4 to 77 tokens."""
+    """Pair images with one to all of their captions in a row: 4 to 77 tokens."""
     path = tmp_path_factory.mktemp("data") / "train.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["img_key", "caption_key"])
-        for number, (name, captions) in enumerate(list(read_examples().items())[:NUM_PICTURES]):
-            picture = EXAMPLES / "flickr30k-images" / name
-            writer.writerow([picture, " ".join(captions[: 1 + number % 5])])
+        for number, (name, captions) in enumerate(list(read_examples().items())[:NUM_IMAGES]):
+            image = EXAMPLES / "flickr30k-images" / name
+            writer.writerow([image, " ".join(captions[: 1 + number % 5])])
     return path
 
 

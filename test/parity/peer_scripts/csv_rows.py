@@ -1,4 +1,4 @@
-"""Read a list of files with the peer's CsvDataset and answer with its pictures' names and captions."""
+"""Read a list of files with the peer's CsvDataset and answer with its images' names and captions."""
 
 import json
 import sys

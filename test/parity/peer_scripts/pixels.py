@@ -1,6 +1,6 @@
-"""Transform pictures with open_clip_torch: JSON {files, cases: [{name, seed, options}]} to npz by name and file number.
+"""Transform images with open_clip_torch: JSON {files, cases: [{name, seed, options}]} to npz by name and file number.
 
-Each answer holds the pixels; `NAME/draws` what the two generators give after the last picture.
+Each answer holds the pixels; `NAME/draws` what the two generators give after the last image.
 """
 
 import inspect

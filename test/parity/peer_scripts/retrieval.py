@@ -20,8 +20,8 @@ if captions_each == 1:
 else:
     # The one change that upstream's HEAD makes to these ranks: ties keep their order whatever sort a torch uses.
     torch.argsort = functools.partial(torch.argsort, stable=True)
-    pictures = torch.randint(-2, 3, (rows // captions_each, width), generator=generator).float()
-    images = pictures.repeat_interleave(captions_each, dim=0)
+    images = torch.randint(-2, 3, (rows // captions_each, width), generator=generator).float()
+    images = images.repeat_interleave(captions_each, dim=0)
     texts = torch.randint(-2, 3, (rows, width), generator=generator).float() + images
 metrics = get_clip_metrics(images, texts, torch.tensor(20.0))
 np.savez(sys.argv[2], **{name: np.array(value) for name, value in metrics.items()})

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from benchmarks.captions import MIXES, describe_lengths, make_captions, read_captions, take
+from benchmarks.images import make_images, read_images
 from benchmarks.inputs import load_captions, make_inputs
-from benchmarks.pictures import make_pictures, read_pictures
 from benchmarks.settings import Settings
 from open_clip.tokenizer import SimpleTokenizer
 
@@ -50,28 +50,28 @@ def test_taking_goes_round():
 
 
 @pytest.mark.parametrize("size, pixels", [("500", {(500, 375), (375, 500)}), ("256", {(256, 256)})])
-def test_pictures_are_jpegs_of_their_size_and_follow_their_seed(size, pixels):
-    pictures = make_pictures(size, 6, 3)
-    assert {Image.open(io.BytesIO(data)).size for data in pictures} <= pixels
-    assert {Image.open(io.BytesIO(data)).format for data in pictures} == {"JPEG"}
-    assert pictures == make_pictures(size, 6, 3)
-    assert pictures != make_pictures(size, 6, 4)
+def test_images_are_jpegs_of_their_size_and_follow_their_seed(size, pixels):
+    images = make_images(size, 6, 3)
+    assert {Image.open(io.BytesIO(data)).size for data in images} <= pixels
+    assert {Image.open(io.BytesIO(data)).format for data in images} == {"JPEG"}
+    assert images == make_images(size, 6, 3)
+    assert images != make_images(size, 6, 4)
 
 
-def test_own_captions_and_pictures_take_the_place_of_made_up_ones(tmp_path):
+def test_own_captions_and_images_take_the_place_of_made_up_ones(tmp_path):
     (tmp_path / "own.txt").write_text("one\n\ntwo é\n", encoding="utf-8")
     (tmp_path / "own").mkdir()
-    for number, data in enumerate(make_pictures("256", 3, 0)):
+    for number, data in enumerate(make_images("256", 3, 0)):
         (tmp_path / "own" / f"{number}.jpg").write_bytes(data)
     (tmp_path / "run").mkdir()
-    settings = Settings(str(tmp_path / "run"), captions=str(tmp_path / "own.txt"), pictures=str(tmp_path / "own"))
+    settings = Settings(str(tmp_path / "run"), captions=str(tmp_path / "own.txt"), images=str(tmp_path / "own"))
     make_inputs(("captions-web", "tars-500"), settings)
     assert load_captions("captions-web", settings) == ["one", "two é"]
     found = {}
     for shard in sorted((tmp_path / "run" / "tars-500").glob("*.tar")):
         with tarfile.open(shard) as archive:
             found |= {member.name: archive.extractfile(member).read() for member in archive}
-    assert [found[f"00000000{number}.jpg"] for number in range(3)] == read_pictures(tmp_path / "own")
+    assert [found[f"00000000{number}.jpg"] for number in range(3)] == read_images(tmp_path / "own")
     assert found["000000001.txt"].decode() == "1 two é"
 
 
@@ -80,7 +80,7 @@ def test_empty_inputs_are_refused(tmp_path):
     with pytest.raises(ValueError, match="one caption a line"):
         read_captions(str(tmp_path / "none.txt"))
     with pytest.raises(ValueError, match=".jpeg"):
-        read_pictures(str(tmp_path))
+        read_images(str(tmp_path))
 
 
 def test_settings_travel_as_json():

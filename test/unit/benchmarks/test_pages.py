@@ -12,7 +12,7 @@ from benchmarks.results import RowResult, write_results
 RUN = {
     "machine": {"processor": "a", "cores": 2, "threads": 2, "memory_gb": 8, "system": "Linux", "load": 0.1},
     "versions": {"peer": {"torch": "2.14.0", "open_clip": "3.3.0"}, "ours": {"torch": "2.14.0", "open_clip": "3.3.0+"}},
-    **{"commit": "abc", "seed": 0, "captions": "made up", "pictures": "made up"},
+    **{"commit": "abc", "seed": 0, "captions": "made up", "images": "made up"},
 }
 
 

@@ -135,7 +135,7 @@ def test_zero_shot_evaluation_runs_when_it_is_due():
     assert zero_shot_eval(None, {}, 2, args) == {}
 
     class Names(torch.nn.Module):
-        """Knows every class by its place, and sees class 3 in every picture."""
+        """Knows every class by its place, and sees class 3 in every image."""
 
         def encode_text(self, tokens, normalize=False):
             return torch.nn.functional.one_hot(tokens[:, 0], 1000).float()

@@ -22,7 +22,7 @@ def load_tool(path=TOOL):
 tool = load_tool()
 
 
-def make_pictures(folder, count, images="flickr30k-images"):
+def make_images(folder, count, images="flickr30k-images"):
     (folder / images).mkdir(parents=True)
     names = [f"{1000 + number}.jpg" for number in range(count)]
     for name in names:
@@ -58,7 +58,7 @@ def write_karpathy(folder, names, split_of):
 def read_rows(path):
     with open(path, encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
-    assert rows[0] in (["img_key", "caption_key"], ["file", "line", "picture", "reason", "text"])
+    assert rows[0] in (["img_key", "caption_key"], ["file", "line", "image", "reason", "text"])
     return rows[1:]
 
 
@@ -67,7 +67,7 @@ def run(folder, *arguments):
 
 
 def test_token_file_gives_modelzoo_csv_with_every_caption(tmp_path, capsys):
-    names = make_pictures(tmp_path, 400)
+    names = make_images(tmp_path, 400)
     write_token(tmp_path, names)
     assert run(tmp_path) == 0
     train, test = (read_rows(tmp_path / f"flickr30k_{part}.csv") for part in ("train", "test"))
@@ -75,14 +75,14 @@ def test_token_file_gives_modelzoo_csv_with_every_caption(tmp_path, capsys):
     assert train + test == expected
     assert len(test) == 1000
     printed = capsys.readouterr().out
-    assert "the last 1000 rows = 200 pictures are the test set; not the Karpathy split" in printed
+    assert "the last 1000 rows = 200 images are the test set; not the Karpathy split" in printed
     assert "read         2000 rows" in printed
-    assert "wrote        1000 rows, 200 pictures" in printed
+    assert "wrote        1000 rows, 200 images" in printed
     assert not (tmp_path / "flickr30k_refused.csv").exists()
 
 
 def test_quoting_is_rfc_4180(tmp_path):
-    write_token(tmp_path, make_pictures(tmp_path, 2))
+    write_token(tmp_path, make_images(tmp_path, 2))
     assert run(tmp_path, "--test_rows", "5", "--relative") == 0
     lines = (tmp_path / "flickr30k_test.csv").read_bytes().split(b"\n")
     assert lines[0] == b"img_key,caption_key"
@@ -90,7 +90,7 @@ def test_quoting_is_rfc_4180(tmp_path):
 
 
 def test_the_malformed_row_of_the_repack_is_repaired_and_counted(tmp_path, capsys):
-    names = make_pictures(tmp_path, 3, images="flickr30k_images/flickr30k_images")
+    names = make_images(tmp_path, 3, images="flickr30k_images/flickr30k_images")
     write_pipes(tmp_path, names, malformed={(names[1], 4)})
     assert run(tmp_path, "--test_rows=5") == 0
     train = read_rows(tmp_path / "flickr30k_train.csv")
@@ -100,7 +100,7 @@ def test_the_malformed_row_of_the_repack_is_repaired_and_counted(tmp_path, capsy
 
 
 def test_karpathy_json_gives_its_three_parts(tmp_path, capsys):
-    names = make_pictures(tmp_path, 6)
+    names = make_images(tmp_path, 6)
     write_karpathy(tmp_path, names, lambda position: ("train", "val", "test", "restval", "train", "test")[position])
     assert run(tmp_path, "--split", "karpathy") == 0
     counts = [len(read_rows(tmp_path / f"flickr30k_{part}.csv")) for part in ("train", "val", "test")]
@@ -108,8 +108,8 @@ def test_karpathy_json_gives_its_three_parts(tmp_path, capsys):
     assert "Karpathy, as the annotation has it" in capsys.readouterr().out
 
 
-def test_karpathy_lists_are_split_at_the_first_picture_suffix(tmp_path, capsys):
-    names = make_pictures(tmp_path, 3)
+def test_karpathy_lists_are_split_at_the_first_image_suffix(tmp_path, capsys):
+    names = make_images(tmp_path, 3)
     for name, part in zip(names, ("train", "val", "test"), strict=True):
         lines = ["image,caption", *(f"{name},{caption}" for caption in CAPTIONS)]
         (tmp_path / f"flickr30k_{part}_karpathy.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -120,7 +120,7 @@ def test_karpathy_lists_are_split_at_the_first_picture_suffix(tmp_path, capsys):
 
 
 def test_the_val_part_of_an_earlier_split_is_taken_away_and_nothing_else(tmp_path, capsys):
-    names = make_pictures(tmp_path, 3)
+    names = make_images(tmp_path, 3)
     write_karpathy(tmp_path, names, lambda position: ("train", "val", "test")[position])
     assert run(tmp_path, "--split", "karpathy") == 0
     val = tmp_path / "flickr30k_val.csv"
@@ -136,7 +136,7 @@ def test_the_val_part_of_an_earlier_split_is_taken_away_and_nothing_else(tmp_pat
 
 
 def test_all_forms_of_the_same_captions_give_the_same_rows(tmp_path):
-    names = make_pictures(tmp_path, 4)
+    names = make_images(tmp_path, 4)
     write_token(tmp_path, names)
     write_pipes(tmp_path, names)
     write_karpathy(tmp_path, names, lambda position: "train")
@@ -148,7 +148,7 @@ def test_all_forms_of_the_same_captions_give_the_same_rows(tmp_path):
 
 
 def test_every_refused_row_is_listed_with_its_line_and_reason(tmp_path, capsys):
-    names = make_pictures(tmp_path, 4)
+    names = make_images(tmp_path, 4)
     write_token(tmp_path, names)
     with open(tmp_path / "results_20130124.token", "ab") as file:
         file.write(b"1003.jpg#5\t\n" + b"no row at all\n" + b"1003.jpg#6\tcaf\xe9\n" + b"../x.jpg#0\tup\n")
@@ -159,27 +159,27 @@ def test_every_refused_row_is_listed_with_its_line_and_reason(tmp_path, capsys):
         (21, "caption is empty"),
         (22, "not a row of this form"),
         (23, "is not UTF-8"),
-        (24, "picture name is a path"),
-        (25, "picture is missing"),
-        (26, "picture is missing"),
+        (24, "image name is a path"),
+        (25, "image is missing"),
+        (26, "image is missing"),
     ]
     printed = capsys.readouterr().out
     assert "read           27 rows" in printed
     assert "repaired        1 rows" in printed
-    assert "refused         6 rows, 1 pictures missing" in printed
+    assert "refused         6 rows, 1 images missing" in printed
     written = len(read_rows(tmp_path / "flickr30k_train.csv")) + len(read_rows(tmp_path / "flickr30k_test.csv"))
     assert written == 21
 
 
 def test_a_clean_run_takes_the_old_list_of_refusals_away(tmp_path):
-    write_token(tmp_path, make_pictures(tmp_path, 2))
+    write_token(tmp_path, make_images(tmp_path, 2))
     (tmp_path / "flickr30k_refused.csv").write_text("old")
     assert run(tmp_path, "--test_rows", "5") == 0
     assert not (tmp_path / "flickr30k_refused.csv").exists()
 
 
 def test_it_works_copied_alone_into_the_data_folder(tmp_path, monkeypatch):
-    write_token(tmp_path, make_pictures(tmp_path, 2))
+    write_token(tmp_path, make_images(tmp_path, 2))
     shutil.copy(TOOL, tmp_path)
     monkeypatch.chdir(tmp_path)
     assert load_tool(tmp_path / TOOL.name).main(["--test_rows", "5"]) == 0
@@ -189,22 +189,22 @@ def test_it_works_copied_alone_into_the_data_folder(tmp_path, monkeypatch):
 
 
 def test_too_few_rows_for_the_usual_test_set_are_refused(tmp_path, capsys):
-    write_token(tmp_path, make_pictures(tmp_path, 399))
+    write_token(tmp_path, make_images(tmp_path, 399))
     assert run(tmp_path) == 3
     assert "1995 rows are too few for the usual 1000 test rows" in capsys.readouterr().err
     assert not (tmp_path / "flickr30k_train.csv").exists()
     assert run(tmp_path, "--test_rows", "1000") == 0
 
 
-def test_a_test_set_that_cuts_a_picture_says_so(tmp_path, capsys):
-    write_token(tmp_path, make_pictures(tmp_path, 3))
+def test_a_test_set_that_cuts_a_image_says_so(tmp_path, capsys):
+    write_token(tmp_path, make_images(tmp_path, 3))
     assert run(tmp_path, "--test_rows", "7") == 0
-    assert "1 pictures have rows in both" in capsys.readouterr().out
+    assert "1 images have rows in both" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("test_rows", ["0", "-3", "15"])
 def test_an_impossible_number_of_test_rows_is_a_usage_error(tmp_path, test_rows):
-    write_token(tmp_path, make_pictures(tmp_path, 3))
+    write_token(tmp_path, make_images(tmp_path, 3))
     assert run(tmp_path, f"--test_rows={test_rows}") == 2
 
 
@@ -212,9 +212,9 @@ def test_an_impossible_number_of_test_rows_is_a_usage_error(tmp_path, test_rows)
     "prepare, status, words",
     [
         (lambda folder: None, 3, "no annotation in"),
-        (lambda folder: write_token(folder, ["a.jpg"]), 3, "no pictures in"),
-        (lambda folder: (make_pictures(folder, 1), write_token(folder, ["a.jpg"])), 3, "no row of"),
-        (lambda folder: (make_pictures(folder, 1), write_token(folder, ["a.jpg"], [""])), 3, "no row of"),
+        (lambda folder: write_token(folder, ["a.jpg"]), 3, "no images in"),
+        (lambda folder: (make_images(folder, 1), write_token(folder, ["a.jpg"])), 3, "no row of"),
+        (lambda folder: (make_images(folder, 1), write_token(folder, ["a.jpg"], [""])), 3, "no row of"),
         (lambda folder: (folder / "dataset_flickr30k.json").write_text('{"images": [{}]}'), 3, "not a Karpathy"),
         (lambda folder: (folder / "dataset_flickr30k.json").write_text("{"), 3, "not a Karpathy"),
     ],
@@ -228,7 +228,7 @@ def test_unusable_data_ends_with_status_and_one_line(tmp_path, capsys, prepare, 
 
 
 def test_karpathy_is_refused_where_the_annotation_names_no_split(tmp_path, capsys):
-    write_token(tmp_path, make_pictures(tmp_path, 3))
+    write_token(tmp_path, make_images(tmp_path, 3))
     assert run(tmp_path, "--split", "karpathy") == 3
     assert "looked for dataset_flickr30k.json" in capsys.readouterr().err
     assert run(tmp_path, "--split", "karpathy", "--annotation", "results_20130124.token") == 2
@@ -247,7 +247,7 @@ def test_a_folder_that_does_not_exist_is_a_usage_error(tmp_path):
 
 
 def write_table(folder, names, split_of=None, encoding="utf-8"):
-    """The two comma-separated forms: image,caption, and the one of the hub with a JSON list of captions a picture."""
+    """The two comma-separated forms: image,caption, and the one of the hub with a JSON list of captions an image."""
     with open(folder / "table.csv", "w", encoding=encoding, newline="") as file:
         rows = csv.writer(file)
         if split_of is None:
@@ -260,7 +260,7 @@ def write_table(folder, names, split_of=None, encoding="utf-8"):
 
 
 def test_comma_separated_forms_give_the_same_rows(tmp_path):
-    names = make_pictures(tmp_path, 4)
+    names = make_images(tmp_path, 4)
     write_token(tmp_path, names)
     assert run(tmp_path, "--test_rows", "5") == 0
     expected = (tmp_path / "flickr30k_train.csv").read_bytes()
@@ -275,7 +275,7 @@ def test_comma_separated_forms_give_the_same_rows(tmp_path):
 
 
 def test_the_form_of_the_hub_is_found_and_has_karpathys_split(tmp_path):
-    names = make_pictures(tmp_path, 4)
+    names = make_images(tmp_path, 4)
     write_table(tmp_path, names, lambda place: ("train", "val", "test", "restval")[place])
     (tmp_path / "table.csv").rename(tmp_path / "flickr_annotations_30k.csv")
     with open(tmp_path / "flickr_annotations_30k.csv", "a") as file:
@@ -299,10 +299,10 @@ def test_the_form_of_the_hub_is_found_and_has_karpathys_split(tmp_path):
 )
 @pytest.mark.parametrize("name", ["results_20130124.token", "results.csv", "table.csv"])
 def test_an_annotation_in_another_encoding_is_refused_by_name(tmp_path, capsys, encoding, words, name):
-    names = make_pictures(tmp_path, 40)
+    names = make_images(tmp_path, 40)
     captions = ("A caf\u00e9 .", "na\u00efve") if encoding == "cp1252" else ("\u4e00\u96bb\u72d7", "two")
     start, between = {"table.csv": ("image,caption\n", ","), "results.csv": ("", "| 0| ")}.get(name, ("", "#0\t"))
-    lines = start + "".join(f"{picture}{between}{caption}\n" for picture in names for caption in captions)
+    lines = start + "".join(f"{image}{between}{caption}\n" for image in names for caption in captions)
     (tmp_path / name).write_bytes(lines.encode(encoding))
     assert run(tmp_path, "--annotation", name, "--test_rows", "5") == 3
     error = capsys.readouterr().err
@@ -313,7 +313,7 @@ def test_an_annotation_in_another_encoding_is_refused_by_name(tmp_path, capsys, 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
 def test_byte_order_marks_are_obeyed(tmp_path, encoding):
-    names = make_pictures(tmp_path, 3)
+    names = make_images(tmp_path, 3)
     write_token(tmp_path, names)
     path = tmp_path / "results_20130124.token"
     path.write_text(path.read_text(encoding="utf-8"), encoding=encoding)
@@ -322,7 +322,7 @@ def test_byte_order_marks_are_obeyed(tmp_path, encoding):
 
 
 def test_formulas_are_text_in_the_list_of_refused_rows_and_untouched_in_the_others(tmp_path):
-    names = make_pictures(tmp_path, 2)
+    names = make_images(tmp_path, 2)
     formulas = ["=cmd|' /C calc'!A0", "+1+1", "-2", "@SUM(1)", "\uff1d1"]
     write_token(tmp_path, [*names, "=gone.jpg"], formulas)
     assert run(tmp_path, "--test_rows", "5") == 0
@@ -333,7 +333,7 @@ def test_formulas_are_text_in_the_list_of_refused_rows_and_untouched_in_the_othe
 
 
 def test_planted_links_are_not_followed(tmp_path):
-    names = make_pictures(tmp_path, 2)
+    names = make_images(tmp_path, 2)
     write_token(tmp_path, names)
     victim = tmp_path / "victim"
     victim.write_text("precious")

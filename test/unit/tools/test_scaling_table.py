@@ -24,16 +24,16 @@ from scaling_model import (
 from scaling_table import MODELS, PAGES, TABLES, choose_batch, figure, renew
 
 SMALL = "ViT-micro-8-32"
-# Millions of parameters and billions of forward operations, picture and caption.
+# Millions of parameters and billions of forward operations, image and caption.
 KNOWN = {"ViT-B-32": (151.28, 8.8, 6.0), "ViT-L-14": (427.62, 162, 13.3), "ViT-H-14": (986.11, 335, 47)}
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_models_have_the_known_parameters_and_operations(name):
     model = count_model(name)
-    parameters, picture, caption = KNOWN[name]
+    parameters, image, caption = KNOWN[name]
     assert model.parameters / 1e6 == pytest.approx(parameters, abs=0.005)
-    assert model.towers[0].operations / 1e9 == pytest.approx(picture, rel=0.005)
+    assert model.towers[0].operations / 1e9 == pytest.approx(image, rel=0.005)
     assert model.towers[1].operations / 1e9 == pytest.approx(caption, rel=0.01)
 
 
@@ -66,19 +66,19 @@ def kept_bytes(batch, checkpointing, dtype):
     return sum(size for size, _ in kept.values())
 
 
-# A CPU's autocast leaves layer norms in the type that comes in: the caption's residual is fp32, the picture's is not.
+# A CPU's autocast leaves layer norms in the type that comes in: the caption's residual is fp32, the image's is not.
 @pytest.mark.parametrize(
-    "dtype, picture, caption",
+    "dtype, image, caption",
     [(torch.float32, Kinds(4, 4, 4), Kinds(4, 4, 4)), (torch.bfloat16, Kinds(2, 2, 2), Kinds(2, 4, 4))],
 )
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_a_sample_keeps_the_bytes_that_the_formula_says(dtype, picture, caption, checkpointing):
+def test_a_sample_keeps_the_bytes_that_the_formula_says(dtype, image, caption, checkpointing):
     torch.set_num_threads(1)
     # The difference of two batches leaves out what does not grow with them, such as copies of the weights.
     measured = (kept_bytes(8, checkpointing, dtype) - kept_bytes(4, checkpointing, dtype)) / 4
     towers = count_model(SMALL).towers
     computed = sum(
-        tower.saved_bytes(kinds, checkpointing) for tower, kinds in zip(towers, (picture, caption), strict=True)
+        tower.saved_bytes(kinds, checkpointing) for tower, kinds in zip(towers, (image, caption), strict=True)
     )
     assert computed == pytest.approx(measured, rel=0.01)
 
@@ -86,7 +86,7 @@ def test_a_sample_keeps_the_bytes_that_the_formula_says(dtype, picture, caption,
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_a_step_takes_the_operations_that_the_formula_says(checkpointing):
     model, images, texts = small_step(4, checkpointing)
-    # torch's counter does not know the CPU's fused attention. Pictures need no gradient: their first layer has one
+    # torch's counter does not know the CPU's fused attention. Images need no gradient: their first layer has one
     # product less, 16 patches of 3 x 8 x 8 times 64.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         features = model(images, texts)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pairs import make_pairs
-from shard_sets import picture
+from shard_sets import image
 from training.data import read_csv_pairs
 from training.data.shards import Selector, Visit, open_shards
 
@@ -38,8 +38,8 @@ def test_shards_hold_the_pairs_byte_for_byte_in_their_order(tmp_path, capsys):
 
 
 def test_rows_that_cannot_be_used_are_named_and_left_out(tmp_path, capsys):
-    (tmp_path / "torn.jpg").write_bytes(picture(form="JPEG", size=(90, 90))[:200])
-    (tmp_path / "good.png").write_bytes(picture())
+    (tmp_path / "torn.jpg").write_bytes(image(form="JPEG", size=(90, 90))[:200])
+    (tmp_path / "good.png").write_bytes(image())
     (tmp_path / "t.tsv").write_text(f"filepath\ttitle\n{tmp_path}/torn.jpg\ta\n{tmp_path}/good.png\tb\n")
     assert write_shards.main(["--data", str(tmp_path / "t.tsv"), "--out", str(tmp_path / "s")]) == 0
     shown = capsys.readouterr().out

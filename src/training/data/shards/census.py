@@ -8,7 +8,7 @@ from typing import Final
 
 from open_clip.errors import cut_list, printable
 from open_clip.files import open_plain
-from training.data.decode import PICTURE_SUFFIXES
+from training.data.decode import IMAGE_SUFFIXES
 from training.data.quarantine import Fault
 from training.data.shards.selector import MAX_JSON_BYTES, Selector
 from training.data.shards.tar import Member, TornTarError, read_members
@@ -73,10 +73,8 @@ def _advise(members: "Counter[str]", fields: list[str], selector: Selector) -> s
             f"Their .json files hold text: take captions from there with --json-text-key {field} "
             f"(fields with text: {cut_list(fields)}), or name the caption files with --text-key."
         )
-    pictures = [
-        suffix[1:] for suffix in members if suffix in PICTURE_SUFFIXES and suffix[1:] not in selector.image_keys
-    ]
-    hint = f" (such as --image-key '{';'.join(pictures)}')" if pictures else ""
+    images = [suffix[1:] for suffix in members if suffix in IMAGE_SUFFIXES and suffix[1:] not in selector.image_keys]
+    hint = f" (such as --image-key '{';'.join(images)}')" if images else ""
     return f"Name other suffixes with --image-key and --text-key{hint}, or a field of .json files with --json-text-key."
 
 

@@ -1,6 +1,6 @@
 """Where the samples of a shard stand: made by one walk over its headers.
 
-An index holds no captions and no pictures; `index_file.py` keeps it.
+An index holds no captions and no images; `index_file.py` keeps it.
 """
 
 from collections import Counter
@@ -29,7 +29,7 @@ class ShardIndex:
     Attributes:
         path: the tar file.
         keys: name of each sample.
-        spans: int64 [n, 4], offset and size of the picture, offset and size of the caption.
+        spans: int64 [n, 4], offset and size of the image, offset and size of the caption.
         rows: int64 [n], number of each sample in the shard, the unusable ones counted.
         faults: samples that cannot be used, and where the shard breaks off.
         num_joined: samples whose members did not stand together.
@@ -94,7 +94,7 @@ def _join_apart(samples: list[RawSample], selector: Selector) -> tuple[list[RawS
     """Put samples together whose members stand apart in the shard, where their names leave no doubt.
 
     A name whose parts hold the same suffix twice stays apart. One part that is whole already is the sample, and other
-    parts without picture and caption are what else belongs to it.
+    parts without image and caption are what else belongs to it.
 
     Returns:
         The samples, each at the place of its first part, and how many were put together.

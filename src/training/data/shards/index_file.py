@@ -160,7 +160,7 @@ def _check_spans(spans: npt.NDArray[np.int64], shard_bytes: int) -> None:
     starts, sizes = places[np.argsort(places[:, 0], kind="stable")].T
     _require(bool(((starts > 0) & (starts <= shard_bytes) & (sizes >= 0) & (sizes <= shard_bytes)).all()), "places")
     stops = starts + sizes
-    # One member may be both picture and caption where the flags say so, but no two share bytes.
+    # One member may be both image and caption where the flags say so, but no two share bytes.
     apart = (stops[:-1] <= starts[1:]) | ((starts[:-1] == starts[1:]) & (sizes[:-1] == sizes[1:]))
     _require(stops.max(initial=0) <= shard_bytes and bool(apart.all()), "places")
 

@@ -141,7 +141,7 @@ def _no_sample(
         captions = f"{' or '.join(selector.json_keys)} in .json"
     found = describe_shards([locate(shard) for shard in shards[:NUM_DESCRIBED]], len(shards), faults, selector)
     return (
-        f"the {len(shards)} shards of {printable(source)} hold no sample with a picture "
+        f"the {len(shards)} shards of {printable(source)} hold no sample with an image "
         f"({', '.join(f'.{key}' for key in selector.image_keys)}) and a caption ({captions}). {found}"
     )
 

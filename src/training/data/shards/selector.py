@@ -1,4 +1,4 @@
-"""Which members of a sample are its picture and its caption.
+"""Which members of a sample are its image and its caption.
 
 It groups names into samples and reads captions; bytes come from elsewhere.
 """
@@ -34,7 +34,7 @@ class Selector:
     """What to take from each sample.
 
     Attributes:
-        image_keys: suffixes a picture may have; the first that a sample holds is taken.
+        image_keys: suffixes an image may have; the first that a sample holds is taken.
         text_keys: suffixes a caption file may have, likewise.
         json_keys: fields of the sample's ``.json`` that hold captions, in place of a caption file.
         json_weights: how often each field is drawn, one number a field; without them, evenly.
@@ -64,17 +64,17 @@ class Selector:
         return ";".join(self.image_keys) + "|" + ";".join(self._caption_keys())
 
     def is_concerned(self, sample: RawSample) -> bool:
-        """Tell whether a sample has a member that could be a picture or a caption."""
+        """Tell whether a sample has a member that could be an image or a caption."""
         return not sample.members.keys().isdisjoint((*self.image_keys, *self._caption_keys()))
 
     def choose(self, sample: RawSample) -> tuple[Member, Member] | str:
-        """Return a sample's picture and caption members, or why it cannot be used."""
+        """Return a sample's image and caption members, or why it cannot be used."""
         image = next((sample.members[key] for key in self.image_keys if key in sample.members), None)
         text = next((sample.members[key] for key in self._caption_keys() if key in sample.members), None)
         if image is None and text is None:
-            return f"neither picture ({', '.join(self.image_keys)}) nor caption ({', '.join(self._caption_keys())})"
+            return f"neither image ({', '.join(self.image_keys)}) nor caption ({', '.join(self._caption_keys())})"
         if image is None:
-            return f"no picture ({', '.join(self.image_keys)})"
+            return f"no image ({', '.join(self.image_keys)})"
         if text is None:
             return f"no caption ({', '.join(self._caption_keys())})"
         limit = MAX_JSON_BYTES if self.json_keys else MAX_CAPTION_BYTES

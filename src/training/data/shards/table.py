@@ -17,8 +17,8 @@ from PIL import Image
 
 from open_clip.errors import DataError, printable
 from open_clip.files import open_descriptor
-from open_clip.transform.direct import Picture
-from training.data.decode import MAX_FILE_BYTES, decode_picture, decode_pixels
+from open_clip.transform.direct import ImageLike
+from training.data.decode import MAX_FILE_BYTES, decode_image, decode_pixels
 from training.data.fingerprint import digest_names, short_digest
 from training.data.order import IntArray, SampleOrder
 from training.data.quarantine import Fault
@@ -101,7 +101,7 @@ class ShardTable:
 
     @property
     def num_images(self) -> int:
-        """Number of pictures; in training each sample is taken to have its own."""
+        """Number of images; in training each sample is taken to have its own."""
         return len(self) if self._image_ids is None else len(np.unique(self._image_ids))
 
     @property
@@ -122,21 +122,21 @@ class ShardTable:
             self._fetch_ahead([self.shards[place] for place in order.shards_after(position)])
 
     def open_image(self, index: int, max_pixels: int) -> Image.Image:
-        """Read a sample's picture.
+        """Read a sample's image.
 
         Raises:
             DataError: it cannot be used.
         """
-        content, size = self._read_picture(index)
-        return decode_picture(io.BytesIO(content), size, max_pixels)
+        content, size = self._read_image(index)
+        return decode_image(io.BytesIO(content), size, max_pixels)
 
-    def open_pixels(self, index: int, max_pixels: int) -> Picture:
-        """Read a sample's picture for a `DirectTransform`.
+    def open_pixels(self, index: int, max_pixels: int) -> ImageLike:
+        """Read a sample's image for a `DirectTransform`.
 
         Raises:
             DataError: it cannot be used.
         """
-        return decode_pixels(*self._read_picture(index), max_pixels)
+        return decode_pixels(*self._read_image(index), max_pixels)
 
     def caption(self, index: int, seed: int = 0) -> str:
         """Read a sample's caption, where it has several the one that the seed draws.
@@ -154,7 +154,7 @@ class ShardTable:
         return printable(f"{name}/{self._sample_key(index, number)}")
 
     def image_id(self, index: int) -> int:
-        """Return the number of a sample's picture: the first row known to show it."""
+        """Return the number of a sample's image: the first row known to show it."""
         return index if self._image_ids is None else int(self._image_ids[index])
 
     def key(self, index: int) -> str:
@@ -186,7 +186,7 @@ class ShardTable:
         place = bisect_right(self._stops, index)
         return self.shards[place], index - (self._stops[place] - int(self._counts[place]))
 
-    def _read_picture(self, index: int) -> tuple[bytes, int]:
+    def _read_image(self, index: int) -> tuple[bytes, int]:
         shard, number = self._find(index)
         offset, size = shard.span(number)[:2]
         # What is over the limit is not even read: the header of a broken tar may claim any size.
@@ -240,11 +240,11 @@ class _OpenShard:
             raise DataError(f"shard {printable(index.path)} cannot be opened: {error.strerror}") from None
 
     def span(self, number: int) -> tuple[int, int, int, int]:
-        """Return offset and size of a sample's picture and of its caption."""
+        """Return offset and size of a sample's image and of its caption."""
         if number >= len(self.index):
             raise DataError(f"shard has {len(self.index)} usable samples, fewer than were counted: it was changed")
-        picture, picture_size, text, text_size = self.index.spans[number].tolist()
-        return picture, picture_size, text, text_size
+        image, image_size, text, text_size = self.index.spans[number].tolist()
+        return image, image_size, text, text_size
 
     def read(self, offset: int, size: int) -> bytes:
         """Read a member's bytes."""

@@ -79,7 +79,7 @@ def get_csv_dataset(
     Args:
         args: train_data, val_data, csv_img_key, csv_caption_key, csv_separator, batch_size, workers; with
             ``distributed``, ranks share the training rows.
-        preprocess_fn: from a picture to a tensor.
+        preprocess_fn: from an image to a tensor.
         is_train: shuffle, and give only full batches.
         epoch: read by no one.
         tokenizer: from captions to token ids.
@@ -98,7 +98,7 @@ def get_csv_dataset(
 def get_synthetic_dataset(
     args: Any, preprocess_fn: Callable[[Any], Any], is_train: bool, epoch: int = 0, tokenizer: Any = None
 ) -> DataInfo:
-    """Make the loader of ``args.train_num_samples`` black pictures of the size that the transform makes."""
+    """Make the loader of ``args.train_num_samples`` black images of the size that the transform makes."""
     if not args.train_num_samples:
         raise ConfigError("--dataset-type synthetic needs --train-num-samples, the number of pairs of an epoch.")
     transforms = getattr(preprocess_fn, "transforms", None)
@@ -117,7 +117,7 @@ def get_imagenet(args: Any, preprocess_fns: tuple[Any, Any], split: str) -> Data
     Args:
         args: imagenet_train, imagenet_val or imagenet_v2, a folder of class folders; batch_size, workers.
         preprocess_fns: transforms of training and of evaluation.
-        split: train (50 pictures of each class, drawn at random), val or v2.
+        split: train (50 images of each class, drawn at random), val or v2.
 
     Raises:
         ConfigError: there is no such split.
@@ -167,7 +167,7 @@ def _pair_loader(args: Any, dataset: Dataset[Any], is_train: bool) -> DataInfo:
 
 
 def _some_of_each_class(targets: list[int]) -> list[int]:
-    """Draw up to 50 pictures of each class; the draw is the same every time."""
+    """Draw up to 50 images of each class; the draw is the same every time."""
     of_class: Mapping[int, list[int]] = {target: [] for target in targets}
     for index, target in enumerate(targets):
         of_class[target].append(index)

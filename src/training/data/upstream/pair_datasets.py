@@ -34,12 +34,12 @@ def first_row(tokenizer: Any, text: str) -> Any:
 class CsvDataset(Dataset[tuple[Any, Any]]):
     """Pairs of a separated text file.
 
-    Rows that cannot be used (no caption, no such picture) are left out with a warning when the file is read.
+    Rows that cannot be used (no caption, no such image) are left out with a warning when the file is read.
 
     Args:
         input_filename: the file, with a header.
-        transforms: from a picture to a tensor.
-        img_key: name of the column of picture paths.
+        transforms: from an image to a tensor.
+        img_key: name of the column of image paths.
         caption_key: name of the column of captions.
         sep: what stands between two columns.
         tokenizer: from a list of captions to token ids.
@@ -68,7 +68,7 @@ class CsvDataset(Dataset[tuple[Any, Any]]):
 
     @property
     def images(self) -> Sequence[str]:
-        """Paths of the pictures, row by row."""
+        """Paths of the images, row by row."""
         return [self.table.image_path(index) for index in range(len(self))]
 
     @property
@@ -80,17 +80,17 @@ class CsvDataset(Dataset[tuple[Any, Any]]):
         return len(self.table)
 
     def __getitem__(self, idx: int) -> tuple[Any, Any]:
-        """Read a pair; a picture that cannot be read raises DataError."""
+        """Read a pair; an image that cannot be read raises DataError."""
         image = self.transforms(open_image(self.table.image_path(idx)))
         return image, first_row(self.tokenize, self.table.caption(idx))
 
 
 class SyntheticDataset(Dataset[tuple[Any, Any]]):
-    """One black picture with one caption, again and again.
+    """One black image with one caption, again and again.
 
     Args:
-        transform: from a picture to a tensor; without one, items hold the picture.
-        image_size: height and width of the picture, or its side.
+        transform: from an image to a tensor; without one, items hold the image.
+        image_size: height and width of the image, or its side.
         caption: the caption.
         dataset_size: number of items.
         tokenizer: from a caption to token ids.
@@ -125,16 +125,16 @@ class SyntheticDataset(Dataset[tuple[Any, Any]]):
 
 
 class ClassFolderDataset(Dataset[tuple[Any, int]]):
-    """Pictures of a folder of class folders with the number of their class.
+    """Images of a folder of class folders with the number of their class.
 
     Args:
         root: the folder.
-        transform: from an RGB picture to a tensor.
+        transform: from an RGB image to a tensor.
         by_number: class folders are called 0, 1, 2, ... as ImageNet-V2's are.
 
     Attributes:
         classes: names of the class folders in their order.
-        targets: the class of each picture.
+        targets: the class of each image.
     """
 
     def __init__(self, root: str, transform: Callable[[Any], Any], by_number: bool = False) -> None:
@@ -147,7 +147,7 @@ class ClassFolderDataset(Dataset[tuple[Any, int]]):
         return len(self.table)
 
     def __getitem__(self, idx: int) -> tuple[Any, int]:
-        """Read a picture; one that cannot be read raises DataError."""
+        """Read an image; one that cannot be read raises DataError."""
         return self.transform(ConvertMode()(open_image(self.table.image_path(idx)))), self.targets[idx]
 
 

@@ -28,7 +28,7 @@ class StreamLoader(TrainLoader):
 
     Args:
         args: what ``get_wds_dataset`` reads; ``rank`` and ``world_size`` among them.
-        transform: from a picture to a tensor.
+        transform: from an image to a tensor.
         tokenizer: from a list of captions to token ids.
         plan_texts: from a batch's token ids to how they are computed; None to leave that open.
     """

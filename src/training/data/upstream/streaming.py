@@ -15,7 +15,7 @@ from open_clip.errors import ConfigError, DataError
 from open_clip.transform import ConvertMode
 from open_clip.transform.direct import PixelMode, to_direct
 from training.data.dataset import seeded
-from training.data.decode import DEFAULT_MAX_PIXELS, decode_picture, decode_pixels
+from training.data.decode import DEFAULT_MAX_PIXELS, decode_image, decode_pixels
 from training.data.encoding import MAX_CAPTION_BYTES
 from training.data.optional import import_webdataset
 from training.data.order import sample_seed
@@ -56,7 +56,7 @@ def get_wds_dataset(
         args: train_data, val_data, train_num_samples, val_num_samples, dataset_resampled,
             train_data_upsampling_factors, seed, batch_size, workers, world_size as `training.params.parse_args` gives
             them (world_size is 1 when it is not set).
-        preprocess_img: from a picture to a tensor.
+        preprocess_img: from an image to a tensor.
         is_train: shuffle, and give only full batches.
         epoch: the epoch to begin with.
         floor: leave samples beyond the last full global batch out instead of repeating some.
@@ -230,7 +230,7 @@ class _Decode:
                 name = f"{sample['__url__']}:{sample['__key__']}:{place}".encode("utf-8", "replace")
                 with seeded(sample_seed(self.seed, epoch, zlib.crc32(name))):
                     decoded = self._decode(sample)
-            # Whatever a picture, a transform or a tokenizer raises is one sample less, as it is upstream.
+            # Whatever an image, a transform or a tokenizer raises is one sample less, as it is upstream.
             except Exception as error:
                 problem = DataError(f"{sample['__url__']}: {sample['__key__']}: {error} ({type(error).__name__})")
                 num_bad += 1
@@ -247,9 +247,9 @@ class _Decode:
             raise DataError(f"caption of {len(sample[TEXT_SUFFIX]):,} bytes is over the limit of {MAX_CAPTION_BYTES:,}")
         text = sample[TEXT_SUFFIX].decode("utf-8")
         if self.direct is None:
-            picture: Any = self.to_rgb(decode_picture(io.BytesIO(data), len(data), self.max_pixels))
-            return self.transform(picture), self.tokenizer(text)[0]
-        picture = decode_pixels(data, len(data), self.max_pixels)
+            image: Any = self.to_rgb(decode_image(io.BytesIO(data), len(data), self.max_pixels))
+            return self.transform(image), self.tokenizer(text)[0]
+        image = decode_pixels(data, len(data), self.max_pixels)
         pixels = torch.empty(3, *self.direct.size, dtype=torch.uint8)
-        self.direct(self.to_rgb(picture), pixels.numpy())
+        self.direct(self.to_rgb(image), pixels.numpy())
         return pixels, self.tokenizer(text)[0]

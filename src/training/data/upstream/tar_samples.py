@@ -46,7 +46,7 @@ def base_plus_ext(path: str) -> tuple[str | None, str | None]:
 
 
 def filter_no_caption_or_no_image(sample: RawSample) -> bool:
-    """Tell whether a sample has a caption and a picture."""
+    """Tell whether a sample has a caption and an image."""
     return TEXT_SUFFIX in sample and any(suffix in sample for suffix in IMAGE_SUFFIXES)
 
 
@@ -109,7 +109,7 @@ class TarSamples:
         handler: told of a shard that cannot be read to its end; False stops the stream.
         wanted: tells from a member's name whether to read it; all of them when left out.
         allow_pipe: let a ``pipe:`` address run its shell command.
-        max_barren: shards in a row without one sample that has picture and caption, after which the stream ends with
+        max_barren: shards in a row without one sample that has image and caption, after which the stream ends with
             an error instead of turning for ever; None never ends it.
     """
 
@@ -143,7 +143,7 @@ class TarSamples:
             num_barren = 0 if num_used else num_barren + 1
             if self.max_barren is not None and num_barren >= self.max_barren:
                 raise DataError(
-                    f"{num_barren} shards in a row gave no sample with a picture and a caption, the last: "
+                    f"{num_barren} shards in a row gave no sample with an image and a caption, the last: "
                     f"{printable(shard['url'])}. The warnings before this say what is wrong with each."
                 )
 

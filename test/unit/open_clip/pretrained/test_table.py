@@ -18,7 +18,7 @@ def test_there_are_as_many_weights_as_upstream_has():
     assert "ViT-B-32:openai" in list_pretrained(as_str=True)
 
 
-def test_every_entry_says_where_it_lies_and_how_pictures_are_prepared():
+def test_every_entry_says_where_it_lies_and_how_images_are_prepared():
     for model, tag in list_pretrained():
         cfg = get_pretrained_cfg(model, tag)
         assert cfg["url"].startswith("https://") or cfg["hf_hub"].count("/") == 2 or cfg["hf_hub"].endswith("/")

@@ -7,7 +7,7 @@ from PIL import Image
 
 from open_clip.errors import ConfigError
 from open_clip.transform import ColorJitter, Grayscale, color_jitter, gray_scale, shift_hue
-from sample_pictures import make_picture
+from sample_images import make_image
 
 
 def _generator(seed=0):
@@ -15,31 +15,31 @@ def _generator(seed=0):
 
 
 @pytest.mark.parametrize("transform", [ColorJitter(0.5, 0.5, 0.5, 0.2, p=0.0), Grayscale(0.0)])
-def test_probability_zero_leaves_the_picture_alone(transform):
-    picture = make_picture(8, 8)
-    assert all(transform(picture, _generator(seed)) is picture for seed in range(20))
+def test_probability_zero_leaves_the_image_alone(transform):
+    image = make_image(8, 8)
+    assert all(transform(image, _generator(seed)) is image for seed in range(20))
 
 
 @pytest.mark.parametrize("transform", [ColorJitter(0.5, 0.5, 0.5, 0.2, p=0.5), Grayscale(0.5)])
-def test_probability_is_the_share_of_changed_pictures(transform):
-    picture = make_picture(4, 4)
-    changed = sum(transform(picture, _generator(seed)) is not picture for seed in range(400))
+def test_probability_is_the_share_of_changed_images(transform):
+    image = make_image(4, 4)
+    changed = sum(transform(image, _generator(seed)) is not image for seed in range(400))
     assert 150 < changed < 250
 
 
 def test_without_a_generator_python_decides_whether_and_torch_how():
-    jitter, picture = ColorJitter(0.5, p=0.5), make_picture(8, 8)
+    jitter, image = ColorJitter(0.5, p=0.5), make_image(8, 8)
     results = []
     for _ in range(2):
         random.seed(1)
         torch.manual_seed(1)
-        results.append(np.asarray(jitter(picture)))
+        results.append(np.asarray(jitter(image)))
     assert np.array_equal(*results)
 
 
 def test_with_a_generator_nothing_global_is_touched():
     before = random.getstate(), torch.get_rng_state()
-    ColorJitter(0.5, 0.5, 0.5, 0.5, p=1.0)(make_picture(8, 8), _generator())
+    ColorJitter(0.5, 0.5, 0.5, 0.5, p=1.0)(make_image(8, 8), _generator())
     assert random.getstate() == before[0]
     assert torch.equal(torch.get_rng_state(), before[1])
 
@@ -50,8 +50,8 @@ def test_brightness_scales_every_pixel():
 
 
 def test_zero_strength_changes_no_pixel():
-    picture = make_picture(8, 8)
-    assert np.array_equal(ColorJitter(p=1.0)(picture), picture)
+    image = make_image(8, 8)
+    assert np.array_equal(ColorJitter(p=1.0)(image), image)
 
 
 def test_shift_hue_turns_the_colour_circle():
@@ -61,13 +61,13 @@ def test_shift_hue_turns_the_colour_circle():
     assert shift_hue(red, -1 / 3).getpixel((0, 0)) == pytest.approx((0, 0, 255), abs=6)
 
 
-def test_shift_hue_leaves_a_picture_without_colour_alone():
-    picture = make_picture(4, 4, mode="L")
-    assert shift_hue(picture, 0.3) is picture
+def test_shift_hue_leaves_a_image_without_colour_alone():
+    image = make_image(4, 4, mode="L")
+    assert shift_hue(image, 0.3) is image
 
 
-def test_gray_pictures_keep_three_equal_channels():
-    pixels = np.asarray(Grayscale(1.0)(make_picture(8, 8)))
+def test_gray_images_keep_three_equal_channels():
+    pixels = np.asarray(Grayscale(1.0)(make_image(8, 8)))
     assert pixels.shape == (8, 8, 3)
     assert (pixels == pixels[..., :1]).all()
 

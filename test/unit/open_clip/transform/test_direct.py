@@ -15,7 +15,7 @@ from open_clip.transform import (
     to_uint8,
 )
 from open_clip.transform.resample import load_resampler
-from sample_pictures import make_picture
+from sample_images import make_image
 
 MODES = ("RGB", "L", "P", "RGBA", "CMYK", "1")
 OPTIONS = [
@@ -52,23 +52,23 @@ def test_pixels_and_draws_are_those_of_the_transform(options, mode):
     direct = to_direct(transform)
     batch = np.zeros((2, 3, *direct.size), dtype=np.uint8)
     for seed, size in enumerate([(50, 30), (31, 77), (32, 32), (200, 9), (5, 4), (640, 480)]):
-        picture = make_picture(*size, seed, mode)
+        image = make_image(*size, seed, mode)
         ours, theirs = (torch.Generator().manual_seed(seed) for _ in range(2))
-        direct(picture, batch[1], ours)
-        assert np.array_equal(batch[1], transform(picture, theirs).numpy()), size
+        direct(image, batch[1], ours)
+        assert np.array_equal(batch[1], transform(image, theirs).numpy()), size
         assert torch.equal(ours.get_state(), theirs.get_state())
     assert not batch[0].any()
 
 
 @pytest.mark.parametrize("is_train", [True, False])
 @pytest.mark.usefixtures("resize")
-def test_pixels_of_an_array_are_those_of_the_picture(is_train):
+def test_pixels_of_an_array_are_those_of_the_image(is_train):
     direct = to_direct(to_uint8(image_transform(32, is_train)))
-    picture = make_picture(90, 61)
-    from_picture, from_array = np.zeros((2, 3, 32, 32), dtype=np.uint8)
-    direct(picture, from_picture, torch.Generator().manual_seed(0))
-    direct(np.asarray(picture), from_array, torch.Generator().manual_seed(0))
-    assert np.array_equal(from_picture, from_array)
+    image = make_image(90, 61)
+    from_image, from_array = np.zeros((2, 3, 32, 32), dtype=np.uint8)
+    direct(image, from_image, torch.Generator().manual_seed(0))
+    direct(np.asarray(image), from_array, torch.Generator().manual_seed(0))
+    assert np.array_equal(from_image, from_array)
 
 
 def test_a_transform_that_is_not_known_step_by_step_has_no_direct_form():
@@ -90,25 +90,25 @@ def test_a_transform_that_is_not_known_step_by_step_has_no_direct_form():
 
 def test_the_global_generators_serve_where_none_is_given():
     transform = to_uint8(image_transform(32, True))
-    picture, out = make_picture(90, 61), np.zeros((3, 32, 32), dtype=np.uint8)
+    image, out = make_image(90, 61), np.zeros((3, 32, 32), dtype=np.uint8)
     torch.manual_seed(3)
-    to_direct(transform)(picture, out)
+    to_direct(transform)(image, out)
     torch.manual_seed(3)
-    assert np.array_equal(out, transform(picture).numpy())
+    assert np.array_equal(out, transform(image).numpy())
 
 
 @pytest.mark.usefixtures("resize")
 def test_a_place_need_not_be_contiguous_but_must_fit():
     direct = to_direct(to_uint8(image_transform(32, False)))
-    picture = make_picture(90, 61)
+    image = make_image(90, 61)
     plain, last = np.zeros((3, 32, 32), dtype=np.uint8), np.zeros((32, 32, 3), dtype=np.uint8)
-    direct(picture, plain)
-    direct(picture, last.transpose(2, 0, 1))
+    direct(image, plain)
+    direct(image, last.transpose(2, 0, 1))
     assert np.array_equal(plain.transpose(1, 2, 0), last)
     with pytest.raises(ValueError, match=r"uint8 \(3, 32, 32\), not uint8 \(3, 32, 31\)"):
-        direct(picture, plain[:, :, :31])
+        direct(image, plain[:, :, :31])
     with pytest.raises(ValueError, match="not float32"):
-        direct(picture, plain.astype(np.float32))
+        direct(image, plain.astype(np.float32))
 
 
 @pytest.mark.usefixtures("resize")
@@ -116,10 +116,10 @@ def test_near_pixels_are_a_level_or_two_off_and_as_random():
     transform = to_uint8(image_transform(64, True))
     near = to_direct(transform, "near")
     for seed in range(10):
-        picture, out = make_picture(150, 120, seed), np.zeros((3, 64, 64), dtype=np.uint8)
+        image, out = make_image(150, 120, seed), np.zeros((3, 64, 64), dtype=np.uint8)
         ours, theirs = (torch.Generator().manual_seed(seed) for _ in range(2))
-        near(picture, out, ours)
-        difference = np.abs(out.astype(int) - transform(picture, theirs).numpy())
+        near(image, out, ours)
+        difference = np.abs(out.astype(int) - transform(image, theirs).numpy())
         assert difference.mean() < 0.02
         assert difference.max() <= 3
         assert torch.equal(ours.get_state(), theirs.get_state())
@@ -128,5 +128,5 @@ def test_near_pixels_are_a_level_or_two_off_and_as_random():
 def test_it_can_be_sent_to_another_process():
     direct = pickle.loads(pickle.dumps(to_direct(to_uint8(image_transform(32, False)))))
     out = np.zeros((3, 32, 32), dtype=np.uint8)
-    direct(make_picture(90, 61), out)
+    direct(make_image(90, 61), out)
     assert out.any()

@@ -17,7 +17,7 @@ from open_clip.transform import (
     image_transform_v2,
     normalization_of,
 )
-from sample_pictures import make_picture
+from sample_images import make_image
 
 
 def _steps(transform):
@@ -26,10 +26,10 @@ def _steps(transform):
 
 @pytest.mark.parametrize("is_train", [True, False])
 @pytest.mark.parametrize("size, shape", [(16, (3, 16, 16)), ((16, 24), (3, 16, 24)), ([20], (3, 20, 20))])
-def test_any_picture_becomes_a_tensor_of_the_size(is_train, size, shape):
+def test_any_image_becomes_a_tensor_of_the_size(is_train, size, shape):
     transform = image_transform(size, is_train)
     for mode in ("RGB", "L", "P", "RGBA", "CMYK", "1"):
-        assert transform(make_picture(50, 30, mode=mode)).shape == shape
+        assert transform(make_image(50, 30, mode=mode)).shape == shape
 
 
 def test_training_crops_at_random_and_nothing_else():
@@ -39,10 +39,10 @@ def test_training_crops_at_random_and_nothing_else():
     assert transform.transforms[0].interpolation is Image.Resampling.BICUBIC
 
 
-def test_a_generator_alone_decides_a_training_picture():
+def test_a_generator_alone_decides_a_training_image():
     transform = image_transform(16, True, aug_cfg={"gray_scale_prob": 0.5, "scale": (0.2, 1.0)})
-    picture = make_picture(50, 30)
-    first, again, other = (transform(picture, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    image = make_image(50, 30)
+    first, again, other = (transform(image, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
@@ -158,25 +158,25 @@ def test_a_torchvision_that_does_not_fit_torch_is_told_as_a_missing_timm(monkeyp
 def test_transforms_travel_to_a_worker():
     transform = image_transform(16, True, aug_cfg={"gray_scale_prob": 0.5})
     copy = pickle.loads(pickle.dumps(transform))
-    picture = make_picture(30, 30)
-    one, other = (each(picture, torch.Generator().manual_seed(1)) for each in (transform, copy))
+    image = make_image(30, 30)
+    one, other = (each(image, torch.Generator().manual_seed(1)) for each in (transform, copy))
     assert torch.equal(one, other)
 
 
-def test_a_rotated_camera_picture_is_not_turned(tmp_path):
+def test_a_rotated_camera_image_is_not_turned(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
-    make_picture(60, 30).save(tmp_path / "turned.jpg", exif=exif, quality=95)
-    make_picture(60, 30).save(tmp_path / "plain.jpg", quality=95)
+    make_image(60, 30).save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    make_image(60, 30).save(tmp_path / "plain.jpg", quality=95)
     turned, plain = (image_transform(16, False)(Image.open(tmp_path / name)) for name in ("turned.jpg", "plain.jpg"))
     assert torch.equal(turned, plain)
 
 
 def test_what_2_x_had_for_the_resize_mode_is_known_by_place_and_by_name():
-    picture = make_picture(40, 60)
-    longest = image_transform(32, False, resize_mode="longest")(picture)
-    assert torch.equal(image_transform(32, False, None, None, True)(picture), longest)
-    assert torch.equal(image_transform(32, False, resize_longest_max=True)(picture), longest)
-    shortest = image_transform(32, False)(picture)
-    assert torch.equal(image_transform(32, False, None, None, False)(picture), shortest)
-    assert torch.equal(image_transform(32, False, resize_longest_max=False)(picture), shortest)
+    image = make_image(40, 60)
+    longest = image_transform(32, False, resize_mode="longest")(image)
+    assert torch.equal(image_transform(32, False, None, None, True)(image), longest)
+    assert torch.equal(image_transform(32, False, resize_longest_max=True)(image), longest)
+    shortest = image_transform(32, False)(image)
+    assert torch.equal(image_transform(32, False, None, None, False)(image), shortest)
+    assert torch.equal(image_transform(32, False, resize_longest_max=False)(image), shortest)

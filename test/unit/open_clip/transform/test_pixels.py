@@ -19,7 +19,7 @@ from open_clip.transform import (
     to_uint8,
 )
 from open_clip.transform.pixels import _MANY
-from sample_pictures import make_picture
+from sample_images import make_image
 
 RAMP = np.linspace(0, 65535, 48 * 40).reshape(40, 48)
 MEAN, STD = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
@@ -34,12 +34,12 @@ def test_to_tensor_puts_channels_first_and_scales_to_one():
 
 
 def test_to_uint8_tensor_keeps_the_bytes():
-    picture = make_picture(5, 4)
-    tensor = ToUint8Tensor()(picture)
+    image = make_image(5, 4)
+    tensor = ToUint8Tensor()(image)
     assert tensor.dtype == torch.uint8
-    assert np.array_equal(tensor.permute(1, 2, 0).numpy(), np.asarray(picture))
+    assert np.array_equal(tensor.permute(1, 2, 0).numpy(), np.asarray(image))
     tensor.zero_()
-    assert np.asarray(picture).any()
+    assert np.asarray(image).any()
 
 
 @pytest.mark.parametrize(
@@ -47,12 +47,12 @@ def test_to_uint8_tensor_keeps_the_bytes():
     [("L", torch.float32, 1), ("RGBA", torch.float32, 4), ("I", torch.int32, 1), ("F", torch.float32, 1)],
 )
 def test_other_modes_keep_their_channels_and_wide_ones_their_type(mode, dtype, channels):
-    tensor = ToTensor()(make_picture(5, 4, mode=mode))
+    tensor = ToTensor()(make_image(5, 4, mode=mode))
     assert (tensor.dtype, tensor.shape) == (dtype, (channels, 4, 5))
 
 
-def test_one_bit_pictures_are_black_and_white():
-    assert set(ToTensor()(make_picture(8, 8, mode="1")).unique().tolist()) == {0.0, 1.0}
+def test_one_bit_images_are_black_and_white():
+    assert set(ToTensor()(make_image(8, 8, mode="1")).unique().tolist()) == {0.0, 1.0}
 
 
 @pytest.mark.parametrize("to_tensor", [ToTensor(), ToUint8Tensor()])
@@ -64,17 +64,17 @@ def test_arrays_are_taken_and_tensors_pass(to_tensor):
     assert to_tensor(tensor) is tensor
 
 
-def test_what_is_no_picture_is_refused():
+def test_what_is_no_image_is_refused():
     with pytest.raises(TypeError, match="not str"):
-        ToTensor()("picture.jpg")
+        ToTensor()("image.jpg")
     with pytest.raises(TypeError, match="2 or 3 dimensions, not 4"):
         ToTensor()(np.zeros((1, 4, 5, 3), np.uint8))
 
 
-def test_convert_mode_turns_pictures_into_rgb_and_lets_the_rest_pass():
-    assert ConvertMode()(make_picture(4, 4, mode="P")).mode == "RGB"
-    assert ConvertMode("L")(make_picture(4, 4)).mode == "L"
-    for passed in (make_picture(4, 4), torch.zeros(3, 4, 4), np.zeros((4, 4, 3))):
+def test_convert_mode_turns_images_into_rgb_and_lets_the_rest_pass():
+    assert ConvertMode()(make_image(4, 4, mode="P")).mode == "RGB"
+    assert ConvertMode("L")(make_image(4, 4)).mode == "L"
+    for passed in (make_image(4, 4), torch.zeros(3, 4, 4), np.zeros((4, 4, 3))):
         assert ConvertMode()(passed) is passed
 
 
@@ -93,13 +93,13 @@ def test_normalize_refuses_bytes_and_a_zero_deviation():
         Normalize(MEAN, (1, 0, 1))
 
 
-def test_a_batch_of_bytes_normalises_to_the_very_bits_of_single_pictures():
+def test_a_batch_of_bytes_normalises_to_the_very_bits_of_single_images():
     levels = torch.arange(256, dtype=torch.uint8).repeat(3, 1).view(1, 3, 16, 16)
     single = Normalize(MEAN, STD)(ToTensor()(levels[0].permute(1, 2, 0).numpy()))
     assert torch.equal(normalize_images(levels, MEAN, STD)[0], single)
 
 
-def test_a_large_batch_is_normalised_as_each_of_its_pictures():
+def test_a_large_batch_is_normalised_as_each_of_its_images():
     pixels = torch.randint(0, 256, (40, 3, 96, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     assert pixels.numel() > _MANY
     normalized = normalize_images(pixels, MEAN, STD)
@@ -132,9 +132,9 @@ def test_normalisation_first_used_without_gradients_serves_training_too():
 def test_to_uint8_gives_the_same_pixels_before_normalisation(is_train):
     transform = image_transform(16, is_train, MEAN, STD)
     kept = to_uint8(transform)
-    picture = make_picture(40, 30)
+    image = make_image(40, 30)
     generators = (torch.Generator().manual_seed(1) for _ in range(2))
-    floats, pixels = transform(picture, next(generators)), kept(picture, next(generators))
+    floats, pixels = transform(image, next(generators)), kept(image, next(generators))
     assert (pixels.dtype, pixels.shape) == (torch.uint8, (3, 16, 16))
     assert torch.equal(normalize_images(pixels[None], *normalization_of(transform))[0], floats)
     assert kept.transforms[0].size == transform.transforms[0].size
@@ -167,7 +167,7 @@ def test_repr_shows_the_settings():
     assert repr(Normalize(MEAN, STD)) == "Normalize(mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))"
 
 
-def wide_picture(mode):
+def wide_image(mode):
     if mode == "I;16B":
         return Image.frombytes(mode, RAMP.shape[::-1], RAMP.astype(">u2").tobytes())
     levels = {"I;16": RAMP.astype("<u2"), "I": (RAMP / 257).astype(np.int32), "F": (RAMP / 257).astype(np.float32)}[
@@ -182,7 +182,7 @@ def test_grey_of_more_than_8_bits_looks_like_its_8_bits(mode, is_train):
     transform = image_transform(24, is_train)
     expected, found = (
         transform(image, torch.Generator().manual_seed(1))
-        for image in (Image.fromarray((RAMP / 257).astype(np.uint8)), wide_picture(mode))
+        for image in (Image.fromarray((RAMP / 257).astype(np.uint8)), wide_image(mode))
     )
     assert expected.std() > 0.3
     assert (expected - found).abs().max() < 3 / 255 / 0.26
@@ -202,6 +202,6 @@ def test_levels_of_an_unknown_range_are_refused_and_not_made_white_or_black(leve
     "mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"]
 )
 def test_every_other_mode_is_turned_as_pillow_turns_it(mode):
-    image = make_picture(9, 7).convert("RGBA" if mode == "RGBa" else "RGB").convert("L" if mode in ("PA",) else mode)
+    image = make_image(9, 7).convert("RGBA" if mode == "RGBa" else "RGB").convert("L" if mode in ("PA",) else mode)
     image = image.convert("P").convert("PA") if mode == "PA" else image
     assert np.array_equal(np.asarray(ConvertMode()(image)), np.asarray(image.convert("RGB")))

@@ -34,10 +34,10 @@ def test_numbered_classes_come_in_the_order_of_their_numbers(tmp_path):
         read_class_folder(tmp_path, by_number=True)
 
 
-def test_pictures_of_sub_folders_count_and_other_files_do_not(tmp_path):
+def test_images_of_sub_folders_count_and_other_files_do_not(tmp_path):
     make_folder(tmp_path, ["a"], count=1)
     make_folder(tmp_path / "a", ["deep"], count=1)
-    (tmp_path / "a" / "notes.txt").write_text("no picture")
+    (tmp_path / "a" / "notes.txt").write_text("no image")
     (tmp_path / "readme.md").write_text("no class")
     table, classes = read_class_folder(tmp_path)
     assert (len(table), classes) == (2, ["a"])
@@ -49,7 +49,7 @@ def test_what_is_no_class_folder_is_refused(tmp_path):
     with pytest.raises(DataError, match="holds no class folders"):
         read_class_folder(tmp_path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="holds no pictures"):
+    with pytest.raises(DataError, match="holds no images"):
         read_class_folder(tmp_path)
 
 
@@ -59,7 +59,7 @@ def test_a_dangling_link_is_a_refused_row(tmp_path):
     assert len(read_class_folder(tmp_path)[0].faults) == 1
 
 
-def test_pictures_are_turned_to_rgb_before_the_transform():
+def test_images_are_turned_to_rgb_before_the_transform():
     palette = Image.new("P", (2, 2))
     assert RgbFirst(lambda image: image.mode)(palette) == "RGB"
     assert RgbFirst(np.asarray)(palette).shape == (2, 2, 3)

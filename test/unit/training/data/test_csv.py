@@ -3,14 +3,14 @@ import os
 
 import pytest
 
+from image_sets import IMAGES_DIR, emoji_rows, write_pairs
 from open_clip import tokenize
 from open_clip.errors import ConfigError, DataError
-from picture_sets import IMAGES_DIR, emoji_rows, write_pairs
 from training.data import read_csv_pairs
 from training.data.records import RecordReader
 
 ROWS = emoji_rows(4)
-PICTURES = [picture for picture, _ in emoji_rows(6, captions=1)]
+IMAGES = [image for image, _ in emoji_rows(6, captions=1)]
 
 
 def pairs(table):
@@ -36,8 +36,8 @@ def test_upstreams_default_form_is_read_row_by_row(tmp_path):
 
 @pytest.mark.parametrize("separator", [",", "|", ";", " ", "::", "||", "\t", "，", "｜"])
 def test_any_separator_is_taken_as_it_stands(tmp_path, separator):
-    table = read_csv_pairs(write_pairs(tmp_path / "a.csv", [(PICTURES[0], "cat")], separator), separator)
-    assert pairs(table) == [(PICTURES[0], "cat")]
+    table = read_csv_pairs(write_pairs(tmp_path / "a.csv", [(IMAGES[0], "cat")], separator), separator)
+    assert pairs(table) == [(IMAGES[0], "cat")]
 
 
 def test_a_tab_may_be_spelt_out(tmp_path):
@@ -55,7 +55,7 @@ def test_modelzoo_columns_and_rfc_4180_quotes_are_read(tmp_path):
     path = tmp_path / "flickr30k_train.csv"
     with open(path, "w", newline="") as file:
         writer = standard_csv.writer(file)
-        writer.writerows([("img_key", "caption_key"), *((PICTURES[0], caption) for caption in captions)])
+        writer.writerows([("img_key", "caption_key"), *((IMAGES[0], caption) for caption in captions)])
     table = read_csv_pairs(path, ",", "img_key", "caption_key")
     assert [caption for _, caption in pairs(table)] == captions[:-1]
     assert [table.row(index) for index in range(5)] == [2, 3, 4, 5, 7]
@@ -63,34 +63,34 @@ def test_modelzoo_columns_and_rfc_4180_quotes_are_read(tmp_path):
 
 
 def test_columns_may_stand_anywhere_and_others_are_left_alone(tmp_path):
-    content = f"id\ttitle\tfilepath\tnote\n7\ta cat\t{PICTURES[0]}\tx\n8\ta dog\t{PICTURES[1]}\n"
-    assert pairs(read(tmp_path, content)) == [(PICTURES[0], "a cat"), (PICTURES[1], "a dog")]
+    content = f"id\ttitle\tfilepath\tnote\n7\ta cat\t{IMAGES[0]}\tx\n8\ta dog\t{IMAGES[1]}\n"
+    assert pairs(read(tmp_path, content)) == [(IMAGES[0], "a cat"), (IMAGES[1], "a dog")]
 
 
 def test_column_names_may_be_padded_as_in_the_repack(tmp_path):
-    content = f"image_name| comment_number| comment\n{PICTURES[0]}| 0| A cat .\n"
+    content = f"image_name| comment_number| comment\n{IMAGES[0]}| 0| A cat .\n"
     table = read(tmp_path, content, separator="|", img_key="image_name", caption_key="comment")
     assert table.caption(0).strip() == "A cat ."
 
 
-def test_a_relative_picture_is_taken_from_here_then_from_beside_the_list(tmp_path, monkeypatch):
+def test_a_relative_image_is_taken_from_here_then_from_beside_the_list(tmp_path, monkeypatch):
     monkeypatch.chdir(IMAGES_DIR)
-    name = os.path.basename(PICTURES[0])
+    name = os.path.basename(IMAGES[0])
     beside = tmp_path / "beside.jpg"
     beside.write_bytes(b"x")
     table = read(tmp_path, f"filepath\ttitle\n{name}\ta\nbeside.jpg\tb\nnowhere.jpg\tc\n")
     assert pairs(table) == [(name, "a"), (str(beside), "b")]
-    assert table.faults[0].reason == f"picture not found (looked in {IMAGES_DIR} and {tmp_path})"
+    assert table.faults[0].reason == f"image not found (looked in {IMAGES_DIR} and {tmp_path})"
 
 
 def test_a_folder_that_was_looked_in_twice_is_named_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    table = read(tmp_path, f"filepath\ttitle\n{PICTURES[0]}\ta\nnowhere.jpg\tb\n")
-    assert table.faults[0].reason == f"picture not found (looked in {tmp_path})"
+    table = read(tmp_path, f"filepath\ttitle\n{IMAGES[0]}\ta\nnowhere.jpg\tb\n")
+    assert table.faults[0].reason == f"image not found (looked in {tmp_path})"
 
 
 def test_the_word_nan_is_a_word_and_a_missing_caption_is_not(tmp_path):
-    content = f"filepath\ttitle\n{PICTURES[0]}\tnan\n{PICTURES[0]}\t\n{PICTURES[0]}\n{PICTURES[0]}\t  \n"
+    content = f"filepath\ttitle\n{IMAGES[0]}\tnan\n{IMAGES[0]}\t\n{IMAGES[0]}\n{IMAGES[0]}\t  \n"
     table = read(tmp_path, content)
     assert [caption for _, caption in pairs(table)] == ["nan"]
     assert [(fault.row, fault.reason) for fault in table.faults] == [
@@ -101,13 +101,13 @@ def test_the_word_nan_is_a_word_and_a_missing_caption_is_not(tmp_path):
 
 
 def test_blank_lines_and_any_line_ending_keep_the_row_numbers(tmp_path):
-    content = f"filepath\ttitle\r\n\r\n{PICTURES[0]}\ta\r\n{PICTURES[1]}\tb\n\n{PICTURES[2]}\tc"
+    content = f"filepath\ttitle\r\n\r\n{IMAGES[0]}\ta\r\n{IMAGES[1]}\tb\n\n{IMAGES[2]}\tc"
     table = read(tmp_path, content)
     assert [(table.caption(index), table.row(index)) for index in range(3)] == [("a", 3), ("b", 4), ("c", 6)]
 
 
 def test_surplus_fields_refuse_the_row_unless_they_are_empty(tmp_path):
-    content = f"filepath,title\n{PICTURES[0]},one, two\n{PICTURES[0]},three,,\n"
+    content = f"filepath,title\n{IMAGES[0]},one, two\n{IMAGES[0]},three,,\n"
     table = read(tmp_path, content, separator=",")
     assert table.caption(0) == "three"
     assert table.faults[0].row == 2
@@ -117,7 +117,7 @@ def test_surplus_fields_refuse_the_row_unless_they_are_empty(tmp_path):
 def test_the_separator_of_the_file_is_named_when_another_is_asked_for(tmp_path):
     for own, asked in (("\t", ","), (",", "\t"), (";", "\t"), ("|", ",")):
         with pytest.raises(DataError) as raised:
-            read(tmp_path, f"filepath{own}title\n{PICTURES[0]}{own}cat\n", separator=asked)
+            read(tmp_path, f"filepath{own}title\n{IMAGES[0]}{own}cat\n", separator=asked)
         advice = f"The separator is {asked!r}; the file seems to use {own!r}: pass --csv-separator {own!r}"
         assert advice in str(raised.value)
 
@@ -131,14 +131,14 @@ def test_quotes_that_are_never_closed_cost_no_more_than_a_few_reads_of_the_file(
         return parse(self, (looked_at.append(len(text)) or text for text in texts), strict)
 
     monkeypatch.setattr(RecordReader, "_parse", counting)
-    content = f"filepath\ttitle\n{PICTURES[0]}\tcat\n" + row * (1_000_000 // len(row))
+    content = f"filepath\ttitle\n{IMAGES[0]}\tcat\n" + row * (1_000_000 // len(row))
     table = read(tmp_path, content)
     assert len(table) == 1
     assert sum(looked_at) < 8 * len(content) + (1 << 21)
 
 
 def test_a_quote_goes_over_lines_behind_any_number_that_are_never_closed(tmp_path):
-    good = f'{PICTURES[0]}\t"a cat\nsat"\n'
+    good = f'{IMAGES[0]}\t"a cat\nsat"\n'
     table = read(tmp_path, "filepath\ttitle\n" + '"x\n' * 3000 + good * 2)
     assert [table.caption(index) for index in range(len(table))] == ["a cat\nsat"] * 2
 
@@ -147,7 +147,7 @@ def test_a_quote_goes_over_lines_behind_any_number_that_are_never_closed(tmp_pat
     "caption", ["&#" + "9" * 5000 + ";", "&" + "amp;" * 15_000, "&#5&#5&#4&#5&#5" * 20 + "5" + ";" * 100]
 )
 def test_a_caption_that_costs_too_much_is_a_bad_row_and_others_are_tokenized(tmp_path, caption):
-    table = read(tmp_path, f"filepath\ttitle\n{PICTURES[0]}\t{caption}\n{PICTURES[0]}\tcat\n")
+    table = read(tmp_path, f"filepath\ttitle\n{IMAGES[0]}\t{caption}\n{IMAGES[0]}\tcat\n")
     assert all(tokenize(text).shape == (1, 77) for _, text in pairs(table))
     assert len(table) + len(table.faults) == 2
     assert all("nested more than 64 deep" in fault.reason for fault in table.faults)
@@ -155,7 +155,7 @@ def test_a_caption_that_costs_too_much_is_a_bad_row_and_others_are_tokenized(tmp
 
 def test_a_missing_column_names_those_found_and_the_nearest(tmp_path):
     with pytest.raises(DataError) as caught:
-        read(tmp_path, f"filepaths\ttitle\n{PICTURES[0]}\ta\n")
+        read(tmp_path, f"filepaths\ttitle\n{IMAGES[0]}\ta\n")
     text = str(caught.value)
     assert "no column 'filepath'" in text
     assert "Columns found: 'filepaths', 'title'" in text
@@ -166,8 +166,8 @@ def test_a_missing_column_names_those_found_and_the_nearest(tmp_path):
 @pytest.mark.parametrize(
     "content, words",
     [
-        (f"filepath,title\n{PICTURES[0]},a\n", "the file seems to use ','"),
-        (f"{PICTURES[0]}\ta cat\n", "looks like a row: add a header"),
+        (f"filepath,title\n{IMAGES[0]},a\n", "the file seems to use ','"),
+        (f"{IMAGES[0]}\ta cat\n", "looks like a row: add a header"),
         ("filepath\ttitle\n", "no row below its header"),
         ("filepath\ttitle", "no row below its header"),
         ("", "is empty"),
@@ -187,7 +187,7 @@ def test_a_missing_file_or_a_folder_is_a_data_error(tmp_path):
         read_csv_pairs(tmp_path)
 
 
-def test_each_missing_picture_is_looked_up_once_and_each_of_its_rows_is_named(tmp_path, monkeypatch):
+def test_each_missing_image_is_looked_up_once_and_each_of_its_rows_is_named(tmp_path, monkeypatch):
     looked = []
     real = os.stat
     monkeypatch.setattr(os, "stat", lambda path, **options: looked.append(str(path)) or real(path, **options))
@@ -195,13 +195,13 @@ def test_each_missing_picture_is_looked_up_once_and_each_of_its_rows_is_named(tm
     assert looked.count("/gone.jpg") == 1
     assert looked.count(ROWS[0][0]) == 1
     assert [fault.row for fault in table.faults] == [22, 23, 24]
-    assert {fault.reason for fault in table.faults} == {"picture not found"}
+    assert {fault.reason for fault in table.faults} == {"image not found"}
 
 
 def test_a_table_is_a_few_arrays_whatever_its_length(tmp_path):
     import pickle
 
     table = read_csv_pairs(write_pairs(tmp_path / "a.csv", emoji_rows(200)))
-    text = sum(len(caption) for _, caption in emoji_rows(200)) + 200 * len(PICTURES[0])
+    text = sum(len(caption) for _, caption in emoji_rows(200)) + 200 * len(IMAGES[0])
     assert len(pickle.dumps(table)) < text + 1000 * 24 + 200 * 8 + 2000
     assert pairs(pickle.loads(pickle.dumps(table))) == pairs(table)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sample_pictures import make_picture
-from training.data.decode import PictureError, decode_picture, decode_pixels, open_pixels
+from sample_images import make_image
+from training.data.decode import ImageError, decode_image, decode_pixels, open_pixels
 from training.data.fast_jpeg import load_jpeg_decoder
 
 SIZES = [(1, 1), (7, 5), (16, 16), (33, 47), (250, 188), (500, 375)]
@@ -22,32 +22,32 @@ def simplejpeg():
     return module
 
 
-def as_jpeg(picture, **options):
+def as_jpeg(image, **options):
     file = io.BytesIO()
-    picture.save(file, options.pop("format", "JPEG"), **options)
+    image.save(file, options.pop("format", "JPEG"), **options)
     return file.getvalue()
 
 
 def outcome(decode):
     """Return pixels and mode, or the reason of a refusal."""
     try:
-        picture = decode()
-    except PictureError as error:
+        image = decode()
+    except ImageError as error:
         return str(error)
-    mode = "RGB" if isinstance(picture, np.ndarray) else picture.mode
-    return mode, np.asarray(picture).shape, np.asarray(picture).tobytes()
+    mode = "RGB" if isinstance(image, np.ndarray) else image.mode
+    return mode, np.asarray(image).shape, np.asarray(image).tobytes()
 
 
 def assert_as_pillow(content, max_pixels=25_000_000):
-    expected = outcome(lambda: decode_picture(io.BytesIO(content), len(content), max_pixels))
+    expected = outcome(lambda: decode_image(io.BytesIO(content), len(content), max_pixels))
     assert outcome(lambda: decode_pixels(content, len(content), max_pixels)) == expected
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("subsampling", ["444", "422", "420", "440", "411"])
-def test_sound_pictures_take_the_fast_way_and_equal_pillow(simplejpeg, size, subsampling):
+def test_sound_images_take_the_fast_way_and_equal_pillow(simplejpeg, size, subsampling):
     for quality in (30, 90, 100):
-        pixels = np.asarray(make_picture(*size, quality))
+        pixels = np.asarray(make_image(*size, quality))
         content = simplejpeg.encode_jpeg(
             np.ascontiguousarray(pixels), quality=quality, colorspace="RGB", colorsubsampling=subsampling
         )
@@ -71,25 +71,25 @@ def test_sound_pictures_take_the_fast_way_and_equal_pillow(simplejpeg, size, sub
 )
 @pytest.mark.parametrize("size", SIZES)
 def test_every_kind_of_jpeg_equals_pillow(simplejpeg, size, options):
-    assert_as_pillow(as_jpeg(make_picture(*size, 2), quality=85, **options))
+    assert_as_pillow(as_jpeg(make_image(*size, 2), quality=85, **options))
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
-def test_grey_and_four_colour_pictures_keep_their_mode(simplejpeg, mode):
-    content = as_jpeg(make_picture(50, 40, 1, mode))
+def test_grey_and_four_colour_images_keep_their_mode(simplejpeg, mode):
+    content = as_jpeg(make_image(50, 40, 1, mode))
     assert decode_pixels(content, len(content)).mode == mode
     assert_as_pillow(content)
 
 
 @pytest.mark.parametrize("suffix", ["PNG", "WEBP", "BMP", "GIF", "TIFF"])
 def test_other_formats_are_read_by_pillow(simplejpeg, suffix):
-    content = as_jpeg(make_picture(50, 40, 1), format=suffix)
+    content = as_jpeg(make_image(50, 40, 1), format=suffix)
     assert isinstance(decode_pixels(content, len(content)), Image.Image)
     assert_as_pillow(content)
 
 
 def test_torn_and_dirty_files_are_judged_by_pillow(simplejpeg):
-    content = as_jpeg(make_picture(120, 90, 1))
+    content = as_jpeg(make_image(120, 90, 1))
     for cut in (1, 2, 3, 50, 300, len(content) // 2, len(content) - 100, len(content) - 3, len(content) - 2):
         assert_as_pillow(content[:cut])
     assert_as_pillow(content + b"words after the end")
@@ -98,25 +98,25 @@ def test_torn_and_dirty_files_are_judged_by_pillow(simplejpeg):
 
 
 def test_the_limit_on_pixels_holds_before_decoding(simplejpeg):
-    content = as_jpeg(make_picture(120, 90, 1))
+    content = as_jpeg(make_image(120, 90, 1))
     assert_as_pillow(content, max_pixels=120 * 90)
     assert_as_pillow(content, max_pixels=120 * 90 - 1)
-    with pytest.raises(PictureError, match="over the limit of 100"):
+    with pytest.raises(ImageError, match="over the limit of 100"):
         decode_pixels(content, len(content), max_pixels=100)
-    with pytest.raises(PictureError, match="empty"):
+    with pytest.raises(ImageError, match="empty"):
         decode_pixels(b"", 0)
 
 
 def test_files_equal_bytes(simplejpeg, tmp_path):
-    path = tmp_path / "picture.jpg"
-    path.write_bytes(as_jpeg(make_picture(120, 90, 1)))
+    path = tmp_path / "image.jpg"
+    path.write_bytes(as_jpeg(make_image(120, 90, 1)))
     assert np.array_equal(open_pixels(str(path)), np.asarray(Image.open(path)))
-    with pytest.raises(PictureError, match="not found"):
+    with pytest.raises(ImageError, match="not found"):
         open_pixels(str(tmp_path / "none.jpg"))
 
 
 def test_threads_do_not_share_pixels(simplejpeg):
-    contents = [as_jpeg(make_picture(200, 150, seed)) for seed in range(8)]
+    contents = [as_jpeg(make_image(200, 150, seed)) for seed in range(8)]
     expected = [np.asarray(Image.open(io.BytesIO(content))) for content in contents]
 
     def is_sound(turn):
@@ -130,7 +130,7 @@ def test_threads_do_not_share_pixels(simplejpeg):
 def test_without_simplejpeg_pillow_decodes(monkeypatch):
     monkeypatch.setitem(sys.modules, "simplejpeg", None)
     load_jpeg_decoder.cache_clear()
-    content = as_jpeg(make_picture(50, 40))
+    content = as_jpeg(make_image(50, 40))
     try:
         assert isinstance(decode_pixels(content, len(content)), Image.Image)
     finally:

@@ -2,18 +2,18 @@ import shutil
 
 import pytest
 
+from image_sets import IMAGES_OF_EMOJI, emoji_rows
 from open_clip.errors import DataError
-from picture_sets import PICTURES_OF_EMOJI, emoji_rows
 from training.data import read_folder_pairs
 
 
-def copy_pictures(folder, count):
+def copy_images(folder, count):
     folder.mkdir(parents=True, exist_ok=True)
-    return [shutil.copy(picture, folder) for picture in PICTURES_OF_EMOJI[:count]]
+    return [shutil.copy(image, folder) for image in IMAGES_OF_EMOJI[:count]]
 
 
 def write_list(folder, name, rows):
-    lines = ["img_key,caption_key", *(f'{picture},"{caption}"' for picture, caption in rows)]
+    lines = ["img_key,caption_key", *(f'{image},"{caption}"' for image, caption in rows)]
     (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -46,9 +46,9 @@ def test_an_unconverted_annotation_names_the_tool(tmp_path):
         read_folder_pairs(tmp_path, "train")
 
 
-def test_pictures_with_captions_beside_them_are_read_in_path_order(tmp_path):
-    first, second = sorted(copy_pictures(tmp_path / "b", 1) + copy_pictures(tmp_path / "a", 1))
-    (tmp_path / "a" / "notes.txt").write_text("no picture of this name")
+def test_images_with_captions_beside_them_are_read_in_path_order(tmp_path):
+    first, second = sorted(copy_images(tmp_path / "b", 1) + copy_images(tmp_path / "a", 1))
+    (tmp_path / "a" / "notes.txt").write_text("no image of this name")
     (tmp_path / first).with_suffix(".txt").write_text("one\n\ntwo\n", encoding="utf-8")
     (tmp_path / second).with_suffix(".txt").write_text("\u732b\r\n", encoding="utf-8")
     table = read_folder_pairs(tmp_path, "train")
@@ -57,24 +57,24 @@ def test_pictures_with_captions_beside_them_are_read_in_path_order(tmp_path):
     assert [table.row(index) for index in range(3)] == [1, 2, 3]
 
 
-def test_pictures_that_lack_a_sound_caption_are_named(tmp_path):
-    pictures = sorted(copy_pictures(tmp_path, 4))
+def test_images_that_lack_a_sound_caption_are_named(tmp_path):
+    images = sorted(copy_images(tmp_path, 4))
     contents = (b"fine\n", None, b"", b"caf\xe9\n")
-    for picture, content in zip(pictures, contents, strict=True):
+    for image, content in zip(images, contents, strict=True):
         if content is not None:
-            (tmp_path / picture).with_suffix(".txt").write_bytes(content)
+            (tmp_path / image).with_suffix(".txt").write_bytes(content)
     table = read_folder_pairs(tmp_path, "train")
     assert len(table) == 1
     reasons = [fault.reason for fault in table.faults]
-    assert [fault.path for fault in table.faults] == pictures[1:]
+    assert [fault.path for fault in table.faults] == images[1:]
     assert "no caption file" in reasons[0]
     assert "is empty" in reasons[1]
     assert "not valid text" in reasons[2]
 
 
 def test_a_folder_with_neither_form_says_what_was_looked_for(tmp_path):
-    copy_pictures(tmp_path, 2)
-    with pytest.raises(DataError, match=r"(?s)flickr30k_train.csv.*2 pictures, none with a .txt file"):
+    copy_images(tmp_path, 2)
+    with pytest.raises(DataError, match=r"(?s)flickr30k_train.csv.*2 images, none with a .txt file"):
         read_folder_pairs(tmp_path, "train")
     with pytest.raises(DataError, match="is no folder"):
         read_folder_pairs(tmp_path / "gone", "train")

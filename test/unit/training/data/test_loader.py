@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from image_sets import WordTokenizer, crop_to_uint8, emoji_rows, write_pairs
 from open_clip.errors import DataError
 from open_clip.transform import Compose, image_transform, to_uint8
-from picture_sets import WordTokenizer, crop_to_uint8, emoji_rows, write_pairs
 from training.data import Batch, PairDataset, make_eval_loader, make_train_loader, read_csv_pairs
 
 torch.set_num_threads(1)
@@ -28,7 +28,7 @@ def train_set(table, **options):
 
 
 def direct_set(table, **options):
-    """Pairs whose pictures are written in their place of a batch."""
+    """Pairs whose images are written in their place of a batch."""
     return PairDataset(table, to_uint8(image_transform(32, True)), WordTokenizer(), **{"seed": 5, **options})
 
 
@@ -74,7 +74,7 @@ def test_worker_count_changes_no_pixel_and_no_order(table, workers):
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
-def test_pictures_written_in_place_are_those_of_the_transform(table, workers):
+def test_images_written_in_place_are_those_of_the_transform(table, workers):
     class Foreign(Compose):
         """The same steps, of which the loader does not know what they give."""
 
@@ -94,7 +94,7 @@ def test_pictures_written_in_place_are_those_of_the_transform(table, workers):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_batches_that_are_held_keep_their_pictures(table, workers):
+def test_batches_that_are_held_keep_their_images(table, workers):
     loader = make_train_loader(direct_set(table), batch_size=8, seed=5, workers=workers)
     try:
         expected = [digest([batch]) for batch in loader.epoch(0)]
@@ -104,7 +104,7 @@ def test_batches_that_are_held_keep_their_pictures(table, workers):
         loader.close()
 
 
-def test_pictures_of_workers_take_the_same_memory_over_and_over(table):
+def test_images_of_workers_take_the_same_memory_over_and_over(table):
     loader = make_train_loader(direct_set(table), batch_size=8, seed=5, workers=1)
     places = {batch.images.data_ptr() for epoch in range(3) for batch in loader.epoch(epoch)}
     loader.close()
@@ -166,8 +166,8 @@ def test_a_start_in_the_middle_reads_nothing_that_comes_before(table):
 
 def test_crops_differ_between_epochs_and_rows(table):
     dataset = train_set(table)
-    same_picture = [dataset[0, index].image for index in range(5)] + [dataset[1, 0].image]
-    assert len({image.numpy().tobytes() for image in same_picture}) > 1
+    same_image = [dataset[0, index].image for index in range(5)] + [dataset[1, 0].image]
+    assert len({image.numpy().tobytes() for image in same_image}) > 1
 
 
 def test_epochs_draw_nothing_from_the_random_state_of_the_run(table):

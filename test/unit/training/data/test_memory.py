@@ -9,9 +9,9 @@ import sys
 import pytest
 import torch
 
+from image_sets import IMAGES_OF_EMOJI
 from open_clip.tokenizer import SimpleTokenizer
 from open_clip.transform import image_transform, to_uint8
-from picture_sets import PICTURES_OF_EMOJI
 from training.data import PairDataset, make_train_loader
 from training.data.table import TableBuilder
 
@@ -26,7 +26,7 @@ def make_table(num_rows):
     words = [f"word{number}" for number in range(500)]
     captions = [" ".join(rng.choices(words, k=8)) for _ in range(2000)]
     for row in range(num_rows):
-        builder.add(row + 2, PICTURES_OF_EMOJI[row % 8], captions[rng.randrange(2000)])
+        builder.add(row + 2, IMAGES_OF_EMOJI[row % 8], captions[rng.randrange(2000)])
     return builder.finish()
 
 

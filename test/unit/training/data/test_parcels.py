@@ -25,7 +25,7 @@ def sent(parcel):
     return pickle.loads(pickle.dumps(parcel))
 
 
-def test_a_parcel_opens_to_the_batch_with_the_pictures_in_their_shared_place():
+def test_a_parcel_opens_to_the_batch_with_the_images_in_their_shared_place():
     buffers = SharedBuffers(SHAPE, 1)
     number, place = register(buffers), buffers.ask()
     images = buffers.to_fill(place, 2)
@@ -40,13 +40,13 @@ def test_a_parcel_opens_to_the_batch_with_the_pictures_in_their_shared_place():
     assert (images[0] == 1).all()
 
 
-def test_no_picture_travels_with_a_parcel_that_names_its_place():
+def test_no_image_travels_with_a_parcel_that_names_its_place():
     buffers = SharedBuffers((2, 3, 224, 224), 1)
     images = buffers.to_fill(buffers.ask(), 2)
     assert len(pickle.dumps(Parcel(make_batch(images), (register(buffers), 0)))) < 2000
 
 
-def test_pictures_without_a_place_travel_along():
+def test_images_without_a_place_travel_along():
     images = torch.rand(SHAPE)
     assert torch.equal(Parcel(make_batch(images), None).open().images, images)
     empty = Batch(torch.empty(0), torch.empty(0, dtype=torch.int64), keys=(), faults=(FAULT,))

@@ -7,7 +7,7 @@ from training.data import Fault, Quarantine
 
 
 def fault(row, reason="torn"):
-    return Fault("train.csv", row, f"/pictures/{row}.jpg", reason)
+    return Fault("train.csv", row, f"/images/{row}.jpg", reason)
 
 
 def lines(path):
@@ -21,8 +21,8 @@ def test_each_bad_row_is_listed_once(tmp_path):
     assert quarantine.record([fault(4), fault(3)]) == 0
     assert quarantine.count == 2
     assert lines(path) == [
-        {"source": "train.csv", "row": 3, "path": "/pictures/3.jpg", "reason": "torn"},
-        {"source": "train.csv", "row": 4, "path": "/pictures/4.jpg", "reason": "torn"},
+        {"source": "train.csv", "row": 3, "path": "/images/3.jpg", "reason": "torn"},
+        {"source": "train.csv", "row": 4, "path": "/images/4.jpg", "reason": "torn"},
     ]
 
 
@@ -33,7 +33,7 @@ def test_over_budget_names_counts_examples_and_the_flag(tmp_path):
         quarantine.record([fault(9)])
     text = str(caught.value)
     assert "5 of 400 rows are bad, more than the 1.00% allowed" in text
-    assert "train.csv:0 /pictures/0.jpg: torn" in text
+    assert "train.csv:0 /images/0.jpg: torn" in text
     assert "and 2 more" in text
     assert "--bad-sample-budget" in text
     assert len(text.splitlines()) <= 6

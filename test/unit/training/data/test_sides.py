@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from picture_sets import WordTokenizer, crop_to_uint8, emoji_rows, write_pairs
+from image_sets import WordTokenizer, crop_to_uint8, emoji_rows, write_pairs
 from training.data import PairDataset, make_eval_loader, read_csv_pairs
 from training.data.sides import read_captions
 
@@ -13,7 +13,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture
 def rows():
-    """Seven pictures with three captions each, two of which are equal."""
+    """Seven images with three captions each, two of which are equal."""
     rows = emoji_rows(7, captions=3)
     rows[16] = (rows[16][0], rows[2][1])
     return rows
@@ -67,11 +67,11 @@ def test_captions_are_tokenised_once_for_all_evaluations(tmp_path, rows):
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("world_size", [1, 2, 5])
-def test_all_processes_together_read_each_picture_once_and_each_caption(dataset, world_size, workers):
+def test_all_processes_together_read_each_image_once_and_each_caption(dataset, world_size, workers):
     shown, captioned = [], []
     for rank in range(world_size):
         loader = make_eval_loader(dataset, batch_size=2, rank=rank, world_size=world_size, workers=workers)
-        batches = list(loader.pictures())
+        batches = list(loader.images())
         assert [len(batch.images) for batch in batches][:-1] == [2] * (len(batches) - 1)
         shown += [row for batch in batches for row in batch.indices.tolist()]
         captioned += loader.sides.captions().rows.tolist()
@@ -80,7 +80,7 @@ def test_all_processes_together_read_each_picture_once_and_each_caption(dataset,
     assert captioned == list(range(21))
 
 
-def test_pictures_are_numbered_once_wherever_their_rows_stand(tmp_path, rows):
+def test_images_are_numbered_once_wherever_their_rows_stand(tmp_path, rows):
     mixed = [rows[place] for place in np.random.default_rng(0).permutation(21)]
     table = read_csv_pairs(write_pairs(tmp_path / "val.csv", mixed))
     loader = make_eval_loader(PairDataset(table, crop_to_uint8, WordTokenizer(), is_train=False), batch_size=4)
@@ -91,7 +91,7 @@ def test_pictures_are_numbered_once_wherever_their_rows_stand(tmp_path, rows):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_picture_that_cannot_be_read_is_a_fault_of_all_its_rows(tmp_path, rows, workers):
+def test_a_image_that_cannot_be_read_is_a_fault_of_all_its_rows(tmp_path, rows, workers):
     copies = []
     for number in range(4):
         path = tmp_path / f"{number}.jpg"
@@ -103,7 +103,7 @@ def test_a_picture_that_cannot_be_read_is_a_fault_of_all_its_rows(tmp_path, rows
     loader = make_eval_loader(
         PairDataset(table, crop_to_uint8, WordTokenizer(), is_train=False), batch_size=1, workers=workers
     )
-    batches = list(loader.pictures())
+    batches = list(loader.images())
     loader.close()
     assert [len(batch.images) for batch in batches] == [1, 0, 0, 1]
     faults = [fault for batch in batches for fault in batch.faults]

@@ -1,9 +1,9 @@
+from image_sets import WordTokenizer
 from open_clip.transform import image_transform, to_uint8
-from picture_sets import WordTokenizer
 from training.data import PairDataset, SyntheticTable, make_train_loader
 
 
-def test_a_table_of_any_length_holds_one_black_picture_and_one_caption():
+def test_a_table_of_any_length_holds_one_black_image_and_one_caption():
     table = SyntheticTable(2_000_000_000, height=6, width=8)
     assert len(table) == 2_000_000_000
     assert table.num_images == 1

@@ -6,9 +6,9 @@ import torch
 from torch.testing import assert_close
 
 import open_clip
+from image_sets import crop_to_uint8, emoji_rows, write_pairs
 from loop_runs import ALONE, MEAN, STD, make_task
 from open_clip.loss import ClipLoss, CoCaLoss
-from picture_sets import crop_to_uint8, emoji_rows, write_pairs
 from tiny_models import tiny_coca
 from training.data import Batch, PairDataset, Quarantine, make_eval_loader, read_csv_pairs
 from training.evaluate import evaluate_pairs
@@ -28,10 +28,10 @@ class Noting(ClipTask):
 
     def __init__(self, model):
         super().__init__(model, ClipLoss(), mean=MEAN, std=STD)
-        self.pictures, self.texts, self.layouts = [], [], []
+        self.images, self.texts, self.layouts = [], [], []
 
     def encode_images(self, images):
-        self.pictures.append(len(images))
+        self.images.append(len(images))
         return super().encode_images(images)
 
     def encode_texts(self, texts, layout=None):
@@ -41,14 +41,14 @@ class Noting(ClipTask):
 
 
 class Paired(ClipTask):
-    """Sees pictures and captions together, as evaluation once did for all tasks."""
+    """Sees images and captions together, as evaluation once did for all tasks."""
 
     encodes_apart = False
 
 
 @pytest.fixture
 def rows():
-    """Nine pictures with three captions each; one caption stands twice."""
+    """Nine images with three captions each; one caption stands twice."""
     rows = emoji_rows(9, captions=3)
     rows[25] = (rows[25][0], rows[1][1])
     return rows
@@ -83,10 +83,10 @@ def test_sides_apart_give_the_features_of_pairs(rows, tmp_path, shapes, is_group
     assert torch.equal(found.rows, expected.rows)
 
 
-def test_each_picture_and_each_caption_is_encoded_once(rows, tmp_path):
+def test_each_image_and_each_caption_is_encoded_once(rows, tmp_path):
     task = Noting(make_task().model)
     encode(task, make_loader(rows, tmp_path))
-    assert task.pictures == [4, 4, 1]
+    assert task.images == [4, 4, 1]
     # 26 different captions; as many a batch as have the tokens of four padded ones.
     assert sum(number for number, _ in task.texts) == 26
     assert all(len(layout.token_rows) <= BATCH * 77 for layout in task.layouts)
@@ -96,7 +96,7 @@ def test_each_picture_and_each_caption_is_encoded_once(rows, tmp_path):
 def test_a_device_that_compiles_every_shape_sees_few(rows, tmp_path):
     task = Noting(make_task().model)
     encode(task, make_loader(rows[:-1] + [(rows[-1][0], "word " * 60)], tmp_path), "bucketed")
-    assert set(task.pictures) == {BATCH}
+    assert set(task.images) == {BATCH}
     assert {number for number, _ in task.texts} == {BATCH}
     assert len({shape for layout in task.layouts for shape in layout.shapes}) <= 4
 
@@ -116,7 +116,7 @@ def _configs(**text):
     return vision, {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1} | text
 
 
-def test_a_torn_picture_takes_its_rows_along_and_counts_each(rows, tmp_path):
+def test_a_torn_image_takes_its_rows_along_and_counts_each(rows, tmp_path):
     copies = []
     for number, (path, caption) in enumerate(rows):
         copy = tmp_path / f"{number // 3}.jpg"
@@ -178,7 +178,7 @@ def test_a_captioner_still_sees_pairs(tmp_path, rows):
     assert found.sums == {"val_generative_loss": pytest.approx(float(torch.cat(losses).sum()))}
 
 
-def test_a_set_without_a_sound_picture_gives_no_rows(tmp_path, rows):
+def test_a_set_without_a_sound_image_gives_no_rows(tmp_path, rows):
     paths = []
     for number in range(2):
         (tmp_path / f"{number}.jpg").write_bytes(b"torn")

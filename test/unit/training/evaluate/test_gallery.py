@@ -12,14 +12,14 @@ from open_clip.errors import DataError
 from training.evaluate import build_gallery, load_gallery, save_gallery
 from training.evaluate.gallery import make_thumbnail
 
-NUM_PICTURES, CAPTIONS_EACH = 30, 3
+NUM_IMAGES, CAPTIONS_EACH = 30, 3
 
 
 @pytest.fixture(scope="module")
-def picture_paths(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pictures")
+def image_paths(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
     paths = []
-    for index in range(NUM_PICTURES):
+    for index in range(NUM_IMAGES):
         path = folder / f"{index}.jpg"
         Image.new("RGB", (320, 200), (index * 8, 100, 50)).save(path)
         paths.append(str(path))
@@ -27,18 +27,18 @@ def picture_paths(tmp_path_factory):
 
 
 def partly_right(seed=0, share_right=0.5):
-    """Features of a model that knows a share of the pictures well and guesses the others."""
+    """Features of a model that knows a share of the images well and guesses the others."""
     generator = torch.Generator().manual_seed(seed)
-    ids = torch.arange(NUM_PICTURES).repeat_interleave(CAPTIONS_EACH)
-    pictures = normalize(torch.randn(NUM_PICTURES, 32, generator=generator), dim=-1)
+    ids = torch.arange(NUM_IMAGES).repeat_interleave(CAPTIONS_EACH)
+    images = normalize(torch.randn(NUM_IMAGES, 32, generator=generator), dim=-1)
     noise = normalize(torch.randn(len(ids), 32, generator=generator), dim=-1)
-    is_known = (torch.arange(NUM_PICTURES) < share_right * NUM_PICTURES)[ids][:, None]
-    return pictures[ids], normalize(torch.where(is_known, pictures[ids] + 0.1 * noise, noise), dim=-1), ids
+    is_known = (torch.arange(NUM_IMAGES) < share_right * NUM_IMAGES)[ids][:, None]
+    return images[ids], normalize(torch.where(is_known, images[ids] + 0.1 * noise, noise), dim=-1), ids
 
 
 def gallery_of(paths, share_right=0.5, **options):
     images, texts, ids = partly_right(share_right=share_right)
-    captions = [f"caption {row} of picture {picture}" for row, picture in enumerate(ids.tolist())]
+    captions = [f"caption {row} of image {image}" for row, image in enumerate(ids.tolist())]
     return build_gallery(images, texts, ids, captions, opener([paths[one] for one in ids.tolist()]), **options)
 
 
@@ -46,23 +46,23 @@ def opener(paths):
     return lambda row: (Path(paths[row]).name, Image.open(paths[row]))
 
 
-def test_examples_are_answered_with_their_best_candidates(picture_paths):
-    gallery = gallery_of(picture_paths, count=6, top=5)
+def test_examples_are_answered_with_their_best_candidates(image_paths):
+    gallery = gallery_of(image_paths, count=6, top=5)
     images, texts, ids = partly_right()
-    assert (len(gallery.pictures), len(gallery.captions)) == (6, 6)
-    for example in gallery.pictures:
-        picture = int(example.query)
-        scores = texts @ images[picture * CAPTIONS_EACH]
+    assert (len(gallery.images), len(gallery.captions)) == (6, 6)
+    for example in gallery.images:
+        image = int(example.query)
+        scores = texts @ images[image * CAPTIONS_EACH]
         best = scores.topk(5)
         assert [match.content.split()[1] for match in example.matches] == [str(one) for one in best.indices.tolist()]
         assert [match.score for match in example.matches] == pytest.approx(best.values.tolist(), abs=1e-4)
-        assert [match.is_right for match in example.matches] == [int(ids[one]) == picture for one in best.indices]
+        assert [match.is_right for match in example.matches] == [int(ids[one]) == image for one in best.indices]
         assert len(example.own) == CAPTIONS_EACH
         assert example.is_right == example.matches[0].is_right
 
 
-def test_captions_are_answered_with_unique_pictures(picture_paths):
-    for example in gallery_of(picture_paths).captions:
+def test_captions_are_answered_with_unique_images(image_paths):
+    for example in gallery_of(image_paths).captions:
         keys = [match.content for match in example.matches]
         assert len(set(keys)) == 5
         assert example.own == (example.query.split()[-1],)
@@ -70,32 +70,32 @@ def test_captions_are_answered_with_unique_pictures(picture_paths):
 
 
 @pytest.mark.parametrize("share_right", [0.2, 0.5, 0.8])
-def test_right_and_wrong_examples_are_mixed(picture_paths, share_right):
-    gallery = gallery_of(picture_paths, share_right, count=9)
-    for examples in (gallery.pictures, gallery.captions):
+def test_right_and_wrong_examples_are_mixed(image_paths, share_right):
+    gallery = gallery_of(image_paths, share_right, count=9)
+    for examples in (gallery.images, gallery.captions):
         assert len(examples) == 9
         assert 3 <= sum(example.is_right for example in examples) <= 6
 
 
-def test_a_perfect_model_shows_only_right_examples(picture_paths):
-    gallery = gallery_of(picture_paths, share_right=1.0, count=9)
-    assert [example.is_right for example in gallery.pictures] == [True] * 9
+def test_a_perfect_model_shows_only_right_examples(image_paths):
+    gallery = gallery_of(image_paths, share_right=1.0, count=9)
+    assert [example.is_right for example in gallery.images] == [True] * 9
 
 
-def test_examples_are_spread_over_the_set(picture_paths):
-    queries = [int(example.query) for example in gallery_of(picture_paths, count=10).pictures]
+def test_examples_are_spread_over_the_set(image_paths):
+    queries = [int(example.query) for example in gallery_of(image_paths, count=10).images]
     assert queries == sorted(set(queries))
     assert queries[0] < 6
     assert queries[-1] > 23
 
 
-def test_the_same_features_give_the_same_gallery(picture_paths):
-    assert gallery_of(picture_paths) == gallery_of(picture_paths)
+def test_the_same_features_give_the_same_gallery(image_paths):
+    assert gallery_of(image_paths) == gallery_of(image_paths)
 
 
-def test_every_named_picture_has_one_thumbnail_of_at_most_160_pixels(picture_paths):
-    gallery = gallery_of(picture_paths, count=4)
-    named = {example.query for example in gallery.pictures}
+def test_every_named_image_has_one_thumbnail_of_at_most_160_pixels(image_paths):
+    gallery = gallery_of(image_paths, count=4)
+    named = {example.query for example in gallery.images}
     for example in gallery.captions:
         named |= {*example.own, *(match.content for match in example.matches)}
     assert set(gallery.thumbnails) == named
@@ -106,43 +106,43 @@ def test_every_named_picture_has_one_thumbnail_of_at_most_160_pixels(picture_pat
             assert image.size == (160, 100) == (thumbnail.width, thumbnail.height)
 
 
-def test_a_picture_that_is_gone_has_no_thumbnail_but_a_name():
+def test_a_image_that_is_gone_has_no_thumbnail_but_a_name():
     assert make_thumbnail("gone.jpg", None).uri is None
     assert make_thumbnail("gone.jpg", None).name == "gone.jpg"
 
 
-def test_a_set_smaller_than_the_gallery_is_shown_whole(picture_paths):
+def test_a_set_smaller_than_the_gallery_is_shown_whole(image_paths):
     images = torch.eye(2, 4)
-    gallery = build_gallery(images, images, [0, 1], ["a", "b"], opener(picture_paths))
-    assert (len(gallery.pictures), len(gallery.captions)) == (2, 2)
-    assert len(gallery.pictures[0].matches) == 2
+    gallery = build_gallery(images, images, [0, 1], ["a", "b"], opener(image_paths))
+    assert (len(gallery.images), len(gallery.captions)) == (2, 2)
+    assert len(gallery.images[0].matches) == 2
 
 
-def test_a_gallery_survives_its_file(picture_paths, tmp_path):
-    gallery = gallery_of(picture_paths, count=3)
+def test_a_gallery_survives_its_file(image_paths, tmp_path):
+    gallery = gallery_of(image_paths, count=3)
     save_gallery(gallery, tmp_path / "gallery.json")
     assert load_gallery(tmp_path / "gallery.json") == gallery
     assert [one.name for one in tmp_path.iterdir()] == ["gallery.json"]
 
 
-def test_strange_captions_survive_the_file(picture_paths, tmp_path):
+def test_strange_captions_survive_the_file(image_paths, tmp_path):
     images = torch.eye(2, 4)
     captions = ["<script>alert(1)</script>", "\ud800 lone surrogate \x00"]
-    gallery = build_gallery(images, images, np.array([0, 1]), captions, opener(picture_paths))
+    gallery = build_gallery(images, images, np.array([0, 1]), captions, opener(image_paths))
     save_gallery(gallery, tmp_path / "gallery.json")
     assert load_gallery(tmp_path / "gallery.json") == gallery
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"pictures": 3}'])
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"images": 3}'])
 def test_a_damaged_file_is_named(tmp_path, content):
     (tmp_path / "gallery.json").write_text(content)
     with pytest.raises(DataError, match=r"gallery\.json is no gallery"):
         load_gallery(tmp_path / "gallery.json")
 
 
-def test_lengths_that_disagree_are_refused(picture_paths):
+def test_lengths_that_disagree_are_refused(image_paths):
     with pytest.raises(DataError, match=r"\[2, 2, 2, 1\]"):
-        build_gallery(torch.eye(2), torch.eye(2), [0, 1], ["a"], opener(picture_paths))
+        build_gallery(torch.eye(2), torch.eye(2), [0, 1], ["a"], opener(image_paths))
 
 
 def test_what_captions_and_names_hold_steers_nothing_where_they_are_shown():

@@ -4,9 +4,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.evaluate.groups import group_pictures
+from training.evaluate.groups import group_images
 from training.evaluate.ranks import count_ahead
-from training.evaluate.ties import count_pictures_ahead, count_texts_ahead
+from training.evaluate.ties import count_images_ahead, count_texts_ahead
 
 
 def whole_numbers(num_rows, width=3, seed=0, high=2):
@@ -20,11 +20,11 @@ def unit_rows(num_rows, width=24, seed=0):
     return torch.nn.functional.normalize(torch.randn(num_rows, width, generator=generator), dim=-1)
 
 
-def settled(pictures, texts, groups):
+def settled(images, texts, groups):
     """Count everything with an eye on positions."""
     pairs = np.arange(len(texts))
-    by_row, by_picture = count_pictures_ahead(pictures, texts, groups, pairs, 1000)
-    return count_texts_ahead(pictures, texts, groups, pairs, 1000), by_row, by_picture
+    by_row, by_image = count_images_ahead(images, texts, groups, pairs, 1000)
+    return count_texts_ahead(images, texts, groups, pairs, 1000), by_row, by_image
 
 
 class Calls(torch.overrides.TorchFunctionMode):
@@ -50,69 +50,67 @@ class Calls(torch.overrides.TorchFunctionMode):
     seed=st.integers(0, 10_000),
 )
 def test_one_pass_counts_what_a_look_at_every_position_counts(image_ids, tile, high, seed):
-    groups = group_pictures(image_ids)
-    pictures = whole_numbers(len(groups.first_row), seed=seed, high=high)
+    groups = group_images(image_ids)
+    images = whole_numbers(len(groups.first_row), seed=seed, high=high)
     texts = whole_numbers(len(image_ids), seed=seed + 1, high=high)
-    for found, expected in zip(
-        count_ahead(pictures, texts, groups, tile), settled(pictures, texts, groups), strict=True
-    ):
+    for found, expected in zip(count_ahead(images, texts, groups, tile), settled(images, texts, groups), strict=True):
         assert found.tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("captions_each", [1, 5, 33])
 def test_without_ties_nothing_is_counted_twice(captions_each):
     image_ids = np.arange(60).repeat(captions_each)
-    groups = group_pictures(image_ids)
-    pictures, texts = unit_rows(60), unit_rows(len(image_ids), seed=1)
+    groups = group_images(image_ids)
+    images, texts = unit_rows(60), unit_rows(len(image_ids), seed=1)
     with Calls() as calls:
-        ranks = count_ahead(pictures, texts, groups, 20)
+        ranks = count_ahead(images, texts, groups, 20)
     assert "sort" not in " ".join(calls.names)
-    # More than a few captions a picture go the way of ties, all of them.
+    # More than a few captions an image go the way of ties, all of them.
     assert (len(calls.products) > 0) == (captions_each < 33)
-    for found, expected in zip(ranks, settled(pictures, texts, groups), strict=True):
+    for found, expected in zip(ranks, settled(images, texts, groups), strict=True):
         assert found.tolist() == expected.tolist()
 
 
 def test_a_tie_is_settled_for_the_pairs_that_have_one():
-    groups = group_pictures(range(64))
-    pictures, texts = unit_rows(64), unit_rows(64, seed=1)
+    groups = group_images(range(64))
+    images, texts = unit_rows(64), unit_rows(64, seed=1)
     texts[40] = texts[3]
-    pictures[9] = pictures[50]
-    for found, expected in zip(count_ahead(pictures, texts, groups, 16), settled(pictures, texts, groups), strict=True):
+    images[9] = images[50]
+    for found, expected in zip(count_ahead(images, texts, groups, 16), settled(images, texts, groups), strict=True):
         assert found.tolist() == expected.tolist()
 
 
 def test_all_tiles_have_one_shape_and_few_of_them_overlap():
-    groups = group_pictures(np.arange(70).repeat(3))
+    groups = group_images(np.arange(70).repeat(3))
     with Calls() as calls:
         count_ahead(unit_rows(70), unit_rows(210, seed=1), groups, 50)
-    # 6 windows of texts for the pairs' own scores, then 2 of pictures against the 6.
+    # 6 windows of texts for the pairs' own scores, then 2 of images against the 6.
     assert calls.products == [(35, 35)] * (6 + 2 * 6)
 
 
 @pytest.mark.parametrize("change", [1e-6, -1e-6])
 def test_products_that_round_differently_from_tile_to_tile_are_noticed(change):
     image_ids = np.arange(64).repeat(2)
-    groups = group_pictures(image_ids)
-    pictures, texts = unit_rows(64), unit_rows(128, seed=1)
-    expected = settled(pictures, texts, groups)
+    groups = group_images(image_ids)
+    images, texts = unit_rows(64), unit_rows(128, seed=1)
+    expected = settled(images, texts, groups)
 
     def unreliable(call, product):
         if call == 2:
             product.add_(change)
 
     with Calls(unreliable):
-        ranks = count_ahead(pictures, texts, groups, 32)
+        ranks = count_ahead(images, texts, groups, 32)
     for found, right in zip(ranks, expected, strict=True):
         assert found.tolist() == right.tolist()
 
 
 def test_some_pairs_get_the_places_that_they_have_among_all():
     image_ids = np.random.default_rng(0).integers(0, 12, 60)
-    groups = group_pictures(image_ids)
-    pictures, texts = whole_numbers(len(groups.first_row)), whole_numbers(60, seed=1)
+    groups = group_images(image_ids)
+    images, texts = whole_numbers(len(groups.first_row)), whole_numbers(60, seed=1)
     some = np.array([3, 59, 17, 4])
-    by_row, by_picture = count_pictures_ahead(pictures, texts, groups, some, 3)
-    found = count_texts_ahead(pictures, texts, groups, some, 3), by_row, by_picture
-    for values, everything in zip(found, settled(pictures, texts, groups), strict=True):
+    by_row, by_image = count_images_ahead(images, texts, groups, some, 3)
+    found = count_texts_ahead(images, texts, groups, some, 3), by_row, by_image
+    for values, everything in zip(found, settled(images, texts, groups), strict=True):
         assert values.tolist() == everything[some].tolist()

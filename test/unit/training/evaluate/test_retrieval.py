@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
 from open_clip.errors import DataError, NumericsError
-from training.evaluate.groups import group_pictures
+from training.evaluate.groups import group_images
 from training.evaluate.retrieval import retrieval_metrics
 from training.evaluate.ties import count_texts_ahead
 
@@ -20,10 +20,10 @@ def unit_features(num_rows, width=16, seed=0, dtype=torch.float64):
     return normalize(torch.randn(num_rows, width, generator=generator, dtype=dtype), dim=-1).float()
 
 
-def shared_pictures(image_ids, seed=0):
-    """Features in which rows of the same id hold the same picture."""
-    groups = group_pictures(image_ids)
-    return unit_features(len(groups.first_row), seed=seed)[torch.from_numpy(groups.picture_of)]
+def shared_images(image_ids, seed=0):
+    """Features in which rows of the same id hold the same image."""
+    groups = group_images(image_ids)
+    return unit_features(len(groups.first_row), seed=seed)[torch.from_numpy(groups.image_of)]
 
 
 def brute_force_one_to_one(images, texts):
@@ -41,18 +41,18 @@ def brute_force_one_to_one(images, texts):
 
 
 def brute_force_benchmark(images, texts, image_ids):
-    """Take the K best of the score matrix of unique pictures and look for any right answer."""
+    """Take the K best of the score matrix of unique images and look for any right answer."""
     ids = list(image_ids)
     unique = list(dict.fromkeys(ids))
-    pictures = images[[ids.index(one) for one in unique]]
+    unique_images = images[[ids.index(one) for one in unique]]
     right = torch.tensor([[one == owner for owner in ids] for one in unique])
-    scores = pictures @ texts.T
+    scores = unique_images @ texts.T
     metrics = {}
     for k in (1, 5, 10):
         best_texts = scores.topk(min(k, scores.shape[1]), dim=1).indices
-        best_pictures = scores.T.topk(min(k, scores.shape[0]), dim=1).indices
+        best_images = scores.T.topk(min(k, scores.shape[0]), dim=1).indices
         metrics[f"text_retrieval_recall@{k}"] = right.gather(1, best_texts).any(dim=1).double().mean().item()
-        metrics[f"image_retrieval_recall@{k}"] = right.T.gather(1, best_pictures).any(dim=1).double().mean().item()
+        metrics[f"image_retrieval_recall@{k}"] = right.T.gather(1, best_images).any(dim=1).double().mean().item()
     return metrics
 
 
@@ -71,8 +71,8 @@ def test_one_to_one_metrics_equal_a_full_sort(num_pairs, tile, seed):
     tile=st.one_of(st.none(), st.integers(1, 70)),
     seed=st.integers(0, 10_000),
 )
-def test_benchmark_metrics_equal_a_top_k_over_unique_pictures(image_ids, tile, seed):
-    images, texts = shared_pictures(image_ids, seed), unit_features(len(image_ids), seed=seed + 1)
+def test_benchmark_metrics_equal_a_top_k_over_unique_images(image_ids, tile, seed):
+    images, texts = shared_images(image_ids, seed), unit_features(len(image_ids), seed=seed + 1)
     metrics = retrieval_metrics(images, texts, torch.tensor(image_ids), tile=tile)
     for name, value in brute_force_benchmark(images, texts, image_ids).items():
         assert metrics[name] == pytest.approx(value, abs=1e-12), name
@@ -94,24 +94,24 @@ def stable_places(scores):
 
 
 def stable_sort_metrics(images, texts, image_ids):
-    """Sort whole score matrices stably, rows against rows and unique pictures against texts."""
+    """Sort whole score matrices stably, rows against rows and unique images against texts."""
     ids = np.array(image_ids)
     unique = list(dict.fromkeys(image_ids))
     first_rows = [image_ids.index(one) for one in unique]
-    own_picture = np.array([unique.index(one) for one in image_ids])
+    own_image = np.array([unique.index(one) for one in image_ids])
     scores = (images @ texts.T).numpy()
     ranks = {
         "image_to_text": np.diag(stable_places(scores)),
         "text_to_image": np.diag(stable_places(scores.T)),
     }
     best_caption = [stable_places(scores[first_rows])[place, ids == one].min() for place, one in enumerate(unique)]
-    best_picture = stable_places(scores[first_rows].T)[np.arange(len(ids)), own_picture]
+    best_image = stable_places(scores[first_rows].T)[np.arange(len(ids)), own_image]
     metrics = {f"{name}_mean_rank": one.mean() + 1 for name, one in ranks.items()}
     metrics |= {f"{name}_median_rank": math.floor(np.median(one)) + 1 for name, one in ranks.items()}
     for k in (1, 5, 10):
         metrics |= {f"{name}_R@{k}": np.mean(one < k) for name, one in ranks.items()}
         metrics[f"text_retrieval_recall@{k}"] = np.mean(np.array(best_caption) < k)
-        metrics[f"image_retrieval_recall@{k}"] = np.mean(best_picture < k)
+        metrics[f"image_retrieval_recall@{k}"] = np.mean(best_image < k)
     return metrics
 
 
@@ -125,19 +125,19 @@ def stable_sort_metrics(images, texts, image_ids):
 )
 def test_every_metric_equals_a_stable_sort_whatever_ties(image_ids, is_sorted, tile, high, seed):
     image_ids = sorted(image_ids) if is_sorted else image_ids
-    groups = group_pictures(image_ids)
-    images = whole_features(len(groups.first_row), seed=seed, high=high)[torch.from_numpy(groups.picture_of)]
+    groups = group_images(image_ids)
+    images = whole_features(len(groups.first_row), seed=seed, high=high)[torch.from_numpy(groups.image_of)]
     texts = whole_features(len(image_ids), seed=seed + 1, high=high)
     metrics = retrieval_metrics(images, texts, image_ids, tile=tile)
     for name, value in stable_sort_metrics(images, texts, image_ids).items():
         assert metrics[name] == pytest.approx(value, abs=1e-12), name
 
 
-def test_five_captions_a_picture_limit_the_one_to_one_definition_only():
+def test_five_captions_a_image_limit_the_one_to_one_definition_only():
     image_ids = np.repeat(np.arange(20), 5)
-    pictures = unit_features(20)
-    texts = normalize(pictures[torch.from_numpy(image_ids)] + 0.01 * unit_features(100, seed=3), dim=-1)
-    metrics = retrieval_metrics(pictures[torch.from_numpy(image_ids)], texts, image_ids)
+    images = unit_features(20)
+    texts = normalize(images[torch.from_numpy(image_ids)] + 0.01 * unit_features(100, seed=3), dim=-1)
+    metrics = retrieval_metrics(images[torch.from_numpy(image_ids)], texts, image_ids)
     assert metrics["image_to_text_R@1"] == pytest.approx(0.2)
     assert metrics["image_to_text_R@5"] == 1.0
     assert metrics["text_to_image_R@1"] == pytest.approx(0.2)
@@ -159,8 +159,8 @@ def test_a_collapsed_model_scores_what_chance_gives():
 
 def test_the_earlier_of_two_equal_candidates_is_ahead():
     texts = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
-    pictures = torch.tensor([[0.5, 0.5], [1.0, 0.0], [0.5, 0.5]])
-    metrics = retrieval_metrics(pictures, texts, [0, 1, 2])
+    images = torch.tensor([[0.5, 0.5], [1.0, 0.0], [0.5, 0.5]])
+    metrics = retrieval_metrics(images, texts, [0, 1, 2])
     assert metrics["image_to_text_mean_rank"] == pytest.approx((1 + 2 + 3) / 3)
     assert metrics["text_to_image_mean_rank"] == pytest.approx((2 + 1 + 2) / 3)
 
@@ -217,14 +217,14 @@ def test_a_tile_compares_no_more_rows_than_asked(monkeypatch):
                 seen.append(tuple(args[0].shape))
             return func(*args, **(kwargs or {}))
 
-    groups = group_pictures([0] * 50)
+    groups = group_images([0] * 50)
     with Recorder():
         count_texts_ahead(unit_features(1), unit_features(50), groups, np.arange(50), rows=8)
     assert seen == [(8, 50)] * 6 + [(2, 50)]
 
 
-def test_pictures_are_numbered_by_their_first_row():
-    groups = group_pictures([7, 7, 3, 9, 3])
+def test_images_are_numbered_by_their_first_row():
+    groups = group_images([7, 7, 3, 9, 3])
     assert groups.first_row.tolist() == [0, 2, 3]
-    assert groups.picture_of.tolist() == [0, 0, 1, 2, 1]
+    assert groups.image_of.tolist() == [0, 0, 1, 2, 1]
     assert groups.counts.tolist() == [2, 2, 1]

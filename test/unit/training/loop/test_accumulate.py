@@ -21,7 +21,7 @@ def make_task(tile_rows=None):
 def make_batch(rows):
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (rows, 3, 32, 32), dtype=torch.uint8, generator=generator)
-    texts = open_clip.get_tokenizer("ViT-micro-8-32")([f"picture number {i}" for i in range(rows)])
+    texts = open_clip.get_tokenizer("ViT-micro-8-32")([f"image number {i}" for i in range(rows)])
     return Batch(images, texts)
 
 

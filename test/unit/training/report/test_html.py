@@ -29,9 +29,9 @@ def test_a_whole_run_shows_every_section(folder):
     assert page.ids() == SECTIONS
     for text in ("my-run", "Finished", "2 \u00d7 Some Processor", "43.8\u00a0%", "641.5/s", "4.2500", "1 min 01 s"):
         assert text in page.text
-    for text in ("200 pictures and 1,000 texts", "any caption", "chance 0.5\u00a0%", "csv_separator", "2.14.0"):
+    for text in ("200 images and 1,000 texts", "any caption", "chance 0.5\u00a0%", "csv_separator", "2.14.0"):
         assert text in page.text
-    for text in ("resume", "checkpoints/step_30.pt", "1 bad sample left out", "picture file is empty"):
+    for text in ("resume", "checkpoints/step_30.pt", "1 bad sample left out", "image file is empty"):
         assert text in page.text
     assert page.count("svg") == 7
 
@@ -165,7 +165,7 @@ def test_an_evaluation_alone_needs_no_training(folder):
         b"",
         b"\xff\xfe{[",
         b"[1, 2]",
-        b'{"pictures": 3, "metrics": 4, "fps": "fast", "loss": [], "steps": {}}',
+        b'{"images": 3, "metrics": 4, "fps": "fast", "loss": [], "steps": {}}',
         b'{"kind": "train", "step": 1, "loss": NaN, "fps": NaN, "lr": Infinity}',
     ],
 )

@@ -59,7 +59,7 @@ def test_the_final_block_fits_80_columns_and_names_both_definitions():
     for part in (
         "one to one",
         "any caption",
-        "200 pictures, 1,000 texts",
+        "200 images, 1,000 texts",
         "chance",
         "51.2",
         "epoch_2.pt",
@@ -147,8 +147,8 @@ def test_chance_is_what_random_features_reach():
     ids = torch.arange(100).repeat_interleave(5)
     sums = dict.fromkeys(METRICS, 0.0)
     for _ in range(60):
-        pictures = torch.randn(100, 32, generator=generator)[ids]
-        metrics = retrieval_metrics(pictures, torch.randn(500, 32, generator=generator), ids)
+        images = torch.randn(100, 32, generator=generator)[ids]
+        metrics = retrieval_metrics(images, torch.randn(500, 32, generator=generator), ids)
         for name in sums:
             sums[name] += metrics[name] / 60
     for row in RECALL_ROWS:

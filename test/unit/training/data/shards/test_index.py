@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from open_clip.errors import DataError
-from shard_sets import picture, write_shard, write_tar
+from shard_sets import image, write_shard, write_tar
 from training.data.shards.index import make_index
 from training.data.shards.index_file import open_index
 from training.data.shards.selector import CaptionError, Selector
@@ -20,16 +20,16 @@ def keys(index):
     return [index.keys[number] for number in range(len(index))]
 
 
-def test_samples_without_picture_or_caption_are_faults_with_key_and_reason(tmp_path):
+def test_samples_without_image_or_caption_are_faults_with_key_and_reason(tmp_path):
     path = write_tar(
         tmp_path / "a.tar",
         [
-            ("0.png", picture()),
+            ("0.png", image()),
             ("0.txt", b"sound"),
-            ("1.png", picture()),
-            ("2.txt", b"no picture"),
+            ("1.png", image()),
+            ("2.txt", b"no image"),
             ("3.json", b"{}"),
-            ("sub/4.PNG", picture()),
+            ("sub/4.PNG", image()),
             ("sub/4.txt", b"upper case suffix"),
         ],
     )
@@ -37,13 +37,13 @@ def test_samples_without_picture_or_caption_are_faults_with_key_and_reason(tmp_p
     assert keys(index) == ["0", "sub/4"]
     assert [(fault.row, fault.path, fault.reason[:10]) for fault in index.faults] == [
         (1, "1", "no caption"),
-        (2, "2", "no picture"),
+        (2, "2", "no image"),
         (3, "3", "neither pi"),
     ]
 
 
 def test_a_repeated_suffix_starts_a_sample(tmp_path):
-    members = [("0.png", picture()), ("0.txt", b"one"), ("0.png", picture()), ("0.txt", b"two")]
+    members = [("0.png", image()), ("0.txt", b"one"), ("0.png", image()), ("0.txt", b"two")]
     assert keys(make_index(str(write_tar(tmp_path / "a.tar", members)), SELECTOR)) == ["0", "0"]
 
 
@@ -131,7 +131,7 @@ def test_unusable_captions_are_refused_with_a_reason(selector, content, reason):
 
 
 def members_of(*names):
-    return [(name, picture() if name.endswith("png") else name.encode()) for name in names]
+    return [(name, image() if name.endswith("png") else name.encode()) for name in names]
 
 
 def captions(index):
@@ -164,7 +164,7 @@ def test_parts_that_could_be_put_together_in_two_ways_are_left_apart(tmp_path):
 def test_names_in_any_encoding_only_name_samples(tmp_path, name):
     path = tmp_path / "a.tar"
     with tarfile.open(path, "w", format=tarfile.GNU_FORMAT, encoding="utf-8", errors="surrogateescape") as archive:
-        for suffix, content in ((".png", picture()), (".txt", b"words")):
+        for suffix, content in ((".png", image()), (".txt", b"words")):
             info = tarfile.TarInfo(name.decode("utf-8", "surrogateescape") + suffix)
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))

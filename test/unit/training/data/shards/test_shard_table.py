@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from open_clip.errors import DataError
-from shard_sets import picture, write_shards, write_tar
+from shard_sets import image, write_shards, write_tar
 from training.data import PairDataset, make_train_loader
 from training.data.shards import Selector, Visit, open_shards
 from training.data.shards import table as table_module
@@ -30,12 +30,12 @@ def open_all(folder, selector=None, **options):
 
 
 def faulty_shard(path):
-    """The eight samples of real web shards: 1 no text, 2 torn, 4 empty text, 5 no UTF-8, 6 no picture."""
-    torn = picture(size=(64, 64), form="JPEG")[:300]
+    """The eight samples of real web shards: 1 no text, 2 torn, 4 empty text, 5 no UTF-8, 6 no image."""
+    torn = image(size=(64, 64), form="JPEG")[:300]
     members = []
     for number in range(8):
         if number != 6:
-            members.append((f"{number}.jpg", torn if number == 2 else picture(form="JPEG" if number != 3 else "PNG")))
+            members.append((f"{number}.jpg", torn if number == 2 else image(form="JPEG" if number != 3 else "PNG")))
         if number != 1:
             text = {4: b"", 5: b"caf\xe9"}.get(number, b"caption %d" % number)
             members.append((f"{number}.txt", text))
@@ -102,7 +102,7 @@ def test_dirty_samples_are_left_out_and_listed(tmp_path):
         (
             [("a.bmp", b"x"), ("a.txt", b"y"), ("b.txt", b"y"), ("readme", b"z")],
             Selector(),
-            ["2 .txt, 1 .bmp, 1 without a suffix", "--image-key 'bmp'", "of 2 samples: no picture"],
+            ["2 .txt, 1 .bmp, 1 without a suffix", "--image-key 'bmp'", "of 2 samples: no image"],
         ),
         ([("a.\x1b[2J", b"x")], Selector(), ["1 .\\x1b[2j", "--text-key"]),
         ([("a.jpg", b"x"), ("a.json", b"[" * 90_000)], Selector(), ["1 .jpg, 1 .json", "--json-text-key"]),
@@ -121,7 +121,7 @@ def test_shards_without_a_sample_are_described_by_what_they_hold(tmp_path, membe
 def test_members_that_do_not_stand_together_are_told_of_once_a_run(tmp_path, caplog):
     for shard in range(3):
         names = [f"{number}.{suffix}" for suffix in ("png", "txt") for number in range(4)]
-        write_tar(tmp_path / f"{shard}.tar", [(name, picture() if "png" in name else b"words") for name in names])
+        write_tar(tmp_path / f"{shard}.tar", [(name, image() if "png" in name else b"words") for name in names])
     for _ in range(2):
         caplog.clear()
         assert len(open_all(tmp_path)) == 12
@@ -177,7 +177,7 @@ def test_a_process_keeps_the_places_of_few_samples_and_few_files_open(tmp_path, 
 
 def repeated_shards(folder):
     """Write three shards whose images are A B A, B C a, A; ``a`` has size and end of A but other bytes."""
-    images = {name: picture((number, 0, 0), "BMP", (40, 40)) for number, name in enumerate("ABC")}
+    images = {name: image((number, 0, 0), "BMP", (40, 40)) for number, name in enumerate("ABC")}
     images["a"] = images["A"][:100] + b"\x07" + images["A"][101:]
     for shard, names in enumerate(("ABA", "BCa", "A")):
         members = []
@@ -222,5 +222,5 @@ def test_images_that_cannot_come_again_are_not_read_whole(tmp_path, monkeypatch)
     real = os.pread
     monkeypatch.setattr(os, "pread", lambda file, size, offset: read.append(size) or real(file, size, offset))
     open_all(tmp_path, group_images=True)
-    size = len(picture((0, 0, 0), "BMP", (40, 40)))
+    size = len(image((0, 0, 0), "BMP", (40, 40)))
     assert read.count(size) == 6

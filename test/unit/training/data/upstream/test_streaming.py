@@ -5,7 +5,7 @@ import torch
 
 from open_clip.errors import ConfigError, DataError
 from open_clip.transform import image_transform, to_uint8
-from shard_sets import picture, write_shard, write_shards, write_tar
+from shard_sets import image, write_shard, write_shards, write_tar
 from training.data import get_wds_dataset
 from training.params import parse_args
 
@@ -132,17 +132,17 @@ def test_a_pipe_is_refused_without_its_flag(tmp_path):
 
 
 def test_samples_that_cannot_be_used_are_left_out(tmp_path, caplog):
-    good = picture(mode="L")
+    good = image(mode="L")
     write_tar(
         tmp_path / "0.tar",
         [
-            ("torn.jpg", picture(form="JPEG", size=(64, 64))[:300]),
+            ("torn.jpg", image(form="JPEG", size=(64, 64))[:300]),
             ("torn.txt", b"torn"),
             ("text.png", good),
             ("text.txt", b"\xff\xfe\xfa"),
             ("lonely.png", good),
-            ("blind.txt", b"no picture"),
-            ("sound.webp", picture(form="WEBP", mode="RGBA")),
+            ("blind.txt", b"no image"),
+            ("sound.webp", image(form="WEBP", mode="RGBA")),
             ("sound.txt", b"sound"),
             ("wrong.jpg", good),
             ("wrong.txt", b"png in a jpg"),
@@ -155,8 +155,8 @@ def test_samples_that_cannot_be_used_are_left_out(tmp_path, caplog):
 
 @pytest.mark.parametrize("resampled", [False, True])
 def test_no_usable_sample_at_all_is_an_error_and_no_endless_loop(tmp_path, resampled):
-    write_tar(tmp_path / "0.tar", [(f"{number}.jpg", b"no picture") for number in range(3)])
-    with pytest.raises(DataError, match=r"no sample with a picture and a caption|enough usable samples"):
+    write_tar(tmp_path / "0.tar", [(f"{number}.jpg", b"no image") for number in range(3)])
+    with pytest.raises(DataError, match=r"no sample with an image and a caption|enough usable samples"):
         captions(make(tmp_path / "0.tar", train_num_samples=4, dataset_resampled=resampled))
     write_tar(tmp_path / "0.tar", [(f"1.{suffix}", b"x") for suffix in ("jpg", "txt")])
     with pytest.raises(DataError, match=r"in a row cannot be used|enough usable samples"):

@@ -6,7 +6,7 @@ import tarfile
 import pytest
 
 from open_clip.errors import DataError
-from shard_sets import picture, write_shard, write_tar
+from shard_sets import image, write_shard, write_tar
 from training.data import group_by_keys_nothrow, log_and_continue, tarfile_to_samples_nothrow
 from training.data.upstream.tar_samples import TarSamples, base_plus_ext
 
@@ -67,7 +67,7 @@ def test_a_handler_may_stop_the_stream(tmp_path):
 
 
 def test_shards_that_hold_nothing_usable_end_the_stream_instead_of_turning_for_ever(tmp_path):
-    path = write_tar(tmp_path / "0.tar", [("1.jpg", picture())])
+    path = write_tar(tmp_path / "0.tar", [("1.jpg", image())])
     with pytest.raises(DataError, match=r"3 shards in a row gave no sample .*0\.tar"):
         list(TarSamples(max_barren=3)({"url": str(path)} for _ in range(9)))
 

@@ -5,9 +5,9 @@ from PIL import Image
 
 import open_clip_train.data
 import training.data
+from image_sets import emoji_rows, write_pairs
 from open_clip import image_transform
 from open_clip.errors import ConfigError, DataError
-from picture_sets import emoji_rows, write_pairs
 from shard_sets import write_shards
 from training.data import (
     CsvDataset,
@@ -51,7 +51,7 @@ def test_the_door_of_the_later_name_has_the_same_functions():
         assert getattr(open_clip_train.data, name) is getattr(training.data, name)
 
 
-def test_a_table_is_pictures_and_token_ids_row_by_row(table):
+def test_a_table_is_images_and_token_ids_row_by_row(table):
     dataset = CsvDataset(table, to_tensor, "filepath", "title", tokenizer=tokenize)
     rows = emoji_rows(5, captions=2)
     assert list(zip(dataset.images, dataset.captions, strict=True)) == rows
@@ -117,7 +117,7 @@ def make_classes(folder):
     return str(folder)
 
 
-def test_imagenet_splits_are_pictures_with_class_numbers(tmp_path):
+def test_imagenet_splits_are_images_with_class_numbers(tmp_path):
     folder = make_classes(tmp_path / "classes")
     args = flags("--imagenet-val", folder, "--imagenet-v2", folder, imagenet_train=folder, batch_size=50)
     val = get_imagenet(args, (to_tensor, to_tensor), "val")
@@ -145,8 +145,8 @@ def test_all_sources_of_a_run_are_made_at_once(tmp_path, table):
     assert get_data(flags(), (to_tensor, to_tensor)) == {}
 
 
-def test_a_picture_that_cannot_be_read_raises_when_it_is_asked_for(tmp_path):
-    (tmp_path / "torn.png").write_bytes(b"no picture")
+def test_a_image_that_cannot_be_read_raises_when_it_is_asked_for(tmp_path):
+    (tmp_path / "torn.png").write_bytes(b"no image")
     table = write_pairs(tmp_path / "pairs.tsv", [(str(tmp_path / "torn.png"), "torn")])
-    with pytest.raises(DataError, match="not a picture"):
+    with pytest.raises(DataError, match="not an image"):
         CsvDataset(str(table), to_tensor, "filepath", "title", tokenizer=tokenize)[0]
