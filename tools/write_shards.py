@@ -11,7 +11,7 @@ from pathlib import Path
 from open_clip.errors import DataError, MissingDependency, OpenClipError, printable
 from open_clip.extras import install_advice
 from open_clip.files import write_whole
-from training.data import PairTable, open_image, read_csv_pairs, read_folder_pairs
+from training.data import PairTable, open_image, read_csv_pairs, read_folder_pairs, read_text
 
 _KINDS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 _MAX_SHOWN = 5
@@ -62,7 +62,7 @@ def write_shards(table: PairTable, out: Path, samples_per_shard: int) -> tuple[d
             except DataError as error:
                 left_out.append(str(table.fault(row, str(error))))
                 continue
-            caption = table.caption(row)
+            caption = read_text(table, row)
             number = writer.total
             key = f"{number // samples_per_shard:05d}{number % samples_per_shard:05d}"
             writer.write({"__key__": key, kind: image, "txt": caption, "json": {"caption": caption, "key": key}})

@@ -10,7 +10,7 @@ from PIL import Image
 
 from open_clip.errors import DataError
 from training.assembly import Parts, Place, evaluation_shapes, make_receive
-from training.data import EvalLoader, PairSource, sample_seed
+from training.data import EvalLoader, Source, read_image, read_text, sample_seed
 from training.distributed import broadcast_object
 from training.evaluate import Evaluation, build_gallery, evaluate_pairs, on_whole_model
 from training.journal import Journal
@@ -113,7 +113,7 @@ class Evaluator:
 class _ScoredCaptions(Sequence[str]):
     """The captions of some rows, read when one is asked for: a gallery shows few of them."""
 
-    def __init__(self, table: PairSource, rows: list[int], seed: int) -> None:
+    def __init__(self, table: Source, rows: list[int], seed: int) -> None:
         self._table = table
         self._rows = rows
         self._seed = seed
@@ -129,12 +129,12 @@ class _ScoredCaptions(Sequence[str]):
         if isinstance(place, slice):
             return [self[one] for one in range(*place.indices(len(self)))]
         # The seed that evaluation drew with: of several captions the one that was scored.
-        return self._table.caption(self._rows[place], sample_seed(self._seed, 0, self._rows[place]))
+        return read_text(self._table, self._rows[place], sample_seed(self._seed, 0, self._rows[place]))
 
 
-def _open_image(table: PairSource, row: int, max_pixels: int) -> tuple[str, Image.Image | None]:
+def _open_image(table: Source, row: int, max_pixels: int) -> tuple[str, Image.Image | None]:
     name = Path(table.image_path(row)).name
     try:
-        return name, table.open_image(row, max_pixels)
+        return name, read_image(table, row).open(max_pixels)
     except DataError:
         return name, None

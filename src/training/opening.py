@@ -4,7 +4,7 @@ from pathlib import Path
 
 from open_clip.errors import printable
 from training.assembly import Parts, Place, count_parameters
-from training.data import PairSource
+from training.data import Source
 from training.distributed import unwrap_model
 from training.loop import Progress
 from training.params import RunParams
@@ -63,7 +63,7 @@ def _training_data(params: RunParams, parts: Parts) -> str:
     return f"{parts.train_loader.num_samples:,} pairs an epoch from {printable(source)}"
 
 
-def _rows(table: PairSource) -> str:
+def _rows(table: Source) -> str:
     return f"{len(table):,} pairs of {table.num_images:,} images from {printable(table.source)}"
 
 

@@ -21,7 +21,7 @@ def read(tmp_path, content, **options):
 
 
 def captions(table):
-    return [table.caption(index) for index in range(len(table))]
+    return [table.read("text", index) for index in range(len(table))]
 
 
 FUZZ = settings(
@@ -36,7 +36,7 @@ def test_any_text_is_read_or_refused_row_by_row(tmp_path, body, separator):
     sound = f"{IMAGE}{separator}the last row\n"
     content = f"filepath{separator}title\n{IMAGE}{separator}the first row\n{body}\n{sound}"
     table = read(tmp_path, content, separator=separator)
-    assert table.caption(0) == "the first row"
+    assert table.read("text", 0) == "the first row"
     assert table.row(0) == 2
     assert any(caption.strip() == "the last row" for caption in captions(table)[1:])
     assert all(caption.strip() for caption in captions(table))
@@ -50,7 +50,7 @@ def test_any_bytes_are_read_or_refused(tmp_path, content):
         table = read(tmp_path, HEADER.encode() + f"{IMAGE}\tfirst\n".encode() + content)
     except DataError:
         return
-    assert table.caption(0) == "first"
+    assert table.read("text", 0) == "first"
 
 
 @FUZZ

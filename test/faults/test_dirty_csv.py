@@ -24,7 +24,7 @@ def read(tmp_path, content, **options):
 
 
 def captions(table):
-    return [table.caption(index) for index in range(len(table))]
+    return [table.read("text", index) for index in range(len(table))]
 
 
 def reasons(table):

@@ -31,8 +31,8 @@ def reasons(path, selector=None):
     found = [fault.reason for fault in table.faults]
     for index in range(len(table)):
         try:
-            table.caption(index)
-            table.open_image(index, 1_000_000)
+            table.read("text", index)
+            table.read("image", index).open(1_000_000)
         except DataError as error:
             found.append(str(error))
     return found
@@ -168,9 +168,9 @@ def test_a_shard_that_breaks_while_it_is_read_is_counted(tmp_path, fault):
         shards[1].write_bytes(b"" if fault == "emptied" else b"x" * shards[1].stat().st_size)
     for index in range(8, 16):
         with pytest.raises(DataError):
-            table.open_image(index, 1000)
+            table.read("image", index).open(1000)
         assert json.dumps(table.fault(index, "broken"))
-    assert table.caption(3) == "0_3"
+    assert table.read("text", 3) == "0_3"
 
 
 def test_a_run_lists_what_it_left_out_by_shard_key_and_reason(tmp_path):

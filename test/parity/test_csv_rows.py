@@ -44,4 +44,4 @@ def test_rows_of_sound_lists_are_those_of_the_peer(tmp_path):
         ours = read_csv_pairs(path, separator)
         assert ours.faults == ()
         assert [ours.image_path(index) for index in range(len(ours))] == theirs[f"paths_{number}"].tolist()
-        assert [ours.caption(index) for index in range(len(ours))] == theirs[f"captions_{number}"].tolist()
+        assert [ours.read("text", index) for index in range(len(ours))] == theirs[f"captions_{number}"].tolist()

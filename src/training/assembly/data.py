@@ -17,8 +17,8 @@ from training.data import (
     ClassNumbers,
     EvalLoader,
     PairDataset,
-    PairSource,
     Quarantine,
+    Source,
     SyntheticTable,
     TextPlanner,
     TrainLoader,
@@ -27,6 +27,7 @@ from training.data import (
     read_class_folder,
     read_csv_pairs,
     read_folder_pairs,
+    read_image,
     rgb_first,
 )
 from training.data.cores import usable_workers
@@ -71,7 +72,7 @@ def kind_of(path: str, dataset_type: str) -> str:
     return "webdataset" if is_shard_pattern(path) else "folder" if os.path.isdir(path) else "csv"
 
 
-def _read_source(path: str, role: str, params: RunParams, place: Place) -> PairSource:
+def _read_source(path: str, role: str, params: RunParams, place: Place) -> Source:
     data, kind = params.data, kind_of(path, params.data.dataset_type)
     if kind == "webdataset":
         return build_shard_table(path, role, params.shards, place)
@@ -80,7 +81,7 @@ def _read_source(path: str, role: str, params: RunParams, place: Place) -> PairS
     return read_csv_pairs(path, data.csv_separator, data.csv_img_key, data.csv_caption_key)
 
 
-def _synthetic_table(num_samples: int, transform: Any) -> PairSource:
+def _synthetic_table(num_samples: int, transform: Any) -> Source:
     """Make as many pairs as asked, of the size that the transform makes; 224 where it does not say."""
     size = getattr(next(iter(getattr(transform, "transforms", ())), None), "size", 224)
     height, width = (size, size) if isinstance(size, int) else size
@@ -95,7 +96,7 @@ def _pixels(transform: Any) -> Any:
         return transform
 
 
-def _open_source(params: RunParams, place: Place, transform: Any, role: str) -> tuple[PairSource, Quarantine]:
+def _open_source(params: RunParams, place: Place, transform: Any, role: str) -> tuple[Source, Quarantine]:
     """Read what a data flag names and hold the rows that are refused there against the budget."""
     path = params.data.train_data if role == "train" else params.data.val_data
     with naming(f"--{role}-data"):
@@ -149,7 +150,7 @@ def build_train_data(
 
 def build_eval_data(
     params: RunParams, place: Place, transform: Any
-) -> tuple[EvalLoader | None, Quarantine | None, PairSource | None]:
+) -> tuple[EvalLoader | None, Quarantine | None, Source | None]:
     """Open the validation data and make its loader; None three times without any."""
     if not params.data.val_data:
         return None, None, None
@@ -158,7 +159,7 @@ def build_eval_data(
     return make_eval_loader(dataset, **_loader_options(params, place)), quarantine, dataset.table
 
 
-def _try_images(table: PairSource, max_pixels: int) -> None:
+def _try_images(table: Source, max_pixels: int) -> None:
     """Open the first images: a set of which none can be read would be noticed only after an epoch of training.
 
     Raises:
@@ -167,7 +168,7 @@ def _try_images(table: PairSource, max_pixels: int) -> None:
     faults = []
     for row in range(min(len(table), _NUM_TRIED)):
         try:
-            table.open_image(row, max_pixels).load()
+            read_image(table, row).open(max_pixels)
             return
         except DataError as error:
             faults.append(str(error))

@@ -13,7 +13,7 @@ from training.assembly.place import Place
 from training.assembly.spread import spread_model
 from training.assembly.task import build_task, build_teacher
 from training.assembly.texts import make_text_planner
-from training.data import EvalLoader, PairSource, Quarantine, TrainLoader
+from training.data import EvalLoader, Quarantine, Source, TrainLoader
 from training.device import MixedPrecision, make_mixed_precision, resolve_precision, seed_all
 from training.distributed import DdpOptions, is_sharded, unwrap_model, wrap_model
 from training.evaluate import ZeroShot
@@ -33,7 +33,7 @@ class Parts:
     optimizer: torch.optim.Optimizer | None
     train_loader: TrainLoader | None
     eval_loader: EvalLoader | None
-    eval_table: PairSource | None
+    eval_table: Source | None
     train_quarantine: Quarantine | None
     eval_quarantine: Quarantine | None
     zero_shot: ZeroShot | None = None

@@ -7,7 +7,7 @@ from training.data.batch import Batch
 from training.data.classes import ClassNumbers, RgbFirst, read_class_folder, rgb_first
 from training.data.csv import check_csv_pairs, read_csv_pairs
 from training.data.dataset import PairDataset, text_lengths
-from training.data.decode import DEFAULT_MAX_PIXELS, ImageError, open_image, open_pixels
+from training.data.decode import DEFAULT_MAX_PIXELS, ImageError, StoredImage, open_image, open_pixels
 from training.data.fingerprint import name_changes
 from training.data.folder import check_folder_pairs, read_folder_pairs
 from training.data.loader import EvalLoader, TrainLoader, make_eval_loader, make_train_loader
@@ -15,7 +15,7 @@ from training.data.order import epoch_order, rank_batch, rank_slice, sample_seed
 from training.data.quarantine import Fault, Quarantine
 from training.data.shard_files import refuse_pipes
 from training.data.sides import Captions, EvalSides
-from training.data.source import PairSource
+from training.data.source import Source, read_image, read_text
 from training.data.synthetic import SyntheticTable
 from training.data.table import PairTable
 from training.data.texts import ReadingRule, TextPlanner
@@ -52,7 +52,6 @@ __all__ = [
     "EvalSides",
     "Fault",
     "PairDataset",
-    "PairSource",
     "PairTable",
     "ImageError",
     "Quarantine",
@@ -60,6 +59,8 @@ __all__ = [
     "ResampledShards2",
     "RgbFirst",
     "SharedEpoch",
+    "Source",
+    "StoredImage",
     "StreamLoader",
     "SyntheticDataset",
     "SyntheticTable",
@@ -94,6 +95,8 @@ __all__ = [
     "read_class_folder",
     "read_csv_pairs",
     "read_folder_pairs",
+    "read_image",
+    "read_text",
     "rgb_first",
     "refuse_pipes",
     "require_shards",

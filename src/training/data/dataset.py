@@ -21,7 +21,7 @@ from training.data.batch import Batch
 from training.data.decode import DEFAULT_MAX_PIXELS
 from training.data.order import sample_seed
 from training.data.quarantine import Fault
-from training.data.source import PairSource
+from training.data.source import Source, read_image, read_text
 
 _MAX_BAD_IN_A_ROW: Final = 100
 
@@ -65,7 +65,7 @@ class PairDataset(Dataset[Sample]):
 
     def __init__(
         self,
-        table: PairSource,
+        table: Source,
         transform: Transform,
         tokenizer: Tokenizer,
         seed: int = 0,
@@ -166,11 +166,9 @@ class PairDataset(Dataset[Sample]):
         """Return a row's transformed image and its caption; None for the image after noting what is wrong."""
         image: Any
         try:
-            caption = self.table.caption(index, seed)
-            if place is None:
-                image = self.table.open_image(index, self.max_pixels)
-            else:
-                image = self.table.open_pixels(index, self.max_pixels)
+            caption = read_text(self.table, index, seed)
+            stored = read_image(self.table, index)
+            image = stored.open(self.max_pixels) if place is None else stored.open_pixels(self.max_pixels)
         except DataError as error:
             faults.append(self.table.fault(index, str(error)))
             return None, ""

@@ -6,6 +6,7 @@ It leaves the mode (palette, grey, CMYK, alpha) and the EXIF rotation alone: the
 import io
 import os
 import stat
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import BinaryIO, Final, TypeVar
 
@@ -67,6 +68,68 @@ class ImageFinder:
             return beside, None
         folders = dict.fromkeys((os.getcwd(), os.path.abspath(self._list_dir)))
         return path, f"{reason} (looked in {' and '.join(map(printable, folders))})"
+
+
+class StoredImage(ABC):
+    """One image that a source holds, found but not yet decoded."""
+
+    @abstractmethod
+    def open(self, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
+        """Decode it with Pillow.
+
+        Raises:
+            ImageError: it cannot be used.
+        """
+
+    def open_pixels(self, max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageLike:
+        """Decode it for a `DirectTransform`: where that is faster, to the pixels [H, W, 3] that Pillow would give.
+
+        An array belongs to the thread: the next image that it reads may overwrite it.
+
+        Raises:
+            ImageError: it cannot be used.
+        """
+        return self.open(max_pixels)
+
+
+class ImageFile(StoredImage):
+    """An image in a file of its own.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def open(self, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
+        """Decode it with Pillow."""
+        return open_image(self.path, max_pixels)
+
+    def open_pixels(self, max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageLike:
+        """Decode it for a `DirectTransform`."""
+        return open_pixels(self.path, max_pixels)
+
+
+class ImageBytes(StoredImage):
+    """An image whose file is in memory.
+
+    Args:
+        content: the file; empty where it was over the limit and not read.
+        num_bytes: its size.
+    """
+
+    def __init__(self, content: bytes, num_bytes: int) -> None:
+        self._content = content
+        self._num_bytes = num_bytes
+
+    def open(self, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
+        """Decode it with Pillow."""
+        return decode_image(io.BytesIO(self._content), self._num_bytes, max_pixels)
+
+    def open_pixels(self, max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageLike:
+        """Decode it for a `DirectTransform`."""
+        return decode_pixels(self._content, self._num_bytes, max_pixels)
 
 
 def open_image(path: str, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:

@@ -11,7 +11,7 @@ from training.data.batch import Batch
 from training.data.dataset import PairDataset, Request
 from training.data.order import rank_batch, rank_slice
 from training.data.sides import EvalSides
-from training.data.source import PairSource
+from training.data.source import Source
 from training.data.workers import BatchWorkers
 
 
@@ -25,7 +25,7 @@ class TrainLoader:
         contents: what the rows hold, in a few characters that tell other data apart.
     """
 
-    def __init__(self, requests: "_TrainRequests", batches: BatchWorkers, num_samples: int, table: PairSource) -> None:
+    def __init__(self, requests: "_TrainRequests", batches: BatchWorkers, num_samples: int, table: Source) -> None:
         self.num_batches = len(requests)
         self.num_samples = num_samples
         self.arrangement = table.arrangement
@@ -162,9 +162,7 @@ def make_eval_loader(
 class _TrainRequests:
     """What the workers are asked for in one epoch, from any batch on."""
 
-    def __init__(
-        self, table: PairSource, num_samples: int, seed: int, batch_size: int, rank: int, world_size: int
-    ) -> None:
+    def __init__(self, table: Source, num_samples: int, seed: int, batch_size: int, rank: int, world_size: int) -> None:
         self._table = table
         self._num_samples = num_samples
         self._seed = seed

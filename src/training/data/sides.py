@@ -15,7 +15,7 @@ from training.data.batch import Batch
 from training.data.dataset import PairDataset, Sample, text_lengths
 from training.data.order import IntArray, rank_slice, sample_seed
 from training.data.quarantine import Fault
-from training.data.source import PairSource
+from training.data.source import Source, read_text
 
 _CHUNK: Final = 1024
 
@@ -79,7 +79,7 @@ class EvalSides:
                 yield self._dataset.table.fault(other, fault.reason)
 
 
-def number_images(table: PairSource) -> IntArray:
+def number_images(table: Source) -> IntArray:
     """Return the number of each row's image, int64 [N]."""
     return np.fromiter((table.image_id(row) for row in range(len(table))), dtype=np.int64, count=len(table))
 
@@ -130,6 +130,6 @@ def _read(dataset: PairDataset, rows: Iterable[int], faults: list[Fault]) -> Ite
     for row in rows:
         seed = sample_seed(dataset.seed, 0, row)
         try:
-            yield Sample(None, dataset.table.caption(row, seed), row, seed, ())
+            yield Sample(None, read_text(dataset.table, row, seed), row, seed, ())
         except DataError as error:
             faults.append(dataset.table.fault(row, str(error)))

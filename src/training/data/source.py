@@ -1,27 +1,31 @@
-"""What the dataset asks of any source of pairs: a table of paths, shards, or made-up rows.
+"""What the dataset asks of any source of rows: a table of paths, shards, or made-up rows.
 
-It says how rows are named and read; a source decides no batch and transforms nothing.
+It says how rows are named and read, column by column; a source decides no batch and transforms nothing.
 """
 
-from typing import Protocol
+from typing import Final, Protocol
 
-from PIL import Image
-
-from open_clip.transform.direct import ImageLike
+from open_clip.errors import DataError
+from training.data.decode import StoredImage
 from training.data.order import SampleOrder
 from training.data.quarantine import Fault
 
+IMAGE: Final = "image"
+TEXT: Final = "text"
 
-class PairSource(Protocol):
-    """Rows of one image and one caption each, by position.
+
+class Source(Protocol):
+    """Rows of named columns, by position.
 
     Attributes:
         source: what was read, for messages.
+        columns: names of the columns that `read` takes.
         faults: rows refused before the first was read; they are no positions.
         arrangement: what the order of an epoch depends on besides seed, epoch and number of rows; empty for nothing.
     """
 
     source: str
+    columns: tuple[str, ...]
     faults: tuple[Fault, ...]
     arrangement: str
 
@@ -45,14 +49,17 @@ class PairSource(Protocol):
     def announce(self, order: SampleOrder, position: int) -> None:
         """Hear how far the reading of an order has come, in the main process, to fetch what comes next."""
 
-    def open_image(self, index: int, max_pixels: int) -> Image.Image:
-        """Read a row's image; DataError when it cannot be used."""
+    def read(self, column: str, index: int, seed: int = 0) -> object:
+        """Return one column of one row: a `StoredImage` of ``image``, a string of ``text``.
 
-    def open_pixels(self, index: int, max_pixels: int) -> ImageLike:
-        """Read a row's image for a `DirectTransform`; DataError when it cannot be used."""
+        Args:
+            column: one of ``columns``.
+            index: the row.
+            seed: draws one value where the row holds several, such as captions.
 
-    def caption(self, index: int, seed: int = 0) -> str:
-        """Return a row's caption, where it has several the one that the seed draws; DataError when it has none."""
+        Raises:
+            DataError: the row has no usable value there; the text is the reason, in one line.
+        """
 
     def image_path(self, index: int) -> str:
         """Return where a row's image is, for people."""
@@ -65,3 +72,27 @@ class PairSource(Protocol):
 
     def fault(self, index: int, reason: str) -> Fault:
         """Describe why a row cannot be used."""
+
+
+def read_image(source: Source, index: int, column: str = IMAGE) -> StoredImage:
+    """Return a row's image, not yet decoded.
+
+    Raises:
+        DataError: the row has none, or the column holds something else.
+    """
+    image = source.read(column, index)
+    if not isinstance(image, StoredImage):
+        raise DataError(f"column {column!r} holds no image but a {type(image).__name__}")
+    return image
+
+
+def read_text(source: Source, index: int, seed: int = 0, column: str = TEXT) -> str:
+    """Return a row's text, where it has several the one that the seed draws.
+
+    Raises:
+        DataError: the row has none, or the column holds something else.
+    """
+    text = source.read(column, index, seed)
+    if not isinstance(text, str):
+        raise DataError(f"column {column!r} holds no text but a {type(text).__name__}")
+    return text

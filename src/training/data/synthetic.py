@@ -5,11 +5,23 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from open_clip.transform.direct import ImageLike
+from training.data.decode import DEFAULT_MAX_PIXELS, StoredImage
+from training.data.source import IMAGE, TEXT
 from training.data.table import PairTable, TableBuilder
 
 CAPTION: Final = "Dummy caption"
 _NAME: Final = "synthetic"
+
+
+class BlackImage(StoredImage):
+    """A black image of a size, made when it is opened."""
+
+    def __init__(self, height: int, width: int) -> None:
+        self._size = width, height
+
+    def open(self, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
+        """Make the image."""
+        return Image.new("RGB", self._size)
 
 
 class SyntheticTable(PairTable):
@@ -29,26 +41,17 @@ class SyntheticTable(PairTable):
         one = builder.finish()
         # The row arrays are views of one number: a table of a billion rows takes no memory.
         zeros = np.broadcast_to(np.int64(0), num_samples)
-        super().__init__(_NAME, one._paths, one._captions, zeros, zeros)
-        self._height = height
-        self._width = width
+        super().__init__(_NAME, one._paths, one._texts[TEXT], zeros, zeros)
+        self._image = BlackImage(height, width)
 
     @property
     def contents(self) -> str:
         """Their number: one row is like another."""
         return f"rows {len(self)}"
 
-    def open_image(self, index: int, max_pixels: int) -> Image.Image:
-        """Make the image."""
-        return Image.new("RGB", (self._width, self._height))
-
-    def open_pixels(self, index: int, max_pixels: int) -> ImageLike:
-        """Make the image."""
-        return self.open_image(index, max_pixels)
-
-    def caption(self, index: int, seed: int = 0) -> str:
-        """Return the caption."""
-        return CAPTION
+    def read(self, column: str, index: int, seed: int = 0) -> object:
+        """Return the one image or the one caption, whatever the row."""
+        return self._image if column == IMAGE else self._texts[column][0]
 
     def row(self, index: int) -> int:
         """Return a row's number, from 1."""

@@ -10,13 +10,12 @@ from os.path import basename
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from open_clip.transform.direct import ImageLike
-from training.data.decode import open_image, open_pixels
+from training.data.decode import ImageFile
 from training.data.fingerprint import digest_names, short_digest
 from training.data.order import IntArray, SampleOrder, epoch_order
 from training.data.quarantine import Fault
+from training.data.source import IMAGE, TEXT
 
 
 class TextColumn:
@@ -61,9 +60,10 @@ class PairTable:
     ) -> None:
         self.source = source
         self.faults = tuple(faults)
+        self.columns: tuple[str, ...] = (IMAGE, TEXT)
         self.arrangement = ""
         self._paths = paths
-        self._captions = captions
+        self._texts = {TEXT: captions}
         self._image_ids = image_ids
         self._rows = rows
 
@@ -85,28 +85,17 @@ class PairTable:
         """Number of rows, digests of the captions and of the images' names, with which rows share one."""
         names = digest_names(self._paths[image] for image in range(len(self._paths)))
         images = short_digest([names.encode(), self._image_ids])
-        captions = short_digest([self._captions.offsets, self._captions.blob])
+        text = self._texts[TEXT]
+        captions = short_digest([text.offsets, text.blob])
         return f"rows {len(self)}, captions {captions}, images {images}"
 
     def image_path(self, index: int) -> str:
         """Return the path of a row's image."""
         return self._paths[int(self._image_ids[index])]
 
-    def open_image(self, index: int, max_pixels: int) -> Image.Image:
-        """Read a row's image.
-
-        Raises:
-            ImageError: it cannot be used.
-        """
-        return open_image(self.image_path(index), max_pixels)
-
-    def open_pixels(self, index: int, max_pixels: int) -> ImageLike:
-        """Read a row's image for a `DirectTransform`.
-
-        Raises:
-            ImageError: it cannot be used.
-        """
-        return open_pixels(self.image_path(index), max_pixels)
+    def read(self, column: str, index: int, seed: int = 0) -> object:
+        """Return a row's image or its caption as it was written; it has one, so the seed chooses nothing."""
+        return ImageFile(self.image_path(index)) if column == IMAGE else self._texts[column][index]
 
     def epoch_order(self, seed: int, epoch: int) -> IntArray:
         """Return which rows an epoch visits: each once."""
@@ -114,10 +103,6 @@ class PairTable:
 
     def announce(self, order: SampleOrder, position: int) -> None:
         """Do nothing: files of a table are where they are."""
-
-    def caption(self, index: int, seed: int = 0) -> str:
-        """Return a row's caption as it was written; it has one, so the seed chooses nothing."""
-        return self._captions[index]
 
     def row(self, index: int) -> int:
         """Return the 1-based line of a row in its source."""

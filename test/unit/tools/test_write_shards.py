@@ -33,8 +33,11 @@ def test_shards_hold_the_pairs_byte_for_byte_in_their_order(tmp_path, capsys):
     assert "14 samples, 3 shards" in capsys.readouterr().out
     shards = open_shards("s", sorted(map(str, (tmp_path / "s").glob("*.tar"))), Selector(), Visit())
     pairs = read_csv_pairs(str(table_path), ",", "img_key", "caption_key")
-    assert [shards.caption(row) for row in range(14)] == [pairs.caption(row) for row in range(14)]
-    assert all(shards.open_image(row, 10**6).tobytes() == pairs.open_image(row, 10**6).tobytes() for row in range(14))
+    assert [shards.read("text", row) for row in range(14)] == [pairs.read("text", row) for row in range(14)]
+    assert all(
+        shards.read("image", row).open(10**6).tobytes() == pairs.read("image", row).open(10**6).tobytes()
+        for row in range(14)
+    )
 
 
 def test_rows_that_cannot_be_used_are_named_and_left_out(tmp_path, capsys):

@@ -3,7 +3,6 @@
 The order of an epoch is `order.py`'s; finding the shards is `open.py`'s.
 """
 
-import io
 import os
 from bisect import bisect_right
 from collections import OrderedDict
@@ -13,12 +12,10 @@ from os.path import basename
 from typing import Any, Final
 
 import numpy as np
-from PIL import Image
 
 from open_clip.errors import DataError, printable
 from open_clip.files import open_descriptor
-from open_clip.transform.direct import ImageLike
-from training.data.decode import MAX_FILE_BYTES, decode_image, decode_pixels
+from training.data.decode import MAX_FILE_BYTES, ImageBytes
 from training.data.fingerprint import digest_names, short_digest
 from training.data.order import IntArray, SampleOrder
 from training.data.quarantine import Fault
@@ -26,6 +23,7 @@ from training.data.shards.index import ShardIndex
 from training.data.shards.index_file import open_index
 from training.data.shards.order import DEFAULT_WINDOW, ShardOrder
 from training.data.shards.selector import Selector
+from training.data.source import IMAGE, TEXT
 
 # Samples whose places a process keeps, about 60 bytes each: several windows of the usual length, whatever the size of
 # the shards. A shard that was let go costs milliseconds to open again. Files that are open at once have a limit too.
@@ -81,6 +79,7 @@ class ShardTable:
         fetch_ahead: Callable[[Sequence[str]], None] | None = None,
     ) -> None:
         self.source = source
+        self.columns: tuple[str, ...] = (IMAGE, TEXT)
         self.faults = tuple(faults)
         self.shards = tuple(shards)
         self.arrangement = _arrangement(counts, visit)
@@ -121,32 +120,19 @@ class ShardTable:
         if self._fetch_ahead is not None and isinstance(order, ShardOrder):
             self._fetch_ahead([self.shards[place] for place in order.shards_after(position)])
 
-    def open_image(self, index: int, max_pixels: int) -> Image.Image:
-        """Read a sample's image.
-
-        Raises:
-            DataError: it cannot be used.
-        """
-        content, size = self._read_image(index)
-        return decode_image(io.BytesIO(content), size, max_pixels)
-
-    def open_pixels(self, index: int, max_pixels: int) -> ImageLike:
-        """Read a sample's image for a `DirectTransform`.
-
-        Raises:
-            DataError: it cannot be used.
-        """
-        return decode_pixels(*self._read_image(index), max_pixels)
-
-    def caption(self, index: int, seed: int = 0) -> str:
-        """Read a sample's caption, where it has several the one that the seed draws.
+    def read(self, column: str, index: int, seed: int = 0) -> object:
+        """Read a sample's image, or its caption: where it has several the one that the seed draws.
 
         Raises:
             DataError: it cannot be used.
         """
         shard, number = self._find(index)
-        offset, size = shard.span(number)[2:]
-        return self._selector.caption(shard.read(offset, size), seed)
+        image, image_size, text, text_size = shard.span(number)
+        if column == IMAGE:
+            # What is over the limit is not even read: the header of a broken tar may claim any size.
+            content = shard.read(image, image_size) if image_size <= MAX_FILE_BYTES else b""
+            return ImageBytes(content, image_size)
+        return self._selector.caption(shard.read(text, text_size), seed)
 
     def image_path(self, index: int) -> str:
         """Return a sample's place as shard/key."""
@@ -185,12 +171,6 @@ class ShardTable:
         """Return the name of a sample's shard and the sample's number in it."""
         place = bisect_right(self._stops, index)
         return self.shards[place], index - (self._stops[place] - int(self._counts[place]))
-
-    def _read_image(self, index: int) -> tuple[bytes, int]:
-        shard, number = self._find(index)
-        offset, size = shard.span(number)[:2]
-        # What is over the limit is not even read: the header of a broken tar may claim any size.
-        return shard.read(offset, size) if size <= MAX_FILE_BYTES else b"", size
 
     def _find(self, index: int) -> tuple["_OpenShard", int]:
         place = bisect_right(self._stops, index)

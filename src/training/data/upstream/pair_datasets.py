@@ -17,6 +17,7 @@ from open_clip.transform import ConvertMode
 from training.data.classes import read_class_folder
 from training.data.csv import read_csv_pairs
 from training.data.decode import open_image
+from training.data.source import read_text
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ class CsvDataset(Dataset[tuple[Any, Any]]):
     @property
     def captions(self) -> Sequence[str]:
         """Captions, row by row."""
-        return [self.table.caption(index) for index in range(len(self))]
+        return [read_text(self.table, index) for index in range(len(self))]
 
     def __len__(self) -> int:
         return len(self.table)
@@ -82,7 +83,7 @@ class CsvDataset(Dataset[tuple[Any, Any]]):
     def __getitem__(self, idx: int) -> tuple[Any, Any]:
         """Read a pair; an image that cannot be read raises DataError."""
         image = self.transforms(open_image(self.table.image_path(idx)))
-        return image, first_row(self.tokenize, self.table.caption(idx))
+        return image, first_row(self.tokenize, read_text(self.table, idx))
 
 
 class SyntheticDataset(Dataset[tuple[Any, Any]]):
@@ -141,7 +142,7 @@ class ClassFolderDataset(Dataset[tuple[Any, int]]):
         self.table, self.classes = read_class_folder(root, by_number)
         self.transform = transform
         numbers = {name: number for number, name in enumerate(self.classes)}
-        self.targets = [numbers[self.table.caption(index)] for index in range(len(self.table))]
+        self.targets = [numbers[read_text(self.table, index)] for index in range(len(self.table))]
 
     def __len__(self) -> int:
         return len(self.table)

@@ -19,7 +19,7 @@ def make_folder(root, names, count=2):
 def test_classes_come_in_the_order_of_their_letters(tmp_path):
     table, classes = read_class_folder(make_folder(tmp_path, ["n02", "n01", "n10"]))
     assert classes == ["n01", "n02", "n10"]
-    assert [table.caption(row) for row in range(len(table))] == ["n01", "n01", "n02", "n02", "n10", "n10"]
+    assert [table.read("text", row) for row in range(len(table))] == ["n01", "n01", "n02", "n02", "n10", "n10"]
     assert ClassNumbers(classes)(["n10", "n01"]).tolist() == [2, 0]
 
 
@@ -28,7 +28,7 @@ def test_numbered_classes_come_in_the_order_of_their_numbers(tmp_path):
     assert read_class_folder(tmp_path, by_number=True)[1] == ["0", "2", "10"]
     table, classes = read_class_folder(tmp_path)
     assert classes == ["0", "2", "10"]
-    assert ClassNumbers(classes)([table.caption(row) for row in range(len(table))]).tolist() == [0, 1, 2]
+    assert ClassNumbers(classes)([table.read("text", row) for row in range(len(table))]).tolist() == [0, 1, 2]
     assert read_class_folder(make_folder(tmp_path, ["ten"], count=1))[1] == ["0", "10", "2", "ten"]
     with pytest.raises(DataError, match="'ten' is not a number"):
         read_class_folder(tmp_path, by_number=True)

@@ -14,7 +14,7 @@ IMAGES = [image for image, _ in emoji_rows(6, captions=1)]
 
 
 def pairs(table):
-    return [(table.image_path(index), table.caption(index)) for index in range(len(table))]
+    return [(table.image_path(index), table.read("text", index)) for index in range(len(table))]
 
 
 def read(tmp_path, content, **options):
@@ -70,7 +70,7 @@ def test_columns_may_stand_anywhere_and_others_are_left_alone(tmp_path):
 def test_column_names_may_be_padded_as_in_the_repack(tmp_path):
     content = f"image_name| comment_number| comment\n{IMAGES[0]}| 0| A cat .\n"
     table = read(tmp_path, content, separator="|", img_key="image_name", caption_key="comment")
-    assert table.caption(0).strip() == "A cat ."
+    assert table.read("text", 0).strip() == "A cat ."
 
 
 def test_a_relative_image_is_taken_from_here_then_from_beside_the_list(tmp_path, monkeypatch):
@@ -103,13 +103,13 @@ def test_the_word_nan_is_a_word_and_a_missing_caption_is_not(tmp_path):
 def test_blank_lines_and_any_line_ending_keep_the_row_numbers(tmp_path):
     content = f"filepath\ttitle\r\n\r\n{IMAGES[0]}\ta\r\n{IMAGES[1]}\tb\n\n{IMAGES[2]}\tc"
     table = read(tmp_path, content)
-    assert [(table.caption(index), table.row(index)) for index in range(3)] == [("a", 3), ("b", 4), ("c", 6)]
+    assert [(table.read("text", index), table.row(index)) for index in range(3)] == [("a", 3), ("b", 4), ("c", 6)]
 
 
 def test_surplus_fields_refuse_the_row_unless_they_are_empty(tmp_path):
     content = f"filepath,title\n{IMAGES[0]},one, two\n{IMAGES[0]},three,,\n"
     table = read(tmp_path, content, separator=",")
-    assert table.caption(0) == "three"
+    assert table.read("text", 0) == "three"
     assert table.faults[0].row == 2
     assert "3 fields where the header has 2" in table.faults[0].reason
 
@@ -140,7 +140,7 @@ def test_quotes_that_are_never_closed_cost_no_more_than_a_few_reads_of_the_file(
 def test_a_quote_goes_over_lines_behind_any_number_that_are_never_closed(tmp_path):
     good = f'{IMAGES[0]}\t"a cat\nsat"\n'
     table = read(tmp_path, "filepath\ttitle\n" + '"x\n' * 3000 + good * 2)
-    assert [table.caption(index) for index in range(len(table))] == ["a cat\nsat"] * 2
+    assert [table.read("text", index) for index in range(len(table))] == ["a cat\nsat"] * 2
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def test_a_prepared_flickr30k_folder_gives_the_list_of_the_split(tmp_path):
     write_list(tmp_path, "flickr30k_test.csv", rows[15:])
     train, test = read_folder_pairs(tmp_path, "train"), read_folder_pairs(tmp_path, "test")
     assert (len(train), len(test)) == (15, 5)
-    assert train.caption(0) == rows[0][1]
+    assert train.read("text", 0) == rows[0][1]
     assert test.source.endswith("flickr30k_test.csv")
     assert read_folder_pairs(tmp_path, "val").source == test.source
 
@@ -52,7 +52,7 @@ def test_images_with_captions_beside_them_are_read_in_path_order(tmp_path):
     (tmp_path / first).with_suffix(".txt").write_text("one\n\ntwo\n", encoding="utf-8")
     (tmp_path / second).with_suffix(".txt").write_text("\u732b\r\n", encoding="utf-8")
     table = read_folder_pairs(tmp_path, "train")
-    assert [table.caption(index) for index in range(3)] == ["one", "two", "\u732b"]
+    assert [table.read("text", index) for index in range(3)] == ["one", "two", "\u732b"]
     assert [table.image_path(index) for index in range(3)] == [first, first, second]
     assert [table.row(index) for index in range(3)] == [1, 2, 3]
 

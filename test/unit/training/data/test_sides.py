@@ -48,7 +48,7 @@ def test_without_an_end_token_captions_keep_their_order(dataset):
     captions = read_captions(dataset, range(5, 9))
     assert captions.lengths is None
     assert captions.rows.tolist() == [5, 6, 7, 8]
-    assert captions.tokens[captions.which, 0].tolist() == [len(dataset.table.caption(row)) for row in range(5, 9)]
+    assert captions.tokens[captions.which, 0].tolist() == [len(dataset.table.read("text", row)) for row in range(5, 9)]
 
 
 def test_no_rows_have_no_captions(dataset):

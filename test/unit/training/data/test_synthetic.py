@@ -8,9 +8,9 @@ def test_a_table_of_any_length_holds_one_black_image_and_one_caption():
     assert len(table) == 2_000_000_000
     assert table.num_images == 1
     last = len(table) - 1
-    assert table.caption(last) == "Dummy caption"
-    assert table.open_image(last, 100).size == (8, 6)
-    assert table.open_image(0, 100).getbbox() is None
+    assert table.read("text", last) == "Dummy caption"
+    assert table.read("image", last).open(100).size == (8, 6)
+    assert table.read("image", 0).open(100).getbbox() is None
     assert [table.key(index) for index in (0, last)] == ["synthetic:1", "synthetic:2000000000"]
 
 

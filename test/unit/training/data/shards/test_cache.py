@@ -39,7 +39,7 @@ def pixels(image):
 
 def test_remote_shards_give_the_rows_of_local_ones(remote, tmp_path):
     table = open_shards("x", remote, Selector(), Visit(), cache=ShardCache(tmp_path / "cache"))
-    assert [table.caption(row) for row in (0, 4, 11)] == ["00000_0", "00001_0", "00002_4"]
+    assert [table.read("text", row) for row in (0, 4, 11)] == ["00000_0", "00001_0", "00002_4"]
     assert len(list((tmp_path / "cache").glob("*-0000?.tar"))) == 3
 
 
@@ -54,7 +54,7 @@ def test_counts_beside_the_shards_spare_fetching_them_at_the_start(remote, tmp_p
     table = open_shards("x", remote, Selector(), Visit(), cache=ShardCache(tmp_path / "cache"))
     assert len(table) == 12
     assert not (tmp_path / "cache").exists()
-    assert table.caption(5) == "00001_1"
+    assert table.read("text", 5) == "00001_1"
     assert len(list((tmp_path / "cache").glob("*.tar"))) == 1
 
 

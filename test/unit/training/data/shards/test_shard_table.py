@@ -45,10 +45,10 @@ def faulty_shard(path):
 def test_rows_are_the_samples_of_all_shards(tmp_path):
     table = open_all(write_shards(tmp_path, [3, 2, 4]))
     assert len(table) == 9
-    assert [table.caption(row) for row in range(9)] == [
+    assert [table.read("text", row) for row in range(9)] == [
         f"{shard:05d}_{number}" for shard, count in enumerate((3, 2, 4)) for number in range(count)
     ]
-    assert isinstance(table.open_image(4, 1000), Image.Image)
+    assert isinstance(table.read("image", 4).open(1000), Image.Image)
     assert table.key(4) == "00001.tar:000010001"
 
 
@@ -170,7 +170,7 @@ def test_a_process_keeps_the_places_of_few_samples_and_few_files_open(tmp_path, 
     table = open_all(write_shards(tmp_path, [2] * 8))
     for _ in range(2):
         for row in range(16):
-            assert table.caption(row) == f"{row // 2:05d}_{row % 2}"
+            assert table.read("text", row) == f"{row // 2:05d}_{row % 2}"
             assert len(table._held) <= held
     assert table._num_held == 2 * held
 
