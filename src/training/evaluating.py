@@ -14,11 +14,11 @@ from training.data import EvalLoader, Source, read_image, read_text, sample_seed
 from training.distributed import broadcast_object
 from training.evaluate import Evaluation, build_gallery, evaluate_pairs, on_whole_model
 from training.journal import Journal
-from training.loop import Progress
+from training.loop import Hook, Moment, Progress
 from training.params import RunParams
 
 
-class Evaluator:
+class Evaluator(Hook):
     """Evaluates a run where that is due; every process calls it, the master tells the journal."""
 
     def __init__(self, params: RunParams, place: Place, parts: Parts, progress: Progress, journal: Journal) -> None:
@@ -36,12 +36,12 @@ class Evaluator:
         seen = self._journal.has_evaluation(progress.epoch) if self._place.world.is_master else False
         return not broadcast_object(seen, self._place.world)
 
-    def evaluate_if_due(self) -> None:
+    def evaluate(self, moment: Moment) -> None:
         """Measure what the flags ask for after this epoch."""
         if self._is_due():
-            self.evaluate()
+            self.evaluate_now()
 
-    def evaluate(self) -> None:
+    def evaluate_now(self) -> None:
         """Measure what is due, with the averaged weights where the run keeps them.
 
         A run that only evaluates measures all it has.

@@ -14,7 +14,7 @@ from training.assembly import Parts, Place
 from training.checkpoint import Background, Keeper, Saved, SaveTimer, Snapshot, Trained, collect, describe
 from training.distributed import is_sharded, unwrap_model
 from training.journal import Journal
-from training.loop import Progress
+from training.loop import Hook, Moment, Progress, Wants
 from training.params import RunParams
 from training.resume import average_entries, order_of
 
@@ -25,7 +25,7 @@ _LOG = logging.getLogger(__name__)
 _Write = Callable[[dict[str, Any]], Saved]
 
 
-class Saver:
+class Saver(Hook):
     """Saves a run's state where that is due; every process calls it, the master writes.
 
     A save that the run can do without is copied to host memory and written beside the training; one that it cannot do
@@ -63,30 +63,27 @@ class Saver:
             place.world,
         )
 
-    def save_epoch(self, in_any_case: bool) -> None:
-        """Save at the end of an epoch, where the flags say so or in any case.
-
-        Raises:
-            CheckpointError: When a save that the run cannot do without failed.
-        """
-        params, epoch = self._params.checkpoint, self._progress.epoch
-        is_last = epoch == self._params.schedule.epochs
-        keep = is_last or in_any_case or (params.save_frequency > 0 and epoch % params.save_frequency == 0)
-        if keep or params.save_most_recent:
-            self._save(is_needed=is_last or in_any_case, epoch_end=True, keep=keep)
-
-    def save_step(self, is_needed: bool) -> None:
-        """Save inside an epoch.
-
-        Raises:
-            CheckpointError: When a save that the run cannot do without failed.
-        """
-        self._save(is_needed=is_needed, epoch_end=False)
-
-    def after_step(self, step: int) -> bool:
-        """Hear of a save that ended meanwhile, and tell whether the clock asks for one; all processes alike."""
+    def step_done(self, step: int) -> Wants:
+        """Hear of a save that ended meanwhile, and tell whether step or clock ask for one; all processes alike."""
         self._hear(wait=False)
-        return self._timer.is_due(step)
+        every = self._params.checkpoint.save_every_n_steps
+        is_due = every > 0 and step % every == 0
+        return Wants.SAVE if self._timer.is_due(step) or is_due else Wants.NOTHING
+
+    def save(self, moment: Moment) -> None:
+        """Save inside an epoch; at the end of one where the flags say so.
+
+        Raises:
+            CheckpointError: When a save that the run cannot do without failed.
+        """
+        if not moment.ends_epoch:
+            self._save(is_needed=moment.is_stopping, epoch_end=False)
+            return
+        params = self._params.checkpoint
+        is_needed = moment.is_stopping or moment.epoch == self._params.schedule.epochs
+        keep = is_needed or (params.save_frequency > 0 and moment.epoch % params.save_frequency == 0)
+        if keep or params.save_most_recent:
+            self._save(is_needed=is_needed, epoch_end=True, keep=keep)
 
     def finish(self) -> None:
         """Wait for the save that is under way.

@@ -29,7 +29,19 @@ from training.evaluating import Evaluator
 from training.exit_status import leave_run
 from training.failures import explain_failures
 from training.journal import Journal, open_journal
-from training.loop import EVALUATION, Actions, Plan, Prefetcher, Progress, Recovery, StepGuard, Stepper, Trainer
+from training.loop import (
+    EVALUATION,
+    Feed,
+    Hook,
+    Hooks,
+    Plan,
+    Prefetcher,
+    Progress,
+    Recovery,
+    StepGuard,
+    Stepper,
+    Trainer,
+)
 from training.opening import count_steps, describe_opening
 from training.optim import build_schedule
 from training.params import CheckpointParams, RunParams, flags_with_secrets
@@ -44,8 +56,8 @@ from training.run_folder import (
     setting_lines,
 )
 from training.saving import Saver
-from training.tracing import traced
-from training.watching import make_stragglers, make_watchdog, watched
+from training.tracing import StepTrace
+from training.watching import Watching, make_stragglers, make_watchdog
 
 _LOG = logging.getLogger(__name__)
 
@@ -174,7 +186,7 @@ class Session:
     def _train_or_evaluate(self) -> None:
         if self.parts.train_loader is None or self.evaluator.is_missing(self.resumed_from):
             with EVALUATION, self.watchdog.during("evaluation"):
-                self.evaluator.evaluate()
+                self.evaluator.evaluate_now()
         if self.parts.train_loader is None:
             return
         trainer = self._trainer()
@@ -187,69 +199,66 @@ class Session:
         return is_resumed and is_trained and not self.evaluator.is_missing(self.resumed_from)
 
     def _trainer(self) -> Trainer:
-        parts, params = self.parts, self.params
+        parts, params, place = self.parts, self.params, self.place
         assert parts.train_loader is not None
         assert parts.optimizer is not None
         assert params.optim.lr is not None
-        quarantine = parts.train_quarantine
-        _, steps = count_steps(params, parts)
-        guard = self._guard()
-        stepper = Stepper(
-            parts.task,
-            parts.optimizer,
-            parts.mixed,
-            grad_clip_norm=params.optim.grad_clip_norm,
-            guard=guard,
-            begin_step=self._begin_step,
-        )
-        return Trainer(
-            stepper,
+        feed = Feed(
             parts.train_loader,
+            Prefetcher(place.device, place.torch_device),
+            make_receive(place, parts.train_quarantine, enforce_budget=False),
+            parts.train_quarantine,
+        )
+        guard = StepGuard(
+            params.guards, self.stop, place.world, place.device, place.torch_device, lambda: feed.num_bad_rows
+        )
+        _, steps = count_steps(params, parts)
+        return Trainer(
+            Stepper(
+                parts.task,
+                parts.optimizer,
+                parts.mixed,
+                grad_clip_norm=params.optim.grad_clip_norm,
+                guard=guard,
+                begin_step=self._begin_step,
+            ),
+            feed,
             build_schedule(params.schedule, params.optim.lr, steps),
             plan=Plan(
                 epochs=params.schedule.epochs,
                 accum_freq=params.optim.accum_freq,
                 log_every_n_steps=params.report.log_every_n_steps,
                 record_every_n_steps=params.report.log_metric_every_n_steps,
-                save_every_n_steps=params.checkpoint.save_every_n_steps,
             ),
             progress=self.progress,
-            actions=self._watched(
-                Actions(
-                    prefetch=Prefetcher(self.place.device, self.place.torch_device),
-                    receive=make_receive(self.place, parts.train_quarantine, enforce_budget=False),
-                    save_step=lambda: self.saver.save_step(self.stop.requested),
-                    save_epoch=self.saver.save_epoch,
-                    evaluate=self.evaluator.evaluate_if_due,
-                    after_step=self.saver.after_step,
-                    roll_back=self._roll_back,
-                    start_counting=quarantine.start_counting if quarantine is not None else lambda: None,
-                )
-            ),
+            hooks=Hooks(self._hooks()),
+            roll_back=self._roll_back,
             recorder=self.journal.recorder,
             guard=guard,
             recovery=Recovery(
                 params.guards,
                 self.progress,
                 self.journal.recorder,
-                params.data.batch_size * self.place.world.world_size,
-                quarantine.check if quarantine is not None else lambda count: None,
+                params.data.batch_size * place.world.world_size,
+                feed.check_bad_rows,
             ),
-            world=self.place.world,
+            world=place.world,
             batch_size=params.data.batch_size,
-            read_later=self.place.device.read_later,
+            read_later=place.device.read_later,
         )
 
-    def _watched(self, actions: Actions) -> Actions:
-        params, progress = self.params, self.progress
-        steps, _ = count_steps(params, self.parts)
-        actions = traced(actions, params.report, self.place, steps - progress.step, progress.step)
+    def _hooks(self) -> list[Hook]:
+        """List what goes along with the training, in the order in which it hears of a step."""
+        hooks: list[Hook] = []
+        if self.params.report.profile:
+            left = count_steps(self.params, self.parts)[0] - self.progress.step
+            hooks.append(StepTrace(self.params.report.profile_steps, left, self.place, self.progress.step))
         stragglers = make_stragglers(self.params.report, self.place, self.journal)
         model = self.parts.task.model
         if not is_sharded(model):
             # A sharded model waits for the others inside its forward pass, which then tells nothing of this process.
             stragglers.watch(unwrap_model(model))
-        return watched(actions, self.watchdog, stragglers)
+        return [*hooks, self.saver, self.evaluator, Watching(self.watchdog, stragglers)]
 
     def _record_hang(self, ranks: tuple[int, ...], message: str) -> None:
         self.journal.event("hang", ranks=list(ranks), reason=message)
@@ -258,17 +267,6 @@ class Session:
     def _begin_step(self) -> None:
         if self.params.model.torchcompile and self.params.model.torchcompile_mode != "default":
             self.place.device.begin_step()
-
-    def _guard(self) -> StepGuard:
-        quarantine = self.parts.train_quarantine
-        return StepGuard(
-            self.params.guards,
-            self.stop,
-            self.place.world,
-            self.place.device,
-            self.place.torch_device,
-            (lambda: quarantine.num_met) if quarantine is not None else (lambda: 0),
-        )
 
     def _roll_back(self) -> tuple[Progress, str] | None:
         # What is still being written may be what to go back to.

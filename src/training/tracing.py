@@ -1,7 +1,6 @@
 """Record a few steps of a run, with torch's profiler or a device's own, for a person to look at; parts have names."""
 
 import contextlib
-import dataclasses
 import logging
 import os
 from pathlib import Path
@@ -12,8 +11,7 @@ from open_clip.files import TEMPORARY, make_folder
 from training.assembly import Place
 from training.device import Device
 from training.device.base import StepProfiler
-from training.loop import Actions, name_phases
-from training.params import ReportParams
+from training.loop import Hook, Wants, name_phases
 
 _LOG = logging.getLogger(__name__)
 # Steps before the record: the first ones set up memory, kernels and workers.
@@ -23,7 +21,7 @@ _MOST_RANKS = 8
 _TABLE_ROWS = 15
 
 
-class StepTrace:
+class StepTrace(Hook):
     """Records ``steps`` steps once the run has settled, earlier where fewer are left.
 
     Args:
@@ -40,7 +38,7 @@ class StepTrace:
         self._profiler: StepProfiler | None = None
         self._is_started = False
 
-    def step_done(self, step: int) -> None:
+    def step_done(self, step: int) -> Wants:
         """Hear that a step is done; start or end the record where that is due."""
         # A run that goes back to a checkpoint takes steps again, and is recorded once.
         if step == self._first - 1 and not self._is_started:
@@ -55,6 +53,7 @@ class StepTrace:
             self._profiler.step()
             if is_last:
                 self._finish(self._profiler)
+        return Wants.NOTHING
 
     def _make_profiler(self) -> StepProfiler:
         rank, folder, device = self._place.world.rank, self._place.folder.profile, self._place.device
@@ -116,16 +115,3 @@ class _TorchProfiler:
             _LOG.warning("--profile: cannot write %s: %s", path, error)
             return ""
         return f"\nthe trace is in {path}: open it at https://ui.perfetto.dev"
-
-
-def traced(actions: Actions, report: ReportParams, place: Place, steps_left: int, first_step: int) -> Actions:
-    """Let a record be made of what the loop does, where ``--profile`` asks for one."""
-    if not report.profile:
-        return actions
-    trace = StepTrace(report.profile_steps, steps_left, place, first_step)
-
-    def after_step(step: int) -> bool:
-        trace.step_done(step)
-        return actions.after_step(step)
-
-    return dataclasses.replace(actions, after_step=after_step)

@@ -1,17 +1,15 @@
 """Tie a run to what watches it: the watchdog that ends a hang and the comparison that names a slow process."""
 
-import dataclasses
+import contextlib
 import logging
-from collections.abc import Callable
 
 from torch.distributed.distributed_c10d import Store
 
 from training.assembly import Place
-from training.data import Batch
 from training.device import Device
 from training.distributed import Limits, StopRequest, Stragglers, Watchdog, World
 from training.journal import Journal
-from training.loop import Actions, Progress
+from training.loop import Hook, Wants
 from training.params import DistributedParams, ReportParams
 from training.run_folder import RunFolder
 
@@ -44,42 +42,24 @@ def make_stragglers(report: ReportParams, place: Place, journal: Journal) -> Str
     return Stragglers(place.world, place.torch_device, every, tell)
 
 
-def watched(actions: Actions, watchdog: Watchdog, stragglers: Stragglers) -> Actions:
-    """Let what watches a run hear what the loop does."""
+class Watching(Hook):
+    """Lets the watchdog and the comparison of processes hear how a run gets on."""
 
-    def receive(batch: Batch) -> Batch:
-        watchdog.batch_arrived()
-        stragglers.batch_arrived()
-        return actions.receive(batch)
+    def __init__(self, watchdog: Watchdog, stragglers: Stragglers) -> None:
+        self._watchdog = watchdog
+        self._stragglers = stragglers
 
-    def after_step(step: int) -> bool:
-        stragglers.step_done(step)
-        wants_save = actions.after_step(step)
-        watchdog.step_done(step)
-        return wants_save
+    def batch_arrived(self) -> None:
+        """Tell both that the wait for data is over."""
+        self._watchdog.batch_arrived()
+        self._stragglers.batch_arrived()
 
-    def save_epoch(in_any_case: bool) -> None:
-        with watchdog.during("save"):
-            actions.save_epoch(in_any_case)
+    def step_done(self, step: int) -> Wants:
+        """Tell both; the comparison is a collective, so the watchdog must not think that data is waited for yet."""
+        self._stragglers.step_done(step)
+        self._watchdog.step_done(step)
+        return Wants.NOTHING
 
-    def roll_back() -> tuple[Progress, str] | None:
-        with watchdog.during("save"):
-            return actions.roll_back()
-
-    return dataclasses.replace(
-        actions,
-        receive=receive,
-        after_step=after_step,
-        save_step=_during("save", actions.save_step, watchdog),
-        save_epoch=save_epoch,
-        roll_back=roll_back,
-        evaluate=_during("evaluation", actions.evaluate, watchdog),
-    )
-
-
-def _during(phase: str, act: Callable[[], None], watchdog: Watchdog) -> Callable[[], None]:
-    def acting() -> None:
-        with watchdog.during(phase):
-            act()
-
-    return acting
+    def during(self, phase: str) -> contextlib.AbstractContextManager[object]:
+        """Let the watchdog wait longer."""
+        return self._watchdog.during(phase)

@@ -125,7 +125,7 @@ def _be_trainer(job, rank, port):
 def _keep_steps(job, rank, kill):
     """Write what each step did; die before or after one; fill and empty a disk."""
     steps = os.open(f"{job['steps']}{f'-{rank}' if rank else ''}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    step, after_step, last = Stepper.step, Saver.after_step, {}
+    step, step_done, last = Stepper.step, Saver.step_done, {}
 
     def kept_step(self, batches, lr):
         if kill.get("at") == "before_step" and last.get("step", -1) + 1 >= kill["step"]:
@@ -134,7 +134,7 @@ def _keep_steps(job, rank, kill):
         last.update(keys=[key for batch in batches for key in name_rows(batch)], loss=float(result.total).hex())
         return result
 
-    def kept_after_step(self, number):
+    def kept_step_done(self, number):
         last.update(step=number, random=random_digest())
         if job.get("measure_every") and number % job["measure_every"] == 0:
             last["measured"] = measure()
@@ -143,9 +143,9 @@ def _keep_steps(job, rank, kill):
         if kill.get("at") == "after_step" and number >= kill["step"]:
             os.kill(os.getpid(), signal.SIGKILL)
         _fill(job.get("fill", {}), number)
-        return after_step(self, number)
+        return step_done(self, number)
 
-    Stepper.step, Saver.after_step = kept_step, kept_after_step
+    Stepper.step, Saver.step_done = kept_step, kept_step_done
 
 
 def name_rows(batch):

@@ -11,7 +11,19 @@ from training.data import Batch
 from training.device import Precision, make_mixed_precision
 from training.device.cpu import CpuDevice
 from training.distributed import StopRequest, World
-from training.loop import Actions, Plan, Progress, Recovery, SilentRecorder, StepGuard, Stepper, Trainer
+from training.loop import (
+    Feed,
+    Hook,
+    Hooks,
+    Plan,
+    Progress,
+    Recovery,
+    SilentRecorder,
+    StepGuard,
+    Stepper,
+    Trainer,
+    Wants,
+)
 from training.params import GuardParams
 from training.tasks import ClipTask
 
@@ -58,6 +70,11 @@ class Batches:
         return iter(self.batches[start_batch:])
 
 
+def feed_of(loader):
+    """Bring a loader's batches to the loop as they are."""
+    return Feed(loader, lambda steps: steps, lambda batch: batch)
+
+
 class Events(SilentRecorder):
     """Keeps what the loop tells."""
 
@@ -73,6 +90,19 @@ class Events(SilentRecorder):
 
     def step(self, record):
         self.losses[record.step] = record.losses["loss"][0]
+
+
+class SaveEvery(Hook):
+    """Saves after every so many steps, and at the end of an epoch."""
+
+    def __init__(self, steps, save):
+        self.steps, self._save = steps, save
+
+    def step_done(self, step):
+        return Wants.SAVE if self.steps and step % self.steps == 0 else Wants.NOTHING
+
+    def save(self, moment):
+        self._save()
 
 
 class SmallRun(AbstractContextManager):
@@ -109,17 +139,12 @@ class SmallRun(AbstractContextManager):
         self.stepper = Stepper(self.task, self.optimizer, self.mixed, grad_clip_norm=clip, guard=self.guard)
         self.trainer = Trainer(
             self.stepper,
-            Batches(batches),
+            feed_of(Batches(batches)),
             lambda step: lr,
-            plan=Plan(epochs, accum_freq=accum_freq, log_every_n_steps=1, save_every_n_steps=save_every),
+            plan=Plan(epochs, accum_freq=accum_freq, log_every_n_steps=1),
             progress=self.progress,
-            actions=Actions(
-                receive=lambda batch: batch,
-                save_step=self.save,
-                save_epoch=lambda in_any_case: self.save(),
-                evaluate=lambda: None,
-                roll_back=self.go_back,
-            ),
+            hooks=Hooks([SaveEvery(save_every, self.save)]),
+            roll_back=self.go_back,
             recorder=self.events,
             guard=self.guard,
             recovery=Recovery(params, self.progress, self.events, 4, check_bad_rows),

@@ -1,17 +1,22 @@
 """The training loop: steps, accumulation, what it counts and what it tells."""
 
+from training.loop.feed import Feed
 from training.loop.guard import StepGuard, Verdict
+from training.loop.hooks import Hook, Hooks, Moment, Wants
 from training.loop.phases import EVALUATION, Phase, name_phases, phase_of
 from training.loop.prefetch import Prefetcher
 from training.loop.recorder import Recorder, SilentRecorder, StepRecord
 from training.loop.recovery import Recovery, RollBackNeeded, StepPlace
 from training.loop.state import Progress, RunningMean
 from training.loop.step import Stepper, StepResult
-from training.loop.trainer import Actions, Plan, Trainer
+from training.loop.trainer import Plan, Trainer
 
 __all__ = [
     "EVALUATION",
-    "Actions",
+    "Feed",
+    "Hook",
+    "Hooks",
+    "Moment",
     "Phase",
     "Plan",
     "Prefetcher",
@@ -28,6 +33,7 @@ __all__ = [
     "Stepper",
     "Trainer",
     "Verdict",
+    "Wants",
     "name_phases",
     "phase_of",
 ]

@@ -24,8 +24,8 @@ class Clock:
         self._count += 1
         return seconds
 
-    def step_left_out(self) -> None:
-        """Begin the next wait: the batches that came are not trained on."""
+    def skip(self) -> None:
+        """Begin the next wait; what went before it belongs to no step."""
         self._mark = time.monotonic()
 
     def take_means(self) -> tuple[float, float]:

@@ -1,9 +1,8 @@
 """The loop: epochs of steps, with saves, evaluations and stops in between.
 
-It knows tasks, loaders and the clock; what a checkpoint, an evaluation or a log line looks like is given to it.
+It knows tasks, batches and the clock; what a checkpoint, an evaluation or a log line looks like is its hooks' business.
 """
 
-import itertools
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,11 +11,13 @@ from functools import partial
 import torch
 
 from open_clip.errors import Preempted
-from training.data import Batch, TrainLoader
+from training.data import Batch
 from training.distributed import World, mean_over_processes
 from training.loop.clock import Clock
+from training.loop.feed import Feed
 from training.loop.guard import StepGuard
-from training.loop.phases import DATA, EVALUATION, SAVE
+from training.loop.hooks import Hooks, Moment, Wants
+from training.loop.phases import DATA
 from training.loop.recorder import Recorder, StepRecord
 from training.loop.recovery import Recovery, RollBackNeeded, StepPlace
 from training.loop.state import Progress, RunningMean
@@ -33,53 +34,43 @@ class Plan:
         accum_freq: Batches of one optimizer step.
         log_every_n_steps: Optimizer steps between two log lines.
         record_every_n_steps: Optimizer steps between two records of the figures; log lines are recorded in any case.
-        save_every_n_steps: Optimizer steps between two saves inside an epoch; 0 for none.
     """
 
     epochs: int
     accum_freq: int = 1
     log_every_n_steps: int = 100
     record_every_n_steps: int = 10
-    save_every_n_steps: int = 0
-
-
-@dataclass(frozen=True)
-class Actions:
-    """What the loop has done for it; every process calls each of them at the same point.
-
-    Attributes:
-        receive: Brings a batch to the device and accounts for its unusable rows.
-        prefetch: Brings the batches of each step to the device ahead of its turn; counts none of them.
-        save_step: Saves the state inside an epoch.
-        save_epoch: Saves the state at the end of an epoch, where that is due or, given True, in any case.
-        evaluate: Evaluates after so many completed epochs, when that is due.
-        after_step: Hears the number of each step that is done, and tells whether its state is to be saved.
-        roll_back: Puts the newest good checkpoint back and gives its progress and name; None when there is none.
-        start_counting: Hears that unusable rows are counted anew: an epoch begins or the run went back.
-    """
-
-    receive: Callable[[Batch], Batch]
-    save_step: Callable[[], None]
-    save_epoch: Callable[[bool], None]
-    evaluate: Callable[[], None]
-    after_step: Callable[[int], bool] = lambda step: False
-    roll_back: Callable[[], tuple[Progress, str] | None] = lambda: None
-    start_counting: Callable[[], None] = lambda: None
-    prefetch: Callable[[Iterator[list[Batch]]], Iterator[list[Batch]]] = lambda steps: steps
 
 
 class Trainer:
-    """Trains until the plan is done, a stop is asked for, or the numbers break."""
+    """Trains until the plan is done, a stop is asked for, or the numbers break.
+
+    Args:
+        stepper: Takes an optimizer step.
+        feed: The batches of each step.
+        schedule: Learning rate as a function of the step.
+        plan: How long to train.
+        progress: Where the run is; kept up to date here.
+        hooks: What goes along with the run.
+        roll_back: Puts the newest good checkpoint back and gives its progress and name; None when there is none.
+        recorder: Hears what happens.
+        guard: Judges each step.
+        recovery: Follows its verdicts.
+        world: Place of this process.
+        batch_size: Rows of a batch of one process.
+        read_later: Starts to bring a tensor to the host; what it returns waits for the values.
+    """
 
     def __init__(
         self,
         stepper: Stepper,
-        loader: TrainLoader,
+        feed: Feed,
         schedule: Schedule,
         *,
         plan: Plan,
         progress: Progress,
-        actions: Actions,
+        hooks: Hooks,
+        roll_back: Callable[[], tuple[Progress, str] | None],
         recorder: Recorder,
         guard: StepGuard,
         recovery: Recovery,
@@ -88,16 +79,17 @@ class Trainer:
         read_later: Callable[[torch.Tensor], Callable[[], list[float]]] = lambda values: values.tolist,
     ) -> None:
         self.stepper = stepper
-        self.loader = loader
+        self.feed = feed
         self.schedule = schedule
         self.plan = plan
         self.progress = progress
-        self.actions = actions
+        self.hooks = hooks
         self.recorder = recorder
         self.guard = guard
         self.recovery = recovery
         self.world = world
         self.global_batch = batch_size * world.world_size
+        self._put_back = roll_back
         self._clock = Clock()
         self._read_later = read_later
         # Steps whose verdict was not read yet, oldest first.
@@ -122,12 +114,12 @@ class Trainer:
                 continue
             self.progress.start_next_epoch()
             self.recovery.start_epoch()
-            self.actions.start_counting()
-            self._save(lambda: self.actions.save_epoch(stopping))  # noqa: B023 (called at once)
+            self.feed.start_counting()
+            moment = Moment(self.progress.epoch, self.progress.step, ends_epoch=True, is_stopping=stopping)
+            self._save(moment)
             if stopping and self.progress.epoch < self.plan.epochs:
                 raise self._preempted()
-            with EVALUATION:
-                self.actions.evaluate()
+            self.hooks.evaluate(moment)
 
     def _train_epoch(self) -> bool:
         """Train to the end of the epoch; tell whether a stop was asked for in its last steps."""
@@ -137,7 +129,7 @@ class Trainer:
         for batches in self._batches_of_steps():
             if self.recovery.is_left_out():
                 self._count(len(batches))
-                clock.step_left_out()
+                clock.skip()
                 continue
             clock.data_arrived()
             lr = self.schedule(progress.step)
@@ -148,44 +140,47 @@ class Trainer:
             # Figures and verdict of the step before: reading them here leaves the device a step of work in the queue.
             self._tell()
             stopping = self._read_verdicts(but=1)
-            is_last = progress.batch >= self.loader.num_batches
+            is_last = progress.batch >= self.feed.num_batches
             self.recorder.tick(progress, lr, len(batches) * self.global_batch, clock.step_done())
             is_logged = progress.step % self.plan.log_every_n_steps == 0 or is_last
             if is_logged or progress.step % self.plan.record_every_n_steps == 0:
                 self._record(result, lr, len(batches), is_logged)
-            wants_save = self.actions.after_step(progress.step)
-            if (stopping or wants_save or self._save_is_due()) and not is_last:
-                self._tell()
-                stopping = self._read_verdicts() or stopping
-                if stopping or self.recovery.is_steady:
-                    self._save(self.actions.save_step)
-                if stopping:
-                    raise self._preempted()
+            wants = self.hooks.step_done(progress.step)
+            if (stopping or wants) and not is_last:
+                self._pause(wants, stopping)
         self._tell()
         self.recorder.end_epoch()
         stopping = self._read_verdicts()
-        self.recovery.check_epoch(-(-self.loader.num_batches // self.plan.accum_freq))
+        self.recovery.check_epoch(-(-self.feed.num_batches // self.plan.accum_freq))
         return stopping
 
+    def _pause(self, wants: Wants, stopping: bool) -> None:
+        """Do inside an epoch what hooks want, with the numbers of all steps known.
+
+        Raises:
+            Preempted: When a stop was asked for.
+        """
+        self._tell()
+        stopping = self._read_verdicts() or stopping
+        moment = Moment(self.progress.epoch, self.progress.step, ends_epoch=False, is_stopping=stopping)
+        if (stopping or Wants.SAVE in wants) and (stopping or self.recovery.is_steady):
+            self._save(moment)
+        if stopping:
+            raise self._preempted()
+        if Wants.EVALUATION in wants:
+            self.hooks.evaluate(moment)
+            self._clock.skip()
+
     def _batches_of_steps(self) -> Iterator[list[Batch]]:
-        steps = self.actions.prefetch(self._read_steps())
+        steps = self.feed.steps(self.progress.epoch, self.progress.batch, self.plan.accum_freq)
         while True:
             with DATA:
                 batches = next(steps, None)
-                if batches is None:
-                    return
-                received = [self.actions.receive(batch) for batch in batches]
-            yield received
-
-    def _read_steps(self) -> Iterator[list[Batch]]:
-        batches = iter(self.loader.epoch(self.progress.epoch, self.progress.batch))
-        # The last step of an epoch takes what is left: no batch is thrown away.
-        while group := list(itertools.islice(batches, self.plan.accum_freq)):
-            yield group
-
-    def _save_is_due(self) -> bool:
-        every = self.plan.save_every_n_steps
-        return every > 0 and self.progress.step % every == 0
+            if batches is None:
+                return
+            for _ in batches:
+                self.hooks.batch_arrived()
+            yield batches
 
     def _count(self, num_batches: int) -> None:
         self.progress.batch += num_batches
@@ -199,22 +194,22 @@ class Trainer:
             stopping |= self.recovery.take(self.guard.read(), self._unread.popleft())
         return stopping
 
-    def _save(self, save: Callable[[], None]) -> None:
+    def _save(self, moment: Moment) -> None:
         self.progress.recent_losses = self.guard.window.losses()
-        with SAVE:
-            save()
+        self.hooks.save(moment)
 
     def _roll_back(self, reason: RollBackNeeded) -> None:
         self.guard.forget()
         self._unread.clear()
         self._untold = None
-        self.recovery.roll_back(reason, self.actions.roll_back)
+        with self.hooks.during("save"):
+            self.recovery.roll_back(reason, self._put_back)
         self._start_from_progress()
 
     def _start_from_progress(self) -> None:
         self.guard.window.restore(self.progress.recent_losses)
         self.recovery.start()
-        self.actions.start_counting()
+        self.feed.start_counting()
 
     def _preempted(self) -> Preempted:
         return Preempted(f"stopped on request after step {self.progress.step}; a checkpoint is written")
@@ -233,8 +228,8 @@ class Trainer:
             StepRecord,
             epoch=progress.epoch,
             batch=progress.batch,
-            num_batches=self.loader.num_batches,
-            num_samples=self.loader.num_batches * self.global_batch,
+            num_batches=self.feed.num_batches,
+            num_samples=self.feed.num_batches * self.global_batch,
             step=progress.step,
             samples_seen=progress.samples_seen,
             epoch_samples=progress.batch * self.global_batch,

@@ -1,15 +1,13 @@
 """Memory that runs out is told with the phase, the settings and the ways out; everything else stays what it was."""
 
-import dataclasses
-
 import pytest
 import torch
 
-from loop_runs import SmallRun, make_batches
+from loop_runs import SaveEvery, SmallRun, make_batches
 from open_clip.errors import DataError, DeviceError
 from training.device.cpu import CpuDevice
 from training.failures import explain_failures
-from training.loop import phase_of
+from training.loop import Hook, Hooks, phase_of
 from training.params import RunParams, parse_args
 
 PARAMS = RunParams.from_namespace(parse_args(["--batch-size", "48", "--precision", "amp", "--accum-freq", "2"]))
@@ -32,11 +30,13 @@ def break_optimizer(run):
 
 
 def break_save(run):
-    run.trainer.actions = dataclasses.replace(run.trainer.actions, save_step=no_memory)
+    run.trainer.hooks = Hooks([SaveEvery(1, no_memory)])
 
 
 def break_evaluation(run):
-    run.trainer.actions = dataclasses.replace(run.trainer.actions, evaluate=no_memory)
+    hook = Hook()
+    hook.evaluate = no_memory
+    run.trainer.hooks = Hooks([hook])
 
 
 PLACES = {

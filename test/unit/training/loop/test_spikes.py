@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from loop_runs import Batches, SmallRun, make_batches
+from loop_runs import Batches, SmallRun, feed_of, make_batches
 from training.loop.spikes import WINDOW, SpikeWindow
 
 
@@ -121,7 +121,7 @@ def trained():
 def test_a_spoiled_batch_is_found_at_once_and_answered_as_asked(trained, action, spoil):
     batches = make_batches(2)
     run = SmallRun(batches, epochs=3, on_loss_spike=action)
-    run.trainer.loader = Spoiled(batches, 1, spoil)
+    run.trainer.feed = feed_of(Spoiled(batches, 1, spoil))
     run.progress.become(run.restore(trained))
     run.train()
     names = [name for name, _, _ in run.events.heard]
