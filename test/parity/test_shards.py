@@ -16,8 +16,8 @@ from training.data import (
     expand_urls,
     get_dataset_size,
     get_wds_dataset,
-    streaming,
 )
+from training.data.upstream import streaming
 
 pytestmark = needs_peer
 OFFERED = [
