@@ -182,16 +182,18 @@ class Journal:
 
     def step(self, record: StepRecord, line: TrainLine) -> None:
         """Note the figures of a logged step."""
+        others = dict(record.figures)
         fields = {
             "epoch": record.epoch,
             "step": record.step,
             "epoch_step": record.batch,
             "samples_seen": record.samples_seen,
             "lr": record.lr,
-            "logit_scale": record.logit_scale,
+            **({"logit_scale": scale} if (scale := others.pop("logit_scale", None)) is not None else {}),
             "loss": record.losses["loss"][0],
             "loss_avg": record.losses["loss"][1],
             "losses": {name: last for name, (last, _) in record.losses.items() if name != "loss"},
+            **({"figures": others} if others else {}),
             "data_time_s": round(record.data_time_s, 6),
             "step_time_s": round(record.step_time_s, 6),
             "samples_per_s": line.samples_per_s,
@@ -297,7 +299,7 @@ class _LoopRecorder:
             samples_per_s=rate,
             samples_per_s_per_device=rate / record.world_size,
             lr=record.lr,
-            logit_scale=record.logit_scale,
+            logit_scale=record.figures.get("logit_scale"),
             losses=record.losses,
         )
         if record.is_logged:

@@ -43,6 +43,10 @@ def main(args: Sequence[str] | None = None) -> int:
     setup_logging(None)
     forget_status()
     try:
+        words = sys.argv[1:] if args is None else args
+        if any(word.startswith("--task") for word in words):
+            # The file of a recipe, which says what flags it has, needs torch.
+            import_torch()
         namespace = parse_args(args)
         check_rules(namespace)
         import_torch()

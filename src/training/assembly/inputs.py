@@ -10,7 +10,7 @@ from open_clip.transform.config import read_augmentation
 from training.assembly.data import kind_of
 from training.assembly.model import image_size
 from training.assembly.shards import check_shards
-from training.assembly.task import check_pairs_of_a_step
+from training.assembly.task import choose_recipe
 from training.checkpoint import is_remote
 from training.data import check_csv_pairs, check_folder_pairs
 from training.distributed import World
@@ -56,8 +56,7 @@ def _check_model(params: RunParams, world: World) -> None:
         force_image_size=image_size(params.model.force_image_size),
         force_context_length=params.model.force_context_length,
     )
-    if params.data.trains:
-        check_pairs_of_a_step(params, world, is_coca="multimodal_cfg" in model_cfg)
+    choose_recipe(params, writes_captions="multimodal_cfg" in model_cfg).check(params, world)
 
 
 def _check_data(path: str, role: str, params: RunParams) -> None:

@@ -1,5 +1,6 @@
 """The model of a run, with its transforms, from the flags; loads the weights they name, wraps nothing."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,12 +13,19 @@ from open_clip.timm_model import TimmModel, import_timm
 from open_clip.transform import Compose
 from training.assembly.place import Place
 from training.params import LockParams, RunParams
-from training.tasks import SIGLIP_START
 
 
-def build_model(params: RunParams, precision: str, torch_device: torch.device) -> tuple[Any, Compose, Compose]:
-    """Make the model, with locked towers and checkpointing as asked, and its transforms for training and validation."""
-    start: dict[str, Any] = SIGLIP_START if params.recipe.siglip else {}
+def build_model(
+    params: RunParams, precision: str, torch_device: torch.device, options: Mapping[str, Any]
+) -> tuple[Any, Compose, Compose]:
+    """Make the model, with locked towers and checkpointing as asked, and its transforms for training and validation.
+
+    Args:
+        params: The run's flags.
+        precision: As the library names it.
+        torch_device: Where the model goes.
+        options: What the recipe wants of it.
+    """
     model, train, val = open_clip.create_model_and_transforms(
         params.model.model,
         params.model.pretrained or None,
@@ -38,7 +46,7 @@ def build_model(params: RunParams, precision: str, torch_device: torch.device) -
         output_dict=True,
         # A run that starts from random weights on purpose needs no warning of them.
         load_weights=bool(params.model.pretrained) or ":" in params.model.model,
-        **start,
+        **options,
     )
     if params.model.pretrained_ema:
         load_weights(model, read_state_dict(params.model.pretrained, averaged=True))

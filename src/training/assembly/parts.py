@@ -11,7 +11,7 @@ from training.assembly.data import build_eval_data, build_train_data, build_zero
 from training.assembly.model import build_model, fit_text_length, refuse_untrained, share_batch_norms
 from training.assembly.place import Place
 from training.assembly.spread import spread_model
-from training.assembly.task import build_task, build_teacher
+from training.assembly.task import build_task, choose_recipe
 from training.assembly.texts import make_text_planner
 from training.data import EvalLoader, Quarantine, Source, TrainLoader
 from training.device import MixedPrecision, make_mixed_precision, resolve_precision, seed_all
@@ -19,7 +19,7 @@ from training.distributed import DdpOptions, is_sharded, unwrap_model, wrap_mode
 from training.evaluate import ZeroShot
 from training.optim import WeightAverage, build_optimizer
 from training.params import DistributedParams, RunParams
-from training.tasks import ClipTask
+from training.tasks import Setup, Task
 
 _LOG = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ _LOG = logging.getLogger(__name__)
 class Parts:
     """Everything of a run that is made before training starts."""
 
-    task: ClipTask
+    task: Task
     mixed: MixedPrecision
     optimizer: torch.optim.Optimizer | None
     train_loader: TrainLoader | None
@@ -61,11 +61,13 @@ def build_parts(params: RunParams, place: Place) -> Parts:
     mixed = make_mixed_precision(precision, place.device, place.torch_device, hardware.loss_scale)
     # The same weights in every process; what differs between them (dropout) is seeded after.
     seed_all(hardware.seed, place.device)
-    model, preprocess_train, preprocess_val = build_model(params, precision.model, place.torch_device)
+    wanted = choose_recipe(params, writes_captions=False).model_options(params)
+    model, preprocess_train, preprocess_val = build_model(params, precision.model, place.torch_device, wanted)
     if not params.data.trains and params.checkpoint.resume is None:
         refuse_untrained(model)
     params = fit_text_length(params, model)
-    teacher = build_teacher(params, precision, place.torch_device)
+    mean, std = normalization_of(preprocess_val)
+    task = build_task(Setup(model, params, place.world, place.torch_device, precision, mean, std))
     seed_all(hardware.seed + place.world.rank, place.device)
     planner = make_text_planner(params, place, model) if params.data.trains else None
     train_loader, train_quarantine = build_train_data(params, place, preprocess_train, planner)
@@ -82,8 +84,7 @@ def build_parts(params: RunParams, place: Place) -> Parts:
         model, optimizer = mixed.prepare(model, optimizer)
         if not is_sharded(model):
             model = wrap_model(model, place.torch_device, place.world, _ddp_options(params.distributed))
-    mean, std = normalization_of(preprocess_val)
-    task = build_task(params, place, model, teacher, mean=mean, std=std, precision=precision)
+    task.model = model
     if params.optim.ema_decay is not None:
         task.average = WeightAverage(unwrap_model(model), params.optim.ema_decay)
     return Parts(

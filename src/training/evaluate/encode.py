@@ -150,7 +150,7 @@ class Encoder:
 
     def _nothing(self) -> Tensor:
         width: int = unwrap_model(self._task.model).visual.output_dim  # type: ignore[union-attr, assignment]
-        return torch.empty(0, width, device=self._task.logit_scale().device)
+        return torch.empty(0, width, device=next(self._task.model.parameters()).device)
 
     def _fill(self, rows: Tensor, number: int) -> Tensor:
         return fill_batch(rows, number) if self._shapes == "bucketed" else rows

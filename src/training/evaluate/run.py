@@ -66,7 +66,7 @@ def evaluate_pairs(
     task.model = model.eval()
     try:
         encoded = Encoder(task, receive, autocast, shapes).encode(loader, world)
-        scale = task.logit_scale()
+        scale = task.figures()["logit_scale"]
     finally:
         task.model = wrapped
         model.train(was_training)

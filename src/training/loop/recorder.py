@@ -14,6 +14,7 @@ class StepRecord:
         epoch: 0-based epoch.
         batch: Batches of the epoch done, of ``num_batches``.
         step: Optimizer steps done since the start of the run.
+        figures: What the recipe reports beside its losses, by name.
         losses: Name to (value, running mean of the epoch); ``loss`` is the sum.
         data_time_s: Mean seconds a step since the last record waited for data.
         step_time_s: Mean wall seconds of a step since the last record.
@@ -29,7 +30,7 @@ class StepRecord:
     samples_seen: int
     epoch_samples: int
     lr: float
-    logit_scale: float
+    figures: dict[str, float]
     losses: dict[str, tuple[float, float]]
     data_time_s: float
     step_time_s: float

@@ -221,7 +221,8 @@ class Trainer:
         on_device = torch.stack([*(value.float() for value in result.losses.values()), result.total])
         # Under --local-loss each process knows only its rows' share of the loss.
         means = mean_over_processes(on_device, self.world)
-        values = torch.cat([means, self.stepper.task.logit_scale().reshape(1)])
+        figures = self.stepper.task.figures()
+        values = torch.cat([means, *(value.float().reshape(1) for value in figures.values())])
         read = self._read_later(values)
         data_time_s, step_time_s = self._clock.take_means()
         record = partial(
@@ -242,11 +243,11 @@ class Trainer:
         )
 
         def tell() -> None:
-            *losses, logit_scale = read()
-            for name, value in zip(names, losses, strict=True):
+            told = read()
+            for name, value in zip(names, told, strict=False):
                 progress.losses.setdefault(name, RunningMean()).update(value, rows)
-            figures = {name: (mean.last, mean.mean) for name, mean in progress.losses.items()}
-            self.recorder.step(record(logit_scale=logit_scale, losses=figures))
+            losses = {name: (mean.last, mean.mean) for name, mean in progress.losses.items()}
+            self.recorder.step(record(figures=dict(zip(figures, told[len(names) :], strict=True)), losses=losses))
 
         self._untold = tell
         if values.device.type == "cpu":

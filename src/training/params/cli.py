@@ -9,13 +9,13 @@ from typing import NoReturn
 
 from open_clip.errors import ConfigError, printable, suggest_nearest
 from training.params.data import DataParams
-from training.params.file import read_settings, refuse_hidden
+from training.params.file import look_into_settings, read_settings, refuse_hidden
 from training.params.flags import add_group, title_of
-from training.params.groups import RunParams
+from training.params.groups import RunParams, flags_of
 from training.params.hardware import HardwareParams
 from training.params.model import ImageParams, LockParams, ModelParams
 from training.params.optim import OptimParams, ScheduleParams
-from training.params.recipe import RecipeParams
+from training.params.recipe import RecipeParams, recipe_word
 from training.params.run import CheckpointParams, EvaluateParams, ReportParams
 
 # What a new user needs first; the other groups follow in the order of their declaration.
@@ -68,8 +68,12 @@ _NOT_THERE_YET = frozenset(
 )
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Build the parser of all flags, one section a group."""
+def make_parser(own: type | None = None) -> argparse.ArgumentParser:
+    """Build the parser of all flags, one section a group.
+
+    Args:
+        own: Flags that a recipe declares.
+    """
     parser = FlagParser(
         prog="python -m training.main",
         usage=_USAGE,
@@ -78,8 +82,24 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--config", help="YAML file of settings; flags on the command line win over it", metavar="FILE")
     for group in fields(RunParams):
-        add_group(parser, group.type)  # type: ignore[arg-type]
+        if group.name != "own":
+            add_group(parser, group.type)  # type: ignore[arg-type]
+    if own is not None:
+        add_group(parser, own)
     return parser
+
+
+def _find_task(words: Sequence[str]) -> str | None:
+    """Look for ``--task`` on the command line and in the file of settings: it decides which flags there are."""
+    parser = FlagParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--task", type=recipe_word)
+    parser.add_argument("--config")
+    found = parser.parse_known_args(words)[0]
+    task: str | None = found.task
+    if task is None and found.config is not None:
+        saved = look_into_settings(found.config).get("task")
+        task = recipe_word(saved) if isinstance(saved, str) else None
+    return task
 
 
 def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
@@ -100,7 +120,7 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
         # Python's parser takes this for the end of the flags, even behind an equals sign.
         if word == "--" or word.endswith("=--"):
             raise ConfigError(f"'{printable(word, 80)}': `--` is no value of a flag; leave it out.")
-    parser = make_parser()
+    parser = make_parser(flags_of(_find_task(words)))
     namespace, unknown = parser.parse_known_args(words)
     if unknown:
         raise ConfigError(_unknown_flag_message(parser, unknown))

@@ -3,13 +3,29 @@
 from dataclasses import dataclass
 
 from training.params.flags import flag
-from training.params.values import number, whole
+from training.params.plugins import absolute
+from training.params.values import number, text, whole
+
+
+def recipe_word(word: str) -> str:
+    """Read the name of a recipe; a path is spelt so that the run can be resumed from another folder.
+
+    Raises:
+        argparse.ArgumentTypeError: It is no text.
+    """
+    return absolute(text(word))
 
 
 @dataclass(frozen=True)
 class RecipeParams:
     """Recipe."""
 
+    task: str | None = flag(
+        None,
+        "recipe to train with: clip, siglip, coca, distill, or path/to/file.py:NAME for one of your own (default: as "
+        "the flags below and the model ask)",
+        type=recipe_word,
+    )
     siglip: bool = flag(
         False, "train with the sigmoid loss; the model gets a logit bias and starts at scale 10, bias -10"
     )

@@ -16,6 +16,12 @@ def check_recipe(args: Namespace) -> None:
         raise ConfigError(
             "--distill-model and --distill-pretrained go together: the teacher's name and its weights, a tag or a file."
         )
+    for flag, name, is_given in (
+        ("--siglip", "siglip", args.siglip),
+        ("--distill-model", "distill", args.distill_model is not None),
+    ):
+        if is_given and args.task not in (None, name):
+            raise ConfigError(f"--task {shown(args.task)} and {flag} contradict each other; leave one out.")
     if args.distill_model is not None and args.siglip:
         raise ConfigError("--siglip and --distill-model contradict each other: distillation is with CLIP's loss.")
     if args.coca_caption_loss_weight == 0 and args.coca_contrastive_loss_weight == 0:

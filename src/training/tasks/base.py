@@ -1,37 +1,102 @@
-"""What a recipe must offer the loop: model, losses, what a batch holds, how features are made for evaluation.
+"""What a recipe is: its flags, the models that fit, what a batch holds, its losses, what it reports.
 
-A task never opens files, never logs and never steps an optimizer. Its losses come in two kinds. Joint losses see all
-rows of a step together, so that a step of several batches caches what they read (:meth:`Task.row_outputs`). Row losses
-are sums over rows: those of a step's batches add up, and nothing of them is cached.
+A recipe stands in one file and is found by its name. It never opens files, never logs and never steps an optimizer. Its
+losses come in three kinds. Joint losses see all rows of a step together, so that a step of several batches caches what
+they read (:meth:`Task.row_outputs`). Row losses are sums over rows: those of a step's batches add up, and nothing of
+them is cached. Parameter losses see no row and count once a step.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 
 from training.data import Batch
+from training.device import Precision
+from training.distributed import World
 from training.optim import WeightAverage
+from training.params import RunParams
 
 Outputs = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a recipe is made from.
+
+    Attributes:
+        model: The model, bare: before it is wrapped for several processes.
+        params: The flags of the run; those that the recipe declares are ``params.own``.
+        world: Place of this process.
+        torch_device: Where the model is.
+        precision: What it computes in.
+        mean: What images are normalised with, by channel.
+        std: Likewise.
+    """
+
+    model: Any
+    params: RunParams
+    world: World
+    torch_device: torch.device
+    precision: Precision
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Give what the recipes of this folder take beside model and loss."""
+        return {"mean": self.mean, "std": self.std, "input_dtype": self.precision.input_dtype}
 
 
 class Task(ABC):
     """One training recipe.
 
     Attributes:
-        name: What a checkpoint calls it.
+        name: How ``--task`` finds it and what a checkpoint calls it.
+        Flags: A dataclass of flags (``params.flags.flag``) that the command line has with this recipe; None for none.
         model: The model that is trained; replaced by its wrapper when processes train together.
         average: The moving average of its weights, when the run keeps one.
+        own: Parameters of the recipe itself, trained and saved with the model's; None without any.
         text_shapes: (rows, tokens) in which texts without padding were computed so far, where these are to be few.
         encodes_apart: Whether evaluation needs nothing but the features of images and of texts, each made alone.
     """
 
-    name: str
+    name: ClassVar[str]
+    Flags: ClassVar[type | None] = None
     model: torch.nn.Module
+    own: torch.nn.Module | None = None
     average: WeightAverage | None = None
     text_shapes: frozenset[tuple[int, int]] = frozenset()
     encodes_apart: bool = False
+
+    @classmethod  # noqa: B027 (most have nothing to check)
+    def check(cls, params: RunParams, world: World) -> None:
+        """Refuse flags that do not go together, before anything is built.
+
+        Raises:
+            ConfigError: Says which and what to change.
+        """
+
+    @classmethod
+    def model_options(cls, params: RunParams) -> Mapping[str, Any]:
+        """Give what the model is created with beside what the flags say."""
+        return {}
+
+    @classmethod
+    def why_not(cls, model: Any) -> str | None:
+        """Say why a bare model cannot be trained with this recipe; None where it can."""
+        return None
+
+    @classmethod
+    @abstractmethod
+    def build(cls, setup: Setup) -> "Task":
+        """Make the recipe for a model that fits; what it draws is the same in all processes.
+
+        Raises:
+            ConfigError: The flags do not fit the model.
+        """
 
     @abstractmethod
     def prepare(self, batch: Batch) -> Batch:
@@ -70,12 +135,15 @@ class Task(ABC):
         """Compute a batch's share of the named losses that are sums over rows."""
         return {}
 
+    def parameter_losses(self) -> Outputs:
+        """Compute named losses of parameters alone, once a step."""
+        return {}
+
     def row_metrics(self, outputs: Outputs) -> Outputs:
         """Compute figures of each row, float [B], whose means over the validation rows are reported."""
         return {}
 
-    @abstractmethod
-    def clamp(self) -> None:
+    def clamp(self) -> None:  # noqa: B027 (few parameters have a range)
         """Put parameters back into their allowed range, without a host sync."""
 
     def after_step(self) -> None:
@@ -84,6 +152,6 @@ class Task(ABC):
         if self.average is not None:
             self.average.update()
 
-    @abstractmethod
-    def logit_scale(self) -> torch.Tensor:
-        """Give the current temperature's inverse, a scalar on the device, for the log."""
+    def figures(self) -> Outputs:
+        """Give named scalars on the device to be reported beside the losses, such as ``logit_scale``."""
+        return {}

@@ -5,12 +5,14 @@ from typing import Any
 
 import torch
 
+from open_clip.errors import ConfigError
 from open_clip.loss import ClipLoss, SigLipLoss
 from open_clip.transform import normalize_images
 from open_clip.transformer.layout import TextLayout
 from training.data import Batch
-from training.distributed import unwrap_model
-from training.tasks.base import Outputs, Task
+from training.distributed import World, unwrap_model
+from training.params import RunParams
+from training.tasks.base import Outputs, Setup, Task
 
 # The paper's bound: logits are never scaled by more than 100.
 MAX_LOG_SCALE = math.log(100)
@@ -36,6 +38,26 @@ class ClipTask(Task):
         self.mean = mean
         self.std = std
         self.input_dtype = input_dtype
+
+    @classmethod
+    def check(cls, params: RunParams, world: World) -> None:
+        """Refuse to train on one pair a step where the loss compares pairs with each other."""
+        pairs = params.data.batch_size * params.optim.accum_freq * world.world_size
+        if params.data.trains and pairs == 1 and not cls._learns_from_one(params):
+            raise ConfigError(
+                "the contrastive loss of a single pair is always 0, so nothing would be learned: --batch-size, "
+                "--accum-freq and the number of processes are all 1. Give --batch-size 2 or more, or --siglip, which "
+                "learns from one."
+            )
+
+    @classmethod
+    def _learns_from_one(cls, params: RunParams) -> bool:
+        return False
+
+    @classmethod
+    def build(cls, setup: Setup) -> "ClipTask":
+        """Make it with CLIP's loss."""
+        return cls(setup.model, ClipLoss(**loss_options(setup)), **setup.options)
 
     def prepare(self, batch: Batch) -> Batch:
         """Normalise the images; [B, 3, H, W] uint8 becomes the model's float type."""
@@ -76,14 +98,27 @@ class ClipTask(Task):
         """Clamp the logit scale to [0, ln 100]."""
         self._log_scale().clamp_(0, MAX_LOG_SCALE)
 
-    def logit_scale(self) -> torch.Tensor:
+    def figures(self) -> Outputs:
         """Give exp(logit_scale)."""
-        return self._log_scale().detach().float().exp()
+        return {"logit_scale": self._log_scale().detach().float().exp()}
 
     def _log_scale(self) -> torch.Tensor:
         scale = unwrap_model(self.model).logit_scale
         assert isinstance(scale, torch.Tensor)
         return scale
+
+
+def loss_options(setup: Setup) -> dict[str, Any]:
+    """Give what contrastive losses take: the place of the process, and how scores are computed."""
+    return {
+        "local_loss": setup.params.distributed.local_loss,
+        # Without it each process would get 1/world_size of the towers' gradient: other results on more devices.
+        "gather_with_grad": True,
+        "cache_labels": True,
+        "rank": setup.world.rank,
+        "world_size": setup.world.world_size,
+        "tile_rows": setup.params.recipe.loss_tile_rows,
+    }
 
 
 def run_model(model: torch.nn.Module, images: torch.Tensor, batch: Batch) -> Any:

@@ -9,11 +9,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from open_clip import CoCa
 from open_clip.loss import CoCaLoss
 from training.data import Batch
 from training.distributed import World, is_sharded, mean_over_processes, unwrap_model
-from training.tasks.base import Outputs
-from training.tasks.clip import ClipTask
+from training.params import RunParams
+from training.tasks.base import Outputs, Setup
+from training.tasks.clip import ClipTask, loss_options
 
 
 class CoCaTask(ClipTask):
@@ -32,6 +34,26 @@ class CoCaTask(ClipTask):
     def __init__(self, model: torch.nn.Module, loss: CoCaLoss, *, world: World, **options: Any) -> None:
         super().__init__(model, loss, **options)
         self._world = world
+
+    @classmethod
+    def _learns_from_one(cls, params: RunParams) -> bool:
+        return params.recipe.coca_caption_loss_weight > 0
+
+    @classmethod
+    def why_not(cls, model: Any) -> str | None:
+        """Refuse models that write no captions."""
+        return None if isinstance(model, CoCa) else "it writes no captions, as a CoCa does"
+
+    @classmethod
+    def build(cls, setup: Setup) -> "CoCaTask":
+        """Make it with both losses, weighted as the flags say."""
+        recipe = setup.params.recipe
+        loss = CoCaLoss(
+            caption_loss_weight=recipe.coca_caption_loss_weight,
+            clip_loss_weight=recipe.coca_contrastive_loss_weight,
+            **loss_options(setup),
+        )
+        return cls(setup.model, loss, world=setup.world, **setup.options)
 
     def row_outputs(self) -> tuple[str, ...]:
         """Name the features, unless the contrastive loss is switched off by a weight of 0."""

@@ -1,31 +1,44 @@
 """Training with the sigmoid loss (SigLIP, arXiv 2303.15343)."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
-import torch
-
-from open_clip.errors import ConfigError
+from open_clip import CoCa
 from open_clip.loss import SigLipLoss
-from training.distributed import unwrap_model
-from training.tasks.clip import ClipTask
-
-# Where scale and bias start, by the names of the model's arguments. Source: open_clip 3.3.0; section 3.2 of the paper.
-SIGLIP_START = {"init_logit_scale": math.log(10), "init_logit_bias": -10.0}
+from training.params import RunParams
+from training.tasks.base import Setup
+from training.tasks.clip import ClipTask, loss_options
 
 
 class SigLipTask(ClipTask):
-    """Train a two-tower model to answer for every image and caption whether they belong together.
-
-    The model needs a ``logit_bias``; ``loss`` says how captions travel between processes.
-
-    Raises:
-        ConfigError: the model has no bias.
-    """
+    """Train a two-tower model to answer for every image and caption whether they belong together."""
 
     name = "siglip"
 
-    def __init__(self, model: torch.nn.Module, loss: SigLipLoss, **options: Any) -> None:
-        super().__init__(model, loss, **options)
-        if getattr(unwrap_model(model), "logit_bias", None) is None:
-            raise ConfigError("--siglip needs a model with a logit bias, and this one has none; leave --siglip out.")
+    @classmethod
+    def _learns_from_one(cls, params: RunParams) -> bool:
+        return True
+
+    @classmethod
+    def model_options(cls, params: RunParams) -> Mapping[str, Any]:
+        """Say where scale and bias start.
+
+        Source: open_clip 3.3.0; section 3.2 of the paper.
+        """
+        return {"init_logit_scale": math.log(10), "init_logit_bias": -10.0}
+
+    @classmethod
+    def why_not(cls, model: Any) -> str | None:
+        """Refuse models without a logit bias, and those that write captions."""
+        if isinstance(model, CoCa):
+            return "it is a CoCa, whose contrastive loss is CLIP's"
+        return "it has no logit bias" if getattr(model, "logit_bias", None) is None else None
+
+    @classmethod
+    def build(cls, setup: Setup) -> "SigLipTask":
+        """Make it with the sigmoid loss; a flag says how captions travel between processes."""
+        options, recipe = loss_options(setup), setup.params.recipe
+        ranks = {name: options[name] for name in ("cache_labels", "rank", "world_size")}
+        loss = SigLipLoss(**ranks, dist_impl=recipe.loss_dist_impl, chunk_size=recipe.loss_tile_rows)
+        return cls(setup.model, loss, **setup.options)

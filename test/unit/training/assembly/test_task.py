@@ -1,36 +1,32 @@
+import json
 import logging
 
 import pytest
 import torch
 
-import open_clip
 from open_clip.errors import ConfigError
-from tiny_models import tiny_clip, tiny_coca
-from training.assembly.place import Place
-from training.assembly.task import build_task, build_teacher, teacher_pixels
+from tiny_models import tiny_clip, tiny_coca, tiny_coca_config, tiny_config
+from training.assembly.task import build_task, choose_recipe
 from training.device import Precision
 from training.distributed import World
 from training.params import RunParams, parse_args
-from training.run_folder import RunFolder
-from training.tasks import CoCaTask, SigLipTask
+from training.tasks import ClipTask, CoCaTask, Setup, SigLipTask
 
 FP32 = Precision("fp32", "fp32")
-STUDENT = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4), "input_dtype": None}
 
 
 def params_of(*words):
     return RunParams.from_namespace(parse_args(["--model", "ViT-micro-8-32", *words]))
 
 
-def build(model, *words, teacher=None):
-    place = Place(None, torch.device("cpu"), World(0, 0, 1, 1), RunFolder("run", None))
-    return build_task(params_of(*words), place, model, teacher, mean=(0.5,) * 3, std=(0.5,) * 3, precision=FP32)
+def setup_of(model, *words):
+    world = World(0, 0, 1, 1)
+    student = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
+    return Setup(model, params_of(*words), world, torch.device("cpu"), FP32, *student)
 
 
-def small_teacher(**settings):
-    teacher = tiny_clip(**settings)
-    teacher.visual.image_mean, teacher.visual.image_std = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
-    return teacher
+def build(model, *words):
+    return build_task(setup_of(model, *words))
 
 
 def test_a_captioner_is_known_by_its_class_whatever_it_is_called():
@@ -45,32 +41,80 @@ def test_siglip_takes_the_exchange_that_was_asked_for():
     assert task.loss.dist_impl == "gather"
 
 
-def test_recipes_that_do_not_go_together_are_refused():
-    with pytest.raises(ConfigError, match="leave --siglip out"):
+@pytest.fixture
+def teacher_of(tmp_path):
+    """Write a model and give the flags that make it a teacher."""
+
+    def write(model, config):
+        folder = tmp_path / "teacher"
+        folder.mkdir()
+        torch.save(model.state_dict(), folder / "open_clip_pytorch_model.bin")
+        preprocess = {"mean": (0.1, 0.2, 0.3), "std": (0.5, 0.6, 0.7)}
+        described = {"model_cfg": config, "preprocess_cfg": preprocess}
+        (folder / "open_clip_config.json").write_text(json.dumps(described))
+        weights = folder / "open_clip_pytorch_model.bin"
+        return ("--distill-model", f"local-dir:{folder}", "--distill-pretrained", str(weights))
+
+    return write
+
+
+def test_recipes_that_do_not_go_together_are_refused(teacher_of):
+    with pytest.raises(ConfigError, match="--siglip cannot train ViT-micro-8-32: it is a CoCa.*Leave --siglip out"):
         build(tiny_coca(), "--siglip")
+    with pytest.raises(ConfigError, match="--siglip cannot train.*no logit bias"):
+        build(tiny_clip(), "--siglip")
+    with pytest.raises(ConfigError, match="--task coca cannot train.*writes no captions"):
+        build(tiny_clip(), "--task", "coca")
+    with pytest.raises(ConfigError, match="--task distill needs --distill-model"):
+        build(tiny_clip(), "--task", "distill")
+
+
+def test_a_teacher_that_is_a_captioner_is_refused(teacher_of):
     with pytest.raises(ConfigError, match="can be a CoCa"):
-        build(tiny_clip(), teacher=tiny_coca())
+        build(tiny_clip(), *teacher_of(tiny_coca(), tiny_coca_config()))
+
+
+def test_a_teacher_that_sees_other_images_is_refused(teacher_of):
+    config = tiny_config({"image_size": 64})
     with pytest.raises(ConfigError, match="both see the same batch"):
-        build(tiny_clip(), teacher=small_teacher(vision={"image_size": 64}))
+        build(tiny_clip(), *teacher_of(tiny_clip(vision={"image_size": 64}), config))
 
 
-def test_the_teachers_pixels_are_the_students_unless_its_own_are_asked_for(caplog):
-    teacher, images = small_teacher(), torch.rand(2, 3, 4, 4)
-    mean, std = (torch.tensor(STUDENT[name]).view(3, 1, 1) for name in ("mean", "std"))
-    given = (images - mean) / std
+def test_the_teacher_comes_with_its_weights_and_sees_the_students_pixels_or_its_own(teacher_of, caplog):
+    given = torch.rand(2, 3, 32, 32)
+    words = teacher_of(tiny_clip(), tiny_config())
     with caplog.at_level(logging.WARNING):
-        plain = teacher_pixels(params_of(), teacher, STUDENT, FP32)
+        plain = build(tiny_clip(), *words)
     assert "--distill-own-normalization" in caplog.text
-    assert torch.equal(plain(given), given)
-    own = teacher_pixels(params_of("--distill-own-normalization"), teacher, STUDENT, FP32)(given)
-    mean, std = (torch.tensor(value).view(3, 1, 1) for value in (teacher.visual.image_mean, teacher.visual.image_std))
-    torch.testing.assert_close(own, (images - mean) / std)
+    assert torch.equal(plain._to_teacher(given), given)
+    saved = torch.load(words[3])
+    assert torch.equal(plain.teacher.visual.proj, saved["visual.proj"])
+    own = build(tiny_clip(), *words, "--distill-own-normalization")._to_teacher(given)
+    setup = setup_of(None)
+    mean, std = (torch.tensor(value).view(3, 1, 1) for value in (setup.mean, setup.std))
+    to_mean, to_std = (torch.tensor(value).view(3, 1, 1) for value in ((0.1, 0.2, 0.3), (0.5, 0.6, 0.7)))
+    torch.testing.assert_close(own, (given * std + mean - to_mean) / to_std)
 
 
-def test_the_teacher_comes_with_its_weights(tmp_path):
-    weights = open_clip.create_model("ViT-micro-8-32").state_dict()
-    torch.save(weights, tmp_path / "teacher.pt")
-    words = ("--distill-model", "ViT-micro-8-32", "--distill-pretrained", str(tmp_path / "teacher.pt"))
-    teacher = build_teacher(params_of(*words), FP32, torch.device("cpu"))
-    assert torch.equal(teacher.visual.proj, weights["visual.proj"])
-    assert build_teacher(params_of(), FP32, torch.device("cpu")) is None
+@pytest.mark.parametrize(
+    "words, name",
+    [((), "clip"), (("--siglip",), "siglip"), (("--task", "siglip"), "siglip"), (("--task", "clip"), "clip")],
+)
+def test_a_recipe_is_found_by_name_or_by_upstreams_flags(words, name):
+    assert choose_recipe(params_of(*words), writes_captions=False).name == name
+
+
+def test_a_captioner_asks_for_its_recipe_unless_a_flag_names_one():
+    assert choose_recipe(params_of(), writes_captions=True) is CoCaTask
+    assert choose_recipe(params_of("--task", "clip"), writes_captions=True) is ClipTask
+
+
+def test_one_pair_a_step_teaches_only_recipes_that_learn_from_one():
+    one = ("--train-data", "pairs.csv", "--batch-size", "1")
+    with pytest.raises(ConfigError, match="single pair"):
+        ClipTask.check(params_of(*one), World(0, 0, 1, 1))
+    ClipTask.check(params_of(*one, "--accum-freq", "2"), World(0, 0, 1, 1))
+    SigLipTask.check(params_of(*one), World(0, 0, 1, 1))
+    CoCaTask.check(params_of(*one), World(0, 0, 1, 1))
+    with pytest.raises(ConfigError, match="single pair"):
+        CoCaTask.check(params_of(*one, "--coca-caption-loss-weight", "0"), World(0, 0, 1, 1))

@@ -80,8 +80,8 @@ def test_the_logit_scale_stays_within_its_bounds():
     with torch.no_grad():
         task.model.logit_scale.fill_(9.0)
     task.after_step()
-    assert task.logit_scale().item() == pytest.approx(100.0)
+    assert task.figures()["logit_scale"].item() == pytest.approx(100.0)
     with torch.no_grad():
         task.model.logit_scale.fill_(-1.0)
     task.after_step()
-    assert task.logit_scale().item() == 1.0
+    assert task.figures()["logit_scale"].item() == 1.0

@@ -1,0 +1,90 @@
+"""A class is found by its name among ours, or in a file of the user's; what cannot be found is told plainly."""
+
+import pytest
+
+from open_clip.errors import ConfigError
+from training.params import RunParams, parse_args
+from training.params.plugins import absolute, class_names, find_class
+from training.tasks import CoCaTask
+
+OWN = '''
+from dataclasses import dataclass
+
+from training.params.flags import flag
+from training.params.values import number
+from training.tasks import ClipTask
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Mine."""
+
+    sharpness: float = flag(0.5, "how sharp", type=number(0.0))
+
+
+class Mine(ClipTask):
+    name = "mine"
+    Flags = Flags
+'''
+
+
+def find(word):
+    return find_class(word, "--task", "training.tasks")
+
+
+@pytest.fixture
+def own(tmp_path):
+    path = tmp_path / "own.py"
+    path.write_text(OWN)
+    return path
+
+
+def test_our_classes_are_found_by_name_and_listed_without_the_base():
+    assert find("coca") is CoCaTask
+    assert {"clip", "siglip", "coca", "distill"} <= set(class_names("training.tasks"))
+    assert "base" not in class_names("training.tasks")
+
+
+def test_a_class_of_ones_own_is_found_by_path_and_is_the_same_each_time(own):
+    assert find(f"{own}:Mine").name == "mine"
+    assert find(f"{own}:Mine") is find(f"{own}:Mine")
+
+
+@pytest.mark.parametrize(
+    "word, told",
+    [
+        ("cocoa", "Did you mean coca"),
+        ("no/such.py:Mine", "there is no file no/such.py"),
+        ("{own}:Yours", "has no class of the name Yours"),
+    ],
+)
+def test_what_is_not_there_is_told_with_the_flag(own, word, told):
+    with pytest.raises(ConfigError, match=told) as caught:
+        find(word.format(own=own))
+    assert str(caught.value).startswith("--task ")
+
+
+def test_a_file_that_cannot_be_imported_is_told_with_its_error(tmp_path):
+    (tmp_path / "broken.py").write_text("import nothing_of_this_name\n")
+    with pytest.raises(ConfigError, match=r"broken\.py cannot be imported: ModuleNotFoundError"):
+        find(f"{tmp_path}/broken.py:Mine")
+
+
+def test_the_flags_of_a_recipe_are_on_the_command_line_and_in_the_settings_file(own, tmp_path):
+    words = ["--task", f"{own}:Mine"]
+    assert RunParams.from_namespace(parse_args([*words, "--sharpness", "2"])).own.sharpness == 2.0
+    assert RunParams.from_namespace(parse_args(words)).own.sharpness == 0.5
+    assert RunParams.from_namespace(parse_args([])).own is None
+    (tmp_path / "settings.yaml").write_text(f"task: {own}:Mine\nsharpness: 3\n")
+    assert RunParams.from_namespace(parse_args(["--config", str(tmp_path / "settings.yaml")])).own.sharpness == 3.0
+    with pytest.raises(ConfigError, match="sharpness -1.*not a finite number of at least 0|sharpness: '-1'"):
+        parse_args([*words, "--sharpness=-1"])
+    with pytest.raises(ConfigError, match="unknown flag --sharpness"):
+        parse_args(["--sharpness", "2"])
+
+
+def test_a_path_means_the_same_in_every_folder(own, monkeypatch):
+    monkeypatch.chdir(own.parent)
+    assert absolute("own.py:Mine") == f"{own}:Mine"
+    assert absolute("clip") == "clip"
+    assert parse_args(["--task", "own.py:Mine"]).task == f"{own}:Mine"
