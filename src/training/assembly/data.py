@@ -1,7 +1,6 @@
 """The data of a run from the flags: sources, loaders, and what becomes of unusable rows."""
 
 import logging
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +10,7 @@ import open_clip
 from open_clip.errors import ConfigError, DataError, cut_list, naming, printable
 from open_clip.transform import to_uint8
 from training.assembly.place import Place
-from training.assembly.shards import build_shard_table, build_stream_loader, is_shard_pattern
+from training.assembly.shards import build_stream_loader
 from training.data import (
     Batch,
     ClassNumbers,
@@ -19,18 +18,18 @@ from training.data import (
     PairDataset,
     Quarantine,
     Source,
-    SyntheticTable,
+    SourceRequest,
     TextPlanner,
     TrainLoader,
+    find_kind,
     make_eval_loader,
     make_train_loader,
     read_class_folder,
-    read_csv_pairs,
-    read_folder_pairs,
     read_image,
     rgb_first,
 )
 from training.data.cores import usable_workers
+from training.distributed import gather_objects
 from training.evaluate import ClassSet, ZeroShot, read_class_names
 from training.params import RunParams
 
@@ -65,27 +64,12 @@ def _tokenizer(params: RunParams) -> Callable[..., torch.Tensor]:
     return tokenizer
 
 
-def kind_of(path: str, dataset_type: str) -> str:
-    """Say of which kind the data is that a flag names: csv, folder or webdataset; what is not there is csv."""
-    if dataset_type not in ("auto", "synthetic"):
-        return dataset_type
-    return "webdataset" if is_shard_pattern(path) else "folder" if os.path.isdir(path) else "csv"
-
-
-def _read_source(path: str, role: str, params: RunParams, place: Place) -> Source:
-    data, kind = params.data, kind_of(path, params.data.dataset_type)
-    if kind == "webdataset":
-        return build_shard_table(path, role, params.shards, place)
-    if kind == "folder":
-        return read_folder_pairs(path, role)
-    return read_csv_pairs(path, data.csv_separator, data.csv_img_key, data.csv_caption_key)
-
-
-def _synthetic_table(num_samples: int, transform: Any) -> Source:
-    """Make as many pairs as asked, of the size that the transform makes; 224 where it does not say."""
-    size = getattr(next(iter(getattr(transform, "transforms", ())), None), "size", 224)
-    height, width = (size, size) if isinstance(size, int) else size
-    return SyntheticTable(num_samples, height, width)
+def _image_size(transform: Any) -> tuple[int, int]:
+    """Return (height, width) of what a transform makes; 224 where it does not say."""
+    size = getattr(next(iter(getattr(transform, "transforms", ())), None), "size", None)
+    if isinstance(size, int):
+        return size, size
+    return (int(size[0]), int(size[1])) if isinstance(size, list | tuple) and len(size) == 2 else (224, 224)
 
 
 def _pixels(transform: Any) -> Any:
@@ -99,13 +83,18 @@ def _pixels(transform: Any) -> Any:
 def _open_source(params: RunParams, place: Place, transform: Any, role: str) -> tuple[Source, Quarantine]:
     """Read what a data flag names and hold the rows that are refused there against the budget."""
     path = params.data.train_data if role == "train" else params.data.val_data
+    request = SourceRequest(
+        path or "",
+        role,
+        params.data,
+        params.shards,
+        image_size=_image_size(transform),
+        rank=place.world.rank,
+        world_size=place.world.world_size,
+        gather=lambda own: gather_objects(own, place.world),
+    )
     with naming(f"--{role}-data"):
-        if role == "train" and params.data.dataset_type == "synthetic":
-            assert params.shards.train_num_samples is not None
-            source = _synthetic_table(params.shards.train_num_samples, transform)
-        else:
-            assert path is not None
-            source = _read_source(path, role, params, place)
+        source = find_kind(request).open(request)
         quarantine = Quarantine(
             place.folder.bad_samples, num_samples=source.num_rows_read, budget=params.data.bad_sample_budget
         )

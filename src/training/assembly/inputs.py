@@ -7,12 +7,10 @@ from open_clip.factory.names import HUB_SCHEME, LOCAL_DIR_SCHEME
 from open_clip.factory.options import apply_options
 from open_clip.factory.source import find_source
 from open_clip.transform.config import read_augmentation
-from training.assembly.data import kind_of
 from training.assembly.model import image_size
-from training.assembly.shards import check_shards
 from training.assembly.task import choose_recipe
 from training.checkpoint import is_remote
-from training.data import check_csv_pairs, check_folder_pairs
+from training.data import SourceRequest, find_kind
 from training.distributed import World
 from training.params import RunParams
 from training.report.tensorboard import find_tensorboard, wants_tensorboard
@@ -31,7 +29,7 @@ def check_inputs(params: RunParams, world: World) -> None:
     if wants_tensorboard(params.report.report_to):
         find_tensorboard()
     for role, path in (("train", params.data.train_data), ("val", params.data.val_data)):
-        if path and not (role == "train" and params.data.dataset_type == "synthetic"):
+        if path:
             with naming(f"--{role}-data"):
                 _check_data(path, role, params)
     for flag, folder in (
@@ -60,15 +58,12 @@ def _check_model(params: RunParams, world: World) -> None:
 
 
 def _check_data(path: str, role: str, params: RunParams) -> None:
-    data, kind = params.data, kind_of(path, params.data.dataset_type)
-    if role == "train" and params.shards.shard_order == "buffer" and kind != "webdataset":
+    request = SourceRequest(path, role, params.data, params.shards)
+    kind = find_kind(request)
+    if role == "train" and params.shards.shard_order == "buffer" and not kind.can_stream:
         raise ConfigError("--shard-order buffer needs tar shards as --train-data.")
-    if kind == "webdataset":
-        check_shards(path, role, params.shards)
-    elif kind == "csv":
-        check_csv_pairs(path, data.csv_separator, data.csv_img_key, data.csv_caption_key)
-    else:
-        check_folder_pairs(path, role)
+    if kind.needs_path:
+        kind.check(request)
 
 
 def _check_weights(params: RunParams) -> None:

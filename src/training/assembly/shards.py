@@ -1,67 +1,12 @@
-"""The shards of a run from the flags."""
+"""Training shards streamed in upstream's order, from the flags."""
 
 import warnings
 from argparse import Namespace
-from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
-from open_clip.errors import ConfigError, printable
 from training.assembly.place import Place
-from training.data import StreamLoader, TextPlanner, expand_urls, refuse_pipes, require_shards
-from training.data.shards import Selector, ShardCache, ShardTable, Visit, open_shards
-from training.distributed import gather_objects
-from training.params import RunParams, ShardParams
-
-_ENDINGS: Final = (".tar", ".tar.gz", ".tgz")
-
-
-def is_shard_pattern(path: str) -> bool:
-    """Tell whether a data flag names tar shards; packed ones too, which only a stream unpacks."""
-    return all(source.rstrip().endswith(_ENDINGS) for source in path.split("::"))
-
-
-def check_shards(pattern: str, role: str, params: ShardParams) -> None:
-    """Check the list of shards, and that those of this machine are there; opens none.
-
-    Raises:
-        ConfigError: the flags contradict each other.
-        DataError: shards are missing.
-    """
-    urls = expand_urls(pattern, params.train_data_upsampling_factors if role == "train" else None)[0]
-    refuse_pipes(urls, params.allow_pipe_urls)
-    require_shards(urls)
-    _selector(params)
-
-
-def build_shard_table(pattern: str, role: str, params: ShardParams, place: Place) -> ShardTable:
-    """Open shards for training or validation.
-
-    Raises:
-        ConfigError: the flags contradict each other.
-        DataError: shards are missing, unreadable or without samples.
-    """
-    is_train = role == "train"
-    factors = params.train_data_upsampling_factors if is_train else None
-    urls, weights = expand_urls(pattern, factors)
-    refuse_pipes(urls, params.allow_pipe_urls)
-    if is_train and params.dataset_resampled and weights is None:
-        weights = [1.0] * len(urls)
-    return open_shards(
-        pattern,
-        urls,
-        _selector(params),
-        Visit(
-            num_samples=params.train_num_samples if is_train else None,
-            window=params.shard_window,
-            weights=weights if is_train else None,
-        ),
-        index_dir=params.shard_index_dir,
-        cache=_cache(params),
-        group_images=not is_train,
-        rank=place.world.rank,
-        world_size=place.world.world_size,
-        gather=lambda own: gather_objects(own, place.world),
-    )
+from training.data import StreamLoader, TextPlanner
+from training.params import RunParams
 
 
 def build_stream_loader(
@@ -87,33 +32,3 @@ def build_stream_loader(
     # Torch would say on every process and for every epoch what the run says once.
     warnings.filterwarnings("ignore", message="This DataLoader will create")
     return StreamLoader(args, transform, tokenizer, plan_texts)
-
-
-def _cache(params: ShardParams) -> ShardCache | None:
-    if params.shard_cache is None:
-        return None
-    max_bytes = None if params.shard_cache_gb is None else int(params.shard_cache_gb * 1e9)
-    return ShardCache(params.shard_cache, max_bytes, params.allow_pipe_urls)
-
-
-def _selector(params: ShardParams) -> Selector:
-    return Selector(
-        image_keys=_split(params.image_key),
-        text_keys=_split(params.text_key),
-        json_keys=_split(params.json_text_key or ""),
-        json_weights=_numbers(params.json_text_key_probs),
-    )
-
-
-def _split(text: str) -> tuple[str, ...]:
-    return tuple(word.strip().lstrip(".") for word in text.split(";") if word.strip())
-
-
-def _numbers(words: str | None) -> tuple[float, ...]:
-    parts: Sequence[str] = _split(words or "")
-    try:
-        return tuple(float(part) for part in parts)
-    except ValueError:
-        raise ConfigError(
-            f"--json-text-key-probs {printable(words)}: give numbers separated by `;`, such as 0.7;0.3."
-        ) from None

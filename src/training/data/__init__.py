@@ -5,17 +5,19 @@ It knows nothing of models, tasks or devices.
 
 from training.data.batch import Batch
 from training.data.classes import ClassNumbers, RgbFirst, read_class_folder, rgb_first
-from training.data.csv import check_csv_pairs, read_csv_pairs
+from training.data.csv import read_csv_pairs
 from training.data.dataset import PairDataset, text_lengths
 from training.data.decode import DEFAULT_MAX_PIXELS, ImageError, StoredImage, open_image, open_pixels
 from training.data.fingerprint import name_changes
-from training.data.folder import check_folder_pairs, read_folder_pairs
+from training.data.folder import read_folder_pairs
+from training.data.kind import SourceKind, SourceRequest
 from training.data.loader import EvalLoader, TrainLoader, make_eval_loader, make_train_loader
 from training.data.order import epoch_order, rank_batch, rank_slice, sample_seed
 from training.data.quarantine import Fault, Quarantine
 from training.data.shard_files import refuse_pipes
 from training.data.sides import Captions, EvalSides
 from training.data.source import Source, read_image, read_text
+from training.data.sources import find_kind
 from training.data.synthetic import SyntheticTable
 from training.data.table import PairTable
 from training.data.texts import ReadingRule, TextPlanner
@@ -60,6 +62,8 @@ __all__ = [
     "RgbFirst",
     "SharedEpoch",
     "Source",
+    "SourceKind",
+    "SourceRequest",
     "StoredImage",
     "StreamLoader",
     "SyntheticDataset",
@@ -67,13 +71,12 @@ __all__ = [
     "TextPlanner",
     "TrainLoader",
     "base_plus_ext",
-    "check_csv_pairs",
-    "check_folder_pairs",
     "count_samples",
     "detshuffle2",
     "epoch_order",
     "expand_urls",
     "filter_no_caption_or_no_image",
+    "find_kind",
     "get_csv_dataset",
     "get_data",
     "get_dataset_fn",

@@ -10,11 +10,30 @@ from typing import Final
 from open_clip.errors import DataError, cut_list, printable, suggest_nearest
 from training.data.decode import IMAGE_SUFFIXES, ImageFinder
 from training.data.encoding import open_text, read_lines, why_not_caption, why_not_text
+from training.data.kind import SourceKind, SourceRequest
 from training.data.records import Record, RecordReader
 from training.data.table import PairTable, TableBuilder
 
 _LOGGER = logging.getLogger(__name__)
 _USUAL_SEPARATORS: Final = ("\t", ",", "|", ";")
+
+
+class CsvKind(SourceKind):
+    """``csv``: a table of image paths and captions; ``auto`` takes what is nothing else, or not there, for one."""
+
+    def claims(self, request: SourceRequest) -> bool:
+        """Take what no other kind takes: its reader knows what to say of a file that is not there."""
+        return True
+
+    def check(self, request: SourceRequest) -> None:
+        """Check that the table can be opened and has both columns; reads no row."""
+        data = request.data
+        check_csv_pairs(request.path, data.csv_separator, data.csv_img_key, data.csv_caption_key)
+
+    def open(self, request: SourceRequest) -> PairTable:
+        """Read the table."""
+        data = request.data
+        return read_csv_pairs(request.path, data.csv_separator, data.csv_img_key, data.csv_caption_key)
 
 
 def read_csv_pairs(

@@ -10,6 +10,7 @@ from open_clip.errors import DataError, cut_list, printable
 from training.data.csv import check_csv_pairs, finish_table, read_csv_pairs
 from training.data.decode import IMAGE_SUFFIXES, why_not_a_file
 from training.data.encoding import open_text, read_lines, why_not_caption
+from training.data.kind import SourceKind, SourceRequest
 from training.data.table import PairTable, TableBuilder
 
 _LISTS: Final = {
@@ -25,6 +26,22 @@ _ANNOTATIONS: Final = (
     "flickr_annotations_30k.csv",
     "flickr30k_train_karpathy.txt",
 )
+
+
+class FolderKind(SourceKind):
+    """``folder``: a Flickr30k-form folder, or images with captions beside them."""
+
+    def claims(self, request: SourceRequest) -> bool:
+        """Take every folder."""
+        return os.path.isdir(request.path)
+
+    def check(self, request: SourceRequest) -> None:
+        """Check that the folder has one of the two forms; looks at no row."""
+        check_folder_pairs(request.path, request.role)
+
+    def open(self, request: SourceRequest) -> PairTable:
+        """Read the folder."""
+        return read_folder_pairs(request.path, request.role)
 
 
 def read_folder_pairs(path: str | os.PathLike[str], split: str) -> PairTable:

@@ -5,7 +5,9 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
+from open_clip.errors import ConfigError
 from training.data.decode import DEFAULT_MAX_PIXELS, StoredImage
+from training.data.kind import SourceKind, SourceRequest
 from training.data.source import IMAGE, TEXT
 from training.data.table import PairTable, TableBuilder
 
@@ -56,3 +58,15 @@ class SyntheticTable(PairTable):
     def row(self, index: int) -> int:
         """Return a row's number, from 1."""
         return index + 1
+
+
+class SyntheticKind(SourceKind):
+    """``synthetic``: ``--train-num-samples`` black images of the size that the transform makes."""
+
+    needs_path = False
+
+    def open(self, request: SourceRequest) -> SyntheticTable:
+        """Make the table."""
+        if request.shards.train_num_samples is None:
+            raise ConfigError("--dataset-type synthetic needs --train-num-samples N, the number of pairs of an epoch.")
+        return SyntheticTable(request.shards.train_num_samples, *request.image_size)

@@ -1,0 +1,97 @@
+"""Kinds of data are found by the word of --dataset-type, by a path, or in a file of the user's."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from open_clip.errors import ConfigError
+from pairs import make_pairs, micro_flags
+from training.data import PairTable, SourceRequest, find_kind
+from training.data.csv import CsvKind
+from training.data.folder import FolderKind
+from training.data.shards.kind import ShardKind
+from training.data.synthetic import SyntheticKind
+from training.main import main
+from training.params import parse_args
+from training.params.data import DataParams, ShardParams
+
+OWN = Path(__file__).resolve().parents[3] / "support" / "jsonl_source.py"
+
+
+def request(path, word="auto", role="train", **shards):
+    return SourceRequest(str(path), role, DataParams(dataset_type=word), ShardParams(**shards))
+
+
+@pytest.fixture
+def own_file(tmp_path):
+    """A copy under a name of its own: modules stay loaded, and another test may use the same file."""
+    path = tmp_path / f"rows_of_{tmp_path.name}.py"
+    path.write_text(OWN.read_text())
+    yield path
+    sys.modules.pop(path.stem, None)
+    if str(tmp_path) in sys.path:
+        sys.path.remove(str(tmp_path))
+
+
+def test_auto_goes_by_the_path(tmp_path):
+    for path, kind in (
+        (tmp_path, FolderKind),
+        ("a.csv", CsvKind),
+        (tmp_path / "gone", CsvKind),
+        ("{0..3}.tar", ShardKind),
+        ("a.tar::b.tgz", ShardKind),
+        ("a.tar::b.csv", CsvKind),
+    ):
+        assert type(find_kind(request(path))) is kind
+
+
+def test_synthetic_data_stands_for_training_data_alone(tmp_path):
+    assert isinstance(find_kind(request("", "synthetic")), SyntheticKind)
+    assert isinstance(find_kind(request(tmp_path, "synthetic", role="val")), FolderKind)
+    assert len(find_kind(request("", "synthetic")).open(request("", "synthetic", train_num_samples=3))) == 3
+
+
+def test_a_word_that_names_no_kind_is_told_the_nearest():
+    with pytest.raises(ConfigError, match=r"'webdatset' is no kind of data\. Did you mean webdataset\?"):
+        find_kind(request("a.csv", "webdatset"))
+
+
+@pytest.mark.parametrize(
+    "word, said",
+    [
+        ("{file}", "say which object of the file is meant"),
+        ("{file}:JsonLineKind", r"has no 'JsonLineKind'\. Did you mean JsonLinesKind"),
+        ("{file}:JsonLines", "derive it from SourceKind"),
+        ("{folder}/gone.py:Kind", "no such file"),
+        ("{folder}/csv.py:Kind", "another module is called csv already"),
+        ("{folder}/broken_rows.py:Kind", "broken_rows.py cannot be run: ZeroDivisionError"),
+    ],
+)
+def test_a_file_that_gives_no_kind_says_why(own_file, word, said):
+    (own_file.parent / "broken_rows.py").write_text("1 / 0\n")
+    with pytest.raises(ConfigError, match=said):
+        find_kind(request("a", word.format(file=own_file, folder=own_file.parent)))
+
+
+def test_a_source_of_a_users_file_trains(own_file, tmp_path):
+    table = CsvKind().open(
+        SourceRequest(
+            str(make_pairs(tmp_path / "pairs", num_images=8, captions_each=1)),
+            "train",
+            DataParams(csv_separator=",", csv_img_key="img_key", csv_caption_key="caption_key"),
+            ShardParams(),
+        )
+    )
+    assert isinstance(table, PairTable)
+    rows = [{"file": table.image_path(row), "says": table.read("text", row)} for row in range(len(table))]
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    word = f"{own_file}:JsonLinesKind"
+    flags = micro_flags(data, dataset_type=word, epochs=1, warmup=0, batch_size=4, logs_dir=tmp_path / "logs", name="r")
+    assert main(flags) == 0
+    log = (tmp_path / "logs" / "r" / "out.log").read_text()
+    assert "8 pairs an epoch" in log
+    assert "[8/8 (100%)]" in log
+    assert parse_args(flags).dataset_type == word
