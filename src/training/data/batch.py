@@ -1,23 +1,28 @@
 """The one batch type that leaves the loaders.
 
-It knows no task: fields that a data source does not give are None.
+It knows no task: what a recipe does not ask for is None or absent.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
 
 from open_clip.transformer.layout import TextLayout
 from training.data.quarantine import Fault
+from training.data.walk import move, pin
+
+_NO_VALUES: Final[Mapping[str, object]] = {}
 
 
 class Batch(NamedTuple):
-    """Images and captions, row by row.
+    """What one step of one process sees, row by row.
 
     Attributes:
         images: uint8 [B, 3, H, W], or float when the transform gives floats.
         texts: token ids, int64 [B, L].
+        values: what a recipe's further fields made, by name; tensors at any depth of it travel with the batch.
         keys: identity of each row, ``file:row``.
         text_lengths: int64 [B] on the host, tokens up to and with the end-of-text token.
         image_ids: int64 [B] on the host; rows of the same image share it.
@@ -28,6 +33,7 @@ class Batch(NamedTuple):
 
     images: Tensor
     texts: Tensor
+    values: Mapping[str, object] = _NO_VALUES
     keys: tuple[str, ...] | None = None
     text_lengths: Tensor | None = None
     image_ids: Tensor | None = None
@@ -37,23 +43,12 @@ class Batch(NamedTuple):
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> "Batch":
         """Return the batch with what is computed on a device; what the host plans with stays on the host."""
-        layout = self.text_layout
-        return self._replace(
-            images=self.images.to(device, non_blocking=non_blocking),
-            texts=self.texts.to(device, non_blocking=non_blocking),
-            text_layout=None if layout is None else layout.to(device, non_blocking=non_blocking),
+        images, texts, values, layout = move(
+            (self.images, self.texts, self.values, self.text_layout), device, non_blocking
         )
+        return self._replace(images=images, texts=texts, values=values, text_layout=layout)
 
     def pin_memory(self) -> "Batch":
         """Return the batch with what goes to a device in pinned memory; the data loader calls this."""
-        layout = self.text_layout
-        return self._replace(
-            images=self.images.pin_memory(),
-            texts=self.texts.pin_memory(),
-            text_layout=None if layout is None else layout.pin_memory(),
-        )
-
-    def moving_tensors(self) -> list[Tensor]:
-        """List the tensors that go to a device."""
-        layout = () if self.text_layout is None else self.text_layout
-        return [self.images, self.texts, *(part for part in layout if isinstance(part, Tensor))]
+        images, texts, values, layout = pin((self.images, self.texts, self.values, self.text_layout))
+        return self._replace(images=images, texts=texts, values=values, text_layout=layout)

@@ -1,11 +1,10 @@
-"""A batch on its way from a worker process: small parts as plain bytes, images by their place in shared memory.
+"""A batch on its way from a worker process: small tensors as plain bytes, images by their place in shared memory.
 
 Torch would open, map and pass a file of shared memory for every tensor of every batch.
 """
 
 import itertools
-from collections.abc import Callable
-from typing import Any
+from typing import Final
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -15,6 +14,10 @@ from torch import Tensor
 
 from training.data.batch import Batch
 from training.data.buffers import SharedBuffers
+from training.data.walk import rebuild
+
+# Larger tensors go by torch's file of shared memory: from here on two copies through a pipe cost more than that.
+_MAX_BYTES: Final = 1 << 20
 
 _numbers = itertools.count()
 _known: "WeakValueDictionary[int, SharedBuffers]" = WeakValueDictionary()
@@ -38,16 +41,16 @@ class Parcel:
     def __init__(self, batch: Batch, place: tuple[int, int] | None) -> None:
         self._num_rows = len(batch.images)
         self._place = place if self._num_rows else None
-        images = batch.images if self._place is None else None
-        self._parts = images, *(_pack(part) for part in batch[1:])
+        self._packed = _pack(batch if self._place is None else batch._replace(images=torch.empty(0)))
 
     def open(self) -> Batch:
         """Return the batch; once only."""
-        images, *rest = self._parts
-        if self._place is not None:
-            number, place = self._place
-            images = _known[number].lend(place, self._num_rows)
-        return Batch(images, *(_unpack(part) for part in rest))
+        batch = _unpack(self._packed)
+        assert isinstance(batch, Batch)
+        if self._place is None:
+            return batch
+        number, place = self._place
+        return batch._replace(images=_known[number].lend(place, self._num_rows))
 
     def pin_memory(self) -> Batch:
         """Return the batch in pinned memory; the data loader's own thread calls this."""
@@ -57,25 +60,23 @@ class Parcel:
 class _Packed:
     """A small tensor as an array, which pickles as bytes."""
 
-    def __init__(self, array: npt.NDArray[Any]) -> None:
+    def __init__(self, array: npt.NDArray[np.generic]) -> None:
         self.array = array
 
 
-def _pack(part: Any) -> Any:
-    if isinstance(part, Tensor):
+def _pack(part: object) -> object:
+    if not isinstance(part, Tensor):
+        return rebuild(part, _pack)
+    if part.nbytes > _MAX_BYTES:
+        return part
+    try:
         return _Packed(part.numpy())
-    return _rebuild(part, _pack)
+    except TypeError:
+        # NumPy lacks the type: bfloat16.
+        return part
 
 
-def _unpack(part: Any) -> Any:
+def _unpack(part: object) -> object:
     if isinstance(part, _Packed):
         return torch.from_numpy(np.require(part.array, requirements="W"))
-    return _rebuild(part, _unpack)
-
-
-def _rebuild(part: Any, change: Callable[[Any], Any]) -> Any:
-    """Apply a change to what a tuple holds."""
-    if not isinstance(part, tuple):
-        return part
-    changed = [change(one) for one in part]
-    return type(part)(*changed) if hasattr(part, "_fields") else tuple(changed)
+    return rebuild(part, _unpack)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import torch
 
 from training.data import Batch
+from training.data.walk import tensors_in
 from training.device import Device
 
 
@@ -30,7 +31,8 @@ class Prefetcher:
                 raise ahead
             batches, arrived = ahead
             ahead = self._take(steps)
-            self._copies.hand_over([tensor for batch in batches for tensor in batch.moving_tensors()], arrived)
+            copied = [tensor for tensor in tensors_in(batches) if tensor.device.type != "cpu"]
+            self._copies.hand_over(copied, arrived)
             yield batches
 
     def _take(self, steps: Iterator[list[Batch]]) -> tuple[list[Batch], object] | Exception | None:

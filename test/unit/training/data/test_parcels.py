@@ -1,7 +1,9 @@
 import pickle
 from typing import NamedTuple
 
+import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from training.data import Batch, Fault
 from training.data.buffers import SharedBuffers
@@ -18,7 +20,8 @@ class Plan(NamedTuple):
 
 
 def make_batch(images, **fields):
-    return Batch(images, torch.arange(6).view(2, 3), ("a:1", "b:2"), torch.tensor([3, 2]), faults=(FAULT,), **fields)
+    known = {"keys": ("a:1", "b:2"), "text_lengths": torch.tensor([3, 2]), "faults": (FAULT,)}
+    return Batch(images, torch.arange(6).view(2, 3), **known | fields)
 
 
 def sent(parcel):
@@ -57,8 +60,17 @@ def test_images_without_a_place_travel_along():
 
 def test_tensors_inside_of_a_field_travel_too():
     plan = Plan(torch.tensor([1, 0]), ((16, torch.tensor([0])), (32, torch.tensor([1]))), 5)
-    part = Parcel(make_batch(torch.rand(SHAPE))._replace(image_ids=plan), None).open().image_ids
+    part = Parcel(make_batch(torch.rand(SHAPE), values={"plan": plan}), None).open().values["plan"]
     assert isinstance(part, Plan)
     assert torch.equal(part.order, plan.order)
     assert [(size, rows.tolist()) for size, rows in part.groups] == [(16, [0]), (32, [1])]
     assert part.total == 5
+
+
+@pytest.mark.parametrize("tensor", [torch.arange(300_000), torch.ones(3, dtype=torch.bfloat16), torch.tensor(7)])
+def test_tensors_of_any_size_and_type_travel(tensor):
+    [opened] = DataLoader([Parcel(make_batch(torch.rand(SHAPE), values={"one": tensor}), None)], batch_size=None)
+    assert torch.equal(
+        sent(Parcel(make_batch(torch.rand(SHAPE), values={"one": tensor}), None)).open().values["one"], tensor
+    )
+    assert torch.equal(opened.open().values["one"], tensor)

@@ -7,6 +7,7 @@ from device_under_test import device_under_test
 from open_clip.errors import DataError
 from open_clip.transformer.layout import plan_texts
 from training.data import Batch
+from training.data.walk import tensors_in
 from training.loop import Prefetcher
 
 DEVICE, TORCH_DEVICE = device_under_test()
@@ -15,7 +16,8 @@ DEVICE, TORCH_DEVICE = device_under_test()
 def make_batch(number):
     lengths = torch.tensor([3, 5]) + number
     layout = plan_texts(lengths, shapes="bucketed", context_length=32)
-    batch = Batch(torch.full((2, 3, 4, 4), number, dtype=torch.uint8), torch.full((2, 32), number), text_layout=layout)
+    images, texts = torch.full((2, 3, 4, 4), number, dtype=torch.uint8), torch.full((2, 32), number)
+    batch = Batch(images, texts, {"labels": (torch.full((2,), number),)}, text_layout=layout)
     return batch.pin_memory() if DEVICE.pin_memory else batch
 
 
@@ -24,10 +26,11 @@ def test_batches_arrive_whole_and_in_order():
     seen = []
     for step in Prefetcher(DEVICE, TORCH_DEVICE)(steps):
         for batch in (batch.to(TORCH_DEVICE) for batch in step):
-            assert {tensor.device.type for tensor in batch.moving_tensors()} == {DEVICE.kind}
+            assert {tensor.device.type for tensor in tensors_in(batch)} == {DEVICE.kind}
             texts = batch.texts.index_select(0, batch.text_layout.rows).float().mean()
-            seen.append((batch.images.float().mean(), texts, batch.text_layout.ends.max()))
-    assert [tuple(value.item() for value in values) for values in seen] == [(n, n, n + 4) for n in range(8)]
+            labels = batch.values["labels"][0].float().mean()
+            seen.append((batch.images.float().mean(), texts, labels, batch.text_layout.ends.max()))
+    assert [tuple(value.item() for value in values) for values in seen] == [(n, n, n, n + 4) for n in range(8)]
 
 
 def test_an_error_of_the_loader_comes_when_its_step_would_have():
