@@ -4,6 +4,7 @@ from open_clip.checkpoint.archive import is_openai_archive
 from open_clip.checkpoint.keys import convert_state_dict, convert_to_custom_text_state_dict, normalise_state_dict
 from open_clip.checkpoint.load import WeightsMismatch, load_checkpoint, load_weights
 from open_clip.checkpoint.metadata import CONFIG_ENTRY, read_metadata
+from open_clip.checkpoint.pickles import read_plain_pickle
 from open_clip.checkpoint.positions import resize_pos_embed, resize_text_pos_embed
 from open_clip.checkpoint.read import read_checkpoint, read_described, read_state_dict, read_text_entries
 from open_clip.checkpoint.write import write_safetensors
@@ -20,6 +21,7 @@ __all__ = [
     "read_checkpoint",
     "read_described",
     "read_metadata",
+    "read_plain_pickle",
     "read_state_dict",
     "read_text_entries",
     "resize_pos_embed",

@@ -25,6 +25,7 @@ _MAX_WRAPPERS = 8
 _SCALE = "logit_scale"
 # Under which names trainers keep the weights in a checkpoint; the first one is upstream's.
 _CONTAINERS = ("state_dict", "model", "model_state_dict", "module")
+_MAX_CONTAINERS = 2
 _TEXT_PARTS = ("text_projection", "positional_embedding", "token_embedding", "transformer", "ln_final")
 
 
@@ -53,16 +54,25 @@ def _strip_wrapper_prefixes(weights: dict[str, Any]) -> dict[str, Any]:
     return weights
 
 
+def _unwrap(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Take weights out of their container, and that out of another one: a trainer's may hold a framework's."""
+    for _ in range(_MAX_CONTAINERS):
+        name = next((name for name in _CONTAINERS if isinstance(checkpoint.get(name), dict)), None)
+        if name is None:
+            break
+        checkpoint = checkpoint[name]
+    return checkpoint
+
+
 def normalise_state_dict(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
     """Take the weights out of whatever a checkpoint file holds, as a flat dict of tensors with plain names.
 
     Raises:
         CheckpointError: what is there is not a dict of tensors.
     """
-    held = (name for name in _CONTAINERS if name == "state_dict" or isinstance(checkpoint.get(name), dict))
-    weights = checkpoint.get(next((name for name in held if name in checkpoint), ""), checkpoint)
-    if not isinstance(weights, dict) or not weights:
-        raise CheckpointError("holds no weights: its state_dict is empty or not a dict.")
+    weights = _unwrap(checkpoint)
+    if not weights:
+        raise CheckpointError("holds no weights: its state_dict is empty.")
     for key, value in weights.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise CheckpointError(

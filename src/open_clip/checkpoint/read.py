@@ -4,13 +4,10 @@ Every failure is a ``CheckpointError`` that names the file, says what is wrong w
 """
 
 import json
-import pickle
-import re
 import zipfile
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -20,11 +17,11 @@ from open_clip.checkpoint.arrays import is_array_archive, read_array_archive
 from open_clip.checkpoint.heads import PICKLE_MAGIC, ZIP_MAGIC, is_safetensors, name_unknown, read_head
 from open_clip.checkpoint.keys import normalise_state_dict
 from open_clip.checkpoint.metadata import CONFIG_ENTRY, read_metadata
+from open_clip.checkpoint.torch_files import read_legacy, read_zip
 from open_clip.checkpoint.trees import check_tree
 from open_clip.errors import CheckpointError, first_line, printable
+from open_clip.files import open_plain
 
-# torch before 2.6 runs code from a crafted file even with weights_only=True (CVE-2025-32434).
-_FIRST_SAFE_TORCH = (2, 6)
 # Scripts inside an archive are compressed, tensors are not: more growth than this is a bomb.
 _MAX_EXPANSION = 4
 _EXPANSION_SLACK_BYTES = 64 << 20
@@ -43,8 +40,7 @@ def read_checkpoint(path: str | Path, *, is_verified: bool = False) -> dict[str,
 
     Raises:
         CheckpointError: the file is missing, empty, cut short, damaged, of another kind, holds something else than a
-            dict, holds objects that would run code, or tensors larger than what the file has of them; or this torch
-            cannot read such files safely.
+            dict, holds objects that would run code, or tensors larger than what the file has of them.
     """
     path = Path(path)
     where = printable(path)
@@ -54,7 +50,7 @@ def read_checkpoint(path: str | Path, *, is_verified: bool = False) -> dict[str,
     elif is_safetensors(path, head):
         loaded = _read_safetensors(path)
     elif head.startswith(PICKLE_MAGIC):
-        loaded = _read_pickle(path)
+        loaded = _read_legacy(path)
     else:
         raise CheckpointError(f"{where}: {name_unknown(path, head)}")
     if not isinstance(loaded, dict):
@@ -137,8 +133,10 @@ def _read_zip(path: Path, is_verified: bool) -> Any:
                 return read_array_archive(archive)
             if archive_root := find_data_root(archive, member="constants.pkl"):
                 return read_script_archive(archive, archive_root)
-            if find_data_root(archive) is None:
+            root = find_data_root(archive)
+            if root is None:
                 raise CheckpointError("is a zip file with no weights of torch or numpy in it. Name another file.")
+            return read_zip(archive, root)
     except CheckpointError as error:
         raise CheckpointError(f"{printable(path)}: {error}") from error
     except MemoryError:
@@ -148,7 +146,6 @@ def _read_zip(path: Path, is_verified: bool) -> Any:
         raise CheckpointError(
             f"{printable(path)}: the file is cut short or damaged ({first_line(error)}). Fetch or write it again."
         ) from error
-    return _read_pickle(path)
 
 
 def _check_expansion(path: Path, archive: zipfile.ZipFile) -> None:
@@ -166,30 +163,9 @@ def _check_members(archive: zipfile.ZipFile) -> None:
         )
 
 
-def _read_pickle(path: Path) -> Any:
-    installed = torch.__version__
-    if tuple(int(part) for part in installed.split(".")[:2]) < _FIRST_SAFE_TORCH:
-        raise CheckpointError(
-            f"{printable(path)}: torch {installed} runs code hidden in such files even in its safe mode "
-            "(CVE-2025-32434). Install torch 2.6 or newer, or convert the file to safetensors elsewhere."
-        )
+def _read_legacy(path: Path) -> object:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
-    except Exception as error:
-        # torch's own message advises to switch the safe mode off: it must not reach the user, chained or not.
-        raise CheckpointError(f"{printable(path)}: {_explain_pickle_failure(error)}") from None
-
-
-def _explain_pickle_failure(error: Exception) -> str:
-    refused = re.search(r"GLOBAL ([\w.]+)|`?([\w.]+)`? (?:was not an allowed|to be allowed)", str(error))
-    if refused is not None:
-        name = refused.group(1) or refused.group(2)
-        return (
-            f"refused: it holds a Python object ({name}) that is neither a tensor nor a plain container, and building "
-            "it could run code. Ask its author for the state dict alone, best as safetensors."
-        )
-    if isinstance(error, pickle.UnpicklingError) and "Unsupported" in str(error):
-        return "refused: it asks for more than tensors and plain containers, which could run code. Use safetensors."
-    return f"the file is cut short or damaged ({type(error).__name__}). Fetch or write it again."
+        with open_plain(path) as file:
+            return read_legacy(file)
+    except (CheckpointError, OSError) as error:
+        raise CheckpointError(f"{printable(path)}: {error}") from None

@@ -1,4 +1,4 @@
-"""What a file's content may be, whatever format it came in: plain tensors no larger than what the file holds of them.
+"""What a file's content may be, whatever format it came in: plain data, and tensors no larger than the file holds them.
 
 A few bytes seen again and again (a stride of 0, or thousands of views of one storage) would fill the memory, or the
 day, of whoever reads them. So would containers that hold each other.
@@ -7,6 +7,7 @@ day, of whoever reads them. So would containers that hold each other.
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +18,7 @@ _MAX_ITEMS = 50_000_000
 # Tied weights and averages that are the weights themselves are seen twice or thrice.
 _MAX_VIEWS = 4
 _SLACK_BYTES = 64 << 20
+_LEAVES = (type(None), bool, int, float, complex, str, bytes, bytearray, np.ndarray, torch.dtype)
 _AGAIN = "Fetch or write the file again."
 
 
@@ -50,7 +52,10 @@ class _Walk:
         if isinstance(value, Tensor):
             self._visit_tensor(value, place)
             return 1
-        if not isinstance(value, dict | list | tuple | set):
+        if not isinstance(value, dict | list | tuple | set | frozenset):
+            if not isinstance(value, _LEAVES):
+                kind = printable(type(value).__name__, 80)
+                raise CheckpointError(f"its entry {_name(place)} is a {kind}, neither a tensor nor plain data.")
             return 1
         identity = id(value)
         if identity in self._open or len(place) > _MAX_DEPTH:

@@ -1,40 +1,42 @@
 """Read the index of a folder of shards without running code: torch's own reader unpickles whatever it finds."""
 
-import io
 import math
-import pickle
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.distributed.checkpoint.filesystem import FileSystemReader, _StorageInfo
 from torch.distributed.checkpoint.metadata import (
+    BytesStorageMetadata,
     ChunkStorageMetadata,
     Metadata,
+    MetadataIndex,
+    StorageMeta,
     TensorProperties,
     TensorStorageMetadata,
 )
 
+from open_clip.checkpoint.pickled_values import Record
+from open_clip.checkpoint.pickles import PlainUnpickler
+from open_clip.checkpoint.torch_files import TENSORS
 from open_clip.errors import CheckpointError, printable
+from open_clip.files import open_plain
 from training.checkpoint.folders import sizes_of
 
-# What torch pickles into an index of tensors. Source: torch 2.6 to 2.14, distributed/checkpoint/metadata.py
-_ALLOWED = {
-    "torch.distributed.checkpoint.metadata": {
-        "BytesStorageMetadata",
-        "ChunkStorageMetadata",
-        "Metadata",
-        "MetadataIndex",
-        "StorageMeta",
-        "TensorProperties",
-        "TensorStorageMetadata",
-        "_MEM_FORMAT_ENCODING",
-    },
-    "torch.distributed.checkpoint.filesystem": {"_StorageInfo"},
-    "torch.serialization": {"_get_layout"},
-    "torch": {"Size", *(name for name, value in vars(torch).items() if isinstance(value, torch.dtype))},
-}
+# The classes that torch pickles into an index of tensors. Source: torch 2.6 to 2.14, distributed/checkpoint/metadata.py
+_ROOM = "torch.distributed.checkpoint"
+_CLASSES = (
+    f"{_ROOM}.metadata.BytesStorageMetadata",
+    f"{_ROOM}.metadata.ChunkStorageMetadata",
+    f"{_ROOM}.metadata.Metadata",
+    f"{_ROOM}.metadata.MetadataIndex",
+    f"{_ROOM}.metadata.StorageMeta",
+    f"{_ROOM}.metadata.TensorProperties",
+    f"{_ROOM}.metadata.TensorStorageMetadata",
+    f"{_ROOM}.metadata._MEM_FORMAT_ENCODING",
+    f"{_ROOM}.filesystem._StorageInfo",
+)
 
 
 class ShardReader(FileSystemReader):
@@ -47,8 +49,7 @@ class ShardReader(FileSystemReader):
             CheckpointError: When it holds anything else than an index of tensors in files of this folder.
         """
         metadata = read_metadata(Path(self.path))
-        if metadata.storage_meta is not None:
-            metadata.storage_meta.load_id = self.load_id
+        metadata.storage_meta = StorageMeta(load_id=self.load_id)
         return metadata
 
 
@@ -60,79 +61,90 @@ def read_metadata(folder: Path) -> Metadata:
     """
     path = folder / ".metadata"
     try:
-        metadata = _Unpickler(io.BytesIO(path.read_bytes())).load()
-    except CheckpointError as error:
-        raise CheckpointError(f"{printable(path)}: {error}") from None
-    except Exception as error:
-        # A damaged pickle raises almost anything.
-        raise CheckpointError(
-            f"{printable(path)}: is damaged ({type(error).__name__}). Take another checkpoint."
-        ) from None
-    if not isinstance(metadata, Metadata) or not isinstance(metadata.storage_data, dict):
-        raise CheckpointError(f"{printable(path)}: is no index of shards. Take another checkpoint.")
-    try:
-        _check_places(metadata, sizes_of(folder))
-        _check_tensors(metadata, sum(sizes_of(folder).values()))
+        with open_plain(path) as file:
+            index = PlainUnpickler(file, TENSORS, records=_CLASSES).unpickle()
+        sizes = sizes_of(folder)
+        metadata = Metadata(_read_tensors(index, sum(sizes.values())), storage_data=_read_places(index, sizes))
     except CheckpointError as error:
         raise CheckpointError(f"{printable(path)}: {error} Take another checkpoint.") from None
+    except OSError as error:
+        raise CheckpointError(
+            f"{printable(path)}: cannot be read ({error.strerror or error}). Take another checkpoint."
+        ) from error
     return metadata
 
 
-def _check_places(metadata: Metadata, sizes: Mapping[str, int]) -> None:
+def _read_places(index: object, sizes: Mapping[str, int]) -> dict[MetadataIndex, _StorageInfo]:
     """Hold every part of a tensor to a file of the folder and to its length."""
-    for place in metadata.storage_data.values():
-        name, offset, length = _attributes(place, _StorageInfo, "relative_path", "offset", "length")
+    places = {}
+    for key, place in _entries(index, "storage_data"):
+        name, offset, length = _attributes(place, "_StorageInfo", "relative_path", "offset", "length")
         if not isinstance(name, str) or name not in sizes:
             raise CheckpointError("points at files outside its folder.")
         if not _are_counts((offset, length)) or offset + length > sizes[name]:
             raise CheckpointError(f"points past the end of {printable(name, 120)}.")
+        tensor, start, number = _attributes(key, "MetadataIndex", "fqn", "offset", "index")
+        if not isinstance(tensor, str) or not _are_counts(() if start is None else start):
+            raise CheckpointError("names the parts of its tensors in an unknown way.")
+        places[MetadataIndex(tensor, start, number if type(number) is int else None)] = _StorageInfo(
+            name, offset, length
+        )
+    return places
 
 
-def _check_tensors(metadata: Metadata, held: int) -> None:
+def _read_tensors(index: object, held: int) -> dict[str, TensorStorageMetadata | BytesStorageMetadata]:
     """Hold every tensor to plain sizes, to parts that make it up, and all of them to the bytes that are there."""
-    listed = metadata.state_dict_metadata
+    tensors: dict[str, TensorStorageMetadata | BytesStorageMetadata] = {}
     claimed = 0
-    for name, entry in listed.items() if isinstance(listed, dict) else ((None, None),):
-        if not isinstance(name, str) or not isinstance(entry, TensorStorageMetadata):
+    for name, entry in _entries(index, "state_dict_metadata"):
+        if not isinstance(name, str) or not _is_a(entry, "TensorStorageMetadata"):
             raise CheckpointError("lists other things than tensors, which are not read.")
-        size, properties, parts = _attributes(entry, TensorStorageMetadata, "size", "properties", "chunks")
-        (dtype,) = _attributes(properties, TensorProperties, "dtype")
-        if not _are_counts(size) or not isinstance(dtype, torch.dtype):
+        properties, size, chunks = _attributes(entry, "TensorStorageMetadata", "properties", "size", "chunks")
+        dtype = _dtype_of(properties)
+        if not _are_counts(size) or dtype is None:
             raise CheckpointError(f"gives {printable(name, 120)} no size or no type.")
-        if _volume_of_parts(parts, len(size)) != math.prod(size):
+        parts = _read_parts(chunks, len(size))
+        if sum(math.prod(part.sizes) for part in parts) != math.prod(size):
             raise CheckpointError(f"gives {printable(name, 120)} parts that do not make it up.")
         claimed += math.prod(size) * dtype.itemsize
+        tensors[name] = TensorStorageMetadata(TensorProperties(dtype), torch.Size(size), parts)
     if claimed > held:
         raise CheckpointError(f"claims {claimed} bytes of tensors in files of {held}.")
+    return tensors
 
 
-def _volume_of_parts(parts: Any, num_dims: int) -> int:
-    """Add up the values of a tensor's parts; -1 where they are none."""
-    if not isinstance(parts, list):
-        return -1
-    spans = [_attributes(part, ChunkStorageMetadata, "offsets", "sizes") for part in parts]
-    if not all(_are_counts(span) and len(span) == num_dims for pair in spans for span in pair):
-        return -1
-    return sum(math.prod(sizes) for _, sizes in spans)
+def _read_parts(chunks: object, num_dims: int) -> list[ChunkStorageMetadata]:
+    parts = []
+    for chunk in chunks if isinstance(chunks, list) else ():
+        offsets, sizes = _attributes(chunk, "ChunkStorageMetadata", "offsets", "sizes")
+        if not all(_are_counts(span) and len(span) == num_dims for span in (offsets, sizes)):
+            raise CheckpointError("gives a tensor a part of no size.")
+        parts.append(ChunkStorageMetadata(torch.Size(offsets), torch.Size(sizes)))
+    return parts
 
 
-def _attributes(thing: Any, kind: type, *names: str) -> list[Any]:
-    """Give attributes that an unpickled object may lack, or hold anything under; None where it lacks one."""
-    held = vars(thing) if isinstance(thing, kind) else {}
-    return [held.get(name) for name in names]
+def _dtype_of(properties: object) -> torch.dtype | None:
+    """Give the type of a tensor's values: the first of what TensorProperties keeps in a tuple."""
+    state = properties.state if isinstance(properties, Record) and _is_a(properties, "TensorProperties") else None
+    first = state[0] if isinstance(state, tuple) and state else None
+    return first if isinstance(first, torch.dtype) else None
+
+
+def _entries(index: object, name: str) -> list[tuple[object, object]]:
+    (held,) = _attributes(index, "Metadata", name)
+    if not isinstance(held, dict):
+        raise CheckpointError("is no index of shards.")
+    return list(held.items())
+
+
+def _attributes(thing: object, kind: str, *names: str) -> list[Any]:
+    """Give attributes of an object; None for those that it lacks, and for all of one of another class."""
+    return [thing.attribute(name) if isinstance(thing, Record) and _is_a(thing, kind) else None for name in names]
+
+
+def _is_a(thing: object, kind: str) -> bool:
+    return isinstance(thing, Record) and thing.kind.rpartition(".")[2] == kind
 
 
 def _are_counts(values: Any) -> bool:
     return isinstance(values, tuple) and all(type(value) is int and 0 <= value < 2**53 for value in values)
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if module in ("pathlib", "pathlib._local") and name.endswith(("PosixPath", "WindowsPath")):
-            # Where the folder was written; of no use, and the other system's kind cannot be built.
-            return PurePosixPath
-        if name not in _ALLOWED.get(module, ()):
-            raise CheckpointError(
-                f"refused: it holds a Python object ({printable(f'{module}.{name}', 120)}) that could run code."
-            )
-        return super().find_class(module, name)

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from open_clip.checkpoint import convert_to_custom_text_state_dict, normalise_state_dict
@@ -38,3 +39,12 @@ def test_a_buffer_that_is_part_of_the_state_stays():
     model = tiny_clip(custom_text=True)
     model.text.register_buffer("count", torch.zeros(1), persistent=True)
     assert torch.equal(fit_to_model({"text.count": torch.ones(1)}, model)["text.count"], torch.ones(1))
+
+
+@pytest.mark.parametrize("outer", ["state_dict", "model", "model_state_dict", "module"])
+@pytest.mark.parametrize("inner", [None, "state_dict", "module"])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_weights_are_taken_out_of_containers_and_of_a_container_in_one(outer, inner, prefix):
+    weights = {f"{prefix}visual.proj": torch.zeros(1), f"{prefix}logit_scale": torch.ones(())}
+    held = weights if inner is None else {inner: weights, "global_step": 3}
+    assert list(normalise_state_dict({"epoch": 3, outer: held, "optimizer": {}})) == ["visual.proj", "logit_scale"]

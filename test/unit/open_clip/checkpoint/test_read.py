@@ -64,11 +64,3 @@ def test_a_file_of_something_else_is_refused_by_name(tmp_path, content, said):
     with pytest.raises(CheckpointError, match=said) as caught:
         read_state_dict(path)
     assert str(caught.value).count(str(path)) == 1
-
-
-def test_torch_that_cannot_read_safely_is_not_asked_to(tmp_path, monkeypatch):
-    path = tmp_path / "weights.pt"
-    torch.save(WEIGHTS, path)
-    monkeypatch.setattr(torch, "__version__", "2.5.1+cpu")
-    with pytest.raises(CheckpointError, match="torch 2.6 or newer"):
-        read_checkpoint(path)
