@@ -221,6 +221,7 @@ class Session:
                 grad_clip_norm=params.optim.grad_clip_norm,
                 guard=guard,
                 begin_step=self._begin_step,
+                world=place.world,
             ),
             feed,
             build_schedule(params.schedule, params.optim.lr, steps),

@@ -80,13 +80,14 @@ def build_parts(params: RunParams, place: Place) -> Parts:
             compile_model(model, params.model.torchcompile_mode)
         model = spread_model(model, params.fsdp, place, precision)
         # apex must see the bare model and its optimizer before they are wrapped.
-        optimizer = build_optimizer(model, params.optim, place.device)
+        optimizer = build_optimizer(model, params.optim, place.device, task.own)
         model, optimizer = mixed.prepare(model, optimizer)
         if not is_sharded(model):
             model = wrap_model(model, place.torch_device, place.world, _ddp_options(params.distributed))
     task.model = model
     if params.optim.ema_decay is not None:
         task.average = WeightAverage(unwrap_model(model), params.optim.ema_decay)
+        task.own_average = None if task.own is None else WeightAverage(task.own, params.optim.ema_decay)
     return Parts(
         task,
         mixed,

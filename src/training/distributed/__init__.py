@@ -1,6 +1,7 @@
 """Processes that train together: who they are, how they meet, what they tell each other."""
 
 from training.distributed.collectives import (
+    average_gradients,
     barrier,
     broadcast_object,
     gather_objects,
@@ -43,6 +44,7 @@ __all__ = [
     "Watchdog",
     "World",
     "all_gather_object",
+    "average_gradients",
     "barrier",
     "broadcast_object",
     "gather_objects",

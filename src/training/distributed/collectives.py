@@ -1,5 +1,6 @@
 """The few collective operations the trainer needs; each does nothing in a single process."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -62,6 +63,16 @@ def mean_over_processes(values: torch.Tensor, world: World) -> torch.Tensor:
         dist.all_reduce(values)
         values /= world.world_size
     return values
+
+
+def average_gradients(parameters: Iterable[torch.nn.Parameter], world: World) -> None:
+    """Average the gradients of parameters that no wrapper averages, all in one message; every process calls it."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if not world.is_distributed or not gradients:
+        return
+    flat = mean_over_processes(torch.cat([gradient.flatten().float() for gradient in gradients]), world)
+    for gradient, part in zip(gradients, torch.split(flat, [gradient.numel() for gradient in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
 
 
 def barrier(world: World) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from training.data import Batch
 from training.device import MixedPrecision
-from training.distributed import is_sharded
+from training.distributed import World, average_gradients, is_sharded
 from training.loop.accumulate import backward_batches, sum_losses
 from training.loop.guard import StepGuard
 from training.loop.phases import BACKWARD, FORWARD, OPTIMIZER
@@ -35,6 +35,7 @@ class Stepper:
         grad_clip_norm: Norm to clip the gradient to; None for no clipping.
         guard: Judges each step before its update; None takes every update.
         begin_step: Hears of each step before its forward pass.
+        world: The processes that train together; this one alone by default.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Stepper:
         grad_clip_norm: float | None = None,
         guard: StepGuard | None = None,
         begin_step: Callable[[], None] = lambda: None,
+        world: World | None = None,
     ) -> None:
         self.task = task
         self.optimizer = optimizer
@@ -53,7 +55,8 @@ class Stepper:
         self.grad_clip_norm = grad_clip_norm
         self.guard = guard
         self._begin_step = begin_step
-        self._statistics = RunningStatistics(task.model)
+        self._world = world or World()
+        self._statistics = RunningStatistics(task.trained)
 
     def step(self, batches: Sequence[Batch], lr: float) -> StepResult:
         """Train on batches that are on the device; together they are one step.
@@ -72,10 +75,12 @@ class Stepper:
         losses = backward_batches(self.task, prepared, self._forward, self._backward)
         total = sum_losses(losses)
         with OPTIMIZER:
+            if self.task.own is not None:
+                average_gradients(self.task.own.parameters(), self._world)
             norm = self._clip()
             skip: torch.Tensor | bool = False
             if self.guard is not None:
-                fault = self.mixed.gradient_fault(self.task.model, self.optimizer, norm)
+                fault = self.mixed.gradient_fault(self.task.trained, self.optimizer, norm)
                 skip = self.guard.judge(total, fault, self.optimizer)
                 self._statistics.undo(skip)
             self.mixed.step(self.optimizer, skip)
@@ -97,7 +102,7 @@ class Stepper:
         if self.grad_clip_norm is None and not is_spread:
             return None
         self.mixed.unscale(self.optimizer)
-        parameters = self.mixed.parameters_to_clip(self.task.model, self.optimizer)
+        parameters = self.mixed.parameters_to_clip(self.task.trained, self.optimizer)
         if is_spread:
             from training.distributed.fsdp import clip_gradients
 

@@ -1,6 +1,7 @@
 """Build the optimizer the device runs best, or one of timm's."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,51 +16,62 @@ from training.run_folder import FILE_LINE
 
 _LOG = logging.getLogger(__name__)
 _TIMM = "timm/"
+Named = Sequence[tuple[str, torch.nn.Parameter]]
 
 
-def build_optimizer(model: torch.nn.Module, params: OptimParams, device: Device) -> torch.optim.Optimizer:
-    """Make the optimizer of ``--opt`` over the model's trainable parameters; AdamW fused where the device has that.
+def build_optimizer(
+    model: torch.nn.Module, params: OptimParams, device: Device, own: torch.nn.Module | None = None
+) -> torch.optim.Optimizer:
+    """Make the optimizer of ``--opt`` over all trainable parameters; AdamW fused where the device has that.
+
+    Args:
+        model: The model.
+        params: The optimizer's flags.
+        device: Where it runs.
+        own: A recipe's own parameters, which come after the model's.
 
     Raises:
         ConfigError: Every parameter is frozen, or there is no such optimizer or argument.
         MissingDependency: A timm optimizer is asked for and timm is not installed.
     """
-    learned = {name.rpartition(".")[2] for name, parameter in model.named_parameters() if parameter.requires_grad}
+    named = [*model.named_parameters(), *(() if own is None else own.named_parameters(prefix="task"))]
+    learned = {name.rpartition(".")[2] for name, parameter in named if parameter.requires_grad}
     if learned <= {"logit_scale", "logit_bias"}:
         raise ConfigError(
             "both towers are frozen, and scale and bias of their scores alone teach nothing: leave out --lock-image or "
             "--lock-text, or unlock groups or layers."
         )
     is_timms = params.opt.startswith(_TIMM)
-    optimizer = _build_timm(model, params) if is_timms else _build_adamw(model, params, device)
+    optimizer = _build_timm(model, named, params) if is_timms else _build_adamw(model, named, params, device)
     shown = ", ".join(f"{name}: {value}" for name, value in (optimizer.defaults | {"weight_decay": params.wd}).items())
     _LOG.info("Created %s (%s) optimizer: %s", type(optimizer).__name__, params.opt, shown, extra=FILE_LINE)
     return optimizer
 
 
-def _make_groups(model: torch.nn.Module, params: OptimParams) -> list[dict[str, Any]]:
+def _make_groups(model: torch.nn.Module, named: Named, params: OptimParams) -> list[dict[str, Any]]:
     scales = layer_scales(model, params.image_layer_decay, params.text_layer_decay)
-    return parameter_groups(model.named_parameters(), params.wd, exclude=params.wd_exclude or (), scales=scales)
+    return parameter_groups(named, params.wd, exclude=params.wd_exclude or (), scales=scales)
 
 
-def _build_adamw(model: torch.nn.Module, params: OptimParams, device: Device) -> torch.optim.Optimizer:
+def _build_adamw(model: torch.nn.Module, named: Named, params: OptimParams, device: Device) -> torch.optim.Optimizer:
     if params.lr is None or params.beta1 is None or params.beta2 is None or params.eps is None:
         raise ConfigError("lr, beta1, beta2 and eps must be set; training.params.parse_args fills them in.")
-    options = device.optimizer_options([parameter for parameter in model.parameters() if parameter.requires_grad])
+    options = device.optimizer_options([parameter for _, parameter in named if parameter.requires_grad])
     known = {"lr": params.lr, "betas": (params.beta1, params.beta2), "eps": params.eps}
     try:
-        return torch.optim.AdamW(_make_groups(model, params), **{**known, **options, **params.opt_kwargs})
+        return torch.optim.AdamW(_make_groups(model, named, params), **{**known, **options, **params.opt_kwargs})
     except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(f"--opt-kwargs {params.opt_kwargs}: AdamW refuses them: {error}.") from error
 
 
-def _build_timm(model: torch.nn.Module, params: OptimParams) -> torch.optim.Optimizer:
+def _build_timm(model: torch.nn.Module, named: Named, params: OptimParams) -> torch.optim.Optimizer:
     given: dict[str, Any] = {"lr": params.lr, "weight_decay": params.wd, "eps": params.eps, "momentum": params.momentum}
     if params.beta1 is not None:
         given["betas"] = (params.beta1, params.beta2)
     options = {name: value for name, value in given.items() if value is not None} | params.opt_kwargs
     has_own_groups = params.wd_exclude or params.image_layer_decay is not None or params.text_layer_decay is not None
-    parameters = _make_groups(model, params) if has_own_groups else model
+    has_own_groups = has_own_groups or any(name.startswith("task.") for name, _ in named)
+    parameters = _make_groups(model, named, params) if has_own_groups else model
     return build_timm_optimizer(parameters, params.opt.removeprefix(_TIMM), options)
 
 

@@ -57,8 +57,10 @@ class Task(ABC):
         name: How ``--task`` finds it and what a checkpoint calls it.
         Flags: A dataclass of flags (``params.flags.flag``) that the command line has with this recipe; None for none.
         model: The model that is trained; replaced by its wrapper when processes train together.
-        average: The moving average of its weights, when the run keeps one.
-        own: Parameters of the recipe itself, trained and saved with the model's; None without any.
+        own: Parameters of the recipe itself, trained, clipped, averaged and saved with the model's; None without any.
+            Each process has them whole, and they may be used anywhere in the losses.
+        average: The moving average of the model's weights, when the run keeps one.
+        own_average: Likewise of the recipe's own parameters.
         text_shapes: (rows, tokens) in which texts without padding were computed so far, where these are to be few.
         encodes_apart: Whether evaluation needs nothing but the features of images and of texts, each made alone.
     """
@@ -68,8 +70,14 @@ class Task(ABC):
     model: torch.nn.Module
     own: torch.nn.Module | None = None
     average: WeightAverage | None = None
+    own_average: WeightAverage | None = None
     text_shapes: frozenset[tuple[int, int]] = frozenset()
     encodes_apart: bool = False
+
+    @property
+    def trained(self) -> torch.nn.Module:
+        """All that is trained: the model, and the recipe's own parameters after it."""
+        return self.model if self.own is None else torch.nn.ModuleList([self.model, self.own])
 
     @classmethod  # noqa: B027 (most have nothing to check)
     def check(cls, params: RunParams, world: World) -> None:
@@ -147,10 +155,11 @@ class Task(ABC):
         """Put parameters back into their allowed range, without a host sync."""
 
     def after_step(self) -> None:
-        """Follow up an optimizer step, without a host sync: bounds first, then the average of the weights."""
+        """Follow up an optimizer step, without a host sync: bounds first, then the averages of the weights."""
         self.clamp()
-        if self.average is not None:
-            self.average.update()
+        for average in (self.average, self.own_average):
+            if average is not None:
+                average.update()
 
     def figures(self) -> Outputs:
         """Give named scalars on the device to be reported beside the losses, such as ``logit_scale``."""

@@ -34,7 +34,8 @@ def find(word):
 
 @pytest.fixture
 def own(tmp_path):
-    path = tmp_path / "own.py"
+    # A module is known by its file's name for as long as Python runs.
+    path = tmp_path / f"{tmp_path.name}.py"
     path.write_text(OWN)
     return path
 
@@ -54,19 +55,19 @@ def test_a_class_of_ones_own_is_found_by_path_and_is_the_same_each_time(own):
     "word, told",
     [
         ("cocoa", "Did you mean coca"),
-        ("no/such.py:Mine", "there is no file no/such.py"),
-        ("{own}:Yours", "has no class of the name Yours"),
+        ("no/such.py:Mine", "no/such.py: there is no such file"),
+        ("{own}:Yours", "has no 'Yours'.*It defines: .*Mine"),
     ],
 )
 def test_what_is_not_there_is_told_with_the_flag(own, word, told):
     with pytest.raises(ConfigError, match=told) as caught:
         find(word.format(own=own))
-    assert str(caught.value).startswith("--task ")
+    assert "--task" in str(caught.value)
 
 
 def test_a_file_that_cannot_be_imported_is_told_with_its_error(tmp_path):
     (tmp_path / "broken.py").write_text("import nothing_of_this_name\n")
-    with pytest.raises(ConfigError, match=r"broken\.py cannot be imported: ModuleNotFoundError"):
+    with pytest.raises(ConfigError, match=r"broken\.py cannot be run: ModuleNotFoundError"):
         find(f"{tmp_path}/broken.py:Mine")
 
 
@@ -85,6 +86,6 @@ def test_the_flags_of_a_recipe_are_on_the_command_line_and_in_the_settings_file(
 
 def test_a_path_means_the_same_in_every_folder(own, monkeypatch):
     monkeypatch.chdir(own.parent)
-    assert absolute("own.py:Mine") == f"{own}:Mine"
+    assert absolute(f"{own.name}:Mine") == f"{own}:Mine"
     assert absolute("clip") == "clip"
-    assert parse_args(["--task", "own.py:Mine"]).task == f"{own}:Mine"
+    assert parse_args(["--task", f"{own.name}:Mine"]).task == f"{own}:Mine"
