@@ -10,7 +10,7 @@ from typing import Literal
 
 #: ``published``: released together. ``compatible``: listed as compatible. ``unpublished``: in none of Ascend's lists.
 #: ``unknown``: too little was found to say.
-Verdict = Literal["published", "compatible", "unpublished", "unknown"]
+PairStatus = Literal["published", "compatible", "unpublished", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Pair:
 class Judgement:
     """The verdict on a set of versions, and one line that a person can act on."""
 
-    verdict: Verdict
+    verdict: PairStatus
     line: str
 
 
@@ -132,7 +132,7 @@ def _judge_cann(pair: Pair, cann: str | None, driver: str | None) -> Judgement:
     if not _is_release(cann):
         return _refuse(f"CANN {cann} is in none of Ascend's lists: install CANN {pair.cann}")
     if _same_cann(cann, pair.cann):
-        verdict: Verdict = "published"
+        verdict: PairStatus = "published"
         line = f"torch_npu {pair.torch_npu}, torch {pair.torch} and CANN {cann} were released together"
     elif _series(cann) in compatible_cann(pair):
         verdict = "compatible"

@@ -24,10 +24,10 @@ from open_clip.errors import DataError, DeviceError, OpenClipError, Preempted
 from training.distributed.collectives import barrier
 from training.distributed.courier import Courier
 from training.distributed.env import World
+from training.distributed.hold_up import LONG_PHASES, HoldUp, judge
 from training.distributed.pulse import Pulse, main_thread_place
 from training.distributed.signals import StopRequest
 from training.distributed.stacks import write_stacks
-from training.distributed.verdict import LONG_PHASES, Verdict, judge
 from training.early_signals import started_by
 from training.exit_status import leave_status
 
@@ -199,14 +199,14 @@ class Watchdog:
         """Ask who ended or fell silent after a collective failed; None when all others live."""
         if self._courier is None:
             return None
-        verdict = self._judge()
-        if verdict is None:
+        found = self._judge()
+        if found is None:
             return f"{self._describe_silent_store()} {self._advice()}", DeviceError.exit_status
-        if not verdict.is_loss:
+        if not found.is_loss:
             return None
-        return f"the processes lost each other: {verdict.describe()}. {self._advice()}", verdict.status
+        return f"the processes lost each other: {found.describe()}. {self._advice()}", found.status
 
-    def _judge(self) -> Verdict | None:
+    def _judge(self) -> HoldUp | None:
         """Look at all processes; None when the store does not answer."""
         assert self._courier is not None
         looks = self._courier.two_looks(wait_s=10 * self._limits.beat_s)
@@ -256,13 +256,13 @@ class Watchdog:
     def _warn(self, limit: float) -> None:
         if not self._ends_runs():
             return
-        verdict = self._judge() if self._courier is not None else None
+        found = self._judge() if self._courier is not None else None
         path = write_stacks(self._folder, self._world.rank, f"no headway for {self._still_s:.0f} s ({self._phase})")
-        if verdict is not None and verdict.speaker != self._world.rank:
+        if found is not None and found.speaker != self._world.rank:
             return
         who = self._describe_silent_store() if self._courier is not None else "no batch comes"
-        if verdict is not None:
-            who = verdict.describe()
+        if found is not None:
+            who = found.describe()
         stacks = "" if path is None else f" Stacks of all processes are in {path.parent}."
         _LOG.warning("no headway for %.0f s of %.0f: %s.%s", self._still_s, limit, who.rstrip("."), stacks)
 
@@ -271,14 +271,14 @@ class Watchdog:
             return
         if self._courier is None:
             self._end((self._world.rank,), f"no batch came for {self._still_s:.0f} s", DataError.exit_status, True)
-        verdict = self._judge()
-        if verdict is None:
+        found = self._judge()
+        if found is None:
             self._end((), self._describe_silent_store().rstrip("."), DeviceError.exit_status, True)
-        if verdict.is_busy and self._still_s < self._limits.long_s:
+        if found.is_busy and self._still_s < self._limits.long_s:
             return
-        _wake(verdict.frozen)
-        speaks = verdict.speaker == self._world.rank
-        self._end(verdict.ranks, f"no headway for {limit:.0f} s: {verdict.describe()}", verdict.status, speaks)
+        _wake(found.frozen)
+        speaks = found.speaker == self._world.rank
+        self._end(found.ranks, f"no headway for {limit:.0f} s: {found.describe()}", found.status, speaks)
 
     def _end(self, ranks: tuple[int, ...], message: str, status: int, speaks: bool) -> NoReturn:
         """End this process, whose main thread may never return from where it is."""

@@ -11,7 +11,7 @@ LONG_PHASES = ("start-up", "evaluation", "save", "end")
 
 
 @dataclass(frozen=True)
-class Verdict:
+class HoldUp:
     """Who holds the run up.
 
     Attributes:
@@ -39,7 +39,7 @@ class Verdict:
         return cut_list(self.reasons, 8)
 
 
-def judge(first: Mapping[int, Pulse], second: Mapping[int, Pulse], apart_s: float) -> Verdict:
+def judge(first: Mapping[int, Pulse], second: Mapping[int, Pulse], apart_s: float) -> HoldUp:
     """Compare two looks at all processes.
 
     Args:
@@ -62,10 +62,10 @@ def judge(first: Mapping[int, Pulse], second: Mapping[int, Pulse], apart_s: floa
         ]
         status = second[gone[0]].status if gone else DeviceError.exit_status
         frozen = tuple((second[rank].host, second[rank].pid) for rank in silent)
-        return Verdict((*gone, *silent), tuple(reasons), status, is_loss=True, frozen=frozen, speaker=speaker)
+        return HoldUp((*gone, *silent), tuple(reasons), status, is_loss=True, frozen=frozen, speaker=speaker)
     late = _latecomers(alive)
     pulses = [alive[rank] for rank in late]
-    return Verdict(
+    return HoldUp(
         tuple(late),
         tuple(
             f"rank {rank} ({pulse.name()}) is in step {pulse.step + 1} ({pulse.phase}) at {pulse.where} since "

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
+from training.distributed.hold_up import judge
 from training.distributed.pulse import Pulse, main_thread_place
-from training.distributed.verdict import judge
 
 WAITING = Pulse(beat=1, host="a", pid=7, step=11, phase="step", where="loss.py:3 (gather)", is_waiting=True)
 
