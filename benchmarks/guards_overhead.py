@@ -42,7 +42,7 @@ class Side:
         if is_guarded:
             guards = GuardParams(on_loss_spike="skip")
             self.guard = StepGuard(guards, StopRequest(), ALONE, device, place)
-        self.stepper = Stepper(task, optimizer, mixed, guard=self.guard)
+        self.stepper = Stepper(task, optimizer, mixed, device, guard=self.guard)
 
     def block(self, batch: Batch, steps: int) -> float:
         """Take steps and give their processor seconds."""

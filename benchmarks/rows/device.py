@@ -194,7 +194,9 @@ class _OurTrainer(_Trainer):
         self.task = ClipTask(model, self.loss, mean=mean, std=std, input_dtype=precision.input_dtype)
         alone = World(rank=0, local_rank=0, world_size=1, local_world_size=1)
         self.guard = StepGuard(GuardParams(), StopRequest(), alone, self.place, self.device)
-        self.stepper = Stepper(self.task, optimizer, self.mixed, grad_clip_norm=_CLIP_NORM, guard=self.guard)
+        self.stepper = Stepper(
+            self.task, optimizer, self.mixed, self.place, grad_clip_norm=_CLIP_NORM, guard=self.guard
+        )
         self.shapes: Any = "bucketed" if size["compile"] else self.place.text_shapes
         self.has_unread = False
         if size["compile"]:

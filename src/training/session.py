@@ -218,6 +218,7 @@ class Session:
                 parts.task,
                 parts.optimizer,
                 parts.mixed,
+                place.device,
                 grad_clip_norm=params.optim.grad_clip_norm,
                 guard=guard,
                 begin_step=self._begin_step,

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from draws import Draws, join_draws, make_random
 from recipes import RECIPES, assert_same_step, lock, losses_and_gradients, make_batch, make_task, run_rank
 
 ROWS = 8
@@ -34,6 +35,20 @@ def test_processes_give_the_losses_and_gradients_of_one(ranks, recipe, way):
     losses, gradients = losses_and_gradients(make_task(recipe), [make_batch(ROWS, recipe)])
     together = over_processes([answers[recipe, way] for answers in ranks])
     assert_same_step(together, (losses, without_zeros(gradients)))
+
+
+@pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if recipe != "coca captions only"])
+def test_random_models_on_processes_equal_one_large_batch_of_the_same_draws(ranks, recipe):
+    answers, cached, drawn = zip(*(one[recipe, "random"] for one in ranks), strict=True)
+    for before, after in zip(sum(cached, []), sum(drawn, []), strict=True):
+        assert all(torch.equal(one, other) for one, other in zip(before, after, strict=False))
+    task = make_task(recipe)
+    make_random(task.model)
+    # A part is a run of neighbouring rows over all ranks.
+    parts = [drawn[rank][part] for part in range(2) for rank in range(len(ranks))]
+    with Draws(join_draws(parts)):
+        losses, gradients = losses_and_gradients(task, [make_batch(ROWS, recipe)])
+    assert_same_step(over_processes(answers), (losses, without_zeros(gradients)))
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -30,7 +30,7 @@ def take_step(precision, world):
     batches = make_batches(BATCHES, ROWS)
     if precision == "apex_o2":
         batches = [batch._replace(images=batch.images.half()) for batch in batches]
-    Stepper(task, optimizer, mixed).step(batches[world.rank :: world.world_size], LR)
+    Stepper(task, optimizer, mixed, device).step(batches[world.rank :: world.world_size], LR)
     return [b - p.detach() for p, b in zip(mixed.parameters_to_clip(task.model, optimizer), before, strict=True)]
 
 

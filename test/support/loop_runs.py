@@ -136,7 +136,7 @@ class SmallRun(AbstractContextManager):
         self.trained_on, self.saved, self.keep_saving = [], [], True
         params = GuardParams(**guards)
         self.guard = StepGuard(params, self.stop, world, device, cpu, bad_rows)
-        self.stepper = Stepper(self.task, self.optimizer, self.mixed, grad_clip_norm=clip, guard=self.guard)
+        self.stepper = Stepper(self.task, self.optimizer, self.mixed, device, grad_clip_norm=clip, guard=self.guard)
         self.trainer = Trainer(
             self.stepper,
             feed_of(Batches(batches)),

@@ -7,15 +7,19 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from draws import Draws, count_draws, make_random, sort_draws
 from open_clip.loss import ClipLoss, CoCaLoss, DistillClipLoss, SigLipLoss
 from tiny_models import tiny_batch, tiny_clip, tiny_coca
 from training.data import Batch
-from training.distributed import World, wrap_model
+from training.device.cpu import CpuDevice
+from training.distributed import World, unwrap_model, wrap_model
 from training.loop.accumulate import backward_batches
+from training.loop.statistics import RunningStatistics
 from training.tasks import ClipTask, CoCaTask, DistillTask, SigLipTask
 
 PIXELS = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
 ALONE = World(0, 0, 1, 1)
+CPU = CpuDevice()
 RECIPES = ("clip", "siglip", "coca", "coca captions only", "distill")
 
 
@@ -51,12 +55,27 @@ def cut(batch, sizes):
     return [Batch(images, texts) for images, texts in parts]
 
 
-def losses_and_gradients(task, batches):
+def losses_and_gradients(task, batches, device=CPU):
     """Give a step's named losses and the gradients it leaves, by name; none for a parameter without one."""
     task.model.zero_grad()
-    losses = backward_batches(task, batches, contextlib.nullcontext, lambda loss, is_last: loss.backward())
+    losses = backward_batches(
+        task,
+        batches,
+        contextlib.nullcontext,
+        lambda loss, is_last: loss.backward(),
+        device,
+        RunningStatistics(task.trained),
+    )
     gradients = {name.removeprefix("module."): p.grad for name, p in task.model.named_parameters()}
     return losses, {name: gradient.clone() for name, gradient in gradients.items() if gradient is not None}
+
+
+def random_step(task, batches, device=CPU):
+    """Take a step of several batches of a random model; give its answer and what each batch drew in both passes."""
+    counts = count_draws(task, batches[0])
+    with Draws() as draws:
+        answer = losses_and_gradients(task, batches, device)
+    return answer, *sort_draws(draws.drawn, counts, len(batches))
 
 
 def assert_same_step(first, second, atol=1e-12):
@@ -81,6 +100,11 @@ def run_rank(rank, world_size, folder, rows):
         locked = make_task(recipe, world, lambda model: wrap_model(lock(model), torch.device("cpu"), world))
         for name, parts in (("whole", 1), ("parts", 2)):
             answers[recipe, name] = losses_and_gradients(task, rank_batches(recipe, rank, world_size, rows, parts))
+        if task.row_outputs():
+            make_random(unwrap_model(task.model))
+            # Each rank draws its own, as in a run.
+            torch.manual_seed(rank)
+            answers[recipe, "random"] = random_step(task, rank_batches(recipe, rank, world_size, rows, 2))
         answers[recipe, "locked"] = losses_and_gradients(locked, rank_batches(recipe, rank, world_size, rows, 2))
         buffers = locked.model._get_ddp_logging_data()["total_parameter_size_bytes"]
         answers[recipe, "bytes"] = (buffers, sum(p.numel() * 8 for p in locked.model.parameters() if p.requires_grad))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from training.device.precision import PRECISIONS as PRECISIONS
     from training.device.precision import Precision as Precision
     from training.device.precision import resolve_precision as resolve_precision
+    from training.device.rng import remember_rng as remember_rng
     from training.device.rng import restore_rng as restore_rng
     from training.device.rng import rng_snapshot as rng_snapshot
     from training.device.rng import seed_all as seed_all
@@ -30,6 +31,7 @@ _HOMES = {
     "PRECISIONS": "precision",
     "Precision": "precision",
     "resolve_precision": "precision",
+    "remember_rng": "rng",
     "restore_rng": "rng",
     "rng_snapshot": "rng",
     "seed_all": "rng",

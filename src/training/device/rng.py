@@ -2,7 +2,7 @@
 
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,23 @@ def seed_all(seed: int, device: Device) -> None:
     np.random.seed(seed % 2**32)
     # Reaches the generators of every visible device too.
     torch.manual_seed(seed)
+
+
+def remember_rng(device: Device) -> Callable[[], None]:
+    """Note where the generators that layers draw from stand: torch's own, of the host and of the device.
+
+    Python's and NumPy's are left out: their states are large, and no layer here draws from them.
+
+    Returns:
+        What puts the generators back, for something that is to be drawn a second time.
+    """
+    host, own = torch.get_rng_state(), device.rng_state()
+
+    def put_back() -> None:
+        torch.set_rng_state(host)
+        device.set_rng_state(own)
+
+    return put_back
 
 
 def rng_snapshot(device: Device) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class Trainee:
 
     def make_stepper(self, device: Device) -> Stepper:
         """Make the trainer's own optimizer step."""
-        return Stepper(self.task, self.optimizer, self.mixed, begin_step=device.begin_step)
+        return Stepper(self.task, self.optimizer, self.mixed, device, begin_step=device.begin_step)
 
 
 def make_subject(conditions: Conditions, rows: int, shapes: Any) -> Subject:

@@ -4,6 +4,10 @@ A contrastive loss couples all rows, so summing the losses of small batches is a
 are computed once without gradient, then each small batch is run again with gradient among the cached rest (GradCache,
 arXiv 2101.06983). The weights' gradients equal those of the large batch. Losses that are sums over rows (captions) are
 added up batch by batch and need no cache.
+
+That holds only where both passes of a batch give the same features. So the second one draws what the first drew (patch
+dropout, drop path, dropout), and what a layer counts along (the running statistics of batch norms) moves in the first
+alone. Batch norms still see one small batch at a time: with them no cut into batches equals the large one.
 """
 
 import contextlib
@@ -12,13 +16,22 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from training.data import Batch
+from training.device import Device, remember_rng
+from training.loop.statistics import RunningStatistics
 from training.tasks import Outputs, Task
 
 Backward = Callable[[torch.Tensor, bool], None]
 Autocast = Callable[[], contextlib.AbstractContextManager[None]]
 
 
-def backward_batches(task: Task, batches: Sequence[Batch], autocast: Autocast, backward: Backward) -> Outputs:
+def backward_batches(
+    task: Task,
+    batches: Sequence[Batch],
+    autocast: Autocast,
+    backward: Backward,
+    device: Device,
+    statistics: RunningStatistics,
+) -> Outputs:
     """Put the gradient of one optimizer step into the parameters.
 
     Args:
@@ -26,6 +39,8 @@ def backward_batches(task: Task, batches: Sequence[Batch], autocast: Autocast, b
         batches: Prepared batches on the device; together they are one optimizer step.
         autocast: Opens the precision's forward context.
         backward: Runs the (scaled) backward pass of a loss; hears whether it is the step's last.
+        device: Where the model computes; knows its random generator.
+        statistics: Those of all that the task trains.
 
     Returns:
         The step's named losses, detached.
@@ -33,13 +48,21 @@ def backward_batches(task: Task, batches: Sequence[Batch], autocast: Autocast, b
     totals = task.step_totals(batches)
     with torch.no_grad(), autocast():
         fixed = [totals | task.fixed_outputs(batch) for batch in batches]
-        cached = []
+        cached, put_back = [], []
         if len(batches) > 1 and task.row_outputs():
-            cached = [known | task.encode_rows(batch) for known, batch in zip(fixed, batches, strict=True)]
+            for known, batch in zip(fixed, batches, strict=True):
+                put_back.append(remember_rng(device))
+                cached.append(known | task.encode_rows(batch))
     summed: Outputs = {}
     for index, batch in enumerate(batches):
         is_last = index == len(batches) - 1
-        with contextlib.nullcontext() if is_last else _without_reduction(task.model):
+        # The last batch leaves the generators where its first pass did, or beyond: no draw is used twice later.
+        with contextlib.ExitStack() as around:
+            if not is_last:
+                around.enter_context(_without_reduction(task.model))
+            if cached:
+                put_back[index]()
+                around.enter_context(statistics.held())
             with autocast():
                 outputs = fixed[index] | task.forward(batch)
                 own = task.row_losses(outputs)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from training.data import Batch
-from training.device import MixedPrecision
+from training.device import Device, MixedPrecision
 from training.distributed import World, average_gradients, is_sharded
 from training.loop.accumulate import backward_batches, sum_losses
 from training.loop.guard import StepGuard
@@ -32,6 +32,7 @@ class Stepper:
         task: The recipe.
         optimizer: Updates the task's model.
         mixed: The precision of forward, backward and update.
+        device: Where the model computes.
         grad_clip_norm: Norm to clip the gradient to; None for no clipping.
         guard: Judges each step before its update; None takes every update.
         begin_step: Hears of each step before its forward pass.
@@ -43,6 +44,7 @@ class Stepper:
         task: Task,
         optimizer: torch.optim.Optimizer,
         mixed: MixedPrecision,
+        device: Device,
         *,
         grad_clip_norm: float | None = None,
         guard: StepGuard | None = None,
@@ -52,6 +54,7 @@ class Stepper:
         self.task = task
         self.optimizer = optimizer
         self.mixed = mixed
+        self.device = device
         self.grad_clip_norm = grad_clip_norm
         self.guard = guard
         self._begin_step = begin_step
@@ -72,7 +75,7 @@ class Stepper:
             self._statistics.remember()
         with FORWARD:
             prepared = [self.task.prepare(batch) for batch in batches]
-        losses = backward_batches(self.task, prepared, self._forward, self._backward)
+        losses = backward_batches(self.task, prepared, self._forward, self._backward, self.device, self._statistics)
         total = sum_losses(losses)
         with OPTIMIZER:
             if self.task.own is not None:

@@ -131,7 +131,11 @@ class Task(ABC):
         """Name the outputs that joint losses read row by row; none when no loss couples rows."""
 
     def encode_rows(self, batch: Batch) -> Outputs:
-        """Compute the :meth:`row_outputs` that the model makes, for the cache of a step of several batches."""
+        """Compute the :meth:`row_outputs` that the model makes, for the cache of a step of several batches.
+
+        What is random in the model must be drawn in the order of :meth:`forward`, which draws the same again; leaving
+        out what comes after the last of these outputs is fine.
+        """
         outputs = self.forward(batch)
         return {name: outputs[name] for name in self.row_outputs() if name in outputs}
 

@@ -1,9 +1,12 @@
 """Recipes on the simulated npu, on one process and on two, against the CPU."""
 
 import pytest
+import torch
 
-from npu_session import simulator_env
+from draws import Draws, join_draws, make_random
+from npu_session import run_python, simulator_env
 from pairs import make_pairs, micro_flags
+from recipes import losses_and_gradients, make_batch, make_task
 from runs import load_payload, run_trainer, train_losses
 from training.main import main
 
@@ -29,3 +32,24 @@ def test_siglip_with_an_average_gives_the_losses_of_the_cpu(data, tmp_path, proc
     for name, value in theirs["state_dict_ema"].items():
         # AdamW turns a rounding difference in a near-zero gradient into one of up to a step of lr 1e-3.
         assert (ours["state_dict_ema"][name] - value).abs().max() < 2e-3, name
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_random_models_equal_one_large_batch_of_the_same_draws_on_the_cpu(tmp_path, processes):
+    names, rows = ("clip", "coca"), 8
+    env = simulator_env(devices=2, OPENCLIP_TEST_DEVICE="npu")
+    done = run_python("test/support/draw_ranks.py", str(tmp_path), str(processes), str(rows), *names, env=env)
+    assert done.returncode == 0, done.stderr
+    ranks = [torch.load(tmp_path / f"{rank}.pt", map_location="cpu") for rank in range(processes)]
+    for name in names:
+        answers, cached, drawn = zip(*(one[name] for one in ranks), strict=True)
+        for before, after in zip(sum(cached, []), sum(drawn, []), strict=True):
+            assert all(torch.equal(one, other) for one, other in zip(before, after, strict=False))
+        task = make_task(name)
+        make_random(task.model)
+        with Draws(join_draws([drawn[rank][part] for part in range(2) for rank in range(processes)])):
+            _, gradients = losses_and_gradients(task, [make_batch(rows, name)])
+        for parameter, gradient in gradients.items():
+            # fp32 against float64: 1e-5 of each tensor's largest entry.
+            tolerance = 1e-5 * gradient.abs().max().item() + 1e-9
+            assert (answers[0][1][parameter].double() - gradient).abs().max().item() <= tolerance, parameter

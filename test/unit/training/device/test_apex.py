@@ -352,7 +352,7 @@ def test_a_resumed_run_goes_on_with_the_same_bits(precision, tmp_path):
 def test_the_loop_takes_steps_of_one_batch_and_of_several(precision):
     task = make_task()
     mixed, task.model, optimizer = make_run(precision, 128, model=task.model)
-    stepper = Stepper(task, optimizer, mixed, grad_clip_norm=1.0)
+    stepper = Stepper(task, optimizer, mixed, DEVICE, grad_clip_norm=1.0)
     batches = [
         batch._replace(images=batch.images.to(TORCH_DEVICE), texts=batch.texts.to(TORCH_DEVICE))
         for batch in make_batches(2)

@@ -4,9 +4,14 @@ import pytest
 import torch
 
 import open_clip
+from draws import make_random
 from open_clip.loss import ClipLoss
+from tiny_models import tiny_clip
+from training.assembly.compiled import compile_model
 from training.data import Batch
+from training.device.cpu import CpuDevice
 from training.loop.accumulate import backward_batches
+from training.loop.statistics import RunningStatistics
 from training.tasks import ClipTask
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
@@ -18,6 +23,12 @@ def make_task(tile_rows=None):
     return ClipTask(model, ClipLoss(tile_rows=tile_rows), mean=MEAN, std=STD)
 
 
+def make_resnet_task():
+    vision, text = {"layers": [1, 1, 1, 1], "width": 8}, {"vocab_size": 49408, "context_length": 32}
+    model = tiny_clip(output_dict=True, vision=vision, text=text).train()
+    return ClipTask(model, ClipLoss(), mean=MEAN, std=STD)
+
+
 def make_batch(rows):
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (rows, 3, 32, 32), dtype=torch.uint8, generator=generator)
@@ -25,10 +36,15 @@ def make_batch(rows):
     return Batch(images, texts)
 
 
+def run_passes(task, batches, backward):
+    prepared = [task.prepare(batch) for batch in batches]
+    statistics = RunningStatistics(task.model)
+    return backward_batches(task, prepared, contextlib.nullcontext, backward, CpuDevice(), statistics)
+
+
 def gradients(task, batches):
     task.model.zero_grad()
-    prepared = [task.prepare(batch) for batch in batches]
-    losses = backward_batches(task, prepared, contextlib.nullcontext, lambda loss, is_last: loss.backward())
+    losses = run_passes(task, batches, lambda loss, is_last: loss.backward())
     return losses, {name: p.grad.clone() for name, p in task.model.named_parameters()}
 
 
@@ -63,10 +79,48 @@ def test_the_logit_scales_gradient_is_counted_once():
 
 
 def test_only_the_last_pass_of_a_step_is_told_to_be_the_last():
-    task, batches, heard = make_task(), slices(make_batch(12), (4, 4, 4)), []
-    prepared = [task.prepare(batch) for batch in batches]
-    backward_batches(task, prepared, contextlib.nullcontext, lambda loss, is_last: heard.append(is_last))
+    heard = []
+    run_passes(make_task(), slices(make_batch(12), (4, 4, 4)), lambda loss, is_last: heard.append(is_last))
     assert heard == [False, False, True]
+
+
+def test_batch_norms_move_once_a_batch_and_both_passes_give_the_same_features():
+    batches = slices(make_batch(12), (4, 4, 4))
+    task, features = make_resnet_task(), []
+    task.model.register_forward_hook(lambda module, given, outputs: features.append(outputs["image_features"].detach()))
+    run_passes(task, batches, lambda loss, is_last: loss.backward())
+    assert len(features) == 6
+    assert all(torch.equal(one, other) for one, other in zip(features[:3], features[3:], strict=True))
+    expected = make_resnet_task()
+    with torch.no_grad():
+        for batch in batches:
+            expected.forward(expected.prepare(batch))
+    assert expected.model.visual.bn1.num_batches_tracked == 3
+    for (name, found), wanted in zip(task.model.named_buffers(), expected.model.buffers(), strict=True):
+        assert torch.equal(found, wanted), name
+    # The next single batch moves them again.
+    run_passes(task, batches[:1], lambda loss, is_last: loss.backward())
+    assert task.model.visual.bn1.num_batches_tracked == 4
+
+
+def test_a_batch_norm_in_eval_mode_reads_its_statistics_in_both_passes():
+    task = make_resnet_task()
+    task.model.eval()
+    before = {name: value.clone() for name, value in task.model.named_buffers()}
+    whole, _ = gradients(task, [make_batch(12)])
+    parts, _ = gradients(task, slices(make_batch(12), (4, 8)))
+    assert parts["contrastive_loss"].item() == pytest.approx(whole["contrastive_loss"].item(), rel=1e-5)
+    assert all(torch.equal(value, before[name]) for name, value in task.model.named_buffers())
+
+
+def test_compiled_towers_draw_the_same_in_both_passes():
+    task, features = make_task(), []
+    make_random(task.model)
+    compile_model(task.model, backend="aot_eager")
+    task.model.register_forward_hook(lambda module, given, outputs: features.append(outputs["image_features"].detach()))
+    run_passes(task, slices(make_batch(8), (4, 4)), lambda loss, is_last: loss.backward())
+    assert all(torch.equal(one, other) for one, other in zip(features[:2], features[2:], strict=True))
+    assert not torch.equal(features[0], features[1])
 
 
 def test_prepare_normalises_as_the_peers_transform_does():

@@ -99,7 +99,8 @@ def test_a_skipped_step_does_not_lower_the_loss_scale_by_itself():
     assert_same_state(without_random(run.state()), before)
 
 
-def test_running_statistics_do_not_move_in_a_skipped_step():
+@pytest.mark.parametrize("num_sound", [0, 1])
+def test_running_statistics_do_not_move_in_a_skipped_step(num_sound):
     class WithNorm(torch.nn.Module):
         def __init__(self, model):
             super().__init__()
@@ -118,7 +119,7 @@ def test_running_statistics_do_not_move_in_a_skipped_step():
         run = SmallRun([first], task=task, device=device)
         run.stepper.step([first], 1e-3)
         before = run.state()["model"]
-        run.stepper.step([spoil(second)], 1e-3)
+        run.stepper.step([*[first] * num_sound, spoil(second)], 1e-3)
         assert_same_state(run.state()["model"], before)
         assert before["norm.num_batches_tracked"] == 1
 

@@ -1,8 +1,18 @@
 import pytest
 import torch
 
+from draws import Draws, join_draws, make_random
 from open_clip.loss import ClipLoss, CoCaLoss
-from recipes import PIXELS, RECIPES, assert_same_step, cut, losses_and_gradients, make_batch, make_task
+from recipes import (
+    PIXELS,
+    RECIPES,
+    assert_same_step,
+    cut,
+    losses_and_gradients,
+    make_batch,
+    make_task,
+    random_step,
+)
 from tiny_models import tiny_clip
 from training.tasks import ClipTask, DistillTask, SigLipTask
 
@@ -18,6 +28,24 @@ def test_a_step_of_several_batches_equals_one_large_batch(recipe, sizes):
     task, batch = make_task(recipe), make_batch(recipe=recipe)
     whole = losses_and_gradients(task, [batch])
     assert_same_step(losses_and_gradients(task, cut(batch, sizes)), whole)
+
+
+@pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if recipe != "coca captions only"])
+@pytest.mark.parametrize("recomputes", [False, True])
+def test_a_random_model_draws_once_a_batch_and_equals_one_large_batch_of_the_same_draws(recipe, recomputes):
+    task, batch = make_task(recipe), make_batch(recipe=recipe)
+    make_random(task.model)
+    if recomputes:
+        task.model.set_grad_checkpointing()
+    first, cached, drawn = random_step(task, cut(batch, (4, 4, 4)))
+    for before, after in zip(cached, drawn, strict=True):
+        assert len(before) >= 2
+        assert all(torch.equal(one, other) for one, other in zip(before, after, strict=False))
+    assert not any(torch.equal(one, other) for one, other in zip(drawn[0], drawn[1], strict=True))
+    task.model.set_grad_checkpointing(False)
+    with Draws(join_draws(drawn)):
+        whole = losses_and_gradients(task, [batch])
+    assert_same_step(first, whole)
 
 
 def test_captions_weigh_each_token_of_the_step_alike():
