@@ -1,71 +1,92 @@
-"""Pairs from a separated text file: one row a pair, columns by name.
+"""Rows from a separated text file, columns by name.
 
-It checks captions and looks up every image, and opens none. Quotes and lines are the business of `records.py`.
+It checks texts and looks up every image, and opens none. Quotes and lines are the business of `records.py`.
 """
 
 import logging
 import os
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
 from open_clip.errors import DataError, cut_list, printable, suggest_nearest
 from training.data.decode import IMAGE_SUFFIXES, ImageFinder
 from training.data.encoding import open_text, read_lines, why_not_caption, why_not_text
 from training.data.kind import SourceKind, SourceRequest
 from training.data.records import Record, RecordReader
+from training.data.source import IMAGE, TEXT, MissingColumns
 from training.data.table import PairTable, TableBuilder
 
 _LOGGER = logging.getLogger(__name__)
 _USUAL_SEPARATORS: Final = ("\t", ",", "|", ";")
+# These two have flags of their own beside --columns.
+_FLAGS: Final = {IMAGE: "--csv-img-key", TEXT: "--csv-caption-key"}
 
 
 class CsvKind(SourceKind):
-    """``csv``: a table of image paths and captions; ``auto`` takes what is nothing else, or not there, for one."""
+    """``csv``: a table of image paths and texts; ``auto`` takes what is nothing else, or not there, for one."""
 
     def claims(self, request: SourceRequest) -> bool:
         """Take what no other kind takes: its reader knows what to say of a file that is not there."""
         return True
 
     def check(self, request: SourceRequest) -> None:
-        """Check that the table can be opened and has both columns; reads no row."""
-        data = request.data
-        check_csv_pairs(request.path, data.csv_separator, data.csv_img_key, data.csv_caption_key)
+        """Check that the table can be opened and has the columns; reads no row."""
+        check_csv(request.path, request.data.csv_separator, _names_in_header(request))
 
     def open(self, request: SourceRequest) -> PairTable:
         """Read the table."""
-        data = request.data
-        return read_csv_pairs(request.path, data.csv_separator, data.csv_img_key, data.csv_caption_key)
+        return read_csv(request.path, request.data.csv_separator, _names_in_header(request))
+
+
+def _names_in_header(request: SourceRequest) -> dict[str, str]:
+    usual = {IMAGE: request.data.csv_img_key, TEXT: request.data.csv_caption_key}
+    return {name: request.own_name(name) or usual.get(name, name) for name in request.columns}
 
 
 def read_csv_pairs(
     path: str | os.PathLike[str], separator: str = "\t", img_key: str = "filepath", caption_key: str = "title"
 ) -> PairTable:
-    """Read a file with a header and one image-caption pair a row.
+    """Read a file with a header and one image-caption pair a row, as `read_csv` does.
 
-    Rows that cannot be used (no caption, no such image, broken text, too many fields) are left out and stand in the
+    Args:
+        path: the file.
+        separator: what stands between fields.
+        img_key: name of the column of image paths.
+        caption_key: name of the column of captions.
+
+    Raises:
+        ConfigError: as `read_csv`.
+        DataError: as `read_csv`.
+
+    Source: defaults and the meaning of relative paths as CsvDataset of open_clip_torch 3.3.0.
+    """
+    return read_csv(path, separator, {IMAGE: img_key, TEXT: caption_key})
+
+
+def read_csv(path: str | os.PathLike[str], separator: str, columns: Mapping[str, str]) -> PairTable:
+    """Read some columns of a file with a header.
+
+    Rows that cannot be used (an empty text, no such image, broken text, too many fields) are left out and stand in the
     table's ``faults``. A relative image path is taken from the current directory, then from the file's own folder.
 
     Args:
         path: the file; UTF-8, or UTF-16 or UTF-32 with a byte order mark.
         separator: what stands between fields, one or more characters.
-        img_key: name of the column of image paths.
-        caption_key: name of the column of captions.
+        columns: from the table's names of columns to the header's; ``image`` holds paths, any other text.
 
     Raises:
-        ConfigError: the separator is not usable.
-        DataError: the file is missing, empty or not text, a column is missing, or no row is usable.
-
-    Source: defaults and the meaning of relative paths as CsvDataset of open_clip_torch 3.3.0.
+        ConfigError: the separator is not usable; MissingColumns where the header lacks a column.
+        DataError: the file is missing, empty or not text, it has no column of images or captions, or no row is usable.
     """
     path = os.fspath(path)
-    builder = TableBuilder(path)
+    builder = TableBuilder(path, tuple(columns))
     finder = ImageFinder(os.path.dirname(os.path.abspath(path)))
     with open_text(path) as handle:
         records = RecordReader(read_lines(handle), separator)
-        header = next(records, None)
-        img_column, caption_column, num_columns = _find_columns(path, header, records.separator, img_key, caption_key)
-        records.is_row = lambda fields: len(fields) == num_columns and _looks_like_image(fields[img_column])
+        layout = _find_columns(path, next(records, None), records.separator, columns)
+        records.is_row = layout.is_row
         for record in records:
-            _add(builder, finder, record, img_column, caption_column, num_columns)
+            _add(builder, finder, record, layout)
     if records.stray_quote_rows:
         _LOGGER.warning(
             "%s: %d rows hold a quote that is never closed; it was read as a character. Rows: %s",
@@ -76,14 +97,12 @@ def read_csv_pairs(
     return finish_table(builder)
 
 
-def check_csv_pairs(
-    path: str | os.PathLike[str], separator: str = "\t", img_key: str = "filepath", caption_key: str = "title"
-) -> None:
-    """Check that a table can be opened and has both columns; reads no row. Arguments and errors as `read_csv_pairs`."""
+def check_csv(path: str | os.PathLike[str], separator: str, columns: Mapping[str, str]) -> None:
+    """Check that a table can be opened and has the columns; reads no row. Arguments and errors as `read_csv`."""
     path = os.fspath(path)
     with open_text(path) as handle:
         records = RecordReader(read_lines(handle), separator)
-        _find_columns(path, next(records, None), records.separator, img_key, caption_key)
+        _find_columns(path, next(records, None), records.separator, columns)
 
 
 def finish_table(builder: TableBuilder) -> PairTable:
@@ -106,51 +125,74 @@ def finish_table(builder: TableBuilder) -> PairTable:
     )
 
 
-def _add(
-    builder: TableBuilder, finder: ImageFinder, record: Record, img_column: int, caption_column: int, num_columns: int
-) -> None:
+class _Layout(NamedTuple):
+    """Where a row has what: its number of fields, the image path (None without), and the texts by name."""
+
+    num_fields: int
+    image: int | None
+    texts: dict[str, int]
+
+    def is_row(self, fields: list[str]) -> bool:
+        """Tell whether a line looks like a row of its own, which no quoted field runs over."""
+        return self.image is not None and len(fields) == self.num_fields and _looks_like_image(fields[self.image])
+
+    def why_not(self, record: Record, image: str) -> str | None:
+        """Say what is wrong with a row, whatever lies at its image path."""
+        fields, limit = record.fields, self.num_fields
+        if record.problem is not None:
+            return record.problem
+        if len(fields) > limit and any(field.strip() for field in fields[limit:]):
+            return f"{len(fields)} fields where the header has {limit}; put quotes around text with separators"
+        for name, place in self.texts.items():
+            shown = "caption" if name == TEXT else f"column {name!r}"
+            reason = why_not_caption(fields[place], shown) if place < len(fields) else f"no {shown} field"
+            if reason is not None:
+                return reason
+        reason = why_not_text(image)
+        return f"image path {reason}" if reason else None
+
+
+def _add(builder: TableBuilder, finder: ImageFinder, record: Record, layout: _Layout) -> None:
     fields = record.fields
-    image = fields[img_column] if img_column < len(fields) else ""
-    problem = record.problem
-    if problem is None and len(fields) > num_columns and any(field.strip() for field in fields[num_columns:]):
-        problem = f"{len(fields)} fields where the header has {num_columns}; put quotes around text with separators"
-    if problem is None and len(fields) <= caption_column:
-        problem = "no caption field"
-    if problem is None:
-        problem = why_not_caption(fields[caption_column])
-    if problem is None and (reason := why_not_text(image)):
-        problem = f"image path {reason}"
-    if problem is not None:
-        builder.refuse(record.row, printable(image[:300]), problem)
-        return
-    found, problem = finder.find(image)
+    image = fields[layout.image] if layout.image is not None and layout.image < len(fields) else ""
+    problem, found = layout.why_not(record, image), image
+    if problem is None and layout.image is not None:
+        found, problem = finder.find(image)
     if problem is not None:
         builder.refuse(record.row, printable(image[:300]), problem)
     else:
-        builder.add(record.row, found, fields[caption_column])
+        builder.add(record.row, found, *(fields[place] for place in layout.texts.values()))
 
 
 def _looks_like_image(text: str) -> bool:
     return os.path.splitext(text.strip())[1].lower() in IMAGE_SUFFIXES
 
 
-def _find_columns(
-    path: str, header: Record | None, separator: str, img_key: str, caption_key: str
-) -> tuple[int, int, int]:
-    """Return the positions of the image and caption columns and the number of columns."""
+def _find_columns(path: str, header: Record | None, separator: str, columns: Mapping[str, str]) -> _Layout:
+    """Return where the header has the columns.
+
+    Raises:
+        DataError: there is no header, or it lacks the column of images or of captions.
+        MissingColumns: it lacks another one.
+    """
     if header is None:
         raise DataError(f"{printable(path)} is empty. It needs a header line and one row for each image-caption pair.")
     names = header.fields
     stripped = [name.strip() for name in names]
-    positions = []
-    for key, flag in ((img_key, "--csv-img-key"), (caption_key, "--csv-caption-key")):
+    places: dict[str, int] = {}
+    for column, key in columns.items():
         if key in names:
-            positions.append(names.index(key))
+            places[column] = names.index(key)
         elif key.strip() in stripped:
-            positions.append(stripped.index(key.strip()))
-        else:
-            raise DataError(_no_column(printable(path), [name[:80] for name in names[:1000]], separator, key, flag))
-    return positions[0], positions[1], len(names)
+            places[column] = stripped.index(key.strip())
+        elif column in _FLAGS:
+            raise DataError(
+                _no_column(printable(path), [name[:80] for name in names[:1000]], separator, key, _FLAGS[column])
+            )
+    if len(places) < len(columns):
+        raise MissingColumns(path, [name for name in columns if name not in places], [name[:80] for name in names])
+    image = places.pop(IMAGE, None)
+    return _Layout(len(names), image, places)
 
 
 def _no_column(path: str, names: list[str], separator: str, key: str, flag: str) -> str:

@@ -104,14 +104,19 @@ def why_not_text(text: str) -> str | None:
     return None
 
 
-def why_not_caption(caption: str) -> str | None:
-    """Say in a few words why a caption cannot be trained on; None when it can. The word "nan" is a word."""
+def why_not_caption(caption: str, name: str = "caption") -> str | None:
+    """Say in a few words why a text cannot be trained on; None when it can. The word "nan" is a word.
+
+    Args:
+        caption: the text.
+        name: what the words call it.
+    """
     if not caption.strip():
-        return "caption is empty"
+        return f"{name} is empty"
     if len(caption) > MAX_CAPTION_CHARS:
-        return f"caption of {len(caption):,} characters is over the limit of {MAX_CAPTION_CHARS:,}"
+        return f"{name} of {len(caption):,} characters is over the limit of {MAX_CAPTION_CHARS:,}"
     reason = why_not_text(caption) or why_not_cleanable(caption)
-    return f"caption {reason}" if reason else None
+    return f"{name} {reason}" if reason else None
 
 
 def _encodes(text: str) -> bool:

@@ -7,10 +7,11 @@ import os
 from typing import Final
 
 from open_clip.errors import DataError, cut_list, printable
-from training.data.csv import check_csv_pairs, finish_table, read_csv_pairs
+from training.data.csv import check_csv, finish_table, read_csv
 from training.data.decode import IMAGE_SUFFIXES, why_not_a_file
 from training.data.encoding import open_text, read_lines, why_not_caption
 from training.data.kind import SourceKind, SourceRequest
+from training.data.source import IMAGE, TEXT
 from training.data.table import PairTable, TableBuilder
 
 _LISTS: Final = {
@@ -18,7 +19,7 @@ _LISTS: Final = {
     "val": ("flickr30k_val.csv", "flickr30k_test.csv"),
     "test": ("flickr30k_test.csv",),
 }
-_LIST_FORM: Final = {"separator": ",", "img_key": "img_key", "caption_key": "caption_key"}
+_LIST_COLUMNS: Final = {IMAGE: "img_key", TEXT: "caption_key"}
 _ANNOTATIONS: Final = (
     "results_20130124.token",
     "results.csv",
@@ -61,7 +62,7 @@ def read_folder_pairs(path: str | os.PathLike[str], split: str) -> PairTable:
     path = os.fspath(path)
     found = _find_pairs(path, split)
     if isinstance(found, str):
-        return read_csv_pairs(found, **_LIST_FORM)
+        return read_csv(found, ",", _LIST_COLUMNS)
     builder, row = TableBuilder(path), 0
     for image in found:
         row = _add_image(builder, image, row)
@@ -76,7 +77,7 @@ def check_folder_pairs(path: str | os.PathLike[str], split: str) -> None:
     """
     found = _find_pairs(os.fspath(path), split)
     if isinstance(found, str):
-        check_csv_pairs(found, **_LIST_FORM)
+        check_csv(found, ",", _LIST_COLUMNS)
 
 
 def _find_pairs(path: str, split: str) -> str | list[str]:

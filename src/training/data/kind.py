@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from training.data.source import Source
+from training.data.source import IMAGE, TEXT, Source
 from training.params.data import DataParams, ShardParams
 
 
@@ -18,6 +18,7 @@ class SourceRequest:
         role: ``train`` or ``val``.
         data: the flags of the group Data.
         shards: the flags of shards and of synthetic data.
+        columns: names of the columns that will be read; no others need to be kept.
         image_size: (height, width) that the transform makes, for images that are made up.
         rank: this process.
         world_size: number of processes.
@@ -28,10 +29,15 @@ class SourceRequest:
     role: str
     data: DataParams
     shards: ShardParams
+    columns: tuple[str, ...] = (IMAGE, TEXT)
     image_size: tuple[int, int] = (224, 224)
     rank: int = 0
     world_size: int = 1
     gather: Callable[[Any], list[Any]] = lambda value: [value]
+
+    def own_name(self, column: str) -> str | None:
+        """Return what ``--columns`` says the data calls a column; None where it says nothing."""
+        return self.data.own_names.get(column)
 
 
 class SourceKind(ABC):
@@ -53,7 +59,7 @@ class SourceKind(ABC):
         """Refuse before anything is built what `open` would refuse; reads a few bytes at most.
 
         Raises:
-            ConfigError: a flag is wrong.
+            ConfigError: a flag is wrong; MissingColumns where the data lacks a column that is asked for.
             DataError: the data is not there, or of another form.
         """
         return

@@ -3,9 +3,10 @@
 It says how rows are named and read, column by column; a source decides no batch and transforms nothing.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import Final, Protocol
 
-from open_clip.errors import DataError
+from open_clip.errors import ConfigError, DataError, cut_list, printable, suggest_nearest
 from training.data.decode import StoredImage
 from training.data.order import SampleOrder
 from training.data.quarantine import Fault
@@ -14,12 +15,42 @@ IMAGE: Final = "image"
 TEXT: Final = "text"
 
 
+class MissingColumns(ConfigError):
+    """Data lacks columns that are asked for.
+
+    Attributes:
+        missing: the columns it lacks.
+        there: what it has instead, in its own words.
+    """
+
+    def __init__(self, source: str, missing: Sequence[str], there: Iterable[str]) -> None:
+        self.missing = tuple(missing)
+        self.there = tuple(there)
+        noun = "column" if len(self.missing) == 1 else "columns"
+        names = ", ".join(printable(repr(name), 100) for name in self.missing)
+        super().__init__(
+            f"{printable(source, 300)} has no {noun} {names}.{suggest_nearest(self.missing[0], self.there)} It has: "
+            f"{cut_list(self.there, 20) or 'nothing'}. Say which one is meant with --columns {self.missing[0]}=COLUMN."
+        )
+
+
+def refuse_missing(source: str, asked: Iterable[str], there: Sequence[str]) -> None:
+    """Refuse columns that are not there.
+
+    Raises:
+        MissingColumns: naming them and those that are there.
+    """
+    missing = [name for name in asked if name not in there]
+    if missing:
+        raise MissingColumns(source, missing, there)
+
+
 class Source(Protocol):
     """Rows of named columns, by position.
 
     Attributes:
         source: what was read, for messages.
-        columns: names of the columns that `read` takes.
+        columns: names of the columns that it was opened for, which `read` takes.
         faults: rows refused before the first was read; they are no positions.
         arrangement: what the order of an epoch depends on besides seed, epoch and number of rows; empty for nothing.
     """

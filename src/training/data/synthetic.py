@@ -8,7 +8,7 @@ from PIL import Image
 from open_clip.errors import ConfigError
 from training.data.decode import DEFAULT_MAX_PIXELS, StoredImage
 from training.data.kind import SourceKind, SourceRequest
-from training.data.source import IMAGE, TEXT
+from training.data.source import IMAGE, TEXT, refuse_missing
 from training.data.table import PairTable, TableBuilder
 
 CAPTION: Final = "Dummy caption"
@@ -43,7 +43,7 @@ class SyntheticTable(PairTable):
         one = builder.finish()
         # The row arrays are views of one number: a table of a billion rows takes no memory.
         zeros = np.broadcast_to(np.int64(0), num_samples)
-        super().__init__(_NAME, one._paths, one._texts[TEXT], zeros, zeros)
+        super().__init__(_NAME, one._texts, zeros, paths=one._paths, image_ids=zeros)
         self._image = BlackImage(height, width)
 
     @property
@@ -64,6 +64,10 @@ class SyntheticKind(SourceKind):
     """``synthetic``: ``--train-num-samples`` black images of the size that the transform makes."""
 
     needs_path = False
+
+    def check(self, request: SourceRequest) -> None:
+        """Check that no further column is asked for."""
+        refuse_missing(_NAME, request.columns, (IMAGE, TEXT))
 
     def open(self, request: SourceRequest) -> SyntheticTable:
         """Make the table."""

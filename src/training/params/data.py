@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from open_clip.errors import ConfigError
 from training.params.flags import Flag, KeyValueAction, flag
-from training.params.values import ABOVE_ZERO, SHARE, path, separator, whole
+from training.params.values import ABOVE_ZERO, SHARE, column_pair, path, separator, whole
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,13 @@ class DataParams:
     )
     csv_img_key: str = flag("filepath", "name of the column that holds image paths")
     csv_caption_key: str = flag("title", "name of the column that holds captions")
+    columns: list[str] | None = flag(
+        None,
+        "what the data calls a column that the recipe reads, for example label=cls short_text=json:short_caption",
+        nargs="*",
+        metavar="NAME=COLUMN",
+        type=column_pair,
+    )
     batch_size: int = flag(
         64, "pairs a step for each process; the global batch is this times the number of processes", type=whole(1)
     )
@@ -59,6 +67,15 @@ class DataParams:
     max_image_pixels: int = flag(
         25_000_000, "largest image that is decoded, in pixels; larger ones count as unusable", type=whole(1)
     )
+
+    @property
+    def own_names(self) -> dict[str, str]:
+        """What the data calls the columns of ``--columns``, by the names that recipes read them under."""
+        words = self.columns or []
+        names = dict(word.partition("=")[::2] for word in words)
+        if len(names) < len(words):
+            raise ConfigError(f"--columns {' '.join(words)}: a name is there twice; leave one.")
+        return names
 
     @property
     def trains(self) -> bool:

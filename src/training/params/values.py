@@ -171,6 +171,18 @@ def key_value(word: str) -> tuple[str, Any]:
     return key, literal(key, value)
 
 
+def column_pair(word: str) -> str:
+    """Check the form ``NAME=COLUMN``; the column may be any text, a file's suffix or a key among it.
+
+    Raises:
+        argparse.ArgumentTypeError: One of the two is missing, or cannot be seen.
+    """
+    name, _, column = text(word).partition("=")
+    if not name.isidentifier() or not column.strip():
+        raise argparse.ArgumentTypeError(f"{shown(word)} is not of the form NAME=COLUMN, such as label=cls")
+    return word
+
+
 def literal(key: str, value: str) -> Any:
     """Read the value of a ``key=value`` pair: number, True, False, None, text, or a list of these.
 

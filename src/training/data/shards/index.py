@@ -12,10 +12,10 @@ import numpy.typing as npt
 
 from open_clip.errors import DataError, printable
 from open_clip.files import open_plain
+from training.data.columns import ColumnBuilder, TextColumn
 from training.data.quarantine import Fault
 from training.data.shards.selector import RawSample, Selector, group_members
 from training.data.shards.tar import Member, TornTarError, read_members
-from training.data.table import ColumnBuilder, TextColumn
 
 _AGAIN: Final = "its name comes again elsewhere in the shard, with members of the same kind"
 _MAX_KEY_BYTES: Final = 4096

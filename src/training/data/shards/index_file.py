@@ -19,10 +19,10 @@ import numpy.typing as npt
 from open_clip.checkpoint.arrays import read_array_archive
 from open_clip.errors import DataError, printable
 from open_clip.files import new_file, read_plain
+from training.data.columns import TextColumn
 from training.data.quarantine import Fault
 from training.data.shards.index import ShardIndex, make_index
 from training.data.shards.selector import Selector
-from training.data.table import TextColumn
 
 _LOG = logging.getLogger(__name__)
 _SCHEMA: Final = 5
