@@ -12,7 +12,7 @@ from open_clip.loss import ClipLoss, CoCaLoss, DistillClipLoss, SigLipLoss
 from tiny_models import tiny_batch, tiny_clip, tiny_coca
 from training.data import Batch
 from training.device.cpu import CpuDevice
-from training.distributed import World, unwrap_model, wrap_model
+from training.distributed import World, average_gradients, mean_over_processes, unwrap_model, wrap_model
 from training.loop.accumulate import backward_batches
 from training.loop.statistics import RunningStatistics
 from training.tasks import ClipTask, CoCaTask, DistillTask, SigLipTask
@@ -20,7 +20,34 @@ from training.tasks import ClipTask, CoCaTask, DistillTask, SigLipTask
 PIXELS = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
 ALONE = World(0, 0, 1, 1)
 CPU = CpuDevice()
-RECIPES = ("clip", "siglip", "coca", "coca captions only", "distill")
+RECIPES = ("clip", "siglip", "coca", "coca captions only", "distill", "own")
+
+
+class OwnTask(ClipTask):
+    """A recipe with parameters of its own, in every kind of loss: it also compares features that it has turned."""
+
+    name = "own"
+
+    def __init__(self, model, loss, *, world, **options):
+        super().__init__(model, loss, **options)
+        torch.manual_seed(3)
+        self.own = torch.nn.Linear(64, 64).double()
+        self._world = world
+
+    def step_totals(self, batches):
+        rows = torch.tensor(sum(len(batch.images) for batch in batches), dtype=torch.float32)
+        return {"rows": mean_over_processes(rows, self._world)}
+
+    def joint_losses(self, outputs):
+        features = {name: value for name, value in outputs.items() if name != "rows"}
+        turned = features | {"image_features": self.own(features["image_features"])}
+        return super().joint_losses(features) | {"turned_loss": self.loss(**turned)}
+
+    def row_losses(self, outputs):
+        return {"small_loss": self.own(outputs["text_features"]).square().sum().float() / outputs["rows"]}
+
+    def parameter_losses(self):
+        return {"weight_loss": 0.1 * self.own.weight.square().sum()}
 
 
 def make_task(recipe, world=ALONE, wrap=lambda model: model):
@@ -40,6 +67,8 @@ def make_task(recipe, world=ALONE, wrap=lambda model: model):
         return DistillTask(
             model, DistillClipLoss(**shared), teacher=teacher, to_teacher=lambda images: images, **PIXELS
         )
+    if recipe == "own":
+        return OwnTask(model, ClipLoss(**shared), world=world, **PIXELS)
     return ClipTask(model, ClipLoss(**shared), **PIXELS)
 
 
@@ -57,7 +86,7 @@ def cut(batch, sizes):
 
 def losses_and_gradients(task, batches, device=CPU):
     """Give a step's named losses and the gradients it leaves, by name; none for a parameter without one."""
-    task.model.zero_grad()
+    task.trained.zero_grad()
     losses = backward_batches(
         task,
         batches,
@@ -67,6 +96,10 @@ def losses_and_gradients(task, batches, device=CPU):
         RunningStatistics(task.trained),
     )
     gradients = {name.removeprefix("module."): p.grad for name, p in task.model.named_parameters()}
+    if task.own is not None:
+        size = dist.get_world_size() if dist.is_initialized() else 1
+        average_gradients(task.own.parameters(), World(0, 0, size, size))
+        gradients |= {f"task.{name}": p.grad for name, p in task.own.named_parameters()}
     return losses, {name: gradient.clone() for name, gradient in gradients.items() if gradient is not None}
 
 

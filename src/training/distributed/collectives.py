@@ -70,7 +70,9 @@ def average_gradients(parameters: Iterable[torch.nn.Parameter], world: World) ->
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if not world.is_distributed or not gradients:
         return
-    flat = mean_over_processes(torch.cat([gradient.flatten().float() for gradient in gradients]), world)
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    # Half precision has no room for a sum.
+    flat = mean_over_processes(flat.float() if flat.element_size() < 4 else flat, world)
     for gradient, part in zip(gradients, torch.split(flat, [gradient.numel() for gradient in gradients]), strict=True):
         gradient.copy_(part.view_as(gradient))
 

@@ -66,11 +66,15 @@ def backward_batches(
             with autocast():
                 outputs = fixed[index] | task.forward(batch)
                 own = task.row_losses(outputs)
-                joint = task.joint_losses(_join(task, outputs, cached, index, is_last) if cached else outputs)
-            backward(sum_losses(joint | own), is_last)
+                with contextlib.nullcontext() if is_last or not cached else _held_still(task.own):
+                    joint = task.joint_losses(_join(task, outputs, cached, index, is_last) if cached else outputs)
+                alone = task.parameter_losses() if is_last else {}
+            losses = joint | own | alone
+            if losses:
+                backward(sum_losses(losses), is_last)
         for name, value in own.items():
             summed[name] = summed[name] + value.detach() if name in summed else value.detach()
-    return {name: value.detach() for name, value in joint.items()} | summed
+    return {name: value.detach() for name, value in (joint | alone).items()} | summed
 
 
 def sum_losses(losses: Outputs) -> torch.Tensor:
@@ -91,6 +95,19 @@ def _join(task: Task, outputs: Outputs, cached: Sequence[Outputs], index: int, i
         parts[index] = outputs[name]
         joined[name] = torch.cat(parts)
     return joined
+
+
+@contextlib.contextmanager
+def _held_still(own: torch.nn.Module | None) -> Iterator[None]:
+    """Let joint losses give a recipe's own parameters no gradient: they see all rows in every pass, and one counts."""
+    learning = [parameter for parameter in (() if own is None else own.parameters()) if parameter.requires_grad]
+    for parameter in learning:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)
 
 
 @contextlib.contextmanager
