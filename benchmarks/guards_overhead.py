@@ -16,6 +16,7 @@ import torch
 
 import open_clip
 from open_clip.loss import ClipLoss
+from open_clip.transformer.texts import Texts
 from training.data import Batch
 from training.device import make_mixed_precision, resolve_precision, select_device
 from training.distributed import StopRequest, World
@@ -75,11 +76,11 @@ def main() -> None:
     texts = open_clip.get_tokenizer(options.model)([f"image number {row}" for row in range(options.batch_size)])
     sides = {"off": Side(model, options.model, False), "on": Side(model, options.model, True)}
     for side in sides.values():
-        side.block(Batch(images, texts), 2)
+        side.block(Batch(images, Texts(texts)), 2)
     pairs = []
     for number in range(options.pairs):
         order = list(sides.items()) if number % 2 else list(sides.items())[::-1]
-        pairs.append({name: side.block(Batch(images, texts), options.steps) for name, side in order})
+        pairs.append({name: side.block(Batch(images, Texts(texts)), options.steps) for name, side in order})
     if not torch.equal(sides["on"].weights(), sides["off"].weights()):
         raise SystemExit("the two sides trained to different weights; the figures mean nothing")
     off, on = (statistics.median(pair[name] for pair in pairs) / options.steps for name in ("off", "on"))

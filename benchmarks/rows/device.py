@@ -207,16 +207,14 @@ class _OurTrainer(_Trainer):
         self.batches = [self._make_batch(images, batch) for batch in texts]
 
     def _make_batch(self, images: torch.Tensor, texts: torch.Tensor) -> Any:
-        from open_clip.transformer.layout import plan_texts
-        from training.data import Batch
+        from training.data import Batch, plan_lengths
 
         lengths = texts.argmax(dim=1) + 1
-        layout = plan_texts(lengths, shapes=self.shapes, context_length=texts.shape[1])
-        return Batch(images, texts, text_lengths=lengths, text_layout=layout).to(self.device)
+        return Batch(images, plan_lengths(texts, lengths, self.shapes, len(texts))).to(self.device)
 
     def encode(self, rows: int) -> dict[str, torch.Tensor]:
         first = self.batches[0]
-        batch = self.task.prepare(self._make_batch(first.images[:rows], first.texts[:rows].cpu()))
+        batch = self.task.prepare(self._make_batch(first.images[:rows], first.texts.ids[:rows].cpu()))
         outputs: dict[str, torch.Tensor] = self.task.forward(batch)
         return outputs
 
@@ -234,7 +232,7 @@ class _OurTrainer(_Trainer):
     def facts(self) -> dict[str, Any]:
         if self.shapes != "bucketed":
             return {"text shapes": self.shapes}
-        runs = {shape for batch in self.batches for shape in batch.text_layout.shapes}
+        runs = {shape for batch in self.batches for shape in batch.texts.layout.shapes}
         return {"text shapes": self.shapes, "shapes in these batches": len(runs)}
 
 

@@ -118,7 +118,7 @@ class Load(Row):
 
         def epoch(number: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
             for batch in loader.epoch(number):
-                yield normalize_images(batch.images, mean, std), batch.texts
+                yield normalize_images(batch.images, mean, std), batch.texts.ids
 
         return epoch
 
@@ -129,7 +129,7 @@ class Load(Row):
         dataset = self._our_dataset(self.eval_transform, is_train=False)
         mean, std = normalization_of(self.eval_transform)
         for batch in make_eval_loader(dataset, batch_size=self.size["batch"]):
-            yield from zip(normalize_images(batch.images, mean, std), batch.texts, strict=True)
+            yield from zip(normalize_images(batch.images, mean, std), batch.texts.ids, strict=True)
 
     def _our_crop(self, data: bytes, seed: int) -> torch.Tensor:
         from open_clip.transform import normalization_of, normalize_images, to_direct, to_uint8

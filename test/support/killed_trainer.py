@@ -152,7 +152,7 @@ def name_rows(batch):
     """Name the rows of a batch; those of a stream, which have no keys, by their words."""
     if batch.keys is not None:
         return batch.keys
-    return [hashlib.sha1(words.numpy().tobytes()).hexdigest()[:12] for words in batch.texts.cpu()]
+    return [hashlib.sha1(words.numpy().tobytes()).hexdigest()[:12] for words in batch.texts.ids.cpu()]
 
 
 def random_digest():

@@ -7,6 +7,7 @@ import torch
 
 import open_clip
 from open_clip.loss import ClipLoss
+from open_clip.transformer.texts import Texts
 from training.data import Batch
 from training.device import Precision, make_mixed_precision
 from training.device.cpu import CpuDevice
@@ -53,7 +54,7 @@ def make_batches(count, rows=4, seed=1):
     batches = []
     for number in range(count):
         images = torch.rand(rows, 3, 32, 32, generator=generator) * 2 - 1
-        batches.append(Batch(images, tokenizer([f"image {rows * number + row}" for row in range(rows)])))
+        batches.append(Batch(images, Texts(tokenizer([f"image {rows * number + row}" for row in range(rows)]))))
     return batches
 
 

@@ -312,6 +312,7 @@ def texts():
     from torch_npu.simulator import no_sync
 
     from open_clip.transformer.layout import plan_texts
+    from open_clip.transformer.texts import Texts
     from tiny_models import tiny_batch, tiny_clip
     from training.device import select_device
 
@@ -327,10 +328,11 @@ def texts():
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
     model.zero_grad()
     model.to(target)
-    layout = plan_texts(text.argmax(-1) + 1, shapes="bucketed", context_length=16).to(target)
+    layout = plan_texts(text.argmax(-1) + 1, shapes="bucketed", context_length=16)
+    texts = Texts(text, layout=layout).to(target)
     images, text = images.to(target), text.to(target)
     with no_sync():
-        got = model(images, text, text_layout=layout)
+        got = model(images, texts)
         sum(part.sum() for part in got[:2]).backward()
     assert set(calls) == {0, 2}, f"the fused kernel ran with sparse modes {calls}"
     torch.testing.assert_close([x.cpu() for x in got], list(wanted), atol=5e-7, rtol=0)

@@ -9,6 +9,7 @@ import torch.distributed as dist
 
 from draws import Draws, count_draws, make_random, sort_draws
 from open_clip.loss import ClipLoss, CoCaLoss, DistillClipLoss, SigLipLoss
+from open_clip.transformer.texts import Texts
 from tiny_models import tiny_batch, tiny_clip, tiny_coca
 from training.data import Batch
 from training.device.cpu import CpuDevice
@@ -75,13 +76,13 @@ def make_task(recipe, world=ALONE, wrap=lambda model: model):
 def make_batch(rows=12, recipe="clip"):
     """Make prepared rows with captions of different lengths."""
     images, texts = tiny_batch(rows, 15 if recipe.startswith("coca") else 16)
-    return Batch(images.double(), texts)
+    return Batch(images.double(), Texts(texts))
 
 
 def cut(batch, sizes):
     """Cut a batch into parts of these sizes."""
-    parts = zip(batch.images.split(sizes), batch.texts.split(sizes), strict=True)
-    return [Batch(images, texts) for images, texts in parts]
+    parts = zip(batch.images.split(sizes), batch.texts.ids.split(sizes), strict=True)
+    return [Batch(images, Texts(ids)) for images, ids in parts]
 
 
 def losses_and_gradients(task, batches, device=CPU):

@@ -11,9 +11,9 @@ from open_clip.model.config import CLIPTextCfg, CLIPVisionCfg
 from open_clip.model.contrastive import DEFAULT_LOGIT_SCALE, ContrastiveModel, make_logit_bias, make_logit_scale
 from open_clip.model.towers import build_native_text_tower, build_vision_tower
 from open_clip.transformer import text_global_pool
-from open_clip.transformer.layout import TextLayout
 from open_clip.transformer.text import lock_text_layers, project_pooled
 from open_clip.transformer.text_rows import can_read_ends, check_text_length, encode_ends
+from open_clip.transformer.texts import Texts, open_texts
 
 
 class CLIP(ContrastiveModel):
@@ -79,25 +79,26 @@ class CLIP(ContrastiveModel):
         return project_pooled(pooled, self.text_projection)
 
     def can_skip_padding(self) -> bool:
-        """Tell whether texts may be given with a layout: the result is the same, and no hook waits for the padding."""
+        """Tell whether ``Texts`` may have a layout: the result is the same, and no hook waits for the padding."""
         return can_read_ends(self, self.text_pool_type)
 
-    def encode_text(self, text: Tensor, normalize: bool = False, layout: TextLayout | None = None) -> Tensor:
-        """Encode token ids [T, L], L up to the context length, as [T, E].
+    def encode_text(self, text: Tensor | Texts, normalize: bool = False) -> Tensor:
+        """Encode texts or their token ids [T, L], L up to the context length, as [T, E].
 
         The tower is causal and read at the end-of-text token, so positions after the longest text's last token may be
-        cut off without changing the result. A ``layout`` of ``plan_texts`` leaves out what stands behind each text's;
-        on the CPU that happens without one, too.
+        cut off without changing the result. ``Texts`` with a layout leave out what stands behind each text's; on the
+        CPU that happens without one, too.
 
         Raises:
             ConfigError: the texts are longer than the context, or the layout is for another number of texts.
         """
+        ids, layout = open_texts(text)
         if can_read_ends(self, self.text_pool_type, layout):
-            ends = encode_ends(self, text, self.text_pool_type, self.text_eos_id, layout)
+            ends = encode_ends(self, ids, self.text_pool_type, self.text_eos_id, layout)
             features = project_pooled(self.ln_final(ends), self.text_projection)
         else:
-            x = self.transformer(self._embed_text(text), is_causal=self.attn_mask is not None)
-            features = self._pool_text(x, text)
+            x = self.transformer(self._embed_text(ids), is_causal=self.attn_mask is not None)
+            features = self._pool_text(x, ids)
         return F.normalize(features, dim=-1) if normalize else features
 
     def text_intermediates(

@@ -16,6 +16,7 @@ from open_clip.generation.options import StoppingCriterion
 from open_clip.model.config import CLIPTextCfg, CLIPVisionCfg, MultimodalCfg, make_cfg
 from open_clip.model.contrastive import DEFAULT_LOGIT_SCALE, ContrastiveModel, make_logit_bias, make_logit_scale
 from open_clip.model.towers import build_text_decoder, build_text_tower, build_vision_tower
+from open_clip.transformer.texts import Texts, open_texts
 
 
 def _pooled_and_tokens(tower: nn.Module, inputs: Tensor, kind: str) -> tuple[Tensor, Tensor]:
@@ -77,9 +78,9 @@ class CoCa(ContrastiveModel):
         features, _ = _pooled_and_tokens(self.visual, images, "vision")
         return F.normalize(features, dim=-1) if normalize else features
 
-    def encode_text(self, text: Tensor, normalize: bool = True) -> Tensor:  # type: ignore[override]
-        """Encode token ids [B, L] as [B, E], scaled to length one unless told otherwise."""
-        features, _ = _pooled_and_tokens(self.text, text, "text")
+    def encode_text(self, text: Tensor | Texts, normalize: bool = True) -> Tensor:
+        """Encode texts or their token ids [B, L] as [B, E], scaled to length one unless told otherwise."""
+        features, _ = _pooled_and_tokens(self.text, open_texts(text)[0], "text")
         return F.normalize(features, dim=-1) if normalize else features
 
     def text_intermediates(
@@ -100,7 +101,7 @@ class CoCa(ContrastiveModel):
     def forward(  # type: ignore[override]
         self,
         image: Tensor | None = None,
-        text: Tensor | None = None,
+        text: Tensor | Texts | None = None,
         image_latent: Tensor | None = None,
         image_embs: Tensor | None = None,
         output_labels: bool = True,
@@ -123,7 +124,8 @@ class CoCa(ContrastiveModel):
             image_latent = F.normalize(image_latent, dim=-1)
         if text is None:
             return {"image_features": image_latent, "image_embs": image_embs}
-        text_latent, token_embs = _pooled_and_tokens(self.text, text, "text")
+        ids, _ = open_texts(text)
+        text_latent, token_embs = _pooled_and_tokens(self.text, ids, "text")
         output = {
             "image_features": image_latent,
             "text_features": F.normalize(text_latent, dim=-1),
@@ -131,7 +133,7 @@ class CoCa(ContrastiveModel):
             "logit_scale": self.logit_scale.exp(),
         }
         if output_labels:
-            output["labels"] = text[:, 1:]
+            output["labels"] = ids[:, 1:]
         if self.logit_bias is not None:
             output["logit_bias"] = self.logit_bias
         return output

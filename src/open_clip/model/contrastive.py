@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from open_clip.errors import ConfigError
 from open_clip.model.towers import ImageTower
-from open_clip.transformer.layout import TextLayout
+from open_clip.transformer.texts import Texts, open_texts
 
 DEFAULT_LOGIT_SCALE = math.log(1 / 0.07)
 
@@ -47,8 +47,8 @@ class ContrastiveModel(nn.Module):
         """Freeze the text tower but for its last ``unlocked_layers`` groups of layers."""
 
     @abstractmethod
-    def encode_text(self, text: Tensor, normalize: bool = False, layout: TextLayout | None = None) -> Tensor:
-        """Encode token ids [T, L] as [T, E], scaled to length one when ``normalize``."""
+    def encode_text(self, text: Tensor | Texts, normalize: bool = False) -> Tensor:
+        """Encode texts or their token ids [T, L] as [T, E], scaled to length one when ``normalize``."""
 
     @abstractmethod
     def text_intermediates(
@@ -68,7 +68,7 @@ class ContrastiveModel(nn.Module):
         features: Tensor = self.visual(image)
         return F.normalize(features, dim=-1) if normalize else features
 
-    def get_logits(self, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+    def get_logits(self, image: Tensor, text: Tensor | Texts) -> tuple[Tensor, Tensor]:
         """Score images against texts: ([B, T], [T, B]), with scale and bias."""
         image_features = self.encode_image(image, normalize=True)
         text_features = self.encode_text(text, normalize=True)
@@ -81,18 +81,16 @@ class ContrastiveModel(nn.Module):
         return image_logits, image_logits.transpose(0, -1)
 
     def forward(
-        self, image: Tensor | None = None, text: Tensor | None = None, text_layout: TextLayout | None = None
+        self, image: Tensor | None = None, text: Tensor | Texts | None = None
     ) -> dict[str, Tensor | None] | tuple[Tensor | None, ...]:
-        """Encode what is given, normalised; ``text_layout`` is ``encode_text``'s ``layout``.
+        """Encode what is given, normalised.
 
         Returns:
             (image features [B, E] or None, text features [T, E] or None, scale), plus the bias when the model has one;
             with ``output_dict`` the same as a dict.
         """
         image_features = None if image is None else self.encode_image(image, normalize=True)
-        # Models of programs may override `encode_text` without a layout.
-        options = {} if text_layout is None else {"layout": text_layout}
-        text_features = None if text is None else self.encode_text(text, normalize=True, **options)
+        text_features = None if text is None else self.encode_text(text, normalize=True)
         output: dict[str, Tensor | None] = {
             "image_features": image_features,
             "text_features": text_features,
@@ -105,7 +103,7 @@ class ContrastiveModel(nn.Module):
     def forward_intermediates(
         self,
         image: Tensor | None = None,
-        text: Tensor | None = None,
+        text: Tensor | Texts | None = None,
         image_indices: int | list[int] | None = None,
         text_indices: int | list[int] | None = None,
         stop_early: bool = False,
@@ -152,7 +150,7 @@ class ContrastiveModel(nn.Module):
             )
         if text is not None:
             output |= self.text_intermediates(
-                text,
+                open_texts(text)[0],
                 indices=text_indices,
                 output_fmt=text_output_fmt,
                 output_extra_tokens=text_output_extra_tokens,

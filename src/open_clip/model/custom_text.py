@@ -10,7 +10,7 @@ from open_clip.model.config import CLIPTextCfg, CLIPVisionCfg
 from open_clip.model.contrastive import DEFAULT_LOGIT_SCALE, ContrastiveModel, make_logit_bias, make_logit_scale
 from open_clip.model.towers import build_text_tower, build_vision_tower
 from open_clip.transformer import TextTransformer
-from open_clip.transformer.layout import TextLayout
+from open_clip.transformer.texts import Texts, open_texts
 
 
 class CustomTextCLIP(ContrastiveModel):
@@ -55,21 +55,21 @@ class CustomTextCLIP(ContrastiveModel):
         return visual | {f"text.{name}" for name in self.text.no_weight_decay()}
 
     def can_skip_padding(self) -> bool:
-        """Tell whether texts may be given with a layout; not for towers that others made."""
+        """Tell whether ``Texts`` may have a layout; not for towers that others made."""
         return isinstance(self.text, TextTransformer) and self.text.can_skip_padding()
 
-    def encode_text(self, text: Tensor, normalize: bool = False, layout: TextLayout | None = None) -> Tensor:
-        """Encode token ids [T, L], L up to the context length, as [T, E].
+    def encode_text(self, text: Tensor | Texts, normalize: bool = False) -> Tensor:
+        """Encode texts or their token ids [T, L], L up to the context length, as [T, E].
 
         Cutting positions after the longest text's last token changes nothing where the tower is causal and read at the
-        end-of-text token; other towers need the full length. Of the former, a ``layout`` of ``plan_texts`` leaves out
-        what stands behind each text's last token, and on the CPU that happens without one, too.
+        end-of-text token; other towers need the full length. For the former, ``Texts`` with a layout leave out what
+        stands behind each text's last token; on the CPU that happens without one, too.
 
         Raises:
             ConfigError: the texts are longer than the context, or the layout is for another number of texts.
         """
-        is_native = layout is not None and isinstance(self.text, TextTransformer)
-        features: Tensor = self.text(text, layout) if is_native else self.text(text)
+        # Towers that others made know nothing but tensors.
+        features: Tensor = self.text(text if isinstance(self.text, TextTransformer) else open_texts(text)[0])
         return F.normalize(features, dim=-1) if normalize else features
 
     def text_intermediates(

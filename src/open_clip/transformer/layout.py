@@ -57,10 +57,8 @@ class TextLayout(NamedTuple):
         """Length of the longest row."""
         return max(length for _, length in self.shapes)
 
-    def to(self, device: torch.device | str | torch.dtype, non_blocking: bool = False) -> "TextLayout":
-        """Return the same plan with its tensors on ``device``; asked for a floating type, as apex asks, itself."""
-        if isinstance(device, torch.dtype):
-            return self
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "TextLayout":
+        """Return the same plan with its tensors on ``device``."""
         moved = (x.to(device, non_blocking=non_blocking) if isinstance(x, Tensor) else x for x in self)
         return TextLayout(*moved)  # type: ignore[arg-type]
 
@@ -199,7 +197,7 @@ def _fill_buckets(ordered: Tensor, rows: Tensor, context_length: int, batch_size
 
 
 def can_skip_padding(model: nn.Module) -> bool:
-    """Tell whether a model's text tower gives the same without the padding, so that a layout changes no result.
+    """Tell whether a model's text tower gives the same without the padding, so that ``Texts`` may have a layout.
 
     True for a native tower that is causal and read at its end-of-text token, without an appended class token, without
     token outputs, and without hooks that a program has put on it to see all positions.

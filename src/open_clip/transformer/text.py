@@ -15,6 +15,7 @@ from open_clip.transformer.norms import LayerNorm
 from open_clip.transformer.pooling import text_global_pool
 from open_clip.transformer.stack import Transformer
 from open_clip.transformer.text_rows import can_read_ends, check_text_length, encode_ends
+from open_clip.transformer.texts import Texts, open_texts
 from open_clip.transformer.types import ActLayer, NormLayer
 
 
@@ -202,22 +203,23 @@ class TextTransformer(nn.Module):
         return text_global_pool(x, text, self.pool_type, self.eos_id), x
 
     def can_skip_padding(self, layout: TextLayout | None = None) -> bool:
-        """Tell whether texts may be given with a layout: the result is the same, and no hook waits for the padding.
+        """Tell whether ``Texts`` may have a layout: the result is the same, and no hook waits for the padding.
 
         Hooks do not count when there is a ``layout`` already.
         """
         return self.cls_emb is None and not self.output_tokens and can_read_ends(self, self.pool_type, layout)
 
-    def forward(self, text: Tensor, layout: TextLayout | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """Encode token ids [B, L] as [B, E], with ``output_tokens`` as a pair with the tokens [B, L, D].
+    def forward(self, text: Tensor | Texts) -> Tensor | tuple[Tensor, Tensor]:
+        """Encode texts or their token ids [B, L] as [B, E], with ``output_tokens`` as a pair with the tokens [B, L, D].
 
-        A ``layout`` says how to leave the padding out; towers that need the padding pass over it.
+        The layout of ``Texts`` says how to leave the padding out; towers that need the padding pass over it.
         """
+        ids, layout = open_texts(text)
         if self.can_skip_padding(layout):
-            ends = encode_ends(self, text, self.pool_type, self.eos_id, layout)
+            ends = encode_ends(self, ids, self.pool_type, self.eos_id, layout)
             return project_pooled(self.ln_final(ends), self.text_projection)
-        x, mask, is_causal = self._embed(text)
-        pooled, tokens = self._pool(self.transformer(x, mask, is_causal), text)
+        x, mask, is_causal = self._embed(ids)
+        pooled, tokens = self._pool(self.transformer(x, mask, is_causal), ids)
         pooled = project_pooled(pooled, self.text_projection)
         return (pooled, tokens) if self.output_tokens else pooled
 

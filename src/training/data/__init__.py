@@ -6,7 +6,7 @@ It knows nothing of models, tasks or devices.
 from training.data.batch import Batch
 from training.data.classes import ClassNumbers, RgbFirst, read_class_folder, rgb_first
 from training.data.csv import read_csv_pairs
-from training.data.dataset import PairDataset, text_lengths
+from training.data.dataset import PairDataset
 from training.data.decode import DEFAULT_MAX_PIXELS, ImageError, StoredImage, open_image, open_pixels
 from training.data.fingerprint import name_changes
 from training.data.folder import read_folder_pairs
@@ -20,7 +20,7 @@ from training.data.source import Source, read_image, read_text
 from training.data.sources import find_kind
 from training.data.synthetic import SyntheticTable
 from training.data.table import PairTable
-from training.data.texts import ReadingRule, TextPlanner
+from training.data.texts import ReadingRule, TextPlanner, plan_lengths, text_lengths
 from training.data.upstream.data_info import DataInfo
 from training.data.upstream.loaders import (
     count_samples,
@@ -91,6 +91,7 @@ __all__ = [
     "name_changes",
     "open_image",
     "open_pixels",
+    "plan_lengths",
     "preprocess_txt",
     "pytorch_worker_seed",
     "rank_batch",

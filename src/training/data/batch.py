@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
-from open_clip.transformer.layout import TextLayout
+from open_clip.transformer.texts import Texts
 from training.data.quarantine import Fault
 from training.data.walk import move, pin
 
@@ -21,34 +21,28 @@ class Batch(NamedTuple):
 
     Attributes:
         images: uint8 [B, 3, H, W], or float when the transform gives floats.
-        texts: token ids, int64 [B, L].
+        texts: token ids, int64 [B, L], with what is known of them.
         values: what a recipe's further fields made, by name; tensors at any depth of it travel with the batch.
         keys: identity of each row, ``file:row``.
-        text_lengths: int64 [B] on the host, tokens up to and with the end-of-text token.
         image_ids: int64 [B] on the host; rows of the same image share it.
         faults: bad rows met while this batch was made.
         indices: int64 [B] on the host, positions in the table.
-        text_layout: how the texts are computed without their padding; None to compute all of it.
     """
 
     images: Tensor
-    texts: Tensor
+    texts: Texts
     values: Mapping[str, object] = _NO_VALUES
     keys: tuple[str, ...] | None = None
-    text_lengths: Tensor | None = None
     image_ids: Tensor | None = None
     faults: tuple[Fault, ...] = ()
     indices: Tensor | None = None
-    text_layout: TextLayout | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> "Batch":
         """Return the batch with what is computed on a device; what the host plans with stays on the host."""
-        images, texts, values, layout = move(
-            (self.images, self.texts, self.values, self.text_layout), device, non_blocking
-        )
-        return self._replace(images=images, texts=texts, values=values, text_layout=layout)
+        images, texts, values = move((self.images, self.texts, self.values), device, non_blocking)
+        return self._replace(images=images, texts=texts, values=values)
 
     def pin_memory(self) -> "Batch":
         """Return the batch with what goes to a device in pinned memory; the data loader calls this."""
-        images, texts, values, layout = pin((self.images, self.texts, self.values, self.text_layout))
-        return self._replace(images=images, texts=texts, values=values, text_layout=layout)
+        images, texts, values = pin((self.images, self.texts, self.values))
+        return self._replace(images=images, texts=texts, values=values)

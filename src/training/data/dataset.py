@@ -16,12 +16,13 @@ from torch.utils.data import Dataset, default_collate
 
 from open_clip.errors import DataError, printable
 from open_clip.transform.direct import PixelMode, to_direct
-from open_clip.transformer.layout import TextLayout
+from open_clip.transformer.texts import Texts
 from training.data.batch import Batch
 from training.data.decode import DEFAULT_MAX_PIXELS
 from training.data.order import sample_seed
 from training.data.quarantine import Fault
 from training.data.source import Source, read_image, read_text
+from training.data.texts import TextPlanner, make_texts
 
 _MAX_BAD_IN_A_ROW: Final = 100
 
@@ -60,7 +61,7 @@ class PairDataset(Dataset[Sample]):
         is_train: replace a row that cannot be used by the next sound one; otherwise it is left out.
         max_pixels: limit on width x height of an image.
         pixels: ``near`` may differ from the transform's pixels by a level or two, to be faster.
-        plan_texts: from a batch's token ids to how they are computed; None to leave that open.
+        plan_texts: from a batch's token ids to texts with a layout; None to leave open how they are computed.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class PairDataset(Dataset[Sample]):
         is_train: bool = True,
         max_pixels: int = DEFAULT_MAX_PIXELS,
         pixels: PixelMode = "exact",
-        plan_texts: Callable[[Tensor], TextLayout] | None = None,
+        plan_texts: TextPlanner | None = None,
     ) -> None:
         self.table = table
         self.transform = transform
@@ -128,17 +129,14 @@ class PairDataset(Dataset[Sample]):
             first = next(sample for sample in samples if sample.image is None)
             return Starved(_starved_message(first))
         if not sound:
-            return Batch(torch.empty(0), torch.empty(0, dtype=torch.int64), keys=(), faults=faults)
-        texts = self.tokenize(sound)
+            return Batch(torch.empty(0), Texts(torch.empty(0, dtype=torch.int64)), keys=(), faults=faults)
         return Batch(
             images=default_collate([sample.image for sample in sound]) if images is None else images,
-            texts=texts,
+            texts=make_texts(self.tokenize(sound), self.tokenizer, self.plan_texts),
             keys=tuple(self.table.key(sample.position) for sample in sound),
-            text_lengths=text_lengths(texts, self.tokenizer),
             image_ids=torch.tensor([self.table.image_id(sample.position) for sample in sound]),
             faults=faults,
             indices=torch.tensor([sample.position for sample in sound]),
-            text_layout=None if self.plan_texts is None else self.plan_texts(texts),
         )
 
     def _make_images(self, count: int) -> Tensor:
@@ -224,19 +222,6 @@ def seeded(seed: int) -> Iterator[None]:
         random.setstate(python_state)
         np.random.set_state(numpy_state)
         torch.set_rng_state(torch_state)
-
-
-def text_lengths(texts: Tensor, tokenizer: object) -> Tensor | None:
-    """Return tokens up to and with the first end-of-text token of each row, int64 [B]; None when that token is unknown.
-
-    A row without the token counts in full.
-    """
-    end = getattr(tokenizer, "eot_token_id", None)
-    if not isinstance(end, int) or texts.dim() != 2:
-        return None
-    is_end = texts == end
-    lengths = is_end.int().argmax(dim=1) + 1
-    return torch.where(is_end.any(dim=1), lengths, torch.full_like(lengths, texts.shape[1]))
 
 
 def _starved_message(sample: Sample) -> str:

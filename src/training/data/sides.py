@@ -12,10 +12,11 @@ from torch import Tensor
 
 from open_clip.errors import DataError
 from training.data.batch import Batch
-from training.data.dataset import PairDataset, Sample, text_lengths
+from training.data.dataset import PairDataset, Sample
 from training.data.order import IntArray, rank_slice, sample_seed
 from training.data.quarantine import Fault
 from training.data.source import Source, read_text
+from training.data.texts import text_lengths
 
 _CHUNK: Final = 1024
 

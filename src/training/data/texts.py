@@ -1,4 +1,4 @@
-"""Plan on the host, before a batch travels, which tokens of its texts are computed. Runs no model."""
+"""Make the texts of batches on the host: token ids, their lengths and which tokens are computed. Runs no model."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from open_clip.transformer.layout import TextLayout, TextShapes, plan_texts
 from open_clip.transformer.pooling import find_ends
+from open_clip.transformer.texts import Texts
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class ReadingRule:
 
 @dataclass(frozen=True)
 class TextPlanner:
-    """Makes the layout of each batch of token ids.
+    """Makes a batch's texts of token ids, with a layout for a model that ``can_skip_padding``.
 
     Attributes:
         shapes: What is computed; ``padded`` is a layout too, of one run that leaves nothing out.
@@ -38,11 +39,42 @@ class TextPlanner:
     shapes: TextShapes
     rule: ReadingRule
 
-    def __call__(self, texts: Tensor) -> TextLayout:
+    def __call__(self, ids: Tensor) -> Texts:
         """Plan token ids [B, L] that are on the host."""
-        lengths = find_ends(texts, self.rule.pool_type, self.rule.eos_id) + 1
-        planned = plan_texts(lengths, shapes=self.shapes, context_length=texts.shape[1])
-        return planned or _one_run(lengths, texts.shape[1])
+        lengths = find_ends(ids, self.rule.pool_type, self.rule.eos_id) + 1
+        layout = plan_texts(lengths, shapes=self.shapes, context_length=ids.shape[1])
+        return Texts(ids, lengths, layout or _one_run(lengths, ids.shape[1]))
+
+
+def make_texts(ids: Tensor, tokenizer: object, planner: TextPlanner | None) -> Texts:
+    """Make texts of token ids [B, L]; without a planner, how they are computed is left open."""
+    return Texts(ids, text_lengths(ids, tokenizer)) if planner is None else planner(ids)
+
+
+def plan_lengths(ids: Tensor, lengths: Tensor | None, shapes: TextShapes, batch_size: int) -> Texts:
+    """Make texts of token ids [B, L] and lengths [B] that are on the host; without lengths nothing is left out.
+
+    Args:
+        shapes: What is computed.
+        batch_size: Texts that batches usually have, where this one may be a last, smaller one.
+    """
+    if lengths is None:
+        return Texts(ids)
+    layout = plan_texts(lengths, shapes=shapes, context_length=ids.shape[1], batch_size=batch_size)
+    return Texts(ids, lengths, layout)
+
+
+def text_lengths(texts: Tensor, tokenizer: object) -> Tensor | None:
+    """Return tokens up to and with the first end-of-text token of each row, int64 [B]; None when that token is unknown.
+
+    A row without the token counts in full.
+    """
+    end = getattr(tokenizer, "eot_token_id", None)
+    if not isinstance(end, int) or texts.dim() != 2:
+        return None
+    is_end = texts == end
+    lengths = is_end.int().argmax(dim=1) + 1
+    return torch.where(is_end.any(dim=1), lengths, torch.full_like(lengths, texts.shape[1]))
 
 
 def _one_run(lengths: Tensor, context_length: int) -> TextLayout:

@@ -179,7 +179,7 @@ def _time_encoding(device: Device, trainee: Trainee, what: str, subject: Subject
     def step() -> None:
         with torch.inference_mode(), trainee.mixed.autocast():
             if is_text:
-                task.encode_texts(batch.texts, batch.text_layout)
+                task.encode_texts(batch.texts)
             else:
                 task.encode_images(batch.images)
 

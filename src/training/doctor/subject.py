@@ -11,6 +11,7 @@ import open_clip
 from open_clip.errors import DeviceError
 from open_clip.loss import ClipLoss
 from open_clip.transformer.layout import can_skip_padding
+from open_clip.transformer.texts import Texts
 from training.data import Batch, ReadingRule, TextPlanner
 from training.device import Device, MixedPrecision, make_mixed_precision, resolve_precision
 from training.doctor.parts import Conditions
@@ -65,10 +66,9 @@ def make_subject(conditions: Conditions, rows: int, shapes: Any) -> Subject:
     images = torch.randint(0, 256, (rows, 3, *sides), dtype=torch.uint8, generator=generator)
     words = _WORDS.split()
     captions = [" ".join(words[: 1 + at % len(words)]) for at in range(rows)]
-    texts = open_clip.get_tokenizer(conditions.model)(captions)
-    layout = TextPlanner(shapes, ReadingRule.of(model))(texts) if can_skip_padding(model) else None
-    tokens = int((texts != 0).sum())
-    return Subject(model, Batch(images=images, texts=texts, text_layout=layout), tokens)
+    ids = open_clip.get_tokenizer(conditions.model)(captions)
+    texts = TextPlanner(shapes, ReadingRule.of(model))(ids) if can_skip_padding(model) else Texts(ids)
+    return Subject(model, Batch(images, texts), int((ids != 0).sum()))
 
 
 def make_trainee(subject: Subject, device: Device, precision: str, lr: float = 1e-5) -> Trainee:

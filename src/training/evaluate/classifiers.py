@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from open_clip import CLIP, OPENAI_IMAGENET_TEMPLATES, CoCa, CustomTextCLIP
-from open_clip.transformer.layout import TextShapes, can_skip_padding, plan_texts
+from open_clip.transformer.layout import TextShapes, can_skip_padding
 from open_clip.zero_shot_classifier import average_prompts, tokenize_prompts
-from training.data import rank_slice, text_lengths
+from training.data import plan_lengths, rank_slice, text_lengths
 from training.distributed import World, gather_objects, gather_rows
 from training.evaluate.encode import Autocast, fill_batch
 
@@ -80,12 +80,9 @@ class Classifiers:
 
         def encode(chosen: Tensor) -> Tensor:
             full = fill_batch(chosen, size) if is_fixed else chosen
-            texts, options = prompts.tokens[full].long(), {}
-            if prompts.lengths is not None:
-                lengths = prompts.lengths[full]
-                layout = plan_texts(lengths, shapes=shapes, context_length=texts.shape[1], batch_size=size)
-                options = {} if layout is None else {"layout": layout.to(device)}
-            features: Tensor = model.encode_text(texts.to(device), normalize=True, **options)
+            lengths = None if prompts.lengths is None else prompts.lengths[full]
+            texts = plan_lengths(prompts.tokens[full].long(), lengths, shapes, size)
+            features: Tensor = model.encode_text(texts.to(device).for_model(), normalize=True)
             return features[: len(chosen)]
 
         order_by = prompts.tokens.argmax(dim=-1) if prompts.lengths is None else prompts.lengths

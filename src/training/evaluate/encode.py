@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from open_clip.transformer.layout import TextShapes, can_skip_padding, plan_texts
-from training.data import Batch, Captions, EvalLoader
+from open_clip.transformer.layout import TextShapes, can_skip_padding
+from open_clip.transformer.texts import Texts
+from training.data import Batch, Captions, EvalLoader, plan_lengths
 from training.distributed import World, gather_objects, gather_rows, unwrap_model
 from training.tasks import ClipTask, Outputs, Task
 
@@ -122,7 +123,7 @@ class Encoder:
             number = len(batch.images)
             # Their captions are among all captions.
             images = self._fill(batch.images, loader.batch_size)
-            received = self._receive(batch._replace(images=images, texts=batch.texts[:0], text_layout=None))
+            received = self._receive(batch._replace(images=images, texts=Texts(batch.texts.ids[:0])))
             if not number:
                 continue
             with self._autocast():
@@ -135,17 +136,15 @@ class Encoder:
         features = [self._nothing()]
         nothing = torch.empty(0)
         if captions.faults:
-            self._receive(Batch(nothing, nothing, faults=captions.faults))
+            self._receive(Batch(nothing, Texts(nothing), faults=captions.faults))
         shapes: TextShapes = self._shapes if can_skip_padding(unwrap_model(task.model)) else "padded"
         for start, stop in _cut(captions, batch_size, shapes):
-            texts = self._fill(captions.tokens[start:stop].long(), batch_size)
-            layout = None
-            if captions.lengths is not None:
-                lengths = self._fill(captions.lengths[start:stop], batch_size)
-                layout = plan_texts(lengths, shapes=shapes, context_length=texts.shape[1], batch_size=batch_size)
-            received = self._receive(Batch(nothing, texts, text_layout=layout))
+            ids = self._fill(captions.tokens[start:stop].long(), batch_size)
+            known = captions.lengths
+            lengths = None if known is None else self._fill(known[start:stop], batch_size)
+            received = self._receive(Batch(nothing, plan_lengths(ids, lengths, shapes, batch_size)))
             with self._autocast():
-                features.append(task.encode_texts(received.texts, received.text_layout).float()[: stop - start])
+                features.append(task.encode_texts(received.texts).float()[: stop - start])
         return torch.cat(features)
 
     def _nothing(self) -> Tensor:

@@ -133,7 +133,7 @@ class ZeroShot:
                 received = task.prepare(one.receive(batch._replace(images=images)))
                 with autocast():
                     features = model.encode_image(received.images, normalize=True)[:number]
-                found = _hits(100.0 * features.float() @ classifier, received.texts, TOP_K)
+                found = _hits(100.0 * features.float() @ classifier, received.texts.ids, TOP_K)
                 hits, seen = found if hits is None else hits + found, seen + number
         finally:
             # Their processes are needed seldom; the training data's should have the memory.

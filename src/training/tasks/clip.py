@@ -8,7 +8,7 @@ import torch
 from open_clip.errors import ConfigError
 from open_clip.loss import ClipLoss, SigLipLoss
 from open_clip.transform import normalize_images
-from open_clip.transformer.layout import TextLayout
+from open_clip.transformer.texts import Texts
 from training.data import Batch
 from training.distributed import World, unwrap_model
 from training.params import RunParams
@@ -66,9 +66,8 @@ class ClipTask(Task):
 
     def forward(self, batch: Batch) -> Outputs:
         """Encode both sides: image_features and text_features [B, E], logit_scale []."""
-        if batch.text_layout is not None and not batch.text_layout.is_packed:
-            self.text_shapes |= frozenset(batch.text_layout.shapes)
-        return name_outputs(run_model(self.model, batch.images, batch))
+        self.text_shapes |= batch.texts.fixed_shapes()
+        return name_outputs(self.model(batch.images, batch.texts.for_model()))
 
     def encode_images(self, images: torch.Tensor) -> torch.Tensor:
         """Encode prepared images alone, [B, E] normalised; for evaluation, where the model is no wrapper's."""
@@ -76,12 +75,10 @@ class ClipTask(Task):
         features: torch.Tensor = model.encode_image(images, normalize=True)
         return features
 
-    def encode_texts(self, texts: torch.Tensor, layout: TextLayout | None = None) -> torch.Tensor:
-        """Encode token ids alone, [B, E] normalised, without their padding where there is a layout."""
+    def encode_texts(self, texts: Texts) -> torch.Tensor:
+        """Encode texts alone, [B, E] normalised."""
         model: Any = unwrap_model(self.model)
-        # Models of programs may know no layouts; none is planned for them.
-        options = {} if layout is None else {"layout": layout}
-        features: torch.Tensor = model.encode_text(texts, normalize=True, **options)
+        features: torch.Tensor = model.encode_text(texts.for_model(), normalize=True)
         return features
 
     def row_outputs(self) -> tuple[str, ...]:
@@ -119,13 +116,6 @@ def loss_options(setup: Setup) -> dict[str, Any]:
         "world_size": setup.world.world_size,
         "tile_rows": setup.params.recipe.loss_tile_rows,
     }
-
-
-def run_model(model: torch.nn.Module, images: torch.Tensor, batch: Batch) -> Any:
-    """Run a contrastive model on images and a batch's texts, without their padding where the batch has a layout."""
-    # Models of programs may know no layouts; none is planned for them.
-    options = {} if batch.text_layout is None else {"text_layout": batch.text_layout}
-    return model(images, batch.texts, **options)
 
 
 def name_outputs(outputs: Outputs | tuple[torch.Tensor | None, ...]) -> Outputs:

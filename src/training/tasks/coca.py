@@ -66,11 +66,11 @@ class CoCaTask(ClipTask):
             # Only the whole forward gathers the weights of a model that is spread over the processes.
             return super().encode_rows(batch)
         model: Any = unwrap_model(self.model)
-        return {"image_features": model.encode_image(batch.images), "text_features": model.encode_text(batch.texts)}
+        return {"image_features": model.encode_image(batch.images), "text_features": model.encode_text(batch.texts.ids)}
 
     def step_totals(self, batches: Sequence[Batch]) -> Outputs:
         """Count the tokens to be predicted in the whole step, a process's share of them, without a host sync."""
-        counts = [(batch.texts[:, 1:] != self.loss.pad_id).sum() for batch in batches]
+        counts = [(batch.texts.ids[:, 1:] != self.loss.pad_id).sum() for batch in batches]
         return {"num_tokens": mean_over_processes(torch.stack(counts).sum().float(), self._world)}
 
     def joint_losses(self, outputs: Outputs) -> Outputs:

@@ -15,7 +15,7 @@ from training.data import Batch, ReadingRule
 from training.distributed import World, unwrap_model
 from training.params import RunParams
 from training.tasks.base import Outputs, Setup
-from training.tasks.clip import ClipTask, loss_options, name_outputs, run_model
+from training.tasks.clip import ClipTask, loss_options, name_outputs
 
 _LOG = logging.getLogger(__name__)
 _NO_COCA = "--distill-model: neither the teacher nor the model to be trained can be a CoCa."
@@ -79,8 +79,8 @@ class DistillTask(ClipTask):
     @torch.no_grad()
     def fixed_outputs(self, batch: Batch) -> Outputs:
         """Run the teacher: its outputs, named dist_*."""
-        fitting = batch if self._teacher_takes_layout else batch._replace(text_layout=None)
-        outputs = name_outputs(run_model(self.teacher, self._to_teacher(batch.images), fitting))
+        texts = batch.texts.for_model() if self._teacher_takes_layout else batch.texts.ids
+        outputs = name_outputs(self.teacher(self._to_teacher(batch.images), texts))
         # A bias moves all scores of a row alike and so changes no share of them.
         return {f"dist_{name}": value for name, value in outputs.items() if name != "logit_bias"}
 

@@ -9,14 +9,12 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from torch import Tensor
-
 from open_clip.errors import DataError
-from open_clip.transformer.layout import TextLayout
 from training.data.batch import Batch
-from training.data.dataset import Tokenizer, text_lengths
+from training.data.dataset import Tokenizer
 from training.data.fingerprint import digest_names
 from training.data.loader import TrainLoader
+from training.data.texts import TextPlanner, make_texts
 from training.data.upstream.streaming import get_wds_dataset
 from training.data.urls import expand_urls
 
@@ -30,7 +28,7 @@ class StreamLoader(TrainLoader):
         args: what ``get_wds_dataset`` reads; ``rank`` and ``world_size`` among them.
         transform: from an image to a tensor.
         tokenizer: from a list of captions to token ids.
-        plan_texts: from a batch's token ids to how they are computed; None to leave that open.
+        plan_texts: from a batch's token ids to texts with a layout; None to leave open how they are computed.
     """
 
     def __init__(
@@ -38,7 +36,7 @@ class StreamLoader(TrainLoader):
         args: Namespace,
         transform: Callable[[Any], Any],
         tokenizer: Tokenizer,
-        plan_texts: Callable[[Tensor], TextLayout] | None = None,
+        plan_texts: TextPlanner | None = None,
     ) -> None:
         info = get_wds_dataset(args, transform, is_train=True, tokenizer=tokenizer)
         self._info = info
@@ -58,9 +56,7 @@ class StreamLoader(TrainLoader):
         try:
             for number, (images, texts) in enumerate(self._info.dataloader):
                 if number >= start_batch:
-                    layout = None if self._plan_texts is None else self._plan_texts(texts)
-                    lengths = text_lengths(texts, self._tokenizer)
-                    yield Batch(images, texts, text_lengths=lengths, text_layout=layout)
+                    yield Batch(images, make_texts(texts, self._tokenizer, self._plan_texts))
         except DataError as error:
             # Torch hands a worker's error on with its traceback as the text; the last lines are ours.
             raise DataError(str(error).rpartition("DataError: ")[2]) from error

@@ -119,9 +119,3 @@ def test_a_tower_with_a_hook_that_sees_all_positions_cannot():
     assert not can_skip_padding(model)
     handle.remove()
     assert can_skip_padding(model)
-
-
-def test_a_cast_to_half_leaves_a_plan_as_it_is():
-    layout = plan_texts(torch.tensor([3, 5]), shapes="packed", context_length=8)
-    assert layout is not None
-    assert layout.to(torch.float16) is layout

@@ -4,6 +4,7 @@ import torch.distributed as dist
 
 from open_clip.errors import ConfigError
 from open_clip.transformer.layout import can_skip_padding, plan_texts
+from open_clip.transformer.texts import Texts
 from tiny_models import tiny_clip
 
 _CONTEXT = 40
@@ -54,7 +55,7 @@ def _gradients(model, features):
 def _assert_same(model, text, layout):
     expected = _encode_all(model, text)
     wanted = _gradients(model, expected)
-    features = model.encode_text(text, normalize=True, layout=layout)
+    features = model.encode_text(Texts(text, layout=layout), normalize=True)
     torch.testing.assert_close(features, expected, atol=5e-7, rtol=0)
     for name, gradient in _gradients(model, features).items():
         bound = 5e-6 * wanted[name].abs().max().item() + 1e-12
@@ -63,6 +64,10 @@ def _assert_same(model, text, layout):
 
 def _plan(lengths, shapes):
     return plan_texts(torch.tensor(lengths), shapes=shapes, context_length=_CONTEXT)
+
+
+def _planned(lengths, shapes, width=_CONTEXT):
+    return Texts(_texts(lengths, width), torch.tensor(lengths), _plan(lengths, shapes))
 
 
 @pytest.mark.parametrize("lengths", _BATCHES.values(), ids=_BATCHES)
@@ -81,7 +86,7 @@ def test_on_a_cpu_no_bit_of_a_feature_knows_how_the_padding_was_left_out(shapes)
     lengths = torch.randint(2, context + 1, (64,), generator=torch.Generator().manual_seed(8))
     tokens = _texts(lengths.tolist(), context)
     layout = None if shapes == "unplanned" else plan_texts(lengths, shapes=shapes, context_length=context)
-    assert torch.equal(model.encode_text(tokens, layout=layout), _encode_all(model, tokens, normalize=False))
+    assert torch.equal(model.encode_text(Texts(tokens, layout=layout)), _encode_all(model, tokens, normalize=False))
 
 
 @pytest.mark.parametrize("shapes", ["packed", "bucketed"])
@@ -107,9 +112,9 @@ def test_kinds_of_blocks_and_pools_are_exact_too(text, shapes):
 def test_recomputing_blocks_in_the_backward_pass_changes_nothing(shapes):
     lengths = _BATCHES["mixed"]
     model = _model()
-    wanted = _gradients(model, model.encode_text(_texts(lengths), layout=_plan(lengths, shapes)))
+    wanted = _gradients(model, model.encode_text(_planned(lengths, shapes)))
     model.set_grad_checkpointing()
-    gradients = _gradients(model, model.encode_text(_texts(lengths), layout=_plan(lengths, shapes)))
+    gradients = _gradients(model, model.encode_text(_planned(lengths, shapes)))
     assert all(torch.equal(gradient, wanted[name]) for name, gradient in gradients.items())
 
 
@@ -118,7 +123,7 @@ def test_positions_and_words_that_no_text_reaches_get_a_gradient_of_zero(shapes)
     lengths = [4, 6, 3]
     model = _model()
     text = _texts(lengths)
-    _gradients(model, model.encode_text(text, layout=_plan(lengths, shapes)))
+    _gradients(model, model.encode_text(_planned(lengths, shapes)))
     assert model.positional_embedding.grad[:6].all(dim=-1).all()
     assert not model.positional_embedding.grad[6:].any()
     met = {int(word) for row, length in zip(text, lengths, strict=True) for word in row[:length]}
@@ -131,7 +136,7 @@ def test_texts_cut_shorter_than_the_context_may_be_planned_all_the_same(shapes):
     lengths = [4, 6, 3]
     model = _model()
     expected = model.encode_text(_texts(lengths), normalize=True)
-    features = model.encode_text(_texts(lengths, width=7), normalize=True, layout=_plan(lengths, shapes))
+    features = model.encode_text(_planned(lengths, shapes, width=7), normalize=True)
     torch.testing.assert_close(features, expected, atol=1e-6, rtol=0)
 
 
@@ -141,7 +146,7 @@ def test_blocks_only_meet_the_planned_shapes():
     met = []
     for module in (model.token_embedding, *model.transformer.resblocks):
         module.register_forward_pre_hook(lambda _, args: met.append(tuple(args[0].shape[:2])))
-    model.encode_text(_texts(lengths), layout=layout)
+    model.encode_text(Texts(_texts(lengths), layout=layout))
     assert set(met) == set(layout.shapes)
 
 
@@ -150,31 +155,31 @@ def test_what_dummy_rows_hold_changes_no_bit_of_a_gradient():
     model, text, layout = _model(), _texts(lengths), _plan(lengths, "bucketed")
     is_dummy = layout.slots == len(lengths)
     assert is_dummy.any()
-    wanted = _gradients(model, model.encode_text(text, layout=layout))
+    wanted = _gradients(model, model.encode_text(Texts(text, layout=layout)))
     others = layout._replace(rows=torch.where(is_dummy, 2, layout.rows))
-    gradients = _gradients(model, model.encode_text(text, layout=others))
+    gradients = _gradients(model, model.encode_text(Texts(text, layout=others)))
     assert all(torch.equal(gradient, wanted[name]) for name, gradient in gradients.items())
 
 
-def test_the_whole_model_takes_a_layout():
+def test_the_whole_model_takes_planned_texts():
     lengths = [4, 6]
     model = _model(output_dict=True)
     images, text = torch.randn(2, 3, 32, 32), _texts(lengths)
     plain = model(images, text)
-    planned = model(images, text, text_layout=_plan(lengths, "bucketed"))
+    planned = model(images, _planned(lengths, "bucketed"))
     torch.testing.assert_close(planned["text_features"], plain["text_features"], atol=5e-7, rtol=0)
 
 
 def test_a_layout_for_another_batch_is_refused():
     with pytest.raises(ConfigError, match="planned for 3 texts, but there are 2"):
-        _model().encode_text(_texts([4, 6]), layout=_plan([4, 6, 3], "packed"))
+        _model().encode_text(Texts(_texts([4, 6]), layout=_plan([4, 6, 3], "packed")))
 
 
 @pytest.mark.parametrize("text", [{"no_causal_mask": True}, {"pool_type": "last"}])
 def test_a_tower_that_needs_the_padding_passes_over_the_layout(text):
     model = _model(custom_text=True, text=text)
     tokens = _texts([4, 6])
-    assert torch.equal(model.encode_text(tokens, layout=_plan([4, 6], "packed")), model.encode_text(tokens))
+    assert torch.equal(model.encode_text(_planned([4, 6], "packed")), model.encode_text(tokens))
 
 
 def test_replaced_blocks_still_see_rows():
@@ -200,7 +205,7 @@ def test_a_replaced_last_block_is_read_after_it_ran():
     _assert_same(model, _texts(lengths), _plan(lengths, "bucketed"))
 
 
-def test_a_layout_passes_through_distributed_data_parallel():
+def test_planned_texts_pass_through_distributed_data_parallel():
     lengths = [4, 6, 3]
     model = _model()
     images, text = torch.randn(3, 3, 32, 32), _texts(lengths)
@@ -209,7 +214,7 @@ def test_a_layout_passes_through_distributed_data_parallel():
         wrapped = torch.nn.parallel.DistributedDataParallel(model)
         assert can_skip_padding(wrapped)
         for shapes in ("packed", "bucketed"):
-            outputs = wrapped(images, text, text_layout=_plan(lengths, shapes))
+            outputs = wrapped(images, _planned(lengths, shapes))
             sum(part.sum() for part in outputs).backward()
             features = outputs[1]
             torch.testing.assert_close(features, model.encode_text(text, normalize=True), atol=5e-7, rtol=0)
@@ -225,7 +230,7 @@ def test_a_hook_on_the_last_block_makes_it_compute_everything():
     model(torch.randn(2, 3, 32, 32), text)
     assert met == [(2, 17, 64), (2, _CONTEXT, 64)]
     handle.remove()
-    model.encode_text(text, layout=_plan([4, 6], "bucketed"))
+    model.encode_text(_planned([4, 6], "bucketed"))
     assert len(met) == 2
 
 

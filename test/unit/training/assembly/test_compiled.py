@@ -35,9 +35,9 @@ def make_texts(seed):
 
 def run(model, texts):
     """Run a training step's forward and backward pass and give its features."""
-    layout = TextPlanner("bucketed", ReadingRule("argmax", 2))(texts)
+    planned = TextPlanner("bucketed", ReadingRule("argmax", 2))(texts)
     generator = torch.Generator().manual_seed(1)
-    output = model(torch.rand(ROWS, 3, 32, 32, generator=generator), texts, text_layout=layout)
+    output = model(torch.rand(ROWS, 3, 32, 32, generator=generator), planned)
     (output["image_features"] * output["text_features"]).sum().backward()
     return output["image_features"].detach(), output["text_features"].detach()
 

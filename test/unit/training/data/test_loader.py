@@ -35,19 +35,19 @@ def direct_set(table, **options):
 def digest(batches):
     sha = hashlib.sha256()
     for batch in batches:
-        sha.update(batch.images.numpy().tobytes() + batch.texts.numpy().tobytes() + "".join(batch.keys).encode())
+        sha.update(batch.images.numpy().tobytes() + batch.texts.ids.numpy().tobytes() + "".join(batch.keys).encode())
     return sha.hexdigest()
 
 
 def test_a_batch_holds_what_the_trainer_needs(table):
     batch = next(make_train_loader(train_set(table), batch_size=8, seed=5).epoch(0))
-    images, texts = batch[:2]
+    images, texts = batch.images, batch.texts.ids
     assert images.shape == (8, 3, 32, 32)
     assert images.dtype == torch.uint8
     assert texts.shape == (8, 24)
-    assert texts.dtype == batch.text_lengths.dtype == batch.image_ids.dtype == torch.int64
+    assert texts.dtype == batch.texts.lengths.dtype == batch.image_ids.dtype == torch.int64
     for row in range(8):
-        assert texts[row, batch.text_lengths[row] - 1] == WordTokenizer.eot_token_id
+        assert texts[row, batch.texts.lengths[row] - 1] == WordTokenizer.eot_token_id
         index = int(batch.indices[row])
         assert batch.keys[row] == f"train.csv:{table.row(index)}"
         assert batch.image_ids[row] == table.image_id(index)
@@ -57,8 +57,8 @@ def test_a_batch_holds_what_the_trainer_needs(table):
 def test_moving_a_batch_leaves_what_the_host_plans_with_on_the_host(table):
     batch = next(make_train_loader(train_set(table), batch_size=8).epoch(0)).to("meta")
     assert batch.images.is_meta
-    assert batch.texts.is_meta
-    assert not batch.text_lengths.is_meta
+    assert batch.texts.ids.is_meta
+    assert not batch.texts.lengths.is_meta
     assert not batch.image_ids.is_meta
 
 
@@ -207,12 +207,12 @@ def test_a_tokenizer_that_drops_words_at_random_does_not_see_the_batch(table):
     dataset = PairDataset(table, crop_to_uint8, Dropping(), seed=5)
     whole = next(make_train_loader(dataset, batch_size=8, seed=5).epoch(0))
     second = next(make_train_loader(dataset, batch_size=4, rank=1, world_size=2, seed=5).epoch(0))
-    assert torch.equal(whole.texts[4:], second.texts)
+    assert torch.equal(whole.texts.ids[4:], second.texts.ids)
 
 
 def test_lengths_are_unknown_without_an_end_token(table):
     dataset = PairDataset(table, crop_to_uint8, lambda texts: torch.ones(len(texts), 4, dtype=torch.int64))
-    assert next(make_train_loader(dataset, batch_size=8).epoch(0)).text_lengths is None
+    assert next(make_train_loader(dataset, batch_size=8).epoch(0)).texts.lengths is None
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from open_clip.transformer.texts import Texts
 from training.data import Batch, Fault
 from training.data.buffers import SharedBuffers
 from training.data.parcels import Parcel, register
@@ -20,8 +21,8 @@ class Plan(NamedTuple):
 
 
 def make_batch(images, **fields):
-    known = {"keys": ("a:1", "b:2"), "text_lengths": torch.tensor([3, 2]), "faults": (FAULT,)}
-    return Batch(images, torch.arange(6).view(2, 3), **known | fields)
+    texts = Texts(torch.arange(6).view(2, 3), torch.tensor([3, 2]))
+    return Batch(images, texts, **{"keys": ("a:1", "b:2"), "faults": (FAULT,)} | fields)
 
 
 def sent(parcel):
@@ -35,10 +36,13 @@ def test_a_parcel_opens_to_the_batch_with_the_images_in_their_shared_place():
     images.copy_(torch.arange(images.numel()).view(SHAPE))
     opened = sent(Parcel(make_batch(images), (number, place))).open()
     assert torch.equal(opened.images, images)
-    for ours, theirs in zip(opened[1:], make_batch(images)[1:], strict=True):
+    made = make_batch(images)
+    assert torch.equal(opened.texts.ids, made.texts.ids)
+    assert torch.equal(opened.texts.lengths, made.texts.lengths)
+    for ours, theirs in zip(opened[2:], made[2:], strict=True):
         assert torch.equal(ours, theirs) if isinstance(theirs, torch.Tensor) else ours == theirs
     assert isinstance(opened.faults[0], Fault)
-    opened.texts[0, 0] = 5
+    opened.texts.ids[0, 0] = 5
     opened.images[0] = 1
     assert (images[0] == 1).all()
 
@@ -52,7 +56,7 @@ def test_no_image_travels_with_a_parcel_that_names_its_place():
 def test_images_without_a_place_travel_along():
     images = torch.rand(SHAPE)
     assert torch.equal(Parcel(make_batch(images), None).open().images, images)
-    empty = Batch(torch.empty(0), torch.empty(0, dtype=torch.int64), keys=(), faults=(FAULT,))
+    empty = Batch(torch.empty(0), Texts(torch.empty(0, dtype=torch.int64)), keys=(), faults=(FAULT,))
     opened = sent(Parcel(empty, (0, 0))).open()
     assert len(opened.images) == len(opened.texts) == 0
     assert opened.faults == (FAULT,)

@@ -21,22 +21,23 @@ def texts():
 
 @pytest.mark.parametrize("shapes", ["packed", "bucketed", "padded"])
 def test_a_planned_batch_gives_the_features_of_the_whole_rows(model, texts, shapes):
-    layout = TextPlanner(shapes, ReadingRule.of(model))(texts)
+    planned = TextPlanner(shapes, ReadingRule.of(model))(texts)
     whole = model.ln_final(model.transformer(model._embed_text(texts), is_causal=True))
     whole = whole[torch.arange(len(texts)), texts.argmax(-1)] @ model.text_projection
     # 5e-7 is what the project allows for features; the sums are only taken in another order.
-    torch.testing.assert_close(model.encode_text(texts, layout=layout), whole, atol=5e-7, rtol=1e-5)
+    torch.testing.assert_close(model.encode_text(planned), whole, atol=5e-7, rtol=1e-5)
 
 
 def test_padded_is_one_run_of_all_positions(texts):
-    layout = TextPlanner("padded", ReadingRule("argmax", 2))(texts)
-    assert layout.shapes == ((4, texts.shape[1]),)
+    planned = TextPlanner("padded", ReadingRule("argmax", 2))(texts)
+    assert planned.layout.shapes == ((4, texts.shape[1]),)
 
 
 def test_texts_are_planned_by_the_token_that_the_model_reads():
     texts = torch.tensor([[9, 2, 8, 0], [9, 7, 2, 0]])
-    ends = {rule: TextPlanner("padded", ReadingRule(rule, 2))(texts).ends.tolist() for rule in ("argmax", "eos")}
+    ends = {rule: TextPlanner("padded", ReadingRule(rule, 2))(texts).layout.ends.tolist() for rule in ("argmax", "eos")}
     assert ends == {"argmax": [0, 0], "eos": [1, 2]}
+    assert TextPlanner("packed", ReadingRule("eos", 2))(texts).lengths.tolist() == [2, 3]
 
 
 def test_the_rule_is_found_in_a_tower_of_its_own_too(model):
@@ -46,7 +47,9 @@ def test_the_rule_is_found_in_a_tower_of_its_own_too(model):
 
 def test_a_batch_takes_its_plan_along(texts):
     planner = TextPlanner("packed", ReadingRule("argmax", 2))
-    batch = Batch(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), texts, text_layout=planner(texts))
+    batch = Batch(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), planner(texts))
     moved = batch.to("meta")
-    assert {tensor.device.type for tensor in tensors_in(moved)} == {"meta"}
-    assert moved.text_layout.shapes == batch.text_layout.shapes
+    assert {tensor.device.type for tensor in tensors_in(moved)} == {"meta", "cpu"}
+    assert {tensor.device.type for tensor in (moved.texts.ids, *tensors_in(moved.texts.layout))} == {"meta"}
+    assert moved.texts.layout.shapes == batch.texts.layout.shapes
+    assert moved.texts.lengths is batch.texts.lengths

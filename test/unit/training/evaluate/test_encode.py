@@ -34,10 +34,10 @@ class Noting(ClipTask):
         self.images.append(len(images))
         return super().encode_images(images)
 
-    def encode_texts(self, texts, layout=None):
-        self.texts.append(tuple(texts.shape))
-        self.layouts.append(layout)
-        return super().encode_texts(texts, layout)
+    def encode_texts(self, texts):
+        self.texts.append(tuple(texts.ids.shape))
+        self.layouts.append(texts.layout)
+        return super().encode_texts(texts)
 
 
 class Paired(ClipTask):

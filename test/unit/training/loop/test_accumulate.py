@@ -6,6 +6,7 @@ import torch
 import open_clip
 from draws import make_random
 from open_clip.loss import ClipLoss
+from open_clip.transformer.texts import Texts
 from tiny_models import tiny_clip
 from training.assembly.compiled import compile_model
 from training.data import Batch
@@ -33,7 +34,7 @@ def make_batch(rows):
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (rows, 3, 32, 32), dtype=torch.uint8, generator=generator)
     texts = open_clip.get_tokenizer("ViT-micro-8-32")([f"image number {i}" for i in range(rows)])
-    return Batch(images, texts)
+    return Batch(images, Texts(texts))
 
 
 def run_passes(task, batches, backward):
@@ -51,7 +52,7 @@ def gradients(task, batches):
 def slices(batch, sizes):
     start, parts = 0, []
     for size in sizes:
-        parts.append(Batch(batch.images[start : start + size], batch.texts[start : start + size]))
+        parts.append(Batch(batch.images[start : start + size], Texts(batch.texts.ids[start : start + size])))
         start += size
     return parts
 

@@ -6,6 +6,7 @@ import torch
 from device_under_test import device_under_test
 from open_clip.errors import DataError
 from open_clip.transformer.layout import plan_texts
+from open_clip.transformer.texts import Texts
 from training.data import Batch
 from training.data.walk import tensors_in
 from training.loop import Prefetcher
@@ -17,7 +18,7 @@ def make_batch(number):
     lengths = torch.tensor([3, 5]) + number
     layout = plan_texts(lengths, shapes="bucketed", context_length=32)
     images, texts = torch.full((2, 3, 4, 4), number, dtype=torch.uint8), torch.full((2, 32), number)
-    batch = Batch(images, texts, {"labels": (torch.full((2,), number),)}, text_layout=layout)
+    batch = Batch(images, Texts(texts, lengths, layout), {"labels": (torch.full((2,), number),)})
     return batch.pin_memory() if DEVICE.pin_memory else batch
 
 
@@ -26,10 +27,12 @@ def test_batches_arrive_whole_and_in_order():
     seen = []
     for step in Prefetcher(DEVICE, TORCH_DEVICE)(steps):
         for batch in (batch.to(TORCH_DEVICE) for batch in step):
-            assert {tensor.device.type for tensor in tensors_in(batch)} == {DEVICE.kind}
-            texts = batch.texts.index_select(0, batch.text_layout.rows).float().mean()
+            assert batch.texts.lengths.device.type == "cpu"
+            moved = [batch.images, batch.texts.ids, *tensors_in((batch.texts.layout, batch.values))]
+            assert {tensor.device.type for tensor in moved} == {DEVICE.kind}
+            texts = batch.texts.ids.index_select(0, batch.texts.layout.rows).float().mean()
             labels = batch.values["labels"][0].float().mean()
-            seen.append((batch.images.float().mean(), texts, labels, batch.text_layout.ends.max()))
+            seen.append((batch.images.float().mean(), texts, labels, batch.texts.layout.ends.max()))
     assert [tuple(value.item() for value in values) for values in seen] == [(n, n, n, n + 4) for n in range(8)]
 
 
@@ -39,7 +42,7 @@ def test_an_error_of_the_loader_comes_when_its_step_would_have():
         raise DataError("no more")
 
     iterator = Prefetcher(DEVICE, TORCH_DEVICE)(steps())
-    assert next(iterator)[0].texts[0, 0].item() == 0
+    assert next(iterator)[0].texts.ids[0, 0].item() == 0
     with pytest.raises(DataError, match="no more"):
         next(iterator)
 

@@ -29,10 +29,9 @@ def with_captions(batches, shapes, seed=0):
     for batch in batches:
         captions = [
             " ".join(rng.choices(["red", "dog", "tree", "house"], k=int(rng.choice((8, 20, 80)) * rng.random())))
-            for _ in batch.texts
+            for _ in range(len(batch.texts))
         ]
-        texts = tokenizer(captions)
-        planned.append(batch._replace(texts=texts, text_layout=planner(texts)))
+        planned.append(batch._replace(texts=planner(tokenizer(captions))))
     return planned
 
 
@@ -66,7 +65,7 @@ def test_a_teacher_that_reads_another_token_computes_all_positions():
     student = make_long_task().model
     [batch] = with_captions(make_batches(1), "bucketed")
     expected = task.fixed_outputs(batch)
-    teacher.text_pool_type, teacher.text_eos_id = "eos", int(batch.texts.max())
+    teacher.text_pool_type, teacher.text_eos_id = "eos", int(batch.texts.ids.max())
     other = DistillTask(student, DistillClipLoss(), teacher=teacher, to_teacher=lambda x: x, mean=MEAN, std=STD)
     assert not other._teacher_takes_layout
     for name, value in other.fixed_outputs(batch).items():

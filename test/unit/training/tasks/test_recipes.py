@@ -58,7 +58,7 @@ def test_captions_weigh_each_token_of_the_step_alike():
     expected = loss(**outputs, output_dict=True)
     for name, value in expected.items():
         torch.testing.assert_close(losses[name].double(), value, rtol=2e-6, atol=0)
-    counts = [(part.texts[:, 1:] != 0).double().mean() for part in parts]
+    counts = [(part.texts.ids[:, 1:] != 0).double().mean() for part in parts]
     assert counts[0] != counts[1]
 
 
