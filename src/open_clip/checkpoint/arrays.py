@@ -37,7 +37,7 @@ def read_array_archive(archive: zipfile.ZipFile) -> dict[str, Tensor]:
     for member in archive.infolist():
         name = member.filename.removesuffix(_SUFFIX)
         try:
-            tensors[name] = _read_array(archive.read(member))
+            tensors[name] = read_array(archive.read(member))
         except (ValueError, TypeError, SyntaxError) as error:
             raise CheckpointError(
                 f"its array {printable(repr(name), 120)} {printable(error, 300)}. Fetch or write the file again."
@@ -67,7 +67,13 @@ def _read_header(file: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]
     raise ValueError("has fields with names instead of numbers")
 
 
-def _read_array(content: bytes) -> Tensor:
+def read_array(content: bytes) -> Tensor:
+    """Read one array in numpy's own form (``.npy``).
+
+    Raises:
+        CheckpointError: it holds Python objects.
+        ValueError: it is damaged, or holds something else than numbers; numpy may raise TypeError and SyntaxError too.
+    """
     file = io.BytesIO(content)
     shape, is_fortran, dtype = _read_header(file)
     if dtype.hasobject:

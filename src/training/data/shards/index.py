@@ -29,10 +29,11 @@ class ShardIndex:
     Attributes:
         path: the tar file.
         keys: name of each sample.
-        spans: int64 [n, 4], offset and size of the image, offset and size of the caption.
+        spans: int64 [n, 2 C], offset and size of each column's member; the image comes first, then the caption.
         rows: int64 [n], number of each sample in the shard, the unusable ones counted.
         faults: samples that cannot be used, and where the shard breaks off.
         num_joined: samples whose members did not stand together.
+        ways: uint8 [n, F], which way each further column's value is found; None without further columns.
     """
 
     path: str
@@ -41,6 +42,7 @@ class ShardIndex:
     rows: npt.NDArray[np.int64]
     faults: tuple[Fault, ...]
     num_joined: int = 0
+    ways: npt.NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         return len(self.spans)
@@ -70,7 +72,7 @@ def make_index(path: str, selector: Selector) -> ShardIndex:
 
 
 def _collect(path: str, samples: list[RawSample], selector: Selector, torn: str | None) -> ShardIndex:
-    keys, spans, rows, faults = ColumnBuilder(), [], [], []
+    keys, spans, ways, rows, faults = ColumnBuilder(), [], [], [], []
     samples, num_joined = _join_apart(samples, selector)
     times = Counter(sample.key for sample in samples)
     for number, sample in enumerate(samples):
@@ -79,15 +81,22 @@ def _collect(path: str, samples: list[RawSample], selector: Selector, torn: str 
             chosen += f" ({_AGAIN})" if times[sample.key] > 1 else ""
             faults.append(Fault(path, number, printable(sample.key, _MAX_SHOWN), chosen))
             continue
-        image, text = chosen
         # A key only names a sample: bytes that are no UTF-8 stand in it as escapes.
         keys.append(sample.key.encode("utf-8", "backslashreplace").decode("utf-8"))
-        spans.append((image.offset, image.size, text.offset, text.size))
+        spans.append([number for member in chosen.members for number in (member.offset, member.size)])
+        ways.append(chosen.ways)
         rows.append(number)
     if torn is not None:
         faults.append(Fault(path, len(samples), "(rest of the shard)", torn))
-    table = np.array(spans, dtype=np.int64).reshape(-1, 4)
-    return ShardIndex(path, keys.finish(), table, np.array(rows, dtype=np.int64), tuple(faults), num_joined)
+    return ShardIndex(
+        path,
+        keys.finish(),
+        np.array(spans, dtype=np.int64).reshape(-1, 2 * len(selector.columns)),
+        np.array(rows, dtype=np.int64),
+        tuple(faults),
+        num_joined,
+        np.array(ways, dtype=np.uint8).reshape(-1, len(selector.further)) if selector.further else None,
+    )
 
 
 def _join_apart(samples: list[RawSample], selector: Selector) -> tuple[list[RawSample], int]:

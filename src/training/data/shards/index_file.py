@@ -28,6 +28,8 @@ _LOG = logging.getLogger(__name__)
 _SCHEMA: Final = 5
 _FOLDER: Final = ".open_clip_index"
 _ENTRIES: Final = ("stamp", "keys", "key_offsets", "spans", "rows", "faults", "joined")
+# Only where there are further columns, so that an index of images and captions is the file it always was.
+_WAYS: Final = "ways"
 _MAX_BYTES: Final = 1 << 28
 _LEAST_BYTES: Final = 1 << 16
 _MAX_REASON: Final = 500
@@ -55,7 +57,7 @@ def open_index(path: str, selector: Selector, index_dir: str | None = None) -> S
     stamp = json.dumps([_SCHEMA, status.st_size, status.st_mtime_ns, selector.identity])
     places = _places(path, index_dir)
     for place in places:
-        index = _load(place, path, status.st_size, stamp)
+        index = _load(place, path, status.st_size, stamp, selector)
         if index is not None:
             return index
     index = make_index(path, selector)
@@ -78,13 +80,13 @@ def _places(path: str, index_dir: str | None) -> list[Path]:
     return [*places, Path(cache, "open_clip", "shard_index", elsewhere)] if os.path.isabs(cache) else places
 
 
-def _load(place: Path, path: str, shard_bytes: int, stamp: str) -> ShardIndex | None:
+def _load(place: Path, path: str, shard_bytes: int, stamp: str, selector: Selector) -> ShardIndex | None:
     """Read an index file; None when there is none or it is of another shard, with a warning when it is no index."""
     try:
         parts = _read_arrays(read_plain(place, _max_bytes(shard_bytes)))
         if bytes(parts["stamp"]).decode("utf-8") != stamp:
             return None
-        return _check(parts, path, shard_bytes)
+        return _check(parts, path, shard_bytes, selector)
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None
     # Damaged archives and made-up numbers raise nearly anything; the shard itself is there to be read.
@@ -106,6 +108,8 @@ def _store(index: ShardIndex, place: Path, shard_bytes: int, stamp: str) -> bool
         "faults": _blob(json.dumps([fault[1:] for fault in index.faults])),
         "joined": np.array([index.num_joined], dtype=np.int64),
     }
+    if index.ways is not None:
+        arrays[_WAYS] = index.ways
     held = io.BytesIO()
     np.savez(held, **arrays)
     if held.tell() > _max_bytes(shard_bytes):
@@ -130,7 +134,8 @@ def _max_bytes(shard_bytes: int) -> int:
 def _read_arrays(content: bytes) -> dict[str, npt.NDArray[Any]]:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = archive.infolist()
-        if sorted(member.filename for member in members) != sorted(f"{name}.npy" for name in _ENTRIES):
+        names = [member.filename.removesuffix(".npy") for member in members]
+        if sorted(names) not in (sorted(_ENTRIES), sorted((*_ENTRIES, _WAYS))):
             raise ValueError("it holds other entries than an index")
         # As numpy writes them; a packed one could unfold to any size.
         if any(member.compress_type != zipfile.ZIP_STORED or member.file_size > len(content) for member in members):
@@ -138,13 +143,14 @@ def _read_arrays(content: bytes) -> dict[str, npt.NDArray[Any]]:
         return {name: tensor.numpy() for name, tensor in read_array_archive(archive).items()}
 
 
-def _check(parts: dict[str, npt.NDArray[Any]], path: str, shard_bytes: int) -> ShardIndex:
+def _check(parts: dict[str, npt.NDArray[Any]], path: str, shard_bytes: int, selector: Selector) -> ShardIndex:
     """Put an index together from arrays that hold what they must, and nothing that could not be in the shard."""
     spans, rows, offsets, blob = parts["spans"], parts["rows"], parts["key_offsets"], parts["keys"]
     _require(all(parts[name].dtype == np.int64 for name in ("spans", "rows", "key_offsets", "joined")), "types")
     _require(all(parts[name].dtype == np.uint8 and parts[name].ndim == 1 for name in ("keys", "faults")), "types")
     count = len(spans)
-    _require(spans.shape == (count, 4) and rows.shape == (count,) and offsets.shape == (count + 1,), "shapes")
+    _require(spans.shape == (count, 2 * len(selector.columns)), "shapes")
+    _require(rows.shape == (count,) and offsets.shape == (count + 1,), "shapes")
     _require(parts["joined"].shape == (1,) and 0 <= parts["joined"][0] <= count, "counts")
     _require(bool((np.diff(rows, prepend=-1) > 0).all()) and rows.max(initial=0) <= shard_bytes, "rows")
     _require(offsets[0] == 0 and offsets[-1] == len(blob) and bool((np.diff(offsets) >= 0).all()), "keys")
@@ -152,7 +158,25 @@ def _check(parts: dict[str, npt.NDArray[Any]], path: str, shard_bytes: int) -> S
     inner = offsets[(offsets > 0) & (offsets < len(blob))]
     _require(not bool((blob[inner] & 0xC0 == 0x80).any()), "keys")
     _check_spans(spans, shard_bytes)
-    return ShardIndex(path, TextColumn(blob, offsets), spans, rows, _read_faults(parts, path), int(parts["joined"][0]))
+    return ShardIndex(
+        path,
+        TextColumn(blob, offsets),
+        spans,
+        rows,
+        _read_faults(parts, path),
+        int(parts["joined"][0]),
+        _check_ways(parts.get(_WAYS), count, selector),
+    )
+
+
+def _check_ways(ways: npt.NDArray[Any] | None, count: int, selector: Selector) -> npt.NDArray[np.uint8] | None:
+    """Return the ways of further columns, each one that its column has."""
+    if ways is None:
+        _require(not selector.further, "columns")
+        return None
+    _require(ways.dtype == np.uint8 and ways.shape == (count, len(selector.further)), "columns")
+    _require(bool((ways < [len(column.ways) for column in selector.further]).all()), "columns")
+    return ways
 
 
 def _check_spans(spans: npt.NDArray[np.int64], shard_bytes: int) -> None:

@@ -5,11 +5,13 @@ from typing import Final
 
 from open_clip.errors import ConfigError, printable
 from training.data.kind import SourceKind, SourceRequest
+from training.data.members import MemberColumn
 from training.data.shard_files import refuse_pipes
 from training.data.shards.cache import ShardCache
 from training.data.shards.open import open_shards
 from training.data.shards.selector import Selector
 from training.data.shards.table import ShardTable, Visit
+from training.data.source import IMAGE, TEXT
 from training.data.urls import expand_urls, require_shards
 from training.params.data import ShardParams
 
@@ -28,7 +30,9 @@ class ShardKind(SourceKind):
     def check(self, request: SourceRequest) -> None:
         """Check the list of shards, and that those of this machine are there; opens none."""
         require_shards(_list_shards(request)[0])
-        _selector(request.shards)
+        _selector(request)
+        if request.role == "train" and request.shards.shard_order == "buffer":
+            _refuse_streaming(request)
 
     def open(self, request: SourceRequest) -> ShardTable:
         """Count the samples of all shards, each process a part of them."""
@@ -39,7 +43,7 @@ class ShardKind(SourceKind):
         return open_shards(
             request.path,
             urls,
-            _selector(params),
+            _selector(request),
             Visit(
                 num_samples=params.train_num_samples if is_train else None,
                 window=params.shard_window,
@@ -47,7 +51,7 @@ class ShardKind(SourceKind):
             ),
             index_dir=params.shard_index_dir,
             cache=_cache(params),
-            group_images=not is_train,
+            group_images=not is_train and IMAGE in request.columns,
             rank=request.rank,
             world_size=request.world_size,
             gather=request.gather,
@@ -68,9 +72,25 @@ def _cache(params: ShardParams) -> ShardCache | None:
     return ShardCache(params.shard_cache, max_bytes, params.allow_pipe_urls)
 
 
-def _selector(params: ShardParams) -> Selector:
+def _refuse_streaming(request: SourceRequest) -> None:
+    """Refuse what a stream does not read: it groups and filters samples as upstream does, by image and caption."""
+    others = [name for name in request.columns if name not in (IMAGE, TEXT) or request.own_name(name)]
+    if others or len(request.columns) < 2:
+        raise ConfigError(
+            f"--shard-order buffer streams images and captions alone, by --image-key and --text-key; the run reads "
+            f"{', '.join(request.columns)}{' by --columns' if request.data.own_names else ''}. Leave it out."
+        )
+
+
+def _selector(request: SourceRequest) -> Selector:
+    """Say which members are read: image and caption by their own flags, everything else by name or ``--columns``."""
+    params, image, text = request.shards, request.own_name(IMAGE), request.own_name(TEXT)
+    further = [name for name in request.columns if name != IMAGE and (name != TEXT or text is not None)]
     return Selector(
-        image_keys=_split(params.image_key),
+        takes_image=IMAGE in request.columns,
+        takes_text=TEXT in request.columns and text is None,
+        further=tuple(MemberColumn.named(name, request.own_name(name)) for name in further),
+        image_keys=_split(params.image_key if image is None else image),
         text_keys=_split(params.text_key),
         json_keys=_split(params.json_text_key or ""),
         json_weights=_numbers(params.json_text_key_probs),

@@ -2,22 +2,25 @@
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from open_clip.errors import DataError, printable
+from training.data.members import refuse_missing_keys
 from training.data.order import IntArray
 from training.data.quarantine import Fault
 from training.data.shards.cache import ShardCache
-from training.data.shards.census import NUM_DESCRIBED, describe_shards
+from training.data.shards.census import NUM_DESCRIBED, describe_shards, list_columns
 from training.data.shards.index import ShardIndex
 from training.data.shards.index_file import open_index
 from training.data.shards.same_images import Digests, Gather, digest_ends, number_images
 from training.data.shards.selector import Selector
 from training.data.shards.sizes import read_remote_sizes
 from training.data.shards.table import ShardTable, Visit
+from training.data.source import MissingColumns
 from training.data.urls import local_path, require_shards
 
 _LOG = logging.getLogger(__name__)
@@ -62,6 +65,7 @@ def open_shards(
 
     Raises:
         DataError: shards are missing or unreadable, or hold no sample; on all processes alike.
+        MissingColumns: no sample has one of the selector's further columns.
     """
     require_shards(shards)
     if cache is None:
@@ -81,13 +85,14 @@ def open_shards(
     counts = np.array([counted.num_samples for counted in results], dtype=np.int64)
     faults = [fault for counted in results for fault in counted.faults]
     if counts.sum() == 0:
+        _refuse_missing(source, shards, faults, selector, locate)
         raise DataError(_no_sample(source, shards, faults, selector, locate))
     if rank == 0:
         _tell(source, results, visit, counts)
     shard_bytes = [counted.num_bytes for counted in results if counted.num_bytes is not None]
     ends = [counted.ends for counted in results if counted.ends is not None]
     image_ids = number_images(counts, ends, own_places, open_one, gather) if group_images else None
-    return ShardTable(
+    table = ShardTable(
         source,
         shards,
         counts,
@@ -100,6 +105,23 @@ def open_shards(
         locate=locate,
         fetch_ahead=None if cache is None else cache.fetch_ahead,
     )
+    refuse_missing_keys(table, selector.further, lambda: _list_columns(shards, locate))
+    return table
+
+
+def _list_columns(shards: Sequence[str], locate: Callable[[str], str]) -> list[str]:
+    return list_columns([locate(shard) for shard in shards[:NUM_DESCRIBED]])
+
+
+def _refuse_missing(
+    source: str, shards: Sequence[str], faults: Sequence[Fault], selector: Selector, locate: Callable[[str], str]
+) -> None:
+    """Refuse a further column that no sample has: a wrong flag, where missing images and captions are wrong data."""
+    commonest = Counter(fault.reason for fault in faults).most_common(1)
+    if commonest and commonest[0][0] in [column.lacking for column in selector.further]:
+        there = _list_columns(shards, locate)
+        missing = [column for column in selector.further if not any(way.suffix in there for way in column.ways)]
+        raise MissingColumns(source, [column.name for column in missing or selector.further], there)
 
 
 def _count(place: int, open_one: Callable[[int], ShardIndex], group_images: bool) -> _Counted | str:

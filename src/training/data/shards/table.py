@@ -79,14 +79,15 @@ class ShardTable:
         fetch_ahead: Callable[[Sequence[str]], None] | None = None,
     ) -> None:
         self.source = source
-        self.columns: tuple[str, ...] = (IMAGE, TEXT)
+        self.columns = selector.columns
         self.faults = tuple(faults)
         self.shards = tuple(shards)
         self.arrangement = _arrangement(counts, visit)
-        self.contents = _contents(shards, counts, shard_bytes)
+        self.contents = _contents(shards, counts, shard_bytes, selector)
         self._counts = counts
         self._stops = np.cumsum(counts).tolist()
         self._selector = selector
+        self._member_of = {name: place for place, name in enumerate(selector.columns)}
         self._visit = visit
         self._index_dir = index_dir
         self._image_ids = image_ids
@@ -101,6 +102,8 @@ class ShardTable:
     @property
     def num_images(self) -> int:
         """Number of images; in training each sample is taken to have its own."""
+        if IMAGE not in self.columns:
+            return 0
         return len(self) if self._image_ids is None else len(np.unique(self._image_ids))
 
     @property
@@ -121,18 +124,23 @@ class ShardTable:
             self._fetch_ahead([self.shards[place] for place in order.shards_after(position)])
 
     def read(self, column: str, index: int, seed: int = 0) -> object:
-        """Read a sample's image, or its caption: where it has several the one that the seed draws.
+        """Read a sample's image, its caption, or a further column: of several texts the one that the seed draws.
 
         Raises:
             DataError: it cannot be used.
         """
+        member = self._member_of[column]
         shard, number = self._find(index)
-        image, image_size, text, text_size = shard.span(number)
+        offset, size = shard.span(number, member)
+        selector = self._selector
+        if member >= selector.num_plain:
+            further = member - selector.num_plain
+            return selector.further[further].read(shard.way(number, further), shard.read(offset, size), seed)
         if column == IMAGE:
             # What is over the limit is not even read: the header of a broken tar may claim any size.
-            content = shard.read(image, image_size) if image_size <= MAX_FILE_BYTES else b""
-            return ImageBytes(content, image_size)
-        return self._selector.caption(shard.read(text, text_size), seed)
+            content = shard.read(offset, size) if size <= MAX_FILE_BYTES else b""
+            return ImageBytes(content, size)
+        return selector.caption(shard.read(offset, size), seed)
 
     def image_path(self, index: int) -> str:
         """Return a sample's place as shard/key."""
@@ -202,11 +210,17 @@ def _arrangement(counts: IntArray, visit: Visit) -> str:
     return f"{len(counts)} shards, window {visit.window}, {digest}"
 
 
-def _contents(shards: Sequence[str], counts: IntArray, shard_bytes: Sequence[int]) -> str:
+def _contents(shards: Sequence[str], counts: IntArray, shard_bytes: Sequence[int], selector: Selector) -> str:
     """Describe in a few characters what the shards hold, wherever they lie."""
     parts = [f"rows {counts.sum()}", f"shards {len(shards)}", f"names {digest_names(shards)}"]
     parts.append(f"counts {short_digest([counts])}")
-    return ", ".join([*parts, f"bytes {short_digest([np.array(shard_bytes, np.int64)])}"] if shard_bytes else parts)
+    if shard_bytes:
+        parts.append(f"bytes {short_digest([np.array(shard_bytes, np.int64)])}")
+    # Data of images and captions alone keeps the words that older checkpoints hold.
+    if selector.columns != (IMAGE, TEXT) or selector.further:
+        found = [f"{column.name}={';'.join(map(str, column.ways))}" for column in selector.further]
+        parts.append(f"columns {short_digest([repr((selector.columns, found)).encode()])}")
+    return ", ".join(parts)
 
 
 class _OpenShard:
@@ -219,12 +233,17 @@ class _OpenShard:
         except OSError as error:
             raise DataError(f"shard {printable(index.path)} cannot be opened: {error.strerror}") from None
 
-    def span(self, number: int) -> tuple[int, int, int, int]:
-        """Return offset and size of a sample's image and of its caption."""
+    def span(self, number: int, member: int) -> tuple[int, int]:
+        """Return offset and size of one of a sample's members."""
         if number >= len(self.index):
             raise DataError(f"shard has {len(self.index)} usable samples, fewer than were counted: it was changed")
-        image, image_size, text, text_size = self.index.spans[number].tolist()
-        return image, image_size, text, text_size
+        offset, size = self.index.spans[number, 2 * member : 2 * member + 2].tolist()
+        return offset, size
+
+    def way(self, number: int, further: int) -> int:
+        """Return the way that a sample takes to the value of a further column."""
+        assert self.index.ways is not None
+        return int(self.index.ways[number, further])
 
     def read(self, offset: int, size: int) -> bytes:
         """Read a member's bytes."""

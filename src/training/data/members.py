@@ -1,0 +1,245 @@
+"""Columns whose values are files of their own: members of a shard's sample, or files beside an image.
+
+A column says which suffixes it is looked for under and turns a file's bytes into a value. Nothing in a file is run,
+and no file makes more memory than its limit.
+"""
+
+import json
+import zipfile
+from collections.abc import Callable, Container, Iterable, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Final, NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from open_clip.checkpoint.arrays import read_array
+from open_clip.errors import ConfigError, DataError, printable
+from training.data.decode import IMAGE_SUFFIXES, MAX_FILE_BYTES, ImageBytes
+from training.data.encoding import MAX_CAPTION_BYTES, why_not_caption
+from training.data.order import sample_seed
+from training.data.source import MissingColumns, Source
+
+MAX_JSON_BYTES: Final = 1 << 20
+# Of an array file, packed and unpacked: a row of a batch, not a data set.
+MAX_ARRAY_BYTES: Final = 1 << 26
+_MAX_ARRAYS: Final = 1_000
+_DRAW_STREAM: Final = 0x43617074
+_NUM_TRIED: Final = 8
+_TEXTS: Final = frozenset(("txt", "text", "cls", "id"))
+_LIMITS: Final = {
+    **dict.fromkeys(_TEXTS, MAX_CAPTION_BYTES),
+    "json": MAX_JSON_BYTES,
+    "npy": MAX_ARRAY_BYTES,
+    "npz": MAX_ARRAY_BYTES,
+}
+
+_Value = TypeVar("_Value")
+Array = npt.NDArray[np.generic]
+
+
+class MissingKey(DataError):
+    """A file of named values has none of a name; ``there`` are those it has."""
+
+    def __init__(self, message: str, there: Iterable[str]) -> None:
+        super().__init__(message)
+        self.there = tuple(there)
+
+
+class Way(NamedTuple):
+    """One way to a value: the file of a suffix, or what stands in that file under a key."""
+
+    suffix: str
+    key: str | None = None
+
+    def __str__(self) -> str:
+        return self.suffix if self.key is None else f"{self.suffix}:{self.key}"
+
+
+@dataclass(frozen=True)
+class MemberColumn:
+    """A column of files.
+
+    Attributes:
+        name: what the column is asked for as.
+        ways: where a row's value may be; the first whose file the row has is taken.
+    """
+
+    name: str
+    ways: tuple[Way, ...]
+
+    @classmethod
+    def named(cls, name: str, own_name: str | None = None) -> "MemberColumn":
+        """Make the column of a name.
+
+        Args:
+            name: what it is asked for as.
+            own_name: suffixes joined by ``;``, each with a key where ``SUFFIX:KEY`` says so. Without it the file of
+                suffix NAME, else NAME.txt, else what stands under NAME in the file of suffix json.
+
+        Raises:
+            ConfigError: a suffix has no named values, or there is none.
+        """
+        if own_name is None:
+            return cls(name, (Way(name.lower()), Way(f"{name.lower()}.txt"), Way("json", name)))
+        ways = []
+        for word in own_name.split(";"):
+            suffix, colon, key = word.strip().partition(":")
+            suffix = suffix.lstrip(".").lower()
+            if not suffix or (colon and (not key or _ending(suffix) not in ("json", "npz"))):
+                raise ConfigError(
+                    f"--columns {name}={printable(own_name, 200)}: give the suffix of a file such as cls, or a name in "
+                    "a json or npz file such as json:label."
+                )
+            ways.append(Way(suffix, key if colon else None))
+        return cls(name, tuple(ways))
+
+    def choose(self, has: Container[str]) -> int | None:
+        """Return the number of the way that a row with files of these suffixes takes; None where it has none."""
+        return next((number for number, way in enumerate(self.ways) if way.suffix in has), None)
+
+    @property
+    def lacking(self) -> str:
+        """Why a row without any of the files cannot be used."""
+        return f"no {self.name} ({', '.join(map(str, self.ways))})"
+
+    def why_not_size(self, way: int, size: int) -> str | None:
+        """Say why a file is too large to be read; None when it is not."""
+        suffix = self.ways[way].suffix
+        limit = _LIMITS.get(_ending(suffix), MAX_FILE_BYTES)
+        return f"{self.name} ({suffix}) of {size:,} bytes is over the limit of {limit:,}" if size > limit else None
+
+    def read(self, way: int, content: bytes, seed: int) -> object:
+        """Turn a file's bytes into the row's value.
+
+        An image becomes a `StoredImage`, a text a string, json plain data, an array a numpy array, an archive of arrays
+        a dictionary of them, and anything else stays bytes. Of several texts under one key the seed draws one.
+
+        Raises:
+            DataError: the file is damaged or over a limit; MissingKey where it has nothing under the key.
+        """
+        suffix, key = self.ways[way]
+        ending = _ending(suffix)
+        if ending == "npz":
+            return _read_archive(content, key)
+        value: object = content
+        if f".{ending}" in IMAGE_SUFFIXES:
+            return ImageBytes(content, len(content))
+        if ending in _TEXTS:
+            value = _decode(content, suffix)
+        elif ending == "json":
+            value = _read_json(content, suffix, key, seed)
+        elif ending == "npy":
+            return _checked(lambda: _read_one(content))
+        reason = why_not_caption(value, f"{self.name} ({suffix})") if isinstance(value, str) else None
+        if reason is not None:
+            raise DataError(reason)
+        return value
+
+
+def refuse_missing_keys(source: Source, columns: Sequence[MemberColumn], list_there: Callable[[], list[str]]) -> None:
+    """Refuse a column of which the first rows' files know nothing: rows are read one at a time, much later.
+
+    Args:
+        source: reads the rows.
+        columns: its columns of files.
+        list_there: lists what else could be read, for the message.
+
+    Raises:
+        MissingColumns: naming it and what is there.
+    """
+    for column in columns:
+        keys: dict[str, None] = {}
+        for row in range(min(len(source), _NUM_TRIED)):
+            try:
+                source.read(column.name, row)
+                break
+            except MissingKey as error:
+                keys |= dict.fromkeys(error.there)
+            # Damaged rows are counted when they are met.
+            except DataError:
+                break
+        else:
+            if len(source):
+                raise MissingColumns(source.source, [column.name], dict.fromkeys([*list_there(), *keys]))
+
+
+def draw(choices: Sequence[tuple[str, float]], seed: int) -> str:
+    """Draw a text by its weight; the same seed draws the same."""
+    total = sum(weight for _, weight in choices)
+    point = sample_seed(seed, 0, _DRAW_STREAM) / (1 << 63) * total
+    for text, weight in choices:
+        point -= weight
+        if point < 0:
+            return text
+    return choices[-1][0]
+
+
+def _ending(suffix: str) -> str:
+    return suffix.rpartition(".")[2]
+
+
+def _decode(content: bytes, suffix: str) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{suffix} is not UTF-8 at byte {error.start}") from None
+
+
+def _read_json(content: bytes, suffix: str, key: str | None, seed: int) -> object:
+    try:
+        record: object = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{suffix} cannot be read: {' '.join(str(error).split())[:100]}") from None
+    if key is None:
+        return record
+    fields: dict[str, object] = record if isinstance(record, dict) else {}
+    value = fields.get(key)
+    if value is None:
+        raise MissingKey(f"{suffix} holds nothing under {printable(key, 100)!r}", (f"{suffix}:{one}" for one in fields))
+    texts = [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
+    if texts and isinstance(value, list) and len(texts) == len(value):
+        return draw([(text, 1.0) for text in texts], seed)
+    return value
+
+
+def _read_archive(content: bytes, key: str | None) -> Array | dict[str, Array]:
+    arrays = _checked(lambda: _read_arrays(content, key))
+    return arrays if key is None else arrays[key]
+
+
+def _read_arrays(content: bytes, key: str | None) -> dict[str, Array]:
+    with zipfile.ZipFile(BytesIO(content)) as archive:
+        members = {one.filename.removesuffix(".npy"): one for one in archive.infolist()[: _MAX_ARRAYS + 1]}
+        if len(members) > _MAX_ARRAYS:
+            raise DataError(f"npz holds more than {_MAX_ARRAYS:,} arrays")
+        if key is not None and key not in members:
+            raise MissingKey(f"npz holds nothing under {printable(key, 100)!r}", (f"npz:{one}" for one in members))
+        wanted = members if key is None else {key: members[key]}
+        # The sizes are only claims, but no more than is claimed is ever unpacked.
+        num_bytes = sum(member.file_size for member in wanted.values())
+        if num_bytes > MAX_ARRAY_BYTES:
+            raise DataError(f"npz of {num_bytes:,} bytes unpacked is over the limit of {MAX_ARRAY_BYTES:,}")
+        # Other ways of packing ask for any amount of memory by themselves.
+        if any(one.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for one in wanted.values()):
+            raise DataError("npz is packed in another way than numpy does it")
+        return {name: _read_one(archive.read(member)) for name, member in wanted.items()}
+
+
+def _read_one(content: bytes) -> Array:
+    tensor = read_array(content)
+    # numpy has no bfloat16; float32 holds each of its numbers.
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
+def _checked(read: Callable[[], _Value]) -> _Value:
+    try:
+        return read()
+    except DataError:
+        raise
+    # Damaged archives and made-up headers raise nearly anything; each becomes one named reason.
+    except Exception as error:
+        reason = printable(" ".join(str(error).split()) or type(error).__name__, 200)
+        raise DataError(f"array file cannot be read: {reason}") from None
