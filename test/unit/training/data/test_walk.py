@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from device_under_test import device_under_test
+from open_clip.transformer.texts import Texts
 from training.data import Batch
 from training.data.parcels import Parcel
 from training.data.walk import move, pin, rebuild, tensors_in
@@ -54,9 +55,8 @@ def make_values():
 
 def make_batch():
     host = {"keys": ("a:1", "b:2"), "image_ids": torch.tensor([0, 1]), "indices": torch.tensor([7, 8])}
-    return Batch(
-        torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.zeros(2, 5, dtype=torch.int64), make_values(), **host
-    )
+    texts = Texts(torch.zeros(2, 5, dtype=torch.int64))
+    return Batch(torch.zeros(2, 3, 4, 4, dtype=torch.uint8), texts, make_values(), **host)
 
 
 def assert_same(ours, theirs):
