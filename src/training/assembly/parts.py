@@ -80,7 +80,7 @@ def build_parts(params: RunParams, place: Place) -> Parts:
             compile_model(model, params.model.torchcompile_mode)
         model = spread_model(model, params.fsdp, place, precision)
         # apex must see the bare model and its optimizer before they are wrapped.
-        optimizer = build_optimizer(model, params.optim, place.device, task.own)
+        optimizer = build_optimizer(model, params.optim, place.device, task.own, task.decay_rule)
         model, optimizer = mixed.prepare(model, optimizer)
         if not is_sharded(model):
             model = wrap_model(model, place.torch_device, place.world, _ddp_options(params.distributed))

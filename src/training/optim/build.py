@@ -8,7 +8,7 @@ import torch
 
 from open_clip.errors import ConfigError
 from training.device import Device
-from training.optim.groups import layer_scales, parameter_groups
+from training.optim.groups import find_undecayed, layer_scales, parameter_groups
 from training.optim.state import IMPLEMENTATION_KEYS
 from training.optim.timm_optimizers import build_timm_optimizer
 from training.params.optim import OptimParams
@@ -17,10 +17,15 @@ from training.run_folder import FILE_LINE
 _LOG = logging.getLogger(__name__)
 _TIMM = "timm/"
 Named = Sequence[tuple[str, torch.nn.Parameter]]
+Groups = list[dict[str, Any]]
 
 
 def build_optimizer(
-    model: torch.nn.Module, params: OptimParams, device: Device, own: torch.nn.Module | None = None
+    model: torch.nn.Module,
+    params: OptimParams,
+    device: Device,
+    own: torch.nn.Module | None = None,
+    decay_rule: str = "openclip",
 ) -> torch.optim.Optimizer:
     """Make the optimizer of ``--opt`` over all trainable parameters; AdamW fused where the device has that.
 
@@ -29,6 +34,7 @@ def build_optimizer(
         params: The optimizer's flags.
         device: Where it runs.
         own: A recipe's own parameters, which come after the model's.
+        decay_rule: The recipe's, in the place of which ``--decay-rule`` is taken where it is given.
 
     Raises:
         ConfigError: Every parameter is frozen, or there is no such optimizer or argument.
@@ -41,37 +47,49 @@ def build_optimizer(
             "both towers are frozen, and scale and bias of their scores alone teach nothing: leave out --lock-image or "
             "--lock-text, or unlock groups or layers."
         )
-    is_timms = params.opt.startswith(_TIMM)
-    optimizer = _build_timm(model, named, params) if is_timms else _build_adamw(model, named, params, device)
+    if params.opt.startswith(_TIMM):
+        has_own_groups = own is not None or decay_rule != "openclip" or _asks_for_groups(params)
+        optimizer = _build_timm(
+            _make_groups(model, named, own, params, decay_rule) if has_own_groups else model, params
+        )
+    else:
+        optimizer = _build_adamw(_make_groups(model, named, own, params, decay_rule), named, params, device)
     shown = ", ".join(f"{name}: {value}" for name, value in (optimizer.defaults | {"weight_decay": params.wd}).items())
     _LOG.info("Created %s (%s) optimizer: %s", type(optimizer).__name__, params.opt, shown, extra=FILE_LINE)
     return optimizer
 
 
-def _make_groups(model: torch.nn.Module, named: Named, params: OptimParams) -> list[dict[str, Any]]:
+def _make_groups(
+    model: torch.nn.Module, named: Named, own: torch.nn.Module | None, params: OptimParams, decay_rule: str
+) -> Groups:
+    rule = params.decay_rule or decay_rule
+    spared = find_undecayed(rule, model) | (set() if own is None else find_undecayed(rule, own, "task"))
     scales = layer_scales(model, params.image_layer_decay, params.text_layer_decay)
-    return parameter_groups(named, params.wd, exclude=params.wd_exclude or (), scales=scales)
+    return parameter_groups(named, params.wd, exclude=spared.union(params.wd_exclude or ()), scales=scales, rule=rule)
 
 
-def _build_adamw(model: torch.nn.Module, named: Named, params: OptimParams, device: Device) -> torch.optim.Optimizer:
+def _asks_for_groups(params: OptimParams) -> bool:
+    """Tell whether a flag sorts parameters, which timm would sort by its own rule."""
+    flags = (params.decay_rule, params.wd_exclude or None, params.image_layer_decay, params.text_layer_decay)
+    return any(value is not None for value in flags)
+
+
+def _build_adamw(groups: Groups, named: Named, params: OptimParams, device: Device) -> torch.optim.Optimizer:
     if params.lr is None or params.beta1 is None or params.beta2 is None or params.eps is None:
         raise ConfigError("lr, beta1, beta2 and eps must be set; training.params.parse_args fills them in.")
     options = device.optimizer_options([parameter for _, parameter in named if parameter.requires_grad])
     known = {"lr": params.lr, "betas": (params.beta1, params.beta2), "eps": params.eps}
     try:
-        return torch.optim.AdamW(_make_groups(model, named, params), **{**known, **options, **params.opt_kwargs})
+        return torch.optim.AdamW(groups, **{**known, **options, **params.opt_kwargs})
     except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(f"--opt-kwargs {params.opt_kwargs}: AdamW refuses them: {error}.") from error
 
 
-def _build_timm(model: torch.nn.Module, named: Named, params: OptimParams) -> torch.optim.Optimizer:
+def _build_timm(parameters: torch.nn.Module | Groups, params: OptimParams) -> torch.optim.Optimizer:
     given: dict[str, Any] = {"lr": params.lr, "weight_decay": params.wd, "eps": params.eps, "momentum": params.momentum}
     if params.beta1 is not None:
         given["betas"] = (params.beta1, params.beta2)
     options = {name: value for name, value in given.items() if value is not None} | params.opt_kwargs
-    has_own_groups = params.wd_exclude or params.image_layer_decay is not None or params.text_layer_decay is not None
-    has_own_groups = has_own_groups or any(name.startswith("task.") for name, _ in named)
-    parameters = _make_groups(model, named, params) if has_own_groups else model
     return build_timm_optimizer(parameters, params.opt.removeprefix(_TIMM), options)
 
 

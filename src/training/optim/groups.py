@@ -1,7 +1,7 @@
 """Which parameters are decayed, and how fast each layer learns; builds no optimizer."""
 
 import fnmatch
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -10,22 +10,47 @@ from open_clip.transformer.freezing import LayerGroup
 from open_clip.transformer.text import text_layer_groups
 
 
-def is_undecayed(name: str, parameter: torch.Tensor, patterns: Sequence[str] = ()) -> bool:
-    """Tell whether weight decay leaves a parameter alone: vectors, norms, biases, the logit scale, and patterns' own.
+def _has_openclips_words(name: str) -> bool:
+    return any(word in name for word in ("bn", "ln", "bias", "logit_scale"))
 
-    Source: open_clip 3.3.0 (positional and class embeddings are decayed).
+
+# By the names of --decay-rule: whether a rule leaves a parameter undecayed, told from its name and its value.
+_UNDECAYED: dict[str, Callable[[str, torch.Tensor], bool]] = {
+    # Vectors, norms, biases, the logit scale; positional and class embeddings are decayed. Source: open_clip 3.3.0.
+    "openclip": lambda name, value: value.ndim < 2 or _has_openclips_words(name),
+    # By name alone, so norms under other names (BERT's LayerNorm, a ResNet's downsample.1) are decayed, and class
+    # embeddings too. Source: Chinese-CLIP, cn_clip/training/main.py.
+    "cn": lambda name, _: _has_openclips_words(name),
+    # Nothing is spared. Source: Long-CLIP, train/train.py, which gives AdamW all parameters as one group.
+    "all": lambda *_: False,
+    # Vectors and biases; tokens and position tables are told by the model, see `find_undecayed`.
+    # Source: MAE, util/lr_decay.py, and timm's optimizers.
+    "mae": lambda name, value: value.ndim < 2 or name.endswith("bias"),
+}
+
+
+def find_undecayed(rule: str, model: torch.nn.Module, prefix: str = "") -> set[str]:
+    """Name the parameters that a rule leaves undecayed because the model asks for it, with ``no_weight_decay()``.
+
+    Only ``mae`` asks: class, mask and position tokens and tables of relative positions are such parameters.
     """
-    if parameter.ndim < 2 or any(part in name for part in ("bn", "ln", "bias", "logit_scale")):
-        return True
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    if rule != "mae":
+        return set()
+    found: set[str] = set()
+    for path, module in model.named_modules(prefix=prefix):
+        answer = getattr(module, "no_weight_decay", None)
+        if callable(answer):
+            found |= {f"{path}.{name}" if path else name for name in answer()}
+    return found
 
 
 def parameter_groups(
     named_parameters: Iterable[tuple[str, torch.nn.Parameter]],
     weight_decay: float,
     *,
-    exclude: Sequence[str] = (),
+    exclude: Collection[str] = (),
     scales: Mapping[str, float] | None = None,
+    rule: str = "openclip",
 ) -> list[dict[str, Any]]:
     """Sort trainable parameters into an undecayed and a decayed group, in that order.
 
@@ -35,11 +60,14 @@ def parameter_groups(
     Args:
         exclude: Patterns of names that are not decayed either.
         scales: Factor of each name's learning rate; 1 where a name is missing.
+        rule: Which parameters are not decayed, by the names of ``--decay-rule``.
     """
     groups: dict[tuple[bool, float], list[torch.nn.Parameter]] = {(False, 1.0): [], (True, 1.0): []}
     for name, parameter in named_parameters:
         if parameter.requires_grad:
-            key = (not is_undecayed(name, parameter, exclude), (scales or {}).get(name, 1.0))
+            is_spared = any(fnmatch.fnmatchcase(name, pattern) for pattern in exclude)
+            is_decayed = not is_spared and not _UNDECAYED[rule](name, parameter)
+            key = (is_decayed, (scales or {}).get(name, 1.0))
             groups.setdefault(key, []).append(parameter)
     if not scales:
         return [{"params": groups[kind, 1.0], "weight_decay": weight_decay * kind} for kind in (False, True)]

@@ -20,7 +20,14 @@ class OptimParams:
         None, "AdamW's second moment decay (default: 0.98 for ViT models, else 0.999)", type=number(0.0, below=1.0)
     )
     eps: float | None = flag(None, "AdamW's epsilon (default: 1e-6 for ViT models, else 1e-8)", type=number(0.0))
-    wd: float = flag(0.2, "weight decay; not applied to gains, biases and the logit scale", type=number(0.0))
+    wd: float = flag(0.2, "weight decay; --decay-rule says of what", type=number(0.0))
+    decay_rule: str | None = flag(
+        None,
+        "what is not decayed: openclip: gains, biases and the logit scale; cn: as Chinese-CLIP, which tells them by "
+        "name and so decays norms of BERT; mae: besides gains and biases the tokens and position tables that the model "
+        "names; all: nothing (default: the recipe's, mostly openclip)",
+        choices=("openclip", "cn", "all", "mae"),
+    )
     grad_clip_norm: float | None = flag(
         None, "clip the gradient to this norm; no clipping if not given", type=ABOVE_ZERO
     )

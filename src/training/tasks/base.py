@@ -62,6 +62,7 @@ class Task(ABC):
         average: The moving average of the model's weights, when the run keeps one.
         own_average: Likewise of the recipe's own parameters.
         text_shapes: (rows, tokens) in which texts without padding were computed so far, where these are to be few.
+        decay_rule: Which parameters are not decayed unless ``--decay-rule`` says otherwise.
         encodes_apart: Whether evaluation needs nothing but the features of images and of texts, each made alone.
     """
 
@@ -72,6 +73,7 @@ class Task(ABC):
     average: WeightAverage | None = None
     own_average: WeightAverage | None = None
     text_shapes: frozenset[tuple[int, int]] = frozenset()
+    decay_rule: str = "openclip"
     encodes_apart: bool = False
 
     @property

@@ -65,6 +65,62 @@ def test_patterns_leave_further_parameters_undecayed():
     assert moved == {"visual.positional_embedding", "positional_embedding", "token_embedding.weight"}
 
 
+def undecayed_by(rule, model):
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    spared, decayed = build(model, decay_rule=rule).param_groups
+    assert (spared["weight_decay"], decayed["weight_decay"]) == (0.0, 0.2)
+    assert len(spared["params"]) + len(decayed["params"]) == len(names)
+    return {names[id(parameter)] for parameter in spared["params"]}
+
+
+def test_each_rule_leaves_its_own_parameters_undecayed():
+    model = tiny_clip(vision={"layers": (1, 1, 1, 1), "width": 8, "patch_size": None})
+    model.register_module("LayerNorm", torch.nn.LayerNorm(4))
+    openclip, cn, mae = (undecayed_by(rule, model) for rule in ("openclip", "cn", "mae"))
+    # Told by name alone, norms under other names are decayed.
+    assert openclip - cn == {"LayerNorm.weight"} | {
+        name for name, _ in model.named_parameters() if name.endswith("downsample.1.weight")
+    }
+    assert len(openclip - cn) == 5
+    assert cn < openclip
+    assert mae - openclip == {"positional_embedding"}
+    assert openclip <= mae
+    assert undecayed_by("all", model) == set()
+    vit = undecayed_by("mae", tiny_clip(custom_text=True))
+    assert {"visual.class_embedding", "visual.positional_embedding", "text.positional_embedding"} < vit
+    assert "text.token_embedding.weight" not in vit
+
+
+def test_the_flag_wins_over_the_recipes_rule():
+    settings = OptimParams(**OPTIM), select_device("cpu"), None
+    assert build_optimizer(tiny_clip(), *settings, "all").param_groups[0]["params"] == []
+    chosen = OptimParams(**OPTIM, decay_rule="openclip"), select_device("cpu"), None
+    assert len(build_optimizer(tiny_clip(), *chosen, "all").param_groups[0]["params"]) > 2
+
+
+def test_a_recipes_own_module_names_what_is_not_decayed_too():
+    class Own(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table, self.weight = (torch.nn.Parameter(torch.ones(2, 2)) for _ in range(2))
+
+        def no_weight_decay(self):
+            return {"table"}
+
+    own = Own()
+    groups = build_optimizer(tiny_clip(), OptimParams(**OPTIM), select_device("cpu"), own, "mae").param_groups
+    assert [any(value is one for one in groups[0]["params"]) for value in (own.table, own.weight)] == [True, False]
+
+
+def test_a_group_without_parameters_steps():
+    model = tiny_clip()
+    optimizer = build(model, decay_rule="all")
+    before = model.visual.ln_post.bias.detach().clone()
+    model(torch.randn(2, 3, 32, 32), torch.ones(2, 16, dtype=torch.long))[0][0, 0].backward()
+    optimizer.step()
+    assert not torch.equal(model.visual.ln_post.bias, before)
+
+
 def test_frozen_towers_are_left_out_of_all_groups():
     model = tiny_clip()
     model.lock_image_tower()
@@ -86,7 +142,7 @@ def test_a_timm_optimizer_without_timm_says_what_to_install():
 
 def test_timms_optimizers_train_with_and_without_our_groups():
     pytest.importorskip("timm", reason="timm is not installed (extra: timm)")
-    for extra in ({}, {"image_layer_decay": 0.5}):
+    for extra in ({}, {"image_layer_decay": 0.5}, {"decay_rule": "all"}):
         model = tiny_clip()
         optimizer = build(model, opt="timm/lamb", beta1=None, beta2=None, eps=None, **extra)
         assert type(optimizer).__name__ == "Lamb"
