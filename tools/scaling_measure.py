@@ -16,7 +16,7 @@ from scaling_devices import Measured
 from training.data.decode import decode_image
 from training.data.shards.index import ShardIndex
 from training.data.shards.order import ShardOrder
-from training.data.table import ColumnBuilder
+from training.data.columns import ColumnBuilder
 
 _SHARD = 10_000
 _WORDS = ("dogs", "parks", "rain", "people", "a red bicycle", "snow", "an old street", "markets")
