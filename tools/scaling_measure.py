@@ -13,10 +13,10 @@ from PIL import Image
 from open_clip.tokenizer import SimpleTokenizer
 from open_clip.transform import AugmentationCfg, PreprocessCfg, image_transform_v2, to_uint8
 from scaling_devices import Measured
+from training.data.columns import ColumnBuilder
 from training.data.decode import decode_image
 from training.data.shards.index import ShardIndex
 from training.data.shards.order import ShardOrder
-from training.data.columns import ColumnBuilder
 
 _SHARD = 10_000
 _WORDS = ("dogs", "parks", "rain", "people", "a red bicycle", "snow", "an old street", "markets")
