@@ -1,11 +1,11 @@
-"""Images sorted into one folder a class, as ImageNet is; the table's captions are the names of the class folders.
+"""Images sorted into one folder a class, as ImageNet is; the table's texts are the names of the class folders.
 
 Knows no class names that people read, and reads no images.
 """
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -14,7 +14,35 @@ from open_clip.errors import DataError, printable
 from open_clip.transform import Compose, ConvertMode
 from training.data.csv import finish_table
 from training.data.decode import IMAGE_SUFFIXES, why_not_a_file
+from training.data.kind import SourceKind, SourceRequest
+from training.data.members import Beside
+from training.data.source import IMAGE, TEXT, refuse_missing
 from training.data.table import PairTable, TableBuilder
+
+LABEL: Final = "label"
+_NUM_TRIED: Final = 8
+
+
+class ClassFolderKind(SourceKind):
+    """``classes``: a folder of class folders; ``auto`` takes one where class numbers are read."""
+
+    def claims(self, request: SourceRequest) -> bool:
+        """Take a folder of folders of images and nothing beside them, where the numbers of its classes are read."""
+        if LABEL not in request.columns or request.own_name(LABEL) is not None or not os.path.isdir(request.path):
+            return False
+        classes = _list_classes(request.path)
+        images = _images_in(os.path.join(request.path, min(classes))) if classes else []
+        return bool(images) and all(len(Beside(image).suffixes()) == 1 for image in images[:_NUM_TRIED])
+
+    def check(self, request: SourceRequest) -> None:
+        """Check that there are class folders, and that they give what is asked for; looks at no image."""
+        refuse_missing(request.path, request.columns, (IMAGE, TEXT, LABEL))
+        if not os.path.isdir(request.path) or not _list_classes(request.path):
+            read_class_folder(request.path)
+
+    def open(self, request: SourceRequest) -> PairTable:
+        """Read the folder."""
+        return read_class_folder(request.path)[0]
 
 
 def read_class_folder(path: str | os.PathLike[str], by_number: bool = False) -> tuple[PairTable, list[str]]:
@@ -25,7 +53,8 @@ def read_class_folder(path: str | os.PathLike[str], by_number: bool = False) -> 
         by_number: every class folder is called by its number.
 
     Returns:
-        The images, and the names of the class folders in their order, of numbers where all are numbers.
+        The images, with the name of its class folder as ``text`` and its number as ``label``; and the names of the
+        class folders in their order, of numbers where all are numbers.
 
     Raises:
         DataError: there is no such folder, it has no class folders, or one of them has no images.
@@ -37,8 +66,7 @@ def read_class_folder(path: str | os.PathLike[str], by_number: bool = False) -> 
         raise DataError(
             f"{printable(path)} is not a folder. Give the folder that holds one folder of images for each class."
         )
-    with os.scandir(path) as entries:
-        classes = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+    classes = _list_classes(path)
     if by_number:
         named = [name for name in classes if not (name.isascii() and name.isdecimal())]
         if named:
@@ -51,8 +79,8 @@ def read_class_folder(path: str | os.PathLike[str], by_number: bool = False) -> 
         classes.sort()
     if not classes:
         raise DataError(f"{printable(path)} holds no class folders, one folder of images for each class.")
-    builder, row = TableBuilder(path), 0
-    for name in classes:
+    builder, row = TableBuilder(path, (IMAGE, TEXT, LABEL)), 0
+    for number, name in enumerate(classes):
         images = _images_in(os.path.join(path, name))
         if not images:
             raise DataError(f"{printable(os.path.join(path, name))}: this class folder holds no images.")
@@ -61,10 +89,17 @@ def read_class_folder(path: str | os.PathLike[str], by_number: bool = False) -> 
             shown = printable(image)
             problem = why_not_a_file(image) if shown == image else "image path is not valid text; rename the file"
             if problem is None:
-                builder.add(row, image, name)
+                builder.add(row, image, name, str(number))
             else:
                 builder.refuse(row, shown, problem)
-    return finish_table(builder), classes
+    table = finish_table(builder)
+    table.classes = tuple(classes)
+    return table, classes
+
+
+def _list_classes(path: str) -> list[str]:
+    with os.scandir(path) as entries:
+        return [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
 
 
 def _images_in(folder: str) -> list[str]:

@@ -1,9 +1,10 @@
-"""Pairs from a folder: Flickr30k as `tools/flickr30k_handle.py` leaves it, or images with captions beside them.
+"""Rows from a folder: Flickr30k as `tools/flickr30k_handle.py` leaves it, or images with other files beside them.
 
 It converts no annotation files; where one lies unconverted, the error names the tool that does.
 """
 
 import os
+from collections.abc import Sequence
 from typing import Final
 
 from open_clip.errors import DataError, cut_list, printable
@@ -11,7 +12,8 @@ from training.data.csv import check_csv, finish_table, read_csv
 from training.data.decode import IMAGE_SUFFIXES, why_not_a_file
 from training.data.encoding import open_text, read_lines, why_not_caption
 from training.data.kind import SourceKind, SourceRequest
-from training.data.source import IMAGE, TEXT
+from training.data.members import Beside, MemberColumn, refuse_missing_keys
+from training.data.source import IMAGE, TEXT, MissingColumns
 from training.data.table import PairTable, TableBuilder
 
 _LISTS: Final = {
@@ -19,6 +21,7 @@ _LISTS: Final = {
     "val": ("flickr30k_val.csv", "flickr30k_test.csv"),
     "test": ("flickr30k_test.csv",),
 }
+_NUM_DESCRIBED: Final = 3
 _LIST_COLUMNS: Final = {IMAGE: "img_key", TEXT: "caption_key"}
 _ANNOTATIONS: Final = (
     "results_20130124.token",
@@ -30,7 +33,7 @@ _ANNOTATIONS: Final = (
 
 
 class FolderKind(SourceKind):
-    """``folder``: a Flickr30k-form folder, or images with captions beside them."""
+    """``folder``: a Flickr30k-form folder, or images with captions and other files beside them."""
 
     def claims(self, request: SourceRequest) -> bool:
         """Take every folder."""
@@ -38,11 +41,28 @@ class FolderKind(SourceKind):
 
     def check(self, request: SourceRequest) -> None:
         """Check that the folder has one of the two forms; looks at no row."""
-        check_folder_pairs(request.path, request.role)
+        found = _find_rows(request.path, request.role, _reads_captions(request))
+        if isinstance(found, str):
+            check_csv(found, ",", _names_in_list(request))
 
     def open(self, request: SourceRequest) -> PairTable:
         """Read the folder."""
-        return read_folder_pairs(request.path, request.role)
+        found = _find_rows(request.path, request.role, _reads_captions(request))
+        if isinstance(found, str):
+            return read_csv(found, ",", _names_in_list(request))
+        plain = (IMAGE, TEXT) if _reads_captions(request) else (IMAGE,)
+        further = [name for name in request.columns if name not in plain]
+        files = [MemberColumn.named(name, request.own_name(name)) for name in further]
+        return _read_images(request.path, found, plain, files)
+
+
+def _reads_captions(request: SourceRequest) -> bool:
+    """Tell whether the lines of NAME.txt are read: not for other columns alone, nor where --columns gives the text."""
+    return TEXT in request.columns and request.own_name(TEXT) is None
+
+
+def _names_in_list(request: SourceRequest) -> dict[str, str]:
+    return {name: request.own_name(name) or _LIST_COLUMNS.get(name, name) for name in request.columns}
 
 
 def read_folder_pairs(path: str | os.PathLike[str], split: str) -> PairTable:
@@ -60,28 +80,16 @@ def read_folder_pairs(path: str | os.PathLike[str], split: str) -> PairTable:
         DataError: the folder is missing or holds neither form, or no row is usable.
     """
     path = os.fspath(path)
-    found = _find_pairs(path, split)
-    if isinstance(found, str):
-        return read_csv(found, ",", _LIST_COLUMNS)
-    builder, row = TableBuilder(path), 0
-    for image in found:
-        row = _add_image(builder, image, row)
-    return finish_table(builder)
+    found = _find_rows(path, split, needs_captions=True)
+    return read_csv(found, ",", _LIST_COLUMNS) if isinstance(found, str) else _read_images(path, found)
 
 
-def check_folder_pairs(path: str | os.PathLike[str], split: str) -> None:
-    """Refuse what `read_folder_pairs` would refuse before it looks at any row.
+def _find_rows(path: str, split: str, needs_captions: bool) -> str | list[str]:
+    """Find the list of a split, or else the images.
 
     Raises:
-        DataError: as there.
+        DataError: there is no such folder, or nothing of the split in it.
     """
-    found = _find_pairs(os.fspath(path), split)
-    if isinstance(found, str):
-        check_csv(found, ",", _LIST_COLUMNS)
-
-
-def _find_pairs(path: str, split: str) -> str | list[str]:
-    """Find the list of a split, or else the images."""
     if not os.path.isdir(path):
         raise DataError(f"{printable(path, 300)} is no folder. Give the folder that holds the images.")
     for name in _LISTS[split]:
@@ -91,7 +99,7 @@ def _find_pairs(path: str, split: str) -> str | list[str]:
     if any(os.path.lexists(os.path.join(path, name)) for names in _LISTS.values() for name in names):
         raise DataError(_nothing_found(path, split))
     images = _find_images(path)
-    if not any(os.path.lexists(_sidecar(image)) for image in images):
+    if not images or (needs_captions and not any("txt" in Beside(image) for image in images)):
         raise DataError(_nothing_found(path, split, len(images)))
     return images
 
@@ -104,24 +112,57 @@ def _find_images(folder: str) -> list[str]:
     return sorted(found)
 
 
-def _sidecar(image: str) -> str:
-    return os.path.splitext(image)[0] + ".txt"
+def _read_images(
+    path: str, images: Sequence[str], columns: Sequence[str] = (IMAGE, TEXT), files: Sequence[MemberColumn] = ()
+) -> PairTable:
+    """Read a row of each image, or one of each caption where captions are read.
+
+    Raises:
+        MissingColumns: no image has a file that a column needs, or what the column needs in it.
+        DataError: not one row is usable.
+    """
+    # An image that belongs to another one, such as NAME.depth.png, is no row of its own.
+    others = tuple(f".{way.suffix}" for column in files for way in column.ways)
+    images = [image for image in images if not (others and image.lower().endswith(others))]
+    builder, row = TableBuilder(path, columns, files), 0
+    for image in images:
+        row = _add_image(builder, image, row)
+
+    def list_there() -> list[str]:
+        return sorted({suffix for image in images[:_NUM_DESCRIBED] for suffix in Beside(image).suffixes()})
+
+    lacking = [column.name for column in files if all(column.choose(Beside(image)) is None for image in images)]
+    if lacking:
+        raise MissingColumns(path, lacking, list_there())
+    table = finish_table(builder)
+    refuse_missing_keys(table, files, list_there)
+    return table
 
 
 def _add_image(builder: TableBuilder, image: str, row: int) -> int:
-    """Add the captions of one image after ``row`` and return the last row used; an image without any uses one."""
-    shown = printable(image)
+    """Add the rows of one image after ``row`` and return the last row used; an image without any uses one."""
+    shown, beside = printable(image), Beside(image)
     problem = why_not_a_file(image)
-    if problem is None and not os.path.lexists(_sidecar(image)):
+    if problem is None and TEXT in builder.columns and "txt" not in beside:
         problem = "no caption file of the same name beside it"
+    if problem is None:
+        problem = next((f"{one.lacking} beside it" for one in builder.files if one.choose(beside) is None), None)
     if problem is None and (shown != image):
         problem = "image path is not valid text; rename the file"
     if problem is not None:
         builder.refuse(row + 1, shown, problem)
         return row + 1
-    first = row
+    if TEXT in builder.columns:
+        return _add_captions(builder, image, row)
+    builder.add(row + 1, image)
+    return row + 1
+
+
+def _add_captions(builder: TableBuilder, image: str, row: int) -> int:
+    """Add a row for each line of an image's caption file."""
+    shown, first = printable(image), row
     try:
-        with open_text(_sidecar(image)) as handle:
+        with open_text(f"{Beside(image).stem}.txt") as handle:
             for line in read_lines(handle):
                 caption = line.text.rstrip("\r\n")
                 if not caption.strip():

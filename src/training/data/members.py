@@ -5,6 +5,7 @@ and no file makes more memory than its limit.
 """
 
 import json
+import os
 import zipfile
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import torch
 
 from open_clip.checkpoint.arrays import read_array
 from open_clip.errors import ConfigError, DataError, printable
+from open_clip.files import read_plain
 from training.data.decode import IMAGE_SUFFIXES, MAX_FILE_BYTES, ImageBytes
 from training.data.encoding import MAX_CAPTION_BYTES, why_not_caption
 from training.data.order import sample_seed
@@ -105,10 +107,13 @@ class MemberColumn:
         """Why a row without any of the files cannot be used."""
         return f"no {self.name} ({', '.join(map(str, self.ways))})"
 
+    def limit(self, way: int) -> int:
+        """Return how many bytes a way's file may have."""
+        return _LIMITS.get(_ending(self.ways[way].suffix), MAX_FILE_BYTES)
+
     def why_not_size(self, way: int, size: int) -> str | None:
         """Say why a file is too large to be read; None when it is not."""
-        suffix = self.ways[way].suffix
-        limit = _LIMITS.get(_ending(suffix), MAX_FILE_BYTES)
+        suffix, limit = self.ways[way].suffix, self.limit(way)
         return f"{self.name} ({suffix}) of {size:,} bytes is over the limit of {limit:,}" if size > limit else None
 
     def read(self, way: int, content: bytes, seed: int) -> object:
@@ -137,6 +142,38 @@ class MemberColumn:
         if reason is not None:
             raise DataError(reason)
         return value
+
+
+class Beside(Container[str]):
+    """The files beside one image: those of its name with another suffix."""
+
+    def __init__(self, image: str) -> None:
+        self.stem = os.path.splitext(image)[0]
+
+    def __contains__(self, suffix: object) -> bool:
+        return os.path.lexists(f"{self.stem}.{suffix}")
+
+    def read(self, column: MemberColumn, seed: int) -> object:
+        """Read a column's value from the file that is there.
+
+        Raises:
+            DataError: as `MemberColumn.read`, or there is no file that could be read.
+        """
+        way = column.choose(self)
+        if way is None:
+            raise DataError(f"{column.lacking} beside it")
+        suffix = column.ways[way].suffix
+        try:
+            content = read_plain(f"{self.stem}.{suffix}", column.limit(way))
+        except OSError as error:
+            raise DataError(f"{column.name} ({suffix}) cannot be read: {error.strerror or error}") from None
+        return column.read(way, content, seed)
+
+    def suffixes(self) -> list[str]:
+        """List which files there are."""
+        folder, stem = os.path.split(self.stem)
+        names = sorted(os.listdir(folder or os.curdir))
+        return [name.removeprefix(f"{stem}.") for name in names if name.startswith(f"{stem}.")]
 
 
 def refuse_missing_keys(source: Source, columns: Sequence[MemberColumn], list_there: Callable[[], list[str]]) -> None:

@@ -11,6 +11,7 @@ AUTO: Final = "auto"
 # `auto` takes the first that claims a path.
 _KINDS: Final = {
     "webdataset": "training.data.shards.kind:ShardKind",
+    "classes": "training.data.classes:ClassFolderKind",
     "folder": "training.data.folder:FolderKind",
     "synthetic": "training.data.synthetic:SyntheticKind",
     "csv": "training.data.csv:CsvKind",

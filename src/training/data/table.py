@@ -14,6 +14,7 @@ import numpy.typing as npt
 from training.data.columns import ColumnBuilder, TextColumn
 from training.data.decode import ImageFile
 from training.data.fingerprint import digest_names, short_digest
+from training.data.members import Beside, MemberColumn
 from training.data.order import IntArray, SampleOrder, epoch_order
 from training.data.quarantine import Fault
 from training.data.source import IMAGE, TEXT
@@ -29,6 +30,10 @@ class PairTable:
         faults: rows refused while reading.
         paths: one entry for each different image; None for rows without images.
         image_ids: int64 [n], position of each row's image in ``paths``; rows of one image share it.
+        files: columns of files beside the images.
+
+    Attributes:
+        classes: names of the classes that the column ``label`` numbers; empty where they have none.
     """
 
     def __init__(
@@ -40,9 +45,12 @@ class PairTable:
         *,
         paths: TextColumn | None = None,
         image_ids: npt.NDArray[np.int64] | None = None,
+        files: Sequence[MemberColumn] = (),
     ) -> None:
         self.source = source
-        self.columns: tuple[str, ...] = (*((IMAGE,) if paths is not None else ()), *texts)
+        self._files = {column.name: column for column in files}
+        self.columns: tuple[str, ...] = (*((IMAGE,) if paths is not None else ()), *texts, *self._files)
+        self.classes: tuple[str, ...] = ()
         self.arrangement = ""
         self.faults = tuple(faults)
         self._texts = dict(texts)
@@ -73,6 +81,7 @@ class PairTable:
             names = digest_names(self._paths[image] for image in range(len(self._paths)))
             parts.append(f"images {short_digest([names.encode(), self._image_ids])}")
         others = [f"{name}\0{_digest(column)}\0" for name, column in sorted(self._texts.items()) if name != TEXT]
+        others += [f"{name}\0{';'.join(map(str, files.ways))}\0" for name, files in sorted(self._files.items())]
         # Data of images and captions alone keeps the words that older checkpoints hold.
         return ", ".join([*parts, f"columns {short_digest([''.join(others).encode()])}"] if others else parts)
 
@@ -81,8 +90,15 @@ class PairTable:
         return "" if self._paths is None else self._paths[self.image_id(index)]
 
     def read(self, column: str, index: int, seed: int = 0) -> object:
-        """Return a row's image or one of its texts as it was written; each is one, so the seed chooses nothing."""
-        return ImageFile(self.image_path(index)) if column == IMAGE else self._texts[column][index]
+        """Return a row's image, one of its texts as it was written, or what a file beside its image holds.
+
+        Raises:
+            DataError: the file is not there, or cannot be used.
+        """
+        if column == IMAGE:
+            return ImageFile(self.image_path(index))
+        text = self._texts.get(column)
+        return Beside(self.image_path(index)).read(self._files[column], seed) if text is None else text[index]
 
     def epoch_order(self, seed: int, epoch: int) -> IntArray:
         """Return which rows an epoch visits: each once."""
@@ -118,11 +134,14 @@ class TableBuilder:
     Args:
         source: the file or folder that is read.
         columns: names of what each row has; ``image`` is an image, any other a text.
+        files: columns of files beside the images.
     """
 
-    def __init__(self, source: str, columns: Sequence[str] = (IMAGE, TEXT)) -> None:
+    def __init__(self, source: str, columns: Sequence[str] = (IMAGE, TEXT), files: Sequence[MemberColumn] = ()) -> None:
         self.source = source
         self.faults: list[Fault] = []
+        self.columns = tuple(columns)
+        self.files = tuple(files)
         self._has_images = IMAGE in columns
         self._paths = ColumnBuilder()
         self._texts = {name: ColumnBuilder() for name in columns if name != IMAGE}
@@ -155,4 +174,5 @@ class TableBuilder:
             self.faults,
             paths=self._paths.finish() if self._has_images else None,
             image_ids=np.array(self._image_ids, dtype=np.int64) if self._has_images else None,
+            files=self.files,
         )

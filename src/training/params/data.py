@@ -21,7 +21,7 @@ class DataParams:
     dataset_type: str = flag(
         "auto",
         "csv: a table of image paths and captions; folder: a Flickr30k-form folder or images with NAME.txt files;"
-        " webdataset: tar shards; synthetic: --train-num-samples black images, to try a set-up out (--val-data is"
+        " classes: one folder of images a class; webdataset: tar shards; synthetic: --train-num-samples black images, to try a set-up out (--val-data is"
         " then read as with auto); auto: by what --train-data is; FILE.py:NAME: a kind of your own",
     )
     csv_separator: str = flag(
