@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from spread_ranks import run_rank
+from spread_ranks import FEW_ROWS, run_rank
 
 
 @pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
@@ -60,6 +60,20 @@ def test_a_rank_that_holds_nothing_of_a_parameter_computes_nothing_on_it(ranks):
         assert norm.item() == 5
         torch.testing.assert_close(gradient.float(), torch.tensor([[0.3, 0.4]]), rtol=1e-2, atol=0)
         assert met_nothing == []
+
+
+def test_rows_that_are_not_trained_keep_their_bits_under_ddp_and_when_spread(ranks):
+    for answers in ranks:
+        start, ddp, fsdp = answers["trained rows"]
+        others = torch.ones(len(start), dtype=torch.bool)
+        others[FEW_ROWS] = False
+        for table, gradient, moment in (ddp, fsdp):
+            assert torch.equal(table[others], start[others])
+            assert not gradient[others].any()
+            assert not moment[others].any()
+            # The row that no text holds is trained too: it decays.
+            assert not torch.isclose(table[FEW_ROWS], start[FEW_ROWS], rtol=1e-5, atol=0).all(dim=1).any()
+        torch.testing.assert_close(fsdp[0], ddp[0], rtol=0, atol=3e-6)
 
 
 def test_gradients_added_up_before_the_reduction_are_those_reduced_one_by_one(ranks):

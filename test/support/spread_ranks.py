@@ -18,10 +18,15 @@ from open_clip import CLIP
 from open_clip.loss import ClipLoss
 from tiny_models import tiny_batch, tiny_clip, tiny_coca, tiny_config
 from training.checkpoint.gathered import gather_optimizer, gather_weights, spread_optimizer_state
+from training.device.cpu import CpuDevice
 from training.distributed import Sharding, World, whole_model
 from training.distributed.fsdp import clip_gradients, shard_model, whole_tensor
+from training.optim import build_optimizer, train_only_rows
+from training.params import OptimParams
 
 ROWS, STEPS, CLIP_NORM = 8, 6, 0.5
+#: Rows of the table of 600 tokens: the end of every text, and one that no text holds. The first rank holds neither.
+FEW_ROWS = [450, 599]
 RESNET = {"layers": (1, 1, 1, 1), "width": 8, "head_width": 8, "patch_size": None}
 
 
@@ -136,6 +141,33 @@ def accumulate(world):
     return gradients
 
 
+def train_few_rows(world):
+    """Train some rows of the token table under DDP and under FSDP, in steps of two passes.
+
+    Gives the table at the start, and of both ways the table at the end with its last gradient and its first moment.
+    """
+    answers = [make_clip().token_embedding.weight.detach()]
+    for is_spread in (False, True):
+        model = make_clip()
+        train_only_rows(model, "token_embedding.weight", FEW_ROWS)
+        model = spread(model, world) if is_spread else model
+        settings = OptimParams(lr=1e-3, beta1=0.9, beta2=0.98, eps=1e-6, wd=0.2)
+        optimizer = build_optimizer(model, settings, CpuDevice())
+        table = model.token_embedding.weight
+        model = model if is_spread else DistributedDataParallel(model, gradient_as_bucket_view=True)
+        loss_of = ClipLoss(gather_with_grad=True, rank=world.rank, world_size=world.world_size)
+        for step in range(3):
+            optimizer.zero_grad()
+            with model.no_sync():
+                loss_of(**model(*rows_of(world.rank, world.world_size, step))).backward()
+            loss_of(**model(*rows_of(world.rank, world.world_size, step + 3))).backward()
+            (spread_clip if is_spread else torch_clip)(model.parameters())
+            optimizer.step()
+        parts = table.detach(), table.grad, optimizer.state[table]["exp_avg"]
+        answers.append([whole_tensor(part).clone() for part in parts])
+    return answers
+
+
 def outputs_of(model, world, **options):
     """Outputs and one gradient of a bare model and of the same one spread."""
     images, texts = tiny_batch(2, context_length=getattr(model, "context_length", 16), seed=7)
@@ -196,6 +228,7 @@ def run_rank(rank, world_size, folder):
     answers = compare_training(world)
     answers["accumulated"] = accumulate(world)
     answers["nan"] = nan_on_one_rank(world)
+    answers["trained rows"] = train_few_rows(world)
     answers["few rows"] = clip_parameters_of_few_rows(world)
     torch.manual_seed(0)
     answers["resnet"] = outputs_of(CLIP(**tiny_config(vision=RESNET)).train(), world)

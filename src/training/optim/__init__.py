@@ -3,6 +3,7 @@
 from training.optim.average import WeightAverage
 from training.optim.build import build_optimizer, load_optimizer_state, set_learning_rate
 from training.optim.groups import parameter_groups
+from training.optim.rows import train_only_rows
 from training.optim.schedule import build_schedule, constant_schedule, cooldown_schedule, cosine_schedule
 from training.optim.state import fit_optimizer_state
 
@@ -17,4 +18,5 @@ __all__ = [
     "load_optimizer_state",
     "parameter_groups",
     "set_learning_rate",
+    "train_only_rows",
 ]

@@ -9,6 +9,7 @@ import torch
 from open_clip.errors import ConfigError
 from training.device import Device
 from training.optim.groups import find_undecayed, layer_scales, parameter_groups
+from training.optim.rows import hold_other_rows
 from training.optim.state import IMPLEMENTATION_KEYS
 from training.optim.timm_optimizers import build_timm_optimizer
 from training.params.optim import OptimParams
@@ -47,13 +48,13 @@ def build_optimizer(
             "both towers are frozen, and scale and bias of their scores alone teach nothing: leave out --lock-image or "
             "--lock-text, or unlock groups or layers."
         )
+    groups = _make_groups(model, named, own, params, decay_rule)
     if params.opt.startswith(_TIMM):
         has_own_groups = own is not None or decay_rule != "openclip" or _asks_for_groups(params)
-        optimizer = _build_timm(
-            _make_groups(model, named, own, params, decay_rule) if has_own_groups else model, params
-        )
+        optimizer = _build_timm(groups if has_own_groups else model, params)
     else:
-        optimizer = _build_adamw(_make_groups(model, named, own, params, decay_rule), named, params, device)
+        optimizer = _build_adamw(groups, named, params, device)
+    hold_other_rows(optimizer, *(part for part in (model, own) if part is not None))
     shown = ", ".join(f"{name}: {value}" for name, value in (optimizer.defaults | {"weight_decay": params.wd}).items())
     _LOG.info("Created %s (%s) optimizer: %s", type(optimizer).__name__, params.opt, shown, extra=FILE_LINE)
     return optimizer

@@ -6,7 +6,7 @@ So names, shapes, types, layout and storage of every tensor are compared first.
 
 import copy
 import math
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -86,6 +86,8 @@ class _Expected:
         stand_in.grad = torch.ones_like(stand_in)
         probe = type(self._optimizer).__new__(type(self._optimizer))
         probe.__dict__.update(self._optimizer.__dict__)
+        # Hooks are for the parameters of the run, by their places in its groups.
+        probe._optimizer_step_pre_hooks, probe._optimizer_step_post_hooks = OrderedDict(), OrderedDict()
         # A copy, since some count steps in the group.
         probe.state, probe.param_groups = defaultdict(dict), [{**copy.deepcopy(group), "params": [stand_in]}]
         try:
@@ -204,8 +206,8 @@ def _tensor_misfit(key: Any, value: Any, shape: tuple[int, ...], parameter: Tens
         return f"is {tuple(value.shape)} in the file and {shape} in the model"
     if not value.is_floating_point() or value.dtype.itemsize < 2:
         return f"is of {value.dtype}, which is no floating type that moments are kept in"
-    local = _local(value)
-    if not _is_dense(local, _local(parameter)):
+    local = local_part(value)
+    if not _is_dense(local, local_part(parameter)):
         return "is not laid out as an optimizer writes it (transposed, or one value seen many times)"
     if not local.numel():
         return None
@@ -229,7 +231,7 @@ def _own(value: Any, parameter: Tensor) -> Any:
     """Lay a tensor out as its parameter, in a storage that holds nothing else; what is so already is not copied."""
     if isinstance(value, list | tuple):
         return type(value)(_own(item, parameter) for item in value)
-    if not isinstance(value, Tensor) or _local(value) is not value or _local(parameter) is not parameter:
+    if not isinstance(value, Tensor) or local_part(value) is not value or local_part(parameter) is not parameter:
         return value
     value = value.detach()
     is_like = value.shape == parameter.shape
@@ -246,7 +248,7 @@ def _find_shared(states: dict[int, dict[str, Any]]) -> list[str]:
     for number, state in states.items():
         for key, value in state.items():
             for tensor in _tensors_in(value):
-                local = _local(tensor)
+                local = local_part(tensor)
                 if local.numel():
                     start = local.data_ptr()
                     spans.append((str(local.device), start, start + local.numel() * local.itemsize, number, str(key)))
@@ -270,7 +272,8 @@ def _implementation(own: dict[str, Any]) -> dict[str, Any]:
     return {key: own[key] for key in IMPLEMENTATION_KEYS if key in own}
 
 
-def _local(tensor: Tensor) -> Tensor:
+def local_part(tensor: Tensor) -> Tensor:
+    """Give what this process holds of a tensor that may be spread over processes."""
     return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
 

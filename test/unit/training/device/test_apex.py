@@ -13,7 +13,8 @@ from open_clip.errors import MissingDependency
 from training.checkpoint import Order, Trained, collect, restore
 from training.device import make_mixed_precision, resolve_precision
 from training.loop import Stepper
-from training.optim import WeightAverage
+from training.optim import WeightAverage, build_optimizer, train_only_rows
+from training.params import OptimParams
 
 DEVICE, TORCH_DEVICE = device_under_test()
 ORDER = Order(seed=0, global_batch=4, num_samples=8)
@@ -69,6 +70,28 @@ def copies(tensors):
 
 def are_equal(first, second):
     return all(torch.equal(a.cpu(), b.cpu()) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.usefixtures("apex")
+@pytest.mark.parametrize("precision", ["apex_o1", "apex_o2"])
+def test_rows_that_are_not_trained_keep_their_bits_in_model_and_masters(precision):
+    undo_patches()
+    model = Small().to(TORCH_DEVICE)
+    train_only_rows(model, "0.weight", [2, 5])
+    params = OptimParams(lr=1e-2, beta1=0.9, beta2=0.98, eps=1e-6, wd=0.2)
+    optimizer = build_optimizer(model, params, DEVICE)
+    mixed = make_mixed_precision(resolve_precision(precision, DEVICE), DEVICE, TORCH_DEVICE, 128)
+    model, optimizer = mixed.prepare(model, optimizer)
+    (master,) = [p for p in mixed.parameters_to_clip(model, optimizer) if p.shape == (8, 8)]
+    before = copies([model[0].weight, master])
+    for seed in range(2):
+        mixed.clear_gradients(optimizer)
+        backward(mixed, model, seed, is_last=False)
+        backward(mixed, model, seed + 9)
+        assert not master.grad[[0, 1, 3, 4, 6, 7]].any()
+        mixed.step(optimizer)
+    for start, now in zip(before, copies([model[0].weight, master]), strict=True):
+        assert [row for row in range(8) if not torch.equal(now[row], start[row])] == [2, 5]
 
 
 def test_without_apex_the_error_says_what_to_do():
