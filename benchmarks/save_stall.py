@@ -22,7 +22,18 @@ import torch
 
 import open_clip
 from open_clip.checkpoint import read_checkpoint
-from training.checkpoint import Background, Keeper, Manifest, Order, Saved, Snapshot, Trained, collect, read_verified
+from training.checkpoint import (
+    Background,
+    Keeper,
+    Manifest,
+    Order,
+    RunState,
+    Saved,
+    Snapshot,
+    Trained,
+    collect,
+    read_verified,
+)
 from training.device import make_mixed_precision, resolve_precision, select_device
 from training.distributed import World
 
@@ -76,7 +87,7 @@ class Saves:
     def collect(self, step: int) -> dict[str, object]:
         """Give the payload of a step."""
         progress = {"epoch": 0, "step": step, "samples_seen": 0}
-        payload = collect(self.trained, progress, Order(0, 1, 1), "bench")
+        payload = collect(RunState(self.trained, progress, Order(0, 1, 1), "bench"))
         # The two files are compared: nothing but their names may tell them apart.
         payload["global_step"] = progress["step"] = 0
         return payload

@@ -11,16 +11,19 @@ from training.checkpoint import (
     Order,
     Trained,
     is_remote,
+    is_training_checkpoint,
     read_verified,
     refuse_other_recipe,
     restore,
+    restore_averages,
+    restore_own,
     restore_weights,
 )
-from training.checkpoint.schema import FOLDER
 from training.distributed import World, unwrap_model
 from training.elsewhere import read_address, read_latest
 from training.loop import Progress
 from training.params import CheckpointParams, RunParams
+from training.tasks import Task
 
 _LOG = logging.getLogger(__name__)
 
@@ -38,8 +41,27 @@ def order_of(params: RunParams, parts: Parts, world: World) -> Order:
     )
 
 
+def trained_of(parts: Parts, place: Place) -> Trained:
+    """Name the parts of a run that training changes."""
+    assert parts.optimizer is not None
+    task = parts.task
+    return Trained(
+        task.model, parts.optimizer, parts.mixed, place.device, place.world, task.own, task.average, task.own_average
+    )
+
+
 def resume(params: RunParams, parts: Parts, place: Place) -> tuple[Progress, Path | None]:
     """Put the checkpoint of ``--resume`` back into the parts.
+
+    1. Find the checkpoint: the newest good one, or the file, folder or address that was named. Every byte is compared
+       with its record, and every entry with what it may be, before anything is used.
+    2. Without one the run starts at the beginning; a run that only evaluates stops.
+    3. A run that only evaluates takes the weights.
+    4. Refuse one that was trained with another recipe.
+    5. Put everything back: weights, the recipe's parameters, averages, optimizer, loss scale, random states. The model,
+       the optimizer and the order of the data are compared with the run's first.
+    6. Weights alone hold no position: training starts at epoch 0.
+    7. Upstream's files say the epoch alone: steps and rows are counted from it.
 
     Returns:
         Where the run goes on, and the file it came from; the start and None without ``--resume``.
@@ -47,25 +69,19 @@ def resume(params: RunParams, parts: Parts, place: Place) -> tuple[Progress, Pat
     wanted = params.checkpoint.resume
     if wanted is None:
         return Progress(), None
-    found = _find_checkpoint(wanted, params.checkpoint, place)
-    if found is None:
+    found = _find_checkpoint(wanted, params.checkpoint, place)  # 1
+    if found is None:  # 2
         if parts.optimizer is None:
             refuse_untrained(unwrap_model(parts.task.model))
         # Loud, since a mistyped --name looks the same; the first start of a job that may be started again is right.
         _LOG.warning("nothing to resume in %s: starting from the beginning", place.folder.checkpoints)
         return Progress(), None
     path, payload = found
-    if parts.optimizer is None or parts.train_loader is None:
-        restore_weights(parts.task.model, payload, path)
-        restore_average(parts, payload, path)
-        _LOG.info("=> loaded weights '%s' (epoch %s) for evaluation", printable(path), payload.get("epoch", "unknown"))
-        counts = payload if "state_dict" in payload or FOLDER in payload else {}
-        return Progress(epoch=counts.get("epoch", 0), step=counts.get("global_step", 0)), path
-    refuse_other_recipe(parts.task.name, unwrap_model(parts.task.model), payload, path)
-    trained = Trained(parts.task.model, parts.optimizer, parts.mixed, place.device, place.world)
-    state = restore(payload, path, trained, order_of(params, parts, place.world))
-    restore_average(parts, payload, path)
-    if state is None:
+    if parts.optimizer is None or parts.train_loader is None:  # 3
+        return _take_weights(parts.task, payload, path), path
+    refuse_other_recipe(parts.task.name, unwrap_model(parts.task.model), payload, path)  # 4
+    state = restore(payload, path, trained_of(parts, place), order_of(params, parts, place.world))  # 5
+    if state is None:  # 6
         _LOG.info(
             "=> loaded weights '%s'; it holds no run to go on with, so training starts at epoch 0", printable(path)
         )
@@ -77,13 +93,22 @@ def resume(params: RunParams, parts: Parts, place: Place) -> tuple[Progress, Pat
             f"{printable(path)}: says that {progress.batch} batches of its epoch are trained, of {num_batches}. Take "
             "another checkpoint."
         )
-    if "step" not in state:
-        steps = -(-parts.train_loader.num_batches // params.optim.accum_freq)
-        progress.step = progress.epoch * steps
-        progress.samples_seen = progress.epoch * parts.train_loader.num_batches * params.data.batch_size
-        progress.samples_seen *= place.world.world_size
+    if "step" not in state:  # 7
+        progress.step = progress.epoch * -(-num_batches // params.optim.accum_freq)
+        rows = params.data.batch_size * place.world.world_size
+        progress.samples_seen = progress.epoch * num_batches * rows
     _LOG.info("=> resuming checkpoint '%s' (epoch %d, step %d)", printable(path), progress.epoch, progress.step)
     return progress, path
+
+
+def _take_weights(task: Task, payload: dict[str, Any], path: Path) -> Progress:
+    """Put back what an evaluation needs, and say where the run was that saved it."""
+    restore_weights(task.model, payload, path)
+    restore_own(task.own, payload, path)
+    restore_averages(task.average, task.own_average, payload, path)
+    _LOG.info("=> loaded weights '%s' (epoch %s) for evaluation", printable(path), payload.get("epoch", "unknown"))
+    counts = payload if is_training_checkpoint(payload) else {}
+    return Progress(epoch=counts.get("epoch", 0), step=counts.get("global_step", 0))
 
 
 def roll_back(params: RunParams, parts: Parts, place: Place, resumed_from: Path | None) -> tuple[Progress, Path] | None:
@@ -98,7 +123,6 @@ def roll_back(params: RunParams, parts: Parts, place: Place, resumed_from: Path 
     Returns:
         Where the run goes on, and the file; None when there is none.
     """
-    assert parts.optimizer is not None
     here = replace(params.checkpoint, remote_sync=None)
     found = _find_checkpoint("latest", here, place) if place.folder.checkpoints is not None else None
     if found is None and resumed_from is not None:
@@ -108,40 +132,8 @@ def roll_back(params: RunParams, parts: Parts, place: Place, resumed_from: Path 
     if found is None:
         return None
     path, payload = found
-    trained = Trained(parts.task.model, parts.optimizer, parts.mixed, place.device, place.world)
-    state = restore(payload, path, trained, order_of(params, parts, place.world))
-    restore_average(parts, payload, path)
+    state = restore(payload, path, trained_of(parts, place), order_of(params, parts, place.world))
     return None if state is None or "step" not in state else (Progress.from_state_dict(state), path)
-
-
-def average_entries(parts: Parts) -> dict[str, Any]:
-    """Give a checkpoint's entries of the averaged weights; none where the run keeps none."""
-    average = parts.task.average
-    return {} if average is None else {"state_dict_ema": average.state_dict(), "ema_updates": average.num_updates}
-
-
-def restore_average(parts: Parts, payload: dict[str, Any], path: Path) -> None:
-    """Go on with a checkpoint's averaged weights, or begin an average at the weights that were put back.
-
-    Raises:
-        CheckpointError: The average does not fit the model.
-    """
-    average, saved = parts.task.average, payload.get("state_dict_ema")
-    if average is None:
-        if saved is not None:
-            _LOG.warning("%s holds averaged weights; without --ema-decay they are not kept up.", printable(path))
-    elif saved is None:
-        _LOG.warning("%s holds no averaged weights; the average begins at its weights.", printable(path))
-        average.restart()
-    else:
-        if not isinstance(saved, dict):
-            raise CheckpointError(
-                f"{printable(path)}: its entry state_dict_ema holds no weights. Take another checkpoint."
-            )
-        try:
-            average.load_state_dict(saved, payload.get("ema_updates", payload.get("global_step", 0)))
-        except CheckpointError as error:
-            raise CheckpointError(f"{printable(path)}: {error}") from error
 
 
 def _find_checkpoint(wanted: str, params: CheckpointParams, place: Place) -> tuple[Path, dict[str, Any]] | None:

@@ -3,26 +3,21 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from open_clip.checkpoint import CONFIG_ENTRY
 from open_clip.errors import CheckpointError
 from open_clip.factory.description import describe_model
 from training.assembly import Parts, Place
-from training.checkpoint import Background, Keeper, Saved, SaveTimer, Snapshot, Trained, collect, describe
+from training.checkpoint import FileStore, Keeper, RunState, Saved, SaveTimer, Store
 from training.distributed import is_sharded, unwrap_model
 from training.journal import Journal
 from training.loop import Hook, Moment, Progress, Wants
 from training.params import RunParams
-from training.resume import average_entries, order_of
-
-if TYPE_CHECKING:
-    from training.checkpoint.folder_keeper import FolderKeeper
+from training.resume import order_of, trained_of
 
 _LOG = logging.getLogger(__name__)
-_Write = Callable[[dict[str, Any]], Saved]
 
 
 class Saver(Hook):
@@ -32,7 +27,7 @@ class Saver(Hook):
     without is waited for.
 
     Args:
-        extras: Gives entries of the payload beyond those of ``checkpoint.collect``.
+        extras: Gives entries of the checkpoint beyond those of ``checkpoint.collect``.
     """
 
     def __init__(
@@ -52,11 +47,8 @@ class Saver(Hook):
         self._journal = journal
         self._resumed_from = resumed_from
         self._extras = extras
-        self._folders = self._make_folder_keeper()
-        self._keeper = self._make_keeper()
+        self._store = _make_store(params, place, parts)
         self._in_background = not params.checkpoint.no_save_in_background
-        self._snapshot = Snapshot(place.device)
-        self._writer: Background[Saved] = Background()
         self._timer = SaveTimer(
             params.checkpoint.save_every_n_minutes if place.folder.root is not None else 0,
             params.report.log_metric_every_n_steps,
@@ -100,46 +92,38 @@ class Saver(Hook):
     @property
     def newest(self) -> Path | None:
         """The last checkpoint known to be good, or None."""
-        keeper = self._folders or self._keeper
-        return None if keeper is None else keeper.newest or self._resumed_from
+        return None if self._store is None else self._store.newest or self._resumed_from
 
     def _save(self, *, is_needed: bool, epoch_end: bool, keep: bool = True) -> None:
-        """Save on the master; a full disk in mid-run is reported and training goes on."""
-        started = time.monotonic()
-        parts, place = self._parts, self._place
-        if place.folder.root is None:
-            return
-        assert parts.optimizer is not None
-        trained = Trained(parts.task.model, parts.optimizer, parts.mixed, place.device, place.world)
-        order = order_of(self._params, parts, place.world)
-        recipe = {"name": parts.task.name, "precision": self._params.hardware.precision}
-        notes = {CONFIG_ENTRY: describe_model(unwrap_model(trained.model), recipe), **self._extras()}
-        if self._folders is not None:
-            described = describe(trained, self._progress.state_dict(), order, place.folder.name, notes)
-            self._timer.restart()
-            self._report(lambda: self._save_folder(trained, described, epoch_end), is_needed=is_needed)
-            return
-        extras = {**average_entries(parts), **notes}
-        payload = collect(trained, self._progress.state_dict(), order, place.folder.name, extras)
-        self._timer.restart()
-        if self._keeper is None:
+        """Save; a full disk in mid-run is reported and training goes on."""
+        store = self._store
+        if store is None:
             return
         # One at a time: the files stay in order, and host memory holds one state.
         self._hear(wait=True)
-        write: _Write = partial(self._keeper.save_epoch, keep=keep) if epoch_end else self._keeper.save_step
-        if is_needed or not self._in_background:
-            self._report(lambda: write(payload), is_needed=is_needed)
-            return
-        copied = self._snapshot.take(payload)
-        self._writer.start(lambda: write(copied))
-        _LOG.debug("the state was copied in %.3f s; it is being written", time.monotonic() - started)
+        started = time.monotonic()
+        state = self._state()
+        self._timer.restart()
+        wait = is_needed or not self._in_background
+        self._report(lambda: store.save(state, epoch_end=epoch_end, keep=keep, wait=wait), is_needed=is_needed)
+        _LOG.debug("training went on after %.3f s of saving", time.monotonic() - started)
 
-    def _save_folder(self, trained: Trained, notes: dict[str, Any], epoch_end: bool) -> Saved:
-        assert self._folders is not None
-        return self._folders.save(trained, notes, epoch_end=epoch_end)
+    def _state(self) -> RunState:
+        parts, place = self._parts, self._place
+        recipe = {"name": parts.task.name, "precision": self._params.hardware.precision}
+        model = describe_model(unwrap_model(parts.task.model), recipe)
+        return RunState(
+            trained_of(parts, place),
+            self._progress.state_dict(),
+            order_of(self._params, parts, place.world),
+            place.folder.name,
+            {CONFIG_ENTRY: model, **self._extras()},
+        )
 
     def _hear(self, *, wait: bool, is_needed: bool = False) -> None:
-        self._report(lambda: self._writer.take(wait=wait), is_needed=is_needed)
+        store = self._store
+        if store is not None:
+            self._report(lambda: store.take_written(wait=wait), is_needed=is_needed)
 
     def _report(self, save: Callable[[], Saved | None], *, is_needed: bool) -> None:
         try:
@@ -153,29 +137,24 @@ class Saver(Hook):
         if saved is not None:
             self._journal.event("checkpoint", path=str(saved.path), seconds=round(saved.seconds, 3))
 
-    def _make_folder_keeper(self) -> "FolderKeeper | None":
-        folder, params = self._place.folder.checkpoints, self._params.checkpoint
-        is_wanted = self._params.fsdp.fsdp_checkpoint == "sharded" and is_sharded(self._parts.task.model)
-        if folder is None or not is_wanted:
-            return None
-        from training.checkpoint.folder_keeper import FolderKeeper
 
-        return FolderKeeper(
-            folder,
-            self._place.world,
-            delete_previous=params.delete_previous_checkpoint,
-            keep_epochs=params.keep_checkpoints,
-        )
+def _make_store(params: RunParams, place: Place, parts: Parts) -> Store | None:
+    """Make what the run's checkpoints are saved by; None where it saves none."""
+    folder, keep = place.folder.checkpoints, params.checkpoint
+    if folder is None or parts.train_loader is None:
+        return None
+    if params.fsdp.fsdp_checkpoint == "sharded" and is_sharded(parts.task.model):
+        from training.checkpoint.folder_store import FolderStore
 
-    def _make_keeper(self) -> Keeper | None:
-        folder, params = self._place.folder.checkpoints, self._params.checkpoint
-        if folder is None or not self._place.world.is_master or self._parts.train_loader is None:
-            return None
-        if self._folders is not None:
-            return None
-        return Keeper(
-            folder,
-            save_most_recent=params.save_most_recent,
-            delete_previous=params.delete_previous_checkpoint,
-            keep_epochs=params.keep_checkpoints,
+        return FolderStore(
+            folder, place.world, delete_previous=keep.delete_previous_checkpoint, keep_epochs=keep.keep_checkpoints
         )
+    keeper = None
+    if place.world.is_master:
+        keeper = Keeper(
+            folder,
+            save_most_recent=keep.save_most_recent,
+            delete_previous=keep.delete_previous_checkpoint,
+            keep_epochs=keep.keep_checkpoints,
+        )
+    return FileStore(keeper, place.device)

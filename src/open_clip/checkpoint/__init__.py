@@ -2,7 +2,7 @@
 
 from open_clip.checkpoint.archive import is_openai_archive
 from open_clip.checkpoint.keys import convert_state_dict, convert_to_custom_text_state_dict, normalise_state_dict
-from open_clip.checkpoint.load import WeightsMismatch, load_checkpoint, load_weights
+from open_clip.checkpoint.load import WeightsMismatch, list_mismatches, load_checkpoint, load_weights
 from open_clip.checkpoint.metadata import CONFIG_ENTRY, read_metadata
 from open_clip.checkpoint.pickles import read_plain_pickle
 from open_clip.checkpoint.positions import resize_pos_embed, resize_text_pos_embed
@@ -15,6 +15,7 @@ __all__ = [
     "convert_state_dict",
     "convert_to_custom_text_state_dict",
     "is_openai_archive",
+    "list_mismatches",
     "load_checkpoint",
     "load_weights",
     "normalise_state_dict",

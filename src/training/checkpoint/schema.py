@@ -15,6 +15,8 @@ from open_clip.errors import CheckpointError, printable
 Check = Callable[[Any, str], None]
 #: Entry of a payload that says in which folder its tensors are; only a folder's reader writes it.
 FOLDER = "folder"
+#: Entries of a recipe's own parameters and of their average; absent where a recipe has none.
+OWN_WEIGHTS, OWN_AVERAGE = "task_state_dict", "task_state_dict_ema"
 # Past it a float no longer tells whole numbers apart; no counter of a run comes near.
 _MOST = 2**53
 _MERSENNE_WORDS = 624
@@ -29,14 +31,18 @@ def check_payload(payload: dict[str, Any], path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: Names the file, the entry and what it should be.
     """
-    # Weights alone have no entries but weights, which may be called anything.
-    if not {"state_dict", FOLDER} & payload.keys():
+    if not is_training_checkpoint(payload):
         return payload
     try:
         _PAYLOAD(payload, "")
     except CheckpointError as error:
         raise CheckpointError(f"{printable(path)}: {error} Take another checkpoint.") from None
     return payload
+
+
+def is_training_checkpoint(payload: Mapping[str, Any]) -> bool:
+    """Tell a trainer's checkpoint, of either kind, from weights alone, whose entries may be called anything."""
+    return not payload.keys().isdisjoint(("state_dict", FOLDER))
 
 
 def count(value: Any, where: str) -> None:
@@ -150,6 +156,11 @@ def _numpy_state(value: Any, where: str) -> None:
     finite(value[4], f"{where}[4]")
 
 
+def _tensor(value: Any, where: str) -> None:
+    if not isinstance(value, torch.Tensor):
+        _refuse(value, where, "a tensor")
+
+
 def _masters(value: Any, where: str) -> None:
     if not isinstance(value, torch.Tensor) or not value.is_floating_point() or not value.isfinite().all():
         _refuse(value, where, "a tensor of finite numbers")
@@ -209,6 +220,7 @@ _PAYLOAD = entries(
             entries({"progress": optional(_PROGRESS), "order": by_name(_setting), "rng": each(_RNG)})
         ),
         "scaler": _SCALER,
+        **dict.fromkeys((OWN_WEIGHTS, OWN_AVERAGE), by_name(_tensor)),
         FOLDER: text,
     }
 )

@@ -25,6 +25,7 @@ from training.checkpoint.digest import Digest, digest_file
 from training.checkpoint.folders import NOTES, seal_folder
 from training.checkpoint.gathered import refuse_nonfinite
 from training.checkpoint.metadata import ShardReader, read_metadata
+from training.checkpoint.payload import name_parameters
 from training.checkpoint.write import remove_checkpoint, write_checkpoint
 from training.distributed import World, broadcast_object, gather_objects
 from training.distributed.fsdp import reshard, share_buffers
@@ -34,7 +35,12 @@ _STATES = "optimizer."
 
 
 def save_sharded(
-    path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, notes: dict[str, Any], world: World
+    path: Path,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    notes: dict[str, Any],
+    world: World,
+    own: torch.nn.Module | None = None,
 ) -> None:
     """Write a checkpoint folder; every process must call it, at the same point.
 
@@ -44,6 +50,7 @@ def save_sharded(
         optimizer: Its optimizer.
         notes: What else the checkpoint holds; the master's are written.
         world: Place of this process.
+        own: The recipe's own parameters, which the optimizer has too; their values stand in the notes.
 
     Raises:
         NumericsError: When a weight is not finite; in every process.
@@ -51,7 +58,7 @@ def save_sharded(
     """
     reshard(model)
     share_buffers(model)
-    tensors, values = _split_state(model, optimizer)
+    tensors, values = _split_state(model, optimizer, own)
     _refuse_nonfinite(tensors, world)
     notes = {**notes, "optimizer": values, "order_of_weights": list(model.state_dict())}
     temporary: Path = broadcast_object(path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}"), world)
@@ -80,27 +87,29 @@ def load_sharded_weights(model: torch.nn.Module, folder: Path) -> None:
 
 
 def load_sharded_optimizer(
-    model: torch.nn.Module, optimizer: torch.optim.Optimizer, values: dict[str, Any], folder: Path
+    parameters: dict[str, torch.nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    values: dict[str, Any],
+    folder: Path,
 ) -> dict[str, Any]:
     """Read a folder's optimizer state as ``optimizer.load_state_dict`` takes it; every process must call it.
 
     Args:
-        model: The model of the weights, bare or spread.
-        optimizer: Its optimizer, whose parameters say which parts to read.
+        parameters: What :func:`payload.name_parameters` gives of the run, bare or spread.
+        optimizer: Their optimizer, which says which parts to read.
         values: The entry ``optimizer`` of the folder's notes.
         folder: The checkpoint.
 
     Raises:
         ValueError: When the groups hold other parameters than those that were saved.
     """
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    names = {id(parameter): name for name, parameter in parameters.items()}
     groups = [[names[id(parameter)] for parameter in group["params"]] for group in optimizer.param_groups]
     saved = [group["params"] for group in values["param_groups"]]
     if groups != saved:
         changed = sorted({name for group in groups for name in group} ^ {name for group in saved for name in group})
         raise ValueError(f"its groups hold other parameters than the run's: {cut_list(changed) or 'in another order'}")
     order = [name for group in groups for name in group]
-    parameters = dict(model.named_parameters())
     targets = _make_targets({name: parameters[name] for name in order}, read_metadata(folder))
     _load(targets, folder)
     states = {name: dict(values["state"].get(name, {})) for name in order}
@@ -170,10 +179,12 @@ def on_master(world: World, work: Callable[[], None]) -> None:
         raise CheckpointError(problem)
 
 
-def _split_state(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _split_state(
+    model: torch.nn.Module, optimizer: torch.optim.Optimizer, own: torch.nn.Module | None
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tell the tensors that are spread or large from the rest of the optimizer's state; parameters by their names."""
     tensors = {f"{_WEIGHTS}{name}": value.detach() for name, value in model.state_dict().items()}
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    names = {id(parameter): name for name, parameter in name_parameters(model, own).items()}
     kinds: dict[str, list[str]] = {}
     states: dict[str, dict[str, Any]] = {}
     groups = []

@@ -52,7 +52,7 @@ def test_a_folder_is_read_back_into_a_model_and_its_optimizer(saved):
     assert payload["global_step"] == 5
     assert payload[FOLDER] == str(path)
     load_sharded_weights(other, path)
-    fresh.load_state_dict(load_sharded_optimizer(other, fresh, payload["optimizer"], path))
+    fresh.load_state_dict(load_sharded_optimizer(dict(other.named_parameters()), fresh, payload["optimizer"], path))
     for name, value in model.state_dict().items():
         assert torch.equal(other.state_dict()[name], value)
     expected, found = optimizer.state_dict(), fresh.state_dict()
@@ -153,7 +153,7 @@ def test_an_optimizer_of_other_parameters_is_refused(saved):
     path, model, _ = saved
     partial = torch.optim.AdamW([model[0].weight])
     with pytest.raises(ValueError, match="1.weight"):
-        load_sharded_optimizer(model, partial, read_folder(path)["optimizer"], path)
+        load_sharded_optimizer(dict(model.named_parameters()), partial, read_folder(path)["optimizer"], path)
 
 
 def test_weights_that_are_not_finite_are_never_written(saved):
@@ -262,7 +262,7 @@ def test_an_index_that_claims_what_is_not_there_is_refused(saved, kind):
     with pytest.raises(CheckpointError, match="epoch_1"):
         read_whole(path, notes)
     with pytest.raises(CheckpointError):
-        load_sharded_optimizer(model, optimizer, notes["optimizer"], path)
+        load_sharded_optimizer(dict(model.named_parameters()), optimizer, notes["optimizer"], path)
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_a_state_of_another_shape_is_refused_with_both_shapes(saved):
     with pytest.raises(
         CheckpointError, match=r"0\.weight: exp_avg is \(6, 4\) .* in the file and \(7, 4\) in the model"
     ):
-        load_sharded_optimizer(other, fresh, read_folder(path)["optimizer"], path)
+        load_sharded_optimizer(dict(other.named_parameters()), fresh, read_folder(path)["optimizer"], path)
 
 
 @pytest.mark.parametrize("name", [NOTES, ".metadata", "__0_0.distcp"])

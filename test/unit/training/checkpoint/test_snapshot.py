@@ -75,17 +75,17 @@ def test_a_failure_is_raised_where_the_result_is_taken_and_the_next_work_runs(tm
 
 
 def test_a_sum_that_overflows_is_not_taken_for_a_weight_that_does():
-    from training.checkpoint.payload import _refuse_nonfinite
+    from training.checkpoint.payload import refuse_nonfinite
 
     large = {"w": torch.full((4,), 3e38), "integers": torch.ones(2, dtype=torch.int64)}
-    _refuse_nonfinite(large, CheckpointError, "refused")
+    refuse_nonfinite(large, CheckpointError, "refused")
     for bad in (float("nan"), float("inf")):
         with pytest.raises(CheckpointError, match=r"refused: v\."):
-            _refuse_nonfinite({**large, "v": torch.tensor([1.0, bad])}, CheckpointError, "refused")
+            refuse_nonfinite({**large, "v": torch.tensor([1.0, bad])}, CheckpointError, "refused")
 
 
 def test_further_entries_stand_beside_the_state_and_replace_nothing():
-    from training.checkpoint import Order, Trained
+    from training.checkpoint import Order, RunState, Trained
     from training.device import make_mixed_precision, resolve_precision
     from training.distributed import World
 
@@ -94,7 +94,7 @@ def test_further_entries_stand_beside_the_state_and_replace_nothing():
     mixed = make_mixed_precision(resolve_precision("fp32", device), device, torch.device("cpu"), None)
     trained = Trained(model, torch.optim.AdamW(model.parameters()), mixed, device, World(0, 0, 1, 1))
     progress = {"epoch": 1, "step": 2, "samples_seen": 3}
-    payload = collect(trained, progress, Order(0, 8, 80), "run", {"state_dict_ema": model.state_dict()})
-    assert payload["state_dict_ema"].keys() == payload["state_dict"].keys()
+    payload = collect(RunState(trained, progress, Order(0, 8, 80), "run", {"teacher": model.state_dict()}))
+    assert payload["teacher"].keys() == payload["state_dict"].keys()
     with pytest.raises(AssertionError):
-        collect(trained, progress, Order(0, 8, 80), "run", {"epoch": 3})
+        collect(RunState(trained, progress, Order(0, 8, 80), "run", {"epoch": 3}))

@@ -10,7 +10,7 @@ from apex_sources import KINDS, apex_folder, forget_apex, undo_patches
 from device_under_test import device_under_test
 from loop_runs import ALONE, make_batches, make_task
 from open_clip.errors import MissingDependency
-from training.checkpoint import Order, Trained, collect, restore
+from training.checkpoint import Order, RunState, Trained, collect, restore
 from training.device import make_mixed_precision, resolve_precision
 from training.loop import Stepper
 from training.optim import WeightAverage, build_optimizer, train_only_rows
@@ -308,7 +308,7 @@ class Clip:
 
     def save(self, folder):
         progress = {"epoch": 1, "step": 1, "samples_seen": 4}
-        torch.save(collect(self.trained, progress, ORDER, "run"), folder / "run.pt")
+        torch.save(collect(RunState(self.trained, progress, ORDER, "run")), folder / "run.pt")
         return torch.load(folder / "run.pt", weights_only=True)
 
     def load(self, payload):

@@ -2,19 +2,18 @@
 
 import time
 from pathlib import Path
-from typing import Any
 
 from open_clip.files import make_folder, remove_leftovers
 from training.checkpoint.find import list_epoch_checkpoints, list_step_checkpoints
 from training.checkpoint.keeper import LEAST_KEPT, Saved
-from training.checkpoint.payload import Trained
+from training.checkpoint.payload import RunState, describe
 from training.checkpoint.sharded import on_master, save_sharded
 from training.checkpoint.write import remove_checkpoint
 from training.distributed import World, unwrap_model
 
 
-class FolderKeeper:
-    """Writes a run's checkpoints as folders of shards; every process has one and calls it at the same points.
+class FolderStore:
+    """A ``Store`` of folders of shards; every process writes its part, and waits until all have.
 
     Attributes:
         newest: The last checkpoint known to be good, or None.
@@ -37,24 +36,20 @@ class FolderKeeper:
             make_folder(folder)
             remove_leftovers(folder)
 
-    def save(self, trained: Trained, notes: dict[str, Any], *, epoch_end: bool) -> Saved:
-        """Write the state at the end of an epoch, or inside one, and delete what that makes superfluous.
-
-        Args:
-            trained: The live objects.
-            notes: What :func:`payload.describe` gives.
-            epoch_end: Whether an epoch is complete.
-
-        Raises:
-            CheckpointError: When it cannot be written; in every process. Nothing that was there is harmed.
-        """
+    def save(self, state: RunState, *, epoch_end: bool, keep: bool, wait: bool) -> Saved:
+        """Write the state, and delete what that makes superfluous; as ``Store`` says."""
         started = time.monotonic()
+        notes, trained = describe(state), state.trained
         name = f"epoch_{notes['epoch']}" + ("" if epoch_end else f"_step_{notes['global_step']}")
         path = self.folder / name
-        save_sharded(path, unwrap_model(trained.model), trained.optimizer, notes, self._world)
+        model = unwrap_model(trained.model)
+        save_sharded(path, model, trained.optimizer, notes, self._world, trained.own)
         self.newest = path
         on_master(self._world, lambda: self._tidy(path, epoch_end))
         return Saved(path, time.monotonic() - started)
+
+    def take_written(self, *, wait: bool) -> None:
+        """Give nothing: a save has ended when :meth:`save` returns."""
 
     def _tidy(self, newest: Path, epoch_end: bool) -> None:
         steps, epochs = list_step_checkpoints(self.folder), list_epoch_checkpoints(self.folder)
