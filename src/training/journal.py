@@ -8,7 +8,7 @@ import json
 import logging
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import open_clip
 from open_clip.checked_json import numbers_of, read_json
 from open_clip.files import make_folder, write_whole
 from training.assembly import Parts, Place, count_parameters
-from training.evaluate import Gallery, save_gallery
+from training.evaluate import Part, save_parts
 from training.loop import Progress, Recorder, RunningMean, SilentRecorder, StepRecord
 from training.params import ReportParams, RunParams
 from training.report.console import STEP_LINE, TrainLine, format_eval_line, format_train_line, setup_logging
@@ -37,13 +37,11 @@ class Journal:
 
     Attributes:
         recorder: Hears the loop.
-        gallery: Examples of the newest evaluation, for the report.
     """
 
     def __init__(self, folder: RunFolder, report: ReportParams, *, is_master: bool) -> None:
         self._loop = _LoopRecorder(self, report.log_format)
         self.recorder: Recorder = self._loop if is_master else SilentRecorder()
-        self.gallery: Gallery | None = None
         self.times = StepTimes(global_batch=0)
         self._folder = folder
         self._is_master = is_master
@@ -121,11 +119,12 @@ class Journal:
             elif line.get("kind") == "eval":
                 self._metrics = numbers_of(line.get("metrics"))
 
-    def has_evaluation(self, epoch: int) -> bool:
-        """Tell whether the run's file already has the metrics after so many epochs."""
+    def has_evaluation(self, epoch: int, step: int) -> bool:
+        """Tell whether the run's file already has the metrics after so many epochs and steps."""
         if self._folder.metrics is None:
             return False
-        return any(line.get("epoch") == epoch for line in iterate_metrics(self._folder.metrics, "eval"))
+        lines = iterate_metrics(self._folder.metrics, "eval")
+        return any((line.get("epoch"), line.get("step")) == (epoch, step) for line in lines)
 
     def is_told(self) -> bool:
         """Tell whether summary and report of the finished run are there: a kill may come between them and its end."""
@@ -162,23 +161,39 @@ class Journal:
             self.times = StepTimes(self.times.global_batch)
             self._remember()
 
-    def evaluation(self, metrics: dict[str, float], seconds: float) -> None:
-        """Note the metrics after the completed epochs."""
+    def evaluation(self, metrics: dict[str, float], parts: Mapping[str, Sequence[Part]], seconds: float) -> None:
+        """Note the metrics after the completed epochs and steps, and what each evaluation shows beside them."""
         if not self._is_master:
             return
-        epoch = self._progress.epoch
-        self._metrics = {**metrics, "epoch": epoch}
+        epoch, step = self._progress.epoch, self._progress.step
+        # Inside an epoch the step says when; at its end the line is upstream's.
+        self._metrics = {**metrics, "epoch": epoch, **({"step": step} if self._progress.batch else {})}
         _LOG.info("%s", format_eval_line(self._metrics, epoch))
-        if self._folder.checkpoints is not None:
-            try:
-                make_folder(self._folder.checkpoints)
-                # First, so that a kill in between has the evaluation done again; of an epoch that was, one line stays.
-                add_result(self._folder.checkpoints / "results.jsonl", self._metrics, replaces=self._is_training)
-            except OSError as error:
-                _LOG.error("%s: %s. metrics.jsonl has the figures too.", self._folder.checkpoints, error.strerror)
-        self.write("eval", epoch=epoch, step=self._progress.step, metrics=self._metrics, eval_time_s=round(seconds, 3))
+        self._keep_result()
+        self._keep_parts(parts)
+        self.write("eval", epoch=epoch, step=step, metrics=self._metrics, eval_time_s=round(seconds, 3))
         if self._board is not None:
-            self._board.write_eval(self._metrics, epoch)
+            self._board.write_eval(self._metrics, epoch=epoch, step=step if self._progress.batch else None)
+
+    def _keep_result(self) -> None:
+        folder = self._folder.checkpoints
+        if folder is None or self._metrics is None:
+            return
+        try:
+            make_folder(folder)
+            # First, so that a kill in between has the evaluation done again; of one that was, one line stays.
+            add_result(folder / "results.jsonl", self._metrics, replaces=self._is_training)
+        except OSError as error:
+            _LOG.error("%s: %s. metrics.jsonl has the figures too.", folder, error.strerror)
+
+    def _keep_parts(self, parts: Mapping[str, Sequence[Part]]) -> None:
+        path = self._folder.evaluations
+        if path is None:
+            return
+        try:
+            save_parts(path, parts, epoch=self._progress.epoch, step=self._progress.step)
+        except OSError as error:
+            _LOG.error("%s: %s. The report shows the figures without it.", path, error.strerror or error)
 
     def step(self, record: StepRecord, line: TrainLine) -> None:
         """Note the figures of a logged step."""
@@ -234,7 +249,7 @@ class Journal:
             "rollbacks": self._progress.rollbacks,
             "steps_left_out": len(self._progress.left_out),
             "is_resumed": self._is_resumed,
-            "evaluates": self._parts is not None and (self._parts.eval_loader or self._parts.zero_shot) is not None,
+            "evaluates": self._parts is not None and bool(self._parts.evaluations),
         }
         if root is not None:
             try:
@@ -249,8 +264,6 @@ class Journal:
 
     def _write_files(self, root: Path, summary: dict[str, Any]) -> None:
         write_whole(root / "summary.json", json.dumps(finite_json(summary), indent=2) + "\n")
-        if self.gallery is not None:
-            save_gallery(self.gallery, root / "gallery.json")
         write_report(root)
 
     def close(self) -> None:

@@ -56,6 +56,11 @@ class RunFolder:
         return self._path("metrics.jsonl")
 
     @property
+    def evaluations(self) -> Path | None:
+        """What the newest evaluations show beside their figures."""
+        return self._path("evaluations.json")
+
+    @property
     def tensorboard(self) -> Path | None:
         """Folder of TensorBoard's event files."""
         return self._path("tensorboard")

@@ -55,7 +55,7 @@ def test_every_kind_of_second_start_is_refused_and_the_first_goes_on(table, tmp_
 
 def test_links_under_the_names_that_a_run_writes_are_never_followed(table, tmp_path):
     run, victim = tmp_path / "run", tmp_path / "victim"
-    names = ("params.txt", "config.yaml", "summary.json", "report.html", "gallery.json", "checkpoints/epoch_1.pt")
+    names = ("params.txt", "config.yaml", "summary.json", "report.html", "evaluations.json", "checkpoints/epoch_1.pt")
     (run / "checkpoints").mkdir(parents=True)
     victim.write_text("precious")
     for name in (*names, "checkpoints/manifest.json", "report.html.tmp"):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pairs import make_pairs, micro_flags
-from runs import read_lines
+from runs import read_gallery, read_lines
 from shard_sets import image, write_shards, write_tar
 from training.main import main
 
@@ -35,7 +35,7 @@ def test_a_run_on_shards_trains_evaluates_and_shows_examples(tmp_path, workers):
     summary = json.loads((run_folder(tmp_path) / "summary.json").read_text())
     assert summary["steps"] == 43 // 8
     assert summary["metrics"]["num_samples"] == 9
-    thumbnails = json.loads((run_folder(tmp_path) / "gallery.json").read_text())["thumbnails"]
+    thumbnails = read_gallery(run_folder(tmp_path))["thumbnails"]
     assert all(one["uri"].startswith("data:image/jpeg") for one in thumbnails.values())
     assert not multiprocessing.active_children()
 

@@ -34,7 +34,7 @@ def test_a_run_leaves_checkpoints_metrics_summary_and_report(data, tmp_path):
         "metrics.jsonl",
         "summary.json",
         "report.html",
-        "gallery.json",
+        "evaluations.json",
     ):
         assert (run / name).is_file(), name
     assert sorted(p.name for p in (run / "checkpoints").glob("*.pt")) == ["epoch_1.pt", "epoch_2.pt"]

@@ -71,6 +71,12 @@ def run_trainer(flags, processes=1, timeout_s=240, **environ):
     return process.returncode, output
 
 
+def read_gallery(run):
+    """Read the retrieval examples of a run folder."""
+    shown = json.loads((Path(run) / "evaluations.json").read_text(encoding="utf-8"))["evaluations"]["retrieval"]
+    return next(part for part in shown["parts"] if part["kind"] == "gallery")
+
+
 def read_lines(path):
     """Read a JSON-lines file; a torn last line is left out."""
     lines = []

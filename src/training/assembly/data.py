@@ -30,7 +30,7 @@ from training.data import (
 )
 from training.data.cores import usable_workers
 from training.distributed import gather_objects
-from training.evaluate import ClassSet, ZeroShot, read_class_names
+from training.evaluate import ClassSet, read_class_names
 from training.params import RunParams
 
 _LOG = logging.getLogger(__name__)
@@ -57,7 +57,8 @@ def make_receive(
     return receive
 
 
-def _tokenizer(params: RunParams) -> Callable[..., torch.Tensor]:
+def make_tokenizer(params: RunParams) -> Callable[..., torch.Tensor]:
+    """Make the tokenizer of the model that the flags name."""
     tokenizer: Callable[..., torch.Tensor] = open_clip.get_tokenizer(
         params.model.model, context_length=params.model.force_context_length, cache_dir=params.model.cache_dir
     )
@@ -113,7 +114,7 @@ def _open_dataset(
     dataset = PairDataset(
         table,
         _pixels(transform),
-        _tokenizer(params),
+        make_tokenizer(params),
         seed=params.hardware.seed,
         is_train=role == "train",
         max_pixels=params.data.max_image_pixels,
@@ -131,7 +132,8 @@ def build_train_data(
     if not params.data.trains:
         return None, None
     if params.shards.shard_order == "buffer":
-        return build_stream_loader(params, place, _pixels(transform), _tokenizer(params), plan_texts), None
+        tokenizer = make_tokenizer(params)
+        return build_stream_loader(params, place, _pixels(transform), tokenizer, plan_texts), None
     dataset, quarantine = _open_dataset(params, place, transform, "train", plan_texts)
     loader = make_train_loader(dataset, seed=params.hardware.seed, **_loader_options(params, place))
     return loader, quarantine
@@ -164,10 +166,10 @@ def _try_images(table: Source, max_pixels: int) -> None:
     raise DataError(f"None of the first {len(faults)} images to evaluate can be used (--val-data). One is: {faults[0]}")
 
 
-def build_zero_shot(params: RunParams, place: Place, transform: Any) -> ZeroShot | None:
+def build_class_sets(params: RunParams, place: Place, transform: Any) -> tuple[ClassSet, ...]:
     """Open the class folders that the flags name; ImageNet-V2's folders are numbers, whose order is not the text's."""
     if not params.evaluate.zeroshot_frequency:
-        return None
+        return ()
     named = {
         "imagenet-zeroshot-val": (params.evaluate.imagenet_val, False),
         "imagenetv2-zeroshot-val": (params.evaluate.imagenet_v2, True),
@@ -189,7 +191,7 @@ def build_zero_shot(params: RunParams, place: Place, transform: Any) -> ZeroShot
         loader = make_eval_loader(dataset, **_loader_options(params, place))
         names = read_class_names(path, len(classes))
         sets.append(ClassSet(name, loader, names, make_receive(place, quarantine)))
-    return ZeroShot(sets, _tokenizer(params), place.device.text_shapes) if sets else None
+    return tuple(sets)
 
 
 def describe_workers(params: RunParams) -> str | None:

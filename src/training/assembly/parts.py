@@ -7,16 +7,17 @@ import torch
 
 from open_clip.transform import normalization_of
 from training.assembly.compiled import compile_model, refuse_without_compiler
-from training.assembly.data import build_eval_data, build_train_data, build_zero_shot
+from training.assembly.data import build_train_data
+from training.assembly.evaluations import build_evaluation_kit, choose_evaluations
 from training.assembly.model import build_model, fit_text_length, refuse_untrained, share_batch_norms
 from training.assembly.place import Place
 from training.assembly.spread import spread_model
 from training.assembly.task import build_task, choose_recipe
 from training.assembly.texts import make_text_planner
-from training.data import EvalLoader, Quarantine, Source, TrainLoader
+from training.data import Quarantine, Source, TrainLoader
 from training.device import MixedPrecision, make_mixed_precision, resolve_precision, seed_all
 from training.distributed import DdpOptions, is_sharded, unwrap_model, wrap_model
-from training.evaluate import ZeroShot
+from training.evaluate import Evaluation
 from training.optim import WeightAverage, build_optimizer
 from training.params import DistributedParams, RunParams
 from training.tasks import Setup, Task
@@ -32,15 +33,13 @@ class Parts:
     mixed: MixedPrecision
     optimizer: torch.optim.Optimizer | None
     train_loader: TrainLoader | None
-    eval_loader: EvalLoader | None
     eval_table: Source | None
     train_quarantine: Quarantine | None
-    eval_quarantine: Quarantine | None
-    zero_shot: ZeroShot | None = None
+    evaluations: tuple[Evaluation, ...]
 
     def close(self) -> None:
         """Stop the processes that read data."""
-        for reader in (self.train_loader, self.eval_loader, self.zero_shot):
+        for reader in (self.train_loader, *self.evaluations):
             if reader is not None:
                 reader.close()
 
@@ -71,7 +70,7 @@ def build_parts(params: RunParams, place: Place) -> Parts:
     seed_all(hardware.seed + place.world.rank, place.device)
     planner = make_text_planner(params, place, model) if params.data.trains else None
     train_loader, train_quarantine = build_train_data(params, place, preprocess_train, planner)
-    eval_loader, eval_quarantine, eval_table = build_eval_data(params, place, preprocess_val)
+    kit = build_evaluation_kit(params, place, mixed, preprocess_val)
     optimizer = None
     if train_loader is not None:
         if params.model.use_bn_sync:
@@ -93,11 +92,9 @@ def build_parts(params: RunParams, place: Place) -> Parts:
         mixed,
         optimizer,
         train_loader,
-        eval_loader,
-        eval_table,
+        None if kit.rows is None else kit.rows.source,
         train_quarantine,
-        eval_quarantine,
-        build_zero_shot(params, place, preprocess_val),
+        choose_evaluations(task.evaluations(kit), params.evaluate.evaluate),
     )
 
 

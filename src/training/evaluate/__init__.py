@@ -1,23 +1,41 @@
-"""What a trained model can do: retrieval metrics and the gallery of examples. Trains nothing and prints nothing."""
+"""What a trained model can do: evaluations, their metrics, and what the report shows of them. Trains nothing."""
 
-from training.evaluate.examples import Gallery, load_gallery, save_gallery
+from training.evaluate.base import Evaluation, EvaluationKit, Measured, Occasion, Pace
+from training.evaluate.examples import Gallery
 from training.evaluate.gallery import build_gallery
+from training.evaluate.hits import count_hits
+from training.evaluate.pairs import Retrieval, pair_evaluations
+from training.evaluate.parts import Images, LabelledImage, Note, Part, Table, save_parts
+from training.evaluate.protocols import EncodesSides, EvaluatedTask, ScoresClasses
 from training.evaluate.retrieval import retrieval_metrics
-from training.evaluate.run import Evaluation, evaluate_pairs
-from training.evaluate.whole import on_whole_model
-from training.evaluate.zero_shot import ClassSet, ZeroShot, count_hits, read_class_names
+from training.evaluate.rows import ClassSet, ValidationRows
+from training.evaluate.whole import ready_to_measure
+from training.evaluate.zero_shot import ZeroShot, read_class_names
 
 __all__ = [
     "ClassSet",
+    "EncodesSides",
+    "EvaluatedTask",
     "Evaluation",
+    "EvaluationKit",
     "Gallery",
+    "Images",
+    "LabelledImage",
+    "Measured",
+    "Note",
+    "Occasion",
+    "Pace",
+    "Part",
+    "Retrieval",
+    "ScoresClasses",
+    "Table",
+    "ValidationRows",
     "ZeroShot",
     "build_gallery",
     "count_hits",
-    "evaluate_pairs",
-    "load_gallery",
-    "on_whole_model",
+    "pair_evaluations",
     "read_class_names",
+    "ready_to_measure",
     "retrieval_metrics",
-    "save_gallery",
+    "save_parts",
 ]

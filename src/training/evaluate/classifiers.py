@@ -16,7 +16,8 @@ from open_clip.transformer.layout import TextShapes, can_skip_padding
 from open_clip.zero_shot_classifier import average_prompts, tokenize_prompts
 from training.data import plan_lengths, rank_slice, text_lengths
 from training.distributed import World, gather_objects, gather_rows
-from training.evaluate.encode import Autocast, fill_batch
+from training.evaluate.base import Autocast
+from training.evaluate.encode import fill_batch
 
 _LOG = logging.getLogger(__name__)
 

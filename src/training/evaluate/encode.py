@@ -3,8 +3,7 @@
 Shapes: N rows of the whole set, E embedding width.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -14,10 +13,10 @@ from torch import Tensor
 from open_clip.transformer.layout import TextShapes, can_skip_padding
 from open_clip.transformer.texts import Texts
 from training.data import Batch, Captions, EvalLoader, plan_lengths
-from training.distributed import World, gather_objects, gather_rows, unwrap_model
-from training.tasks import ClipTask, Outputs, Task
-
-Autocast = Callable[[], contextlib.AbstractContextManager[None]]
+from training.distributed import gather_objects, gather_rows
+from training.evaluate.base import EvaluationKit
+from training.evaluate.protocols import EncodesSides, EvaluatedTask, Outputs
+from training.evaluate.rows import ValidationRows
 
 
 class Encoded(NamedTuple):
@@ -39,37 +38,24 @@ class Encoded(NamedTuple):
 
 
 class Encoder:
-    """A task and how batches reach it.
+    """A task whose model is ready to measure, and the rows that it encodes."""
 
-    Args:
-        receive: Brings a batch to the device.
-        autocast: Opens the precision's forward context.
-        shapes: What of texts is computed, the device's policy; ``bucketed`` also keeps the number of images fixed.
-    """
-
-    def __init__(
-        self, task: Task, receive: Callable[[Batch], Batch], autocast: Autocast, shapes: TextShapes = "padded"
-    ) -> None:
+    def __init__(self, task: EvaluatedTask, kit: EvaluationKit, rows: ValidationRows) -> None:
         self._task = task
-        self._receive = receive
-        self._autocast = autocast
-        self._shapes = shapes
+        self._kit = kit
+        self._rows = rows
 
-    def encode(self, loader: EvalLoader, world: World) -> Encoded:
+    def encode(self) -> Encoded:
         """Encode all rows: each image and each caption once where the task's evaluation takes them apart."""
-        if isinstance(self._task, ClipTask) and self._task.encodes_apart:
-            return self._encode_sides(self._task, loader, world)
-        return self._encode_pairs(loader, world)
+        if isinstance(self._task, EncodesSides) and self._task.encodes_apart:
+            return self._encode_sides(self._task, self._rows.loader)
+        return self._encode_pairs()
 
-    def _encode_pairs(self, loader: EvalLoader, world: World) -> Encoded:
+    def _encode_pairs(self) -> Encoded:
+        world = self._kit.world
         images, texts, image_ids, rows = [self._nothing()], [self._nothing()], [], []
         sums: Outputs = {}
-        for batch in loader:
-            received = self._receive(batch)
-            if not len(received.images):
-                continue
-            with self._autocast():
-                outputs = self._task.forward(self._task.prepare(received))
+        for batch, outputs in self._kit.outputs(self._task):
             for name, figures in self._task.row_metrics(outputs).items():
                 sums[name] = sums.get(name, torch.zeros((), device=figures.device)) + figures.sum()
             images.append(outputs["image_features"].float())
@@ -79,21 +65,17 @@ class Encoder:
             image_ids.append(batch.image_ids)
             rows.append(batch.indices)
         none = torch.empty(0, dtype=torch.int64)
-        totals: dict[str, float] = {}
-        own = torch.cat([none, *image_ids]), torch.cat([none, *rows]), {name: float(sums[name]) for name in sums}
-        gathered = gather_objects(own, world)
-        for _, _, of_process in gathered:
-            for name, value in of_process.items():
-                totals[name] = totals.get(name, 0.0) + value
+        gathered = gather_objects((torch.cat([none, *image_ids]), torch.cat([none, *rows])), world)
         return Encoded(
             gather_rows(torch.cat(images), world),
             gather_rows(torch.cat(texts), world),
-            torch.cat([ids for ids, _, _ in gathered]),
-            torch.cat([rows for _, rows, _ in gathered]),
-            totals,
+            torch.cat([ids for ids, _ in gathered]),
+            torch.cat([rows for _, rows in gathered]),
+            self._kit.add_up(sums),
         )
 
-    def _encode_sides(self, task: ClipTask, loader: EvalLoader, world: World) -> Encoded:
+    def _encode_sides(self, task: EncodesSides, loader: EvalLoader) -> Encoded:
+        world = self._kit.world
         images, first_rows = self._encode_images(task, loader)
         captions = loader.sides.captions()
         texts = self._encode_captions(task, captions, loader.batch_size)
@@ -117,42 +99,42 @@ class Encoder:
             {},
         )
 
-    def _encode_images(self, task: ClipTask, loader: EvalLoader) -> tuple[Tensor, np.ndarray]:
+    def _encode_images(self, task: EncodesSides, loader: EvalLoader) -> tuple[Tensor, np.ndarray]:
         features, rows = [self._nothing()], [np.empty(0, dtype=np.int64)]
         for batch in loader.images():
             number = len(batch.images)
             # Their captions are among all captions.
             images = self._fill(batch.images, loader.batch_size)
-            received = self._receive(batch._replace(images=images, texts=Texts(batch.texts.ids[:0])))
+            received = self._rows.receive(batch._replace(images=images, texts=Texts(batch.texts.ids[:0])))
             if not number:
                 continue
-            with self._autocast():
-                features.append(task.encode_images(task.prepare(received).images).float()[:number])
+            with self._kit.autocast():
+                features.append(task.encode_images(self._task.prepare(received).images).float()[:number])
             assert batch.indices is not None
             rows.append(batch.indices.numpy())
         return torch.cat(features), np.concatenate(rows)
 
-    def _encode_captions(self, task: ClipTask, captions: Captions, batch_size: int) -> Tensor:
+    def _encode_captions(self, task: EncodesSides, captions: Captions, batch_size: int) -> Tensor:
         features = [self._nothing()]
         nothing = torch.empty(0)
         if captions.faults:
-            self._receive(Batch(nothing, Texts(nothing), faults=captions.faults))
-        shapes: TextShapes = self._shapes if can_skip_padding(unwrap_model(task.model)) else "padded"
+            self._rows.receive(Batch(nothing, Texts(nothing), faults=captions.faults))
+        shapes: TextShapes = self._kit.shapes if can_skip_padding(self._task.model) else "padded"
         for start, stop in _cut(captions, batch_size, shapes):
             ids = self._fill(captions.tokens[start:stop].long(), batch_size)
             known = captions.lengths
             lengths = None if known is None else self._fill(known[start:stop], batch_size)
-            received = self._receive(Batch(nothing, plan_lengths(ids, lengths, shapes, batch_size)))
-            with self._autocast():
+            received = self._rows.receive(Batch(nothing, plan_lengths(ids, lengths, shapes, batch_size)))
+            with self._kit.autocast():
                 features.append(task.encode_texts(received.texts).float()[: stop - start])
         return torch.cat(features)
 
     def _nothing(self) -> Tensor:
-        width: int = unwrap_model(self._task.model).visual.output_dim  # type: ignore[union-attr, assignment]
+        width: int = self._task.model.visual.output_dim  # type: ignore[union-attr, assignment]
         return torch.empty(0, width, device=next(self._task.model.parameters()).device)
 
     def _fill(self, rows: Tensor, number: int) -> Tensor:
-        return fill_batch(rows, number) if self._shapes == "bucketed" else rows
+        return fill_batch(rows, number) if self._kit.shapes == "bucketed" else rows
 
 
 def fill_batch(rows: Tensor, number: int) -> Tensor:

@@ -1,12 +1,7 @@
-"""What a gallery of retrieval examples holds, and its file ``gallery.json``. Chooses no example."""
+"""What a gallery of retrieval examples holds. Chooses no example."""
 
-import json
-from dataclasses import asdict, dataclass
-from pathlib import Path
-
-from open_clip.checked_json import read_json
-from open_clip.errors import DataError
-from open_clip.files import write_whole
+from dataclasses import dataclass
+from typing import ClassVar
 
 
 @dataclass(frozen=True)
@@ -68,37 +63,4 @@ class Gallery:
     thumbnails: dict[str, Thumbnail]
     num_images: int
     num_texts: int
-
-
-def save_gallery(gallery: Gallery, path: str | Path) -> None:
-    """Write a gallery as JSON, whole or not at all."""
-    write_whole(path, json.dumps(asdict(gallery)))
-
-
-def load_gallery(path: str | Path) -> Gallery:
-    """Read what ``save_gallery`` wrote.
-
-    Raises:
-        DataError: The file is damaged or no gallery.
-    """
-    try:
-        loaded = read_json(path)
-        # Older run folders call them pictures.
-        loaded = {name.replace("pictures", "images"): value for name, value in loaded.items()}
-        return Gallery(
-            images=tuple(_load_example(one) for one in loaded["images"]),
-            captions=tuple(_load_example(one) for one in loaded["captions"]),
-            thumbnails={key: Thumbnail(**one) for key, one in loaded["thumbnails"].items()},
-            num_images=loaded["num_images"],
-            num_texts=loaded["num_texts"],
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} is no gallery ({error!r}); evaluate again to write a new one") from error
-
-
-def _load_example(loaded: dict[str, object]) -> Example:
-    matches = loaded["matches"]
-    if not isinstance(matches, list):
-        raise TypeError("matches is no list")
-    own, query, is_right = loaded["own"], str(loaded["query"]), bool(loaded["is_right"])
-    return Example(query, tuple(own) if isinstance(own, list) else (), tuple(Match(**one) for one in matches), is_right)
+    kind: ClassVar[str] = "gallery"

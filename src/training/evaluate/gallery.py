@@ -1,6 +1,6 @@
 """A gallery of retrieval examples: images with their best captions, captions with their best images.
 
-Picks and ranks examples and makes thumbnails; the file is ``examples.py``'s, the page the report room's.
+Picks and ranks examples and makes thumbnails; the file is ``parts.py``'s, the page the report room's.
 """
 
 import base64

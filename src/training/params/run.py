@@ -43,8 +43,20 @@ class CheckpointParams:
 class EvaluateParams:
     """Evaluation."""
 
+    evaluate: list[str] | None = flag(
+        None,
+        "evaluations to make, of those that the recipe offers for the data given: retrieval, zero-shot, accuracy,"
+        " or its own (default: all of them)",
+        nargs="+",
+        metavar="NAME",
+    )
     val_frequency: int = flag(
         1, "epochs between two evaluations; 0 evaluates never; the last epoch always is", type=whole()
+    )
+    val_every_n_steps: int = flag(
+        0,
+        "optimizer steps between two evaluations, beside those of the epochs; 0 evaluates at epochs only",
+        type=whole(),
     )
     imagenet_val: str | None = flag(
         None,

@@ -1,4 +1,4 @@
-"""The gallery part of the HTML page: images with their best captions and captions with their best images.
+"""How the HTML page draws a gallery: images with their best captions and captions with their best images.
 
 Reads the gallery's JSON form, and trusts nothing in it: an image is shown only when it is an inline JPEG.
 """
@@ -6,16 +6,14 @@ Reads the gallery's JSON form, and trusts nothing in it: an image is shown only 
 import re
 from typing import Any
 
-from training.report.markup import escape, section, user_text
+from training.report.markup import escape, user_text
 
 _INLINE_JPEG = re.compile(r"data:image/jpeg;base64,[A-Za-z0-9+/]+=*")
 _MAX_EXAMPLES = 100
 
 
-def gallery_section(gallery: dict[str, Any] | None) -> str:
+def draw_gallery(gallery: dict[str, Any]) -> str:
     """Show both kinds of examples; an empty string without any."""
-    if gallery is None:
-        return ""
     # Older run folders say pictures.
     gallery = {str(name).replace("pictures", "images"): value for name, value in gallery.items()}
     thumbnails = gallery.get("thumbnails")
@@ -28,13 +26,26 @@ def gallery_section(gallery: dict[str, Any] | None) -> str:
         "A right answer at place 4 counts in R@5, not in R@1. "
         "Scores are cosine similarities."
     )
-    return section(
-        "gallery",
-        "Gallery",
-        f'<h3>Images and their best captions</h3><div class="examples">{"".join(images)}</div>' if images else "",
-        f'<h3>Captions and their best images</h3><div class="examples">{"".join(captions)}</div>' if captions else "",
-        intro=intro,
+    if not images and not captions:
+        return ""
+    return "".join(
+        [
+            f'<p class="intro">{escape(intro)}</p>',
+            f'<h3>Images and their best captions</h3><div class="examples">{"".join(images)}</div>' if images else "",
+            f'<h3>Captions and their best images</h3><div class="examples">{"".join(captions)}</div>'
+            if captions
+            else "",
+        ]
     )
+
+
+def show_thumbnail(thumbnail: Any, name: str) -> str:
+    """Show a small image, or a frame with its name where the file holds no image that may be shown."""
+    found = thumbnail if isinstance(thumbnail, dict) else {}
+    name, uri = found.get("name", name), found.get("uri")
+    if not isinstance(uri, str) or not _INLINE_JPEG.fullmatch(uri):
+        return f'<span class="no-image">{escape(name, 40)}<br>not readable</span>'
+    return f'<img src="{uri}" alt="{escape(name, 80)}" title="{escape(name, 80)}" decoding="async">'
 
 
 class _Shelf:
@@ -44,12 +55,7 @@ class _Shelf:
         self._thumbnails = thumbnails
 
     def show(self, key: Any) -> str:
-        found = self._thumbnails.get(str(key))
-        thumbnail = found if isinstance(found, dict) else {}
-        name, uri = thumbnail.get("name", f"image {key}"), thumbnail.get("uri")
-        if not isinstance(uri, str) or not _INLINE_JPEG.fullmatch(uri):
-            return f'<span class="no-image">{escape(name, 40)}<br>not readable</span>'
-        return f'<img src="{uri}" alt="{escape(name, 80)}" title="{escape(name, 80)}" decoding="async">'
+        return show_thumbnail(self._thumbnails.get(str(key)), f"image {key}")
 
 
 def _image_example(example: dict[str, Any], shelf: _Shelf) -> str:

@@ -9,8 +9,8 @@ from pathlib import Path
 from open_clip.errors import DataError
 from open_clip.files import write_whole
 from training.report.details import configuration, events, hardware
-from training.report.gallery_section import gallery_section
 from training.report.markup import escape
+from training.report.parts import parts_sections
 from training.report.run_files import RunFiles, read_run
 from training.report.sections import evaluation_curves, headline, key_figures, recall_section, title_of, training_curves
 
@@ -18,21 +18,11 @@ logger = logging.getLogger(__name__)
 
 REPORT_NAME = "report.html"
 
-_MENU = (
-    ("recall", "Retrieval"),
-    ("curves", "Training"),
-    ("evaluations", "Evaluation"),
-    ("gallery", "Gallery"),
-    ("configuration", "Configuration"),
-    ("hardware", "Hardware"),
-    ("events", "Events"),
-)
-
 
 def write_report(run_dir: str | Path) -> Path:
     """Read a run folder and write its report, whole or not at all.
 
-    Pieces of the run that are missing (no evaluation yet, no gallery) are left out of the page.
+    Pieces of the run that are missing (no evaluation yet) are left out of the page.
 
     Returns:
         Path of the report.
@@ -50,18 +40,19 @@ def write_report(run_dir: str | Path) -> Path:
 
 def render_page(run: RunFiles) -> str:
     """Write the page of a run as HTML."""
-    parts = [
-        key_figures(run),
-        recall_section(run),
-        training_curves(run),
-        evaluation_curves(run),
-        gallery_section(run.gallery),
-        configuration(run),
-        hardware(run),
-        events(run),
+    sections = [
+        ("figures", "", key_figures(run)),
+        ("recall", "Retrieval", recall_section(run)),
+        ("curves", "Training", training_curves(run)),
+        ("evaluations", "Evaluation", evaluation_curves(run)),
+        *parts_sections(run),
+        ("configuration", "Configuration", configuration(run)),
+        ("hardware", "Hardware", hardware(run)),
+        ("events", "Events", events(run)),
     ]
-    body = "".join(parts)
-    menu = "".join(f'<a href="#{anchor}">{name}</a>' for anchor, name in _MENU if f'<section id="{anchor}">' in body)
+    body = "".join(drawn for _, _, drawn in sections)
+    named = [(anchor, name) for anchor, name, drawn in sections if name and drawn]
+    menu = "".join(f'<a href="#{anchor}">{escape(name, 40)}</a>' for anchor, name in named)
     style, script = _read_part("page.css"), _read_part("page.js")
     # The page may load nothing and run nothing but its own script, whatever a caption tries.
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
@@ -73,7 +64,7 @@ def render_page(run: RunFiles) -> str:
         '<meta name="color-scheme" content="light dark">'
         f'<title>{escape(title_of(run), 120)}</title><link rel="icon" href="data:,"><style>{style}</style></head>\n'
         f"<body><main>{headline(run)}<nav>{menu}</nav>{body}"
-        "<footer>Figures come from metrics.jsonl, summary.json and gallery.json beside this file; "
+        "<footer>Figures come from metrics.jsonl, summary.json and evaluations.json beside this file; "
         "<code>python -m training.report RUN_DIR</code> draws it again.</footer></main>\n"
         f"<script>{script}</script></body></html>\n"
     )

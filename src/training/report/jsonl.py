@@ -117,17 +117,19 @@ def add_result(path: Path, record: Record, *, replaces: bool) -> None:
 
     Args:
         path: The file, one JSON object a line.
-        record: The metrics; ``epoch`` among them.
-        replaces: Drop what the file has of this epoch and of later ones: the run takes them again.
+        record: The metrics; ``epoch`` among them, the completed ones, and ``step`` where it is inside the next one.
+        replaces: Drop what the file has of this point and of later ones: the run takes them again.
     """
 
-    def is_before(one: Record, epoch: int) -> bool:
-        return bool(is_number(one.get("epoch", 0)) and one.get("epoch", 0) < epoch)
+    def when(one: Record) -> tuple[float, float] | None:
+        epoch, step = one.get("epoch", 0), one.get("step", 0)
+        return (epoch, step) if is_number(epoch) and is_number(step) else None
 
     line = json.dumps(finite_json(record)).encode() + b"\n"
     try:
         lines = list(read_json_lines(path)) if os.path.lexists(path) else []
-        kept = [raw for raw, one in lines if one is not None and is_before(one, record["epoch"])]
+        now = when(record) or (0, 0)
+        kept = [raw for raw, one in lines if one is not None and (when(one) or now) < now]
         if replaces and len(kept) < len(lines):
             write_whole(path, b"".join([*kept, line]))
             return

@@ -33,7 +33,7 @@ class RunFiles:
         evals: Eval records by rising step, one a step.
         events: Event records in the order they happened.
         summary: The summary; empty while the run goes on or when it was killed.
-        gallery: The gallery as it lies in its file; None without one.
+        parts: What each evaluation shows beside its figures, as it lies in the file; by the evaluation's name.
         bad_samples: The first rows that could not be used.
         num_bad_samples: How many those are in all.
     """
@@ -46,7 +46,7 @@ class RunFiles:
     evals: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
-    gallery: dict[str, Any] | None = None
+    parts: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     bad_samples: list[dict[str, Any]] = field(default_factory=list)
     num_bad_samples: int = 0
 
@@ -63,7 +63,7 @@ def read_run(run_dir: str | Path) -> RunFiles:
     run = RunFiles(folder.resolve().name)
     run.config = _read_config(folder / "config.yaml")
     run.summary = _read_json(folder / "summary.json")
-    run.gallery = _read_json(folder / "gallery.json") or None
+    run.parts = _read_parts(folder)
     bad = iterate_metrics(folder / "bad_samples.jsonl")
     run.bad_samples = list(itertools.islice(bad, MOST_BAD_SAMPLES))
     run.num_bad_samples = len(run.bad_samples) + sum(1 for _ in bad)
@@ -103,6 +103,18 @@ def _read_json(path: Path) -> dict[str, Any]:
         logger.warning("%s is left out of the report: %s", path, error)
         return {}
     return loaded if isinstance(loaded, dict) else {}
+
+
+def _read_parts(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """Read what evaluations show; older run folders have a gallery in a file of its own."""
+    old = _read_json(folder / "gallery.json")
+    found: dict[str, list[dict[str, Any]]] = {"retrieval": [{**old, "kind": "gallery"}]} if old else {}
+    evaluations = _read_json(folder / "evaluations.json").get("evaluations")
+    for name, one in evaluations.items() if isinstance(evaluations, dict) else ():
+        parts = one.get("parts") if isinstance(one, dict) else None
+        if isinstance(parts, list):
+            found[str(name)] = [part for part in parts if isinstance(part, dict)]
+    return found
 
 
 def _read_config(path: Path) -> dict[str, Any]:

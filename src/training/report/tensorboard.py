@@ -41,7 +41,7 @@ def find_tensorboard() -> Any:
 
 
 class TensorBoardWriter:
-    """Scalars ``train/*`` by optimizer step and ``val/*`` by completed epoch.
+    """Scalars ``train/*`` by optimizer step and ``val/*`` by completed epoch, ``val_by_step/*`` inside one.
 
     Source: open_clip 3.3.0 ``train_one_epoch`` and ``evaluate``.
     """
@@ -76,10 +76,11 @@ class TensorBoardWriter:
             if value is not None:
                 self._writer.add_scalar(f"train/{tag}", value, record["step"])
 
-    def write_eval(self, metrics: Mapping[str, float], epoch: int) -> None:
-        """Write the metrics of one evaluation."""
+    def write_eval(self, metrics: Mapping[str, float], *, epoch: int, step: int | None = None) -> None:
+        """Write the metrics of one evaluation: after an epoch, or after a step inside one."""
+        tag, at = ("val", epoch) if step is None else ("val_by_step", step)
         for name, value in metrics.items():
-            self._writer.add_scalar(f"val/{name}", value, epoch)
+            self._writer.add_scalar(f"{tag}/{name}", value, at)
         self._writer.flush()
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ import torch
 from training.data import Batch
 from training.device import Precision
 from training.distributed import World
+from training.evaluate import Evaluation, EvaluationKit
 from training.optim import WeightAverage
 from training.params import RunParams
 
@@ -156,6 +157,10 @@ class Task(ABC):
     def row_metrics(self, outputs: Outputs) -> Outputs:
         """Compute figures of each row, float [B], whose means over the validation rows are reported."""
         return {}
+
+    def evaluations(self, kit: EvaluationKit) -> tuple[Evaluation, ...]:
+        """Make what this recipe is measured with, in the report's order; ``--evaluate`` chooses of them."""
+        return ()
 
     def clamp(self) -> None:  # noqa: B027 (few parameters have a range)
         """Put parameters back into their allowed range, without a host sync."""

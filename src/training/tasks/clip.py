@@ -11,6 +11,7 @@ from open_clip.transform import normalize_images
 from open_clip.transformer.texts import Texts
 from training.data import Batch
 from training.distributed import World, unwrap_model
+from training.evaluate import Evaluation, EvaluationKit, pair_evaluations
 from training.params import RunParams
 from training.tasks.base import Outputs, Setup, Task
 
@@ -89,6 +90,10 @@ class ClipTask(Task):
         """Compute the contrastive loss over the global batch."""
         named: Outputs = self.loss(**outputs, output_dict=True)
         return named
+
+    def evaluations(self, kit: EvaluationKit) -> tuple[Evaluation, ...]:
+        """Make retrieval and zero-shot classification, each where the run has data for it."""
+        return pair_evaluations(kit)
 
     @torch.no_grad()
     def clamp(self) -> None:

@@ -84,7 +84,7 @@ def test_a_mutated_record_does_not_keep_a_run_from_going_on(tmp_path, name, valu
     (tmp_path / "summary.json").write_text('{"status": ' + value + "}")
     journal = Journal(RunFolder("a", tmp_path), ReportParams(), is_master=True)
     journal.go_back(1)
-    assert journal.has_evaluation(1)
+    assert journal.has_evaluation(1, 1)
     assert not journal.is_told()
     journal.finish("finished", None)
     journal.close()
@@ -108,7 +108,7 @@ def test_a_link_in_the_place_of_the_checkpoints_gets_no_results(tmp_path, caplog
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "run" / "checkpoints").symlink_to(tmp_path / "elsewhere")
     journal = Journal(RunFolder("a", tmp_path / "run"), ReportParams(), is_master=True)
-    journal.evaluation({"clip_val_loss": 1.0}, 1.0)
+    journal.evaluation({"clip_val_loss": 1.0}, {}, 1.0)
     journal.close()
     assert list((tmp_path / "elsewhere").iterdir()) == []
     assert "a link or a file stands under this name" in caplog.text

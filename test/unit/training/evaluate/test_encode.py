@@ -11,7 +11,7 @@ from loop_runs import ALONE, MEAN, STD, make_task
 from open_clip.loss import ClipLoss, CoCaLoss
 from tiny_models import tiny_coca
 from training.data import Batch, PairDataset, Quarantine, make_eval_loader, read_csv_pairs
-from training.evaluate import evaluate_pairs
+from training.evaluate import EvaluationKit, Retrieval, ValidationRows, ready_to_measure
 from training.evaluate.encode import Encoder
 from training.tasks import ClipTask, CoCaTask
 
@@ -64,10 +64,15 @@ def receive(batch):
     return batch
 
 
+def make_kit(loader, receive=receive, **options):
+    rows = ValidationRows(loader, receive, loader.sides._dataset.table)
+    return EvaluationKit(ALONE, contextlib.nullcontext, open_clip.get_tokenizer("ViT-micro-8-32"), rows=rows, **options)
+
+
 def encode(task, loader, shapes="packed", receive=receive):
-    task.model.eval()
-    with torch.no_grad():
-        return Encoder(task, receive, contextlib.nullcontext, shapes).encode(loader, ALONE)
+    kit = make_kit(loader, receive, shapes=shapes)
+    with ready_to_measure(task):
+        return Encoder(task, kit, kit.rows).encode()
 
 
 @pytest.mark.parametrize("shapes", ["packed", "bucketed", "padded"])
@@ -145,17 +150,9 @@ def test_metrics_are_those_of_pairs(tmp_path):
     results = []
     for kind in (ClipTask, Paired):
         task = kind(model, ClipLoss(), mean=MEAN, std=STD)
-        results.append(
-            evaluate_pairs(
-                task,
-                make_loader(rows, tmp_path),
-                receive,
-                world=ALONE,
-                global_batch=10,
-                autocast=contextlib.nullcontext,
-                shapes="packed",
-            ).metrics
-        )
+        with ready_to_measure(task):
+            kit = make_kit(make_loader(rows, tmp_path), shapes="packed", global_batch=10)
+            results.append(Retrieval(kit).measure(task).metrics)
     assert results[0] == pytest.approx(results[1], abs=1e-6)
 
 

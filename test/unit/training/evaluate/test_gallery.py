@@ -2,14 +2,13 @@ import base64
 import io
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch.nn.functional import normalize
 
 from open_clip.errors import DataError
-from training.evaluate import build_gallery, load_gallery, save_gallery
+from training.evaluate import build_gallery
 from training.evaluate.gallery import make_thumbnail
 
 NUM_IMAGES, CAPTIONS_EACH = 30, 3
@@ -116,28 +115,6 @@ def test_a_set_smaller_than_the_gallery_is_shown_whole(image_paths):
     gallery = build_gallery(images, images, [0, 1], ["a", "b"], opener(image_paths))
     assert (len(gallery.images), len(gallery.captions)) == (2, 2)
     assert len(gallery.images[0].matches) == 2
-
-
-def test_a_gallery_survives_its_file(image_paths, tmp_path):
-    gallery = gallery_of(image_paths, count=3)
-    save_gallery(gallery, tmp_path / "gallery.json")
-    assert load_gallery(tmp_path / "gallery.json") == gallery
-    assert [one.name for one in tmp_path.iterdir()] == ["gallery.json"]
-
-
-def test_strange_captions_survive_the_file(image_paths, tmp_path):
-    images = torch.eye(2, 4)
-    captions = ["<script>alert(1)</script>", "\ud800 lone surrogate \x00"]
-    gallery = build_gallery(images, images, np.array([0, 1]), captions, opener(image_paths))
-    save_gallery(gallery, tmp_path / "gallery.json")
-    assert load_gallery(tmp_path / "gallery.json") == gallery
-
-
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"images": 3}'])
-def test_a_damaged_file_is_named(tmp_path, content):
-    (tmp_path / "gallery.json").write_text(content)
-    with pytest.raises(DataError, match=r"gallery\.json is no gallery"):
-        load_gallery(tmp_path / "gallery.json")
 
 
 def test_lengths_that_disagree_are_refused(image_paths):

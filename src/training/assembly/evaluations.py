@@ -1,0 +1,66 @@
+"""The evaluations of a run: what the recipe offers, of which the flags choose. Measures nothing."""
+
+import difflib
+from typing import Any
+
+from open_clip.errors import ConfigError
+from training.assembly.data import build_class_sets, build_eval_data, make_receive, make_tokenizer
+from training.assembly.place import Place
+from training.assembly.texts import evaluation_shapes
+from training.device import MixedPrecision
+from training.evaluate import Evaluation, EvaluationKit, Pace, ValidationRows
+from training.params import RunParams
+
+
+def build_evaluation_kit(params: RunParams, place: Place, mixed: MixedPrecision, transform: Any) -> EvaluationKit:
+    """Open the data that the flags name for evaluation.
+
+    Raises:
+        OpenClipError: One of its kinds, naming the flag or file that is wrong.
+    """
+    flags = params.evaluate
+    return EvaluationKit(
+        place.world,
+        mixed.autocast,
+        make_tokenizer(params),
+        pace=Pace(flags.val_frequency, flags.val_every_n_steps),
+        rows=_open_rows(params, place, transform),
+        class_sets=build_class_sets(params, place, transform),
+        zero_shot_pace=Pace(flags.zeroshot_frequency, flags.val_every_n_steps),
+        shapes=evaluation_shapes(params, place),
+        global_batch=params.data.batch_size * place.world.world_size,
+        gallery_size=flags.gallery_size,
+    )
+
+
+def choose_evaluations(offered: tuple[Evaluation, ...], names: list[str] | None) -> tuple[Evaluation, ...]:
+    """Keep those that ``--evaluate`` names, in the recipe's order; without the flag all.
+
+    Raises:
+        ConfigError: There is none of such a name.
+    """
+    if names is None:
+        return offered
+    known = [one.name for one in offered]
+    for name in names:
+        if name not in known:
+            raise ConfigError(_unknown(name, known))
+    return tuple(one for one in offered if one.name in names)
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, 1)
+    hint = f" Did you mean {close[0]}?" if close else ""
+    there = ", ".join(known) if known else "none"
+    return (
+        f"--evaluate {name}: this run has no such evaluation.{hint} It has: {there} (retrieval needs --val-data, "
+        "zero-shot needs --imagenet-val or --imagenet-v2)."
+    )
+
+
+def _open_rows(params: RunParams, place: Place, transform: Any) -> ValidationRows | None:
+    loader, quarantine, source = build_eval_data(params, place, transform)
+    if loader is None or source is None:
+        return None
+    receive = make_receive(place, quarantine)
+    return ValidationRows(loader, receive, source, params.hardware.seed, params.data.max_image_pixels)

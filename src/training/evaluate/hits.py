@@ -1,0 +1,30 @@
+"""Whether a row's own class is among those with the best scores. Knows no model. Letters: B rows, C classes."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+TOP_K = (1, 5)
+
+
+def count_hits(scores: Tensor, labels: Tensor, top_k: Sequence[int] = TOP_K) -> list[int]:
+    """Count the rows whose own class is among the k best scores.
+
+    Args:
+        scores: [B, C].
+        labels: int64 [B].
+        top_k: each k; more than C counts as C.
+    """
+    return [int(number) for number in count_hits_on_device(scores, labels, top_k).tolist()]
+
+
+def count_hits_on_device(scores: Tensor, labels: Tensor, top_k: Sequence[int]) -> Tensor:
+    """Count likewise on the device, without waiting for it; of equal scores the first class is the better."""
+    own_B1 = labels[:, None]
+    value_B1 = scores.gather(1, own_B1)
+    is_earlier = torch.arange(scores.shape[1], device=scores.device) < own_B1
+    # All that is not below: where the own score is not a number, everything.
+    is_ahead = torch.where(is_earlier, ~(scores < value_B1), ~(scores <= value_B1))
+    ahead = is_ahead.sum(dim=1)
+    return torch.stack([(ahead < k).sum() for k in top_k])

@@ -1,0 +1,61 @@
+"""What evaluations ask of a recipe. Any object that has these methods can be evaluated; no class of a recipe is named.
+
+Shapes: B rows of a batch, E embedding width, C classes.
+"""
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from open_clip.transformer.texts import Texts
+from training.data import Batch
+
+Outputs = dict[str, Tensor]
+
+
+class EvaluatedTask(Protocol):
+    """A recipe whose model can be run on batches of validation rows.
+
+    Attributes:
+        model: The model; while evaluations measure, the bare one in evaluation mode.
+    """
+
+    model: torch.nn.Module
+
+    def prepare(self, batch: Batch) -> Batch:
+        """Make a batch that is on the device ready for the model."""
+
+    def forward(self, batch: Batch) -> Outputs:
+        """Run the model on a prepared batch: named outputs."""
+
+    def row_metrics(self, outputs: Outputs) -> Outputs:
+        """Compute figures of each row, float [B], whose means over the validation rows are reported."""
+
+    def figures(self) -> Outputs:
+        """Give named scalars on the device; ``logit_scale`` is the factor of similarities in the loss."""
+
+
+@runtime_checkable
+class EncodesSides(Protocol):
+    """A recipe that can encode images and texts each without the other.
+
+    Attributes:
+        encodes_apart: Whether evaluation needs nothing but the features of both sides.
+    """
+
+    encodes_apart: bool
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        """Encode prepared images, [B, E] normalised."""
+
+    def encode_texts(self, texts: Texts) -> Tensor:
+        """Encode texts, [B, E] normalised."""
+
+
+@runtime_checkable
+class ScoresClasses(Protocol):
+    """A recipe that tells each row's class."""
+
+    def class_scores(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Score a prepared batch: scores [B, C], the larger the likelier, and true class numbers, int64 [B]."""

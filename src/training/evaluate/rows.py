@@ -1,0 +1,93 @@
+"""The rows that evaluations read, and how one of them is shown. Measures nothing."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import overload
+
+from PIL import Image
+
+from open_clip.errors import DataError
+from training.data import Batch, EvalLoader, Source, read_image, read_text, sample_seed
+
+
+@dataclass(frozen=True)
+class ValidationRows:
+    """The rows of ``--val-data``.
+
+    Attributes:
+        loader: This process's share.
+        receive: Brings a batch to the device and accounts for rows that could not be read.
+        source: All rows.
+        seed: The seed that evaluation draws with where a row has several captions.
+        max_pixels: Pixels of the largest image that is opened.
+    """
+
+    loader: EvalLoader
+    receive: Callable[[Batch], Batch]
+    source: Source
+    seed: int = 0
+    max_pixels: int = 10**9
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield this process's share in order, on the device; rows that cannot be read are left out."""
+        for batch in self.loader:
+            received = self.receive(batch)
+            if len(received.images):
+                yield received
+
+    def captions(self, rows: Sequence[int]) -> Sequence[str]:
+        """Give the captions of some rows as they were evaluated; each is read when it is asked for."""
+        return _Captions(self.source, rows, self.seed)
+
+    def open_image(self, row: int) -> tuple[str, Image.Image | None]:
+        """Give the file name of a row's image and the image; None when it cannot be read."""
+        name = Path(self.source.image_path(row)).name
+        try:
+            return name, read_image(self.source, row).open(self.max_pixels)
+        except DataError:
+            return name, None
+
+    def close(self) -> None:
+        """Stop the processes that read; a later pass starts new ones."""
+        self.loader.close()
+
+
+@dataclass(frozen=True)
+class ClassSet:
+    """Images whose classes are to be found.
+
+    Attributes:
+        name: Beginning of its metrics, such as ``imagenet-zeroshot-val``.
+        loader: This process's share; a batch's ``texts`` are class numbers, int64 [B].
+        classnames: [C] in the order of the numbers.
+        receive: Brings a batch to the device.
+    """
+
+    name: str
+    loader: EvalLoader
+    classnames: tuple[str, ...]
+    receive: Callable[[Batch], Batch]
+
+
+class _Captions(Sequence[str]):
+    """The captions of some rows, read when one is asked for: a gallery shows few of them."""
+
+    def __init__(self, source: Source, rows: Sequence[int], seed: int) -> None:
+        self._source = source
+        self._rows = rows
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[str]: ...
+    def __getitem__(self, place: int | slice) -> str | list[str]:
+        if isinstance(place, slice):
+            return [self[one] for one in range(*place.indices(len(self)))]
+        # The seed that evaluation drew with: of several captions the one that was scored.
+        row = self._rows[place]
+        return read_text(self._source, row, sample_seed(self._seed, 0, row))
