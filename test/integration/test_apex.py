@@ -5,9 +5,10 @@ import json
 import pytest
 import torch
 
-from apex_ranks import run_rank
+from apex_ranks import step_of_rank
 from apex_sources import KINDS, apex_folder
 from pairs import make_pairs, micro_flags
+from ranks import on_ranks
 from runs import assert_same_state, load_payload, run_trainer, train_losses
 
 pytestmark = pytest.mark.slow
@@ -56,9 +57,8 @@ def test_two_processes_train_save_and_resume_as_if_they_had_not_stopped(precisio
 
 
 def test_a_step_of_several_batches_is_the_same_on_two_processes_as_on_one(apex, tmp_path):
-    for world_size in (1, 2):
-        torch.multiprocessing.spawn(run_rank, (world_size, str(apex), str(tmp_path)), nprocs=world_size)
-    alone, first, second = (torch.load(tmp_path / name) for name in ("0_of_1.pt", "0_of_2.pt", "1_of_2.pt"))
+    (alone,) = on_ranks(step_of_rank, 1, tmp_path / "one", str(apex))
+    first, second = on_ranks(step_of_rank, 2, tmp_path / "two", str(apex))
     for precision, expected in alone.items():
         assert_same_state(first[precision], second[precision])
         for ours, theirs in zip(first[precision], expected, strict=True):

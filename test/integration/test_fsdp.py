@@ -3,14 +3,13 @@
 import pytest
 import torch
 
-from spread_ranks import FEW_ROWS, run_rank
+from ranks import on_ranks
+from spread_ranks import FEW_ROWS, spread_rank
 
 
 @pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
 def ranks(tmp_path_factory, request):
-    folder = tmp_path_factory.mktemp("spread")
-    torch.multiprocessing.spawn(run_rank, (request.param, str(folder)), nprocs=request.param)
-    return [torch.load(folder / f"{rank}.pt") for rank in range(request.param)]
+    return on_ranks(spread_rank, request.param, tmp_path_factory.mktemp("spread"))
 
 
 def test_losses_and_gradient_norms_are_those_of_ddp(ranks):

@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 
 from apex_sources import KINDS, apex_folder
-from guard_ranks import run_rank
+from guard_ranks import guard_rank
 from npu_session import simulator_env
 from pairs import make_pairs, micro_flags
+from ranks import on_ranks
 from runs import (
     ROOT,
     assert_same_state,
@@ -120,9 +121,7 @@ def test_a_bad_number_on_one_process_alone_skips_the_step_on_all(ranks, who):
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.spawn(run_rank, (2, str(folder)), nprocs=2)
-    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+    return on_ranks(guard_rank, 2, tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.fixture(scope="module")

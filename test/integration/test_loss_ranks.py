@@ -3,16 +3,15 @@
 import pytest
 import torch
 
-from loss_ranks import ALL_MODES, KINDS, MODES, SIGLIP_MODES, TILE_ROWS, loss_and_gradients, run_rank
+from loss_ranks import ALL_MODES, KINDS, MODES, SIGLIP_MODES, TILE_ROWS, loss_and_gradients, score_rank
 from open_clip.loss import SigLipLoss
+from ranks import on_ranks
 
 
 # 3 and 4: rings in which both neighbours differ, without and with one rank left over on the far side.
 @pytest.fixture(scope="module", params=[2, 3, 4])
 def ranks(tmp_path_factory, request):
-    folder = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.spawn(run_rank, (request.param, str(folder)), nprocs=request.param)
-    return [torch.load(folder / f"{rank}.pt") for rank in range(request.param)]
+    return on_ranks(score_rank, request.param, tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -4,16 +4,15 @@ import pytest
 import torch
 
 from draws import Draws, join_draws, make_random
-from recipes import RECIPES, assert_same_step, lock, losses_and_gradients, make_batch, make_task, run_rank
+from ranks import on_ranks
+from recipes import RECIPES, assert_same_step, lock, losses_and_gradients, make_batch, make_task, step_of_rank
 
 ROWS = 8
 
 
 @pytest.fixture(scope="module", params=[2, 4])
 def ranks(tmp_path_factory, request):
-    folder = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.spawn(run_rank, (request.param, str(folder), ROWS), nprocs=request.param)
-    return [torch.load(folder / f"{rank}.pt") for rank in range(request.param)]
+    return on_ranks(step_of_rank, request.param, tmp_path_factory.mktemp("ranks"), ROWS)
 
 
 def over_processes(answers):

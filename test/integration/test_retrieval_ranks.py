@@ -2,17 +2,15 @@
 
 import numpy as np
 import pytest
-import torch
 
-from counting_ranks import CASES, count, make_case, run_rank
+from counting_ranks import CASES, count, count_on_rank, make_case
+from ranks import on_ranks
 from training.distributed import World
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("counting")
-    torch.multiprocessing.spawn(run_rank, (3, str(folder)), nprocs=3)
-    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(3)]
+    return on_ranks(count_on_rank, 3, tmp_path_factory.mktemp("counting"))
 
 
 @pytest.mark.parametrize("name", CASES)

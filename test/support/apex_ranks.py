@@ -1,10 +1,9 @@
 """One rank of two that take a step of several batches under apex, to be run in its own process."""
 
 import sys
-from pathlib import Path
+from typing import Any
 
 import torch
-import torch.distributed as dist
 
 from loop_runs import make_batches, make_task
 from open_clip.loss import ClipLoss
@@ -34,15 +33,8 @@ def take_step(precision, world):
     return [b - p.detach() for p, b in zip(mixed.parameters_to_clip(task.model, optimizer), before, strict=True)]
 
 
-def run_rank(rank: int, world_size: int, apex: str, folder: str) -> None:
-    """Take the step at each level and save what it did."""
+def step_of_rank(world: World, apex: str) -> dict[str, Any]:
+    """Take the step at each level and give what it did."""
     sys.path.insert(0, apex)
-    torch.set_num_threads(1)
-    if world_size > 1:
-        dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world_size)
-    world = World(rank, rank, world_size, world_size)
     # O1 last: it patches torch for good.
-    moved = {precision: take_step(precision, world) for precision in ("apex_o2", "apex_o1")}
-    torch.save(moved, Path(folder) / f"{rank}_of_{world_size}.pt")
-    if world_size > 1:
-        dist.destroy_process_group()
+    return {precision: take_step(precision, world) for precision in ("apex_o2", "apex_o1")}

@@ -1,12 +1,10 @@
 """One rank's part of the contrastive losses, to be run in its own process and compared with one rank's whole."""
 
 import itertools
-import os
 from functools import partial
-from pathlib import Path
+from typing import Any
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -18,6 +16,7 @@ from open_clip.loss import (
     neighbour_exchange_bidir_with_grad,
     neighbour_exchange_with_grad,
 )
+from training.distributed import World
 
 ROWS, WIDTH, TOKENS, VOCABULARY = 12, 8, 5, 7
 # (local_loss, gather_with_grad): those that upstream gives the gradients of one rank for.
@@ -72,10 +71,9 @@ def neighbours_and_gradients(rank: int, world_size: int) -> list[Tensor]:
     return [*(value.detach() for value in received), *(leaf.grad for leaf in sent)]
 
 
-def run_rank(rank: int, world_size: int, folder: str) -> None:
-    """Score this rank's rows in every mode with every loss and write the answers to ``folder``."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world_size)
+def score_rank(world: World) -> dict[Any, Any]:
+    """Score this rank's rows in every mode with every loss."""
+    rank, world_size = world.rank, world.world_size
     rows = slice(rank * ROWS // world_size, (rank + 1) * ROWS // world_size)
     answers = {}
     for name, kind in KINDS.items():
@@ -91,7 +89,4 @@ def run_rank(rank: int, world_size: int, folder: str) -> None:
         loss = SigLipLoss(rank=rank, world_size=world_size, dist_impl=dist_impl, chunk_size=chunk_size)
         answers["siglip", dist_impl, chunk_size] = loss_and_gradients(loss, rows)
     answers["neighbours"] = neighbours_and_gradients(rank, world_size)
-    torch.save(answers, Path(folder) / f"{rank}.pt")
-    dist.destroy_process_group()
-    # Without the interpreter's teardown, in which one of torch's threads now and then aborts the process.
-    os._exit(0)
+    return answers

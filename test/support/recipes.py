@@ -1,8 +1,6 @@
 """Tiny recipes and batches, with the gradient that a step puts into a model, for tests of what a task computes."""
 
 import contextlib
-import os
-from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -123,12 +121,9 @@ def assert_same_step(first, second, atol=1e-12):
             torch.testing.assert_close(value.double(), other[name].double(), atol=atol, rtol=2e-6, msg=name)
 
 
-def run_rank(rank, world_size, folder, rows):
-    """Take one step of each recipe on this rank's rows, whole and in two parts; the answers go to ``folder``."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world_size)
-    world = World(rank, rank, world_size, world_size)
-    answers = {}
+def step_of_rank(world, rows):
+    """Take one step of each recipe on this rank's rows, whole and in two parts."""
+    rank, world_size, answers = world.rank, world.world_size, {}
     for recipe in RECIPES:
         task = make_task(recipe, world, lambda model: wrap_model(model, torch.device("cpu"), world))
         locked = make_task(recipe, world, lambda model: wrap_model(lock(model), torch.device("cpu"), world))
@@ -142,10 +137,7 @@ def run_rank(rank, world_size, folder, rows):
         answers[recipe, "locked"] = losses_and_gradients(locked, rank_batches(recipe, rank, world_size, rows, 2))
         buffers = locked.model._get_ddp_logging_data()["total_parameter_size_bytes"]
         answers[recipe, "bytes"] = (buffers, sum(p.numel() * 8 for p in locked.model.parameters() if p.requires_grad))
-    torch.save(answers, Path(folder) / f"{rank}.pt")
-    dist.destroy_process_group()
-    # Without the interpreter's teardown, in which one of torch's threads now and then aborts the process.
-    os._exit(0)
+    return answers
 
 
 def rank_batches(recipe, rank, world_size, rows, parts):

@@ -1,8 +1,5 @@
 """One rank of a run in which every byte handed to the collective library is counted."""
 
-import json
-import os
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -35,34 +32,23 @@ class CollectiveBytes(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def _start(rank: int, world_size: int, folder: str, **model: Any) -> torch.nn.Module:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world_size)
-    return wrap_model(
-        open_clip.create_model(MODEL, **model), torch.device("cpu"), World(rank, rank, world_size, world_size)
-    )
+def _make_model(world: World, **model: Any) -> torch.nn.Module:
+    return wrap_model(open_clip.create_model(MODEL, **model), torch.device("cpu"), world)
 
 
-def _end(rank: int, folder: str, counted: dict[str, int]) -> None:
-    Path(folder, f"{rank}.json").write_text(json.dumps(counted), encoding="utf-8")
-    dist.destroy_process_group()
-    # Without the interpreter's teardown, in which one of torch's threads now and then aborts the process.
-    os._exit(0)
-
-
-def count_forward(rank: int, world_size: int, folder: str, model: dict[str, Any]) -> None:
-    """Take two forward passes; write the bytes that the second sent."""
-    wrapped = _start(rank, world_size, folder, **model)
+def count_forward(world: World, model: dict[str, Any]) -> dict[str, int]:
+    """Take two forward passes; give the bytes that the second sent."""
+    wrapped = _make_model(world, **model)
     images, texts = torch.randn(BATCH, 3, 32, 32), torch.ones(BATCH, 16, dtype=torch.int64)
     wrapped(images, texts)
     with CollectiveBytes() as traffic:
         wrapped(images, texts)
-    _end(rank, folder, traffic.counted)
+    return traffic.counted
 
 
-def run_rank(rank: int, world_size: int, folder: str) -> None:
-    """Take one step of a small model; write the bytes of features, their gradients and the parameters' gradients."""
-    wrapped = _start(rank, world_size, folder)
+def count_step(world: World) -> dict[str, int]:
+    """Take one step of a small model; give the bytes of features, their gradients and the parameters' gradients."""
+    wrapped = _make_model(world)
     sizes: list[int] = []
 
     def count_bucket(state: Any, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
@@ -72,9 +58,9 @@ def run_rank(rank: int, world_size: int, folder: str) -> None:
     wrapped.register_comm_hook(None, count_bucket)
     images, texts, scale = wrapped(torch.randn(BATCH, 3, 32, 32), torch.ones(BATCH, 16, dtype=torch.int64))[:3]
     leaves = [F.normalize(side.detach(), dim=-1).requires_grad_() for side in (images, texts)]
-    loss = ClipLoss(gather_with_grad=True, rank=rank, world_size=world_size, tile_rows=2)
+    loss = ClipLoss(gather_with_grad=True, rank=world.rank, world_size=world.world_size, tile_rows=2)
     with CollectiveBytes() as traffic:
         loss(*leaves, scale.detach().requires_grad_()).backward()
     features = dict(traffic.counted)
     (images.sum() + texts.sum() + scale).backward()
-    _end(rank, folder, {**features, "gradients": sum(sizes)})
+    return {**features, "gradients": sum(sizes)}
