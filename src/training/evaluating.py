@@ -53,7 +53,11 @@ class Evaluator(Hook):
         task, started = self._parts.task, time.monotonic()
         metrics: dict[str, float] = {}
         parts: dict[str, tuple[Part, ...]] = {}
-        with contextlib.nullcontext() if task.average is None else task.average.in_place(), ready_to_measure(task):
+        with contextlib.ExitStack() as around:
+            for average in (task.average, task.own_average):
+                if average is not None:
+                    around.enter_context(average.in_place())
+            around.enter_context(ready_to_measure(task))
             for one in evaluations:
                 found = one.measure(task)
                 metrics |= found.metrics

@@ -16,7 +16,7 @@ from open_clip.loss import ClipLoss
 from tiny_models import tiny_batch, tiny_clip, tiny_coca, tiny_config
 from training.checkpoint.gathered import gather_optimizer, gather_weights, spread_optimizer_state
 from training.device.cpu import CpuDevice
-from training.distributed import Sharding, World, whole_model
+from training.distributed import Sharding, whole_model
 from training.distributed.fsdp import clip_gradients, shard_model, whole_tensor
 from training.optim import build_optimizer, train_only_rows
 from training.params import OptimParams

@@ -67,11 +67,13 @@ def build_parts(params: RunParams, place: Place) -> Parts:
     params = fit_text_length(params, model)
     mean, std = normalization_of(preprocess_val)
     task = build_task(Setup(model, params, place.world, place.torch_device, precision, mean, std))
+    if task.own is not None:
+        task.own.to(place.torch_device)
     seed_all(hardware.seed + place.world.rank, place.device)
     planner = make_text_planner(params, place, model) if params.data.trains else None
     train_loader, train_quarantine = build_train_data(params, place, preprocess_train, planner)
     kit = build_evaluation_kit(params, place, mixed, preprocess_val)
-    optimizer = None
+    optimizer, model = None, task.model
     if train_loader is not None:
         if params.model.use_bn_sync:
             model = share_batch_norms(model, place)

@@ -57,7 +57,8 @@ class Task(ABC):
     Attributes:
         name: How ``--task`` finds it and what a checkpoint calls it.
         Flags: A dataclass of flags (``params.flags.flag``) that the command line has with this recipe; None for none.
-        model: The model that is trained; replaced by its wrapper when processes train together.
+        model: What is trained, the model of the flags or one that the recipe has made of it; replaced by its wrapper
+            when processes train together.
         own: Parameters of the recipe itself, trained, clipped, averaged and saved with the model's; None without any.
             Each process has them whole, and they may be used anywhere in the losses.
         average: The moving average of the model's weights, when the run keeps one.
