@@ -1,5 +1,9 @@
 """Random and mutated lists and images: read or refused, never a crash."""
 
+import io
+import json
+
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -7,7 +11,8 @@ from PIL import Image
 
 from image_sets import IMAGES_OF_EMOJI
 from open_clip.errors import DataError
-from training.data import ImageError, open_image, read_csv_pairs
+from training.data import ImageError, StoredImage, open_image, read_csv_pairs
+from training.data.members import MemberColumn
 
 pytestmark = pytest.mark.faults
 IMAGE = IMAGES_OF_EMOJI[0]
@@ -73,3 +78,38 @@ def test_a_mutated_image_is_read_or_refused(tmp_path, kind, changes, share):
     except ImageError as error:
         reason = str(error)
     assert not reason or reason.isprintable()
+
+
+def member(suffix):
+    held = io.BytesIO()
+    if suffix == "npy":
+        np.save(held, np.arange(40, dtype=np.float32).reshape(5, 8))
+    elif suffix.startswith("npz"):
+        np.savez_compressed(held, emb=np.arange(40, dtype=np.int64), other=np.ones(3))
+    else:
+        held.write(json.dumps({"emb": ["one", "two"], "other": {"deep": [1, None]}}).encode())
+    return held.getvalue()
+
+
+@FUZZ
+@given(
+    st.sampled_from(["npy", "npz", "npz:emb", "json", "json:emb", "txt"]),
+    st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), max_size=8),
+    st.floats(0.2, 1),
+)
+def test_a_mutated_member_is_read_or_refused(word, changes, share):
+    content = bytearray(member(word))
+    for position, value in changes:
+        content[int(position * len(content))] = value
+    reason = ""
+    value = None
+    try:
+        value = MemberColumn.named("x", word).read(0, bytes(content[: int(len(content) * share)]), seed=1)
+    except DataError as error:
+        reason = str(error)
+    assert not reason or reason.isprintable()
+    assert not isinstance(value, StoredImage)
+    # What is read is plain: no object of a class that a file names.
+    arrays = [*value.values()] if isinstance(value, dict) and word == "npz" else [value]
+    assert all(isinstance(one, np.ndarray | str | list | dict | int | float | None) for one in arrays)
+    assert not any(isinstance(one, np.ndarray) and one.dtype.hasobject for one in arrays)

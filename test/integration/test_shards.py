@@ -144,3 +144,20 @@ def test_a_stream_without_one_sound_image_ends_the_run_with_a_reason(tmp_path, w
     assert main([*chosen, "--workers", str(workers)]) == 3
     last = capfd.readouterr().err.splitlines()[-1]
     assert "Traceback" not in last
+
+
+def test_captions_of_another_column_train_as_those_of_the_flag_of_their_own(tmp_path):
+    write_shards(tmp_path / "train", [20])
+    losses = []
+    for name, more in (("a", ["--json-text-key", "caption"]), ("b", ["--columns", "text=json:caption"])):
+        folder = tmp_path / name
+        assert main([*flags(folder, pattern(tmp_path / "train", 1)), *more]) == 0
+        losses.append(json.loads((run_folder(folder) / "summary.json").read_text())["last_loss"])
+    assert losses[0] == losses[1]
+
+
+def test_a_column_that_the_shards_lack_ends_the_run_as_a_wrong_flag(tmp_path, capfd):
+    write_shards(tmp_path / "train", [20])
+    assert main([*flags(tmp_path, pattern(tmp_path / "train", 1)), "--columns", "text=short.txt"]) == 2
+    assert "has no column 'text'" in (said := capfd.readouterr().err)
+    assert "It has: png, txt, json, json:caption" in said

@@ -32,7 +32,9 @@ class Fault(NamedTuple):
         return {name: redact(one) if isinstance(one, str) else one for name, one in self._asdict().items()}
 
     def __str__(self) -> str:
-        return printable(f"{self.source}:{self.row} {self.path}: {self.reason}")
+        # A row of data without images has no path.
+        where = " ".join(filter(None, (f"{self.source}:{self.row}", self.path)))
+        return printable(f"{where}: {self.reason}")
 
 
 class Quarantine:

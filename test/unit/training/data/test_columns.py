@@ -38,6 +38,7 @@ def test_a_table_without_images_and_captions_gives_the_columns_asked_for(table):
         (4, "column 'label' is empty"),
         (5, "column 'short' is not valid text"),
     ]
+    assert str(source.faults[0]) == f"{table}:4: column 'label' is empty"
     assert (source.num_images, source.image_id(1), source.image_path(1)) == (0, 1, "")
     with pytest.raises(KeyError):
         source.read("score", 0)

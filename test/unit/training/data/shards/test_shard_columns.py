@@ -188,6 +188,14 @@ def packed_otherwise():
     return held.getvalue()
 
 
+def of_many():
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w") as archive:
+        for number in range(1001):
+            archive.writestr(f"{number}.npy", b"")
+    return held.getvalue()
+
+
 @pytest.mark.parametrize(
     "suffix, content, said",
     [
@@ -196,6 +204,7 @@ def packed_otherwise():
         ("npy", b"", "array file cannot be read"),
         ("npz", saved(a=np.array([{"a": 1}], dtype=object)), "refused: it holds Python objects"),
         ("npz", bomb(), "bytes unpacked is over the limit of 67,108,864"),
+        ("npz", of_many(), "more than 1,000 arrays"),
         ("npz", packed_otherwise(), "packed in another way"),
         ("npz", saved(a=np.arange(9))[:-40], "array file cannot be read"),
         ("json", b"[" * 200_000, "json cannot be read"),
