@@ -143,9 +143,9 @@ class _Layout(NamedTuple):
             return record.problem
         if len(fields) > limit and any(field.strip() for field in fields[limit:]):
             return f"{len(fields)} fields where the header has {limit}; put quotes around text with separators"
-        for name, place in self.texts.items():
+        for name, position in self.texts.items():
             shown = "caption" if name == TEXT else f"column {name!r}"
-            reason = why_not_caption(fields[place], shown) if place < len(fields) else f"no {shown} field"
+            reason = why_not_caption(fields[position], shown) if position < len(fields) else f"no {shown} field"
             if reason is not None:
                 return reason
         reason = why_not_text(image)
@@ -161,7 +161,7 @@ def _add(builder: TableBuilder, finder: ImageFinder, record: Record, layout: _La
     if problem is not None:
         builder.refuse(record.row, printable(image[:300]), problem)
     else:
-        builder.add(record.row, found, *(fields[place] for place in layout.texts.values()))
+        builder.add(record.row, found, *(fields[position] for position in layout.texts.values()))
 
 
 def _looks_like_image(text: str) -> bool:
@@ -179,20 +179,20 @@ def _find_columns(path: str, header: Record | None, separator: str, columns: Map
         raise DataError(f"{printable(path)} is empty. It needs a header line and one row for each image-caption pair.")
     names = header.fields
     stripped = [name.strip() for name in names]
-    places: dict[str, int] = {}
+    positions: dict[str, int] = {}
     for column, key in columns.items():
         if key in names:
-            places[column] = names.index(key)
+            positions[column] = names.index(key)
         elif key.strip() in stripped:
-            places[column] = stripped.index(key.strip())
+            positions[column] = stripped.index(key.strip())
         elif column in _FLAGS:
             raise DataError(
                 _no_column(printable(path), [name[:80] for name in names[:1000]], separator, key, _FLAGS[column])
             )
-    if len(places) < len(columns):
-        raise MissingColumns(path, [name for name in columns if name not in places], [name[:80] for name in names])
-    image = places.pop(IMAGE, None)
-    return _Layout(len(names), image, places)
+    if len(positions) < len(columns):
+        raise MissingColumns(path, [name for name in columns if name not in positions], [name[:80] for name in names])
+    image = positions.pop(IMAGE, None)
+    return _Layout(len(names), image, positions)
 
 
 def _no_column(path: str, names: list[str], separator: str, key: str, flag: str) -> str:

@@ -3,7 +3,7 @@
 from training.data.shards.cache import ShardCache
 from training.data.shards.open import open_shards
 from training.data.shards.order import DEFAULT_WINDOW, ShardOrder
+from training.data.shards.rows import ShardTable, Visit
 from training.data.shards.selector import Selector
-from training.data.shards.table import ShardTable, Visit
 
 __all__ = ["DEFAULT_WINDOW", "Selector", "ShardCache", "ShardOrder", "ShardTable", "Visit", "open_shards"]

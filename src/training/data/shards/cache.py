@@ -59,7 +59,7 @@ class ShardCache:
         path = local_path(shard)
         if path is not None:
             return path
-        target = self.place(shard)
+        target = self.copy_of(shard)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if _is_copy(target):
@@ -96,7 +96,7 @@ class ShardCache:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_ahead": None}
 
-    def place(self, shard: str) -> Path:
+    def copy_of(self, shard: str) -> Path:
         """Return where a shard's copy is or would be; shards of one name in different places do not meet."""
         name = Path(unquote(shard.partition("?")[0].partition("#")[0])).name or "shard"
         name = _ODD.sub("_", name)[-_MAX_NAME:]

@@ -55,35 +55,35 @@ def open_index(path: str, selector: Selector, index_dir: str | None = None) -> S
     if not stat.S_ISREG(status.st_mode):
         raise DataError(f"shard {printable(path)} is no regular file.")
     stamp = json.dumps([_SCHEMA, status.st_size, status.st_mtime_ns, selector.identity])
-    places = _places(path, index_dir)
-    for place in places:
-        index = _load(place, path, status.st_size, stamp, selector)
+    files = _index_files(path, index_dir)
+    for file in files:
+        index = _load(file, path, status.st_size, stamp, selector)
         if index is not None:
             return index
     index = make_index(path, selector)
-    for place in places:
-        if _store(index, place, status.st_size, stamp):
+    for file in files:
+        if _store(index, file, status.st_size, stamp):
             break
     return index
 
 
-def _places(path: str, index_dir: str | None) -> list[Path]:
+def _index_files(path: str, index_dir: str | None) -> list[Path]:
     """Name the index files to try, in order."""
     full = Path(os.path.abspath(path))
     # Shards of different folders share their names: the folder goes into the name outside of it.
     elsewhere = f"{full.name}-{hashlib.sha256(os.fsencode(full)).hexdigest()[:16]}.npz"
     if index_dir is not None:
         return [Path(index_dir) / elsewhere]
-    places = [full.parent / _FOLDER / f"{full.name}.npz"]
+    files = [full.parent / _FOLDER / f"{full.name}.npz"]
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     # A user without a home has no cache either.
-    return [*places, Path(cache, "open_clip", "shard_index", elsewhere)] if os.path.isabs(cache) else places
+    return [*files, Path(cache, "open_clip", "shard_index", elsewhere)] if os.path.isabs(cache) else files
 
 
-def _load(place: Path, path: str, shard_bytes: int, stamp: str, selector: Selector) -> ShardIndex | None:
+def _load(file: Path, path: str, shard_bytes: int, stamp: str, selector: Selector) -> ShardIndex | None:
     """Read an index file; None when there is none or it is of another shard, with a warning when it is no index."""
     try:
-        parts = _read_arrays(read_plain(place, _max_bytes(shard_bytes)))
+        parts = _read_arrays(read_plain(file, _max_bytes(shard_bytes)))
         if bytes(parts["stamp"]).decode("utf-8") != stamp:
             return None
         return _check(parts, path, shard_bytes, selector)
@@ -93,11 +93,11 @@ def _load(place: Path, path: str, shard_bytes: int, stamp: str, selector: Select
     except Exception as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
         reason = printable(reason or type(error).__name__, 200)
-        _LOG.warning("index %s is damaged (%s): reading the shard again", printable(place), reason)
+        _LOG.warning("index %s is damaged (%s): reading the shard again", printable(file), reason)
         return None
 
 
-def _store(index: ShardIndex, place: Path, shard_bytes: int, stamp: str) -> bool:
+def _store(index: ShardIndex, file: Path, shard_bytes: int, stamp: str) -> bool:
     """Write an index file whole or not at all; tell whether that was possible."""
     arrays: dict[str, Any] = {
         "stamp": _blob(stamp),
@@ -115,12 +115,12 @@ def _store(index: ShardIndex, place: Path, shard_bytes: int, stamp: str) -> bool
     if held.tell() > _max_bytes(shard_bytes):
         return False
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         # Beside the shards it came with them and may lead anywhere; a folder that a flag names is the user's to link.
-        if place.parent.name == _FOLDER and place.parent.is_symlink():
+        if file.parent.name == _FOLDER and file.parent.is_symlink():
             return False
-        with new_file(place) as file:
-            file.write(held.getbuffer())
+        with new_file(file) as handle:
+            handle.write(held.getbuffer())
     except OSError:
         return False
     return True
@@ -180,13 +180,13 @@ def _check_ways(ways: npt.NDArray[Any] | None, count: int, selector: Selector) -
 
 
 def _check_spans(spans: npt.NDArray[np.int64], shard_bytes: int) -> None:
-    places = spans.reshape(-1, 2)
-    starts, sizes = places[np.argsort(places[:, 0], kind="stable")].T
-    _require(bool(((starts > 0) & (starts <= shard_bytes) & (sizes >= 0) & (sizes <= shard_bytes)).all()), "places")
+    members = spans.reshape(-1, 2)
+    starts, sizes = members[np.argsort(members[:, 0], kind="stable")].T
+    _require(bool(((starts > 0) & (starts <= shard_bytes) & (sizes >= 0) & (sizes <= shard_bytes)).all()), "members")
     stops = starts + sizes
     # One member may be both image and caption where the flags say so, but no two share bytes.
     apart = (stops[:-1] <= starts[1:]) | ((starts[:-1] == starts[1:]) & (sizes[:-1] == sizes[1:]))
-    _require(stops.max(initial=0) <= shard_bytes and bool(apart.all()), "places")
+    _require(stops.max(initial=0) <= shard_bytes and bool(apart.all()), "members")
 
 
 def _read_faults(parts: dict[str, npt.NDArray[Any]], path: str) -> tuple[Fault, ...]:

@@ -9,8 +9,8 @@ from training.data.members import MemberColumn
 from training.data.shard_files import refuse_pipes
 from training.data.shards.cache import ShardCache
 from training.data.shards.open import open_shards
+from training.data.shards.rows import ShardTable, Visit
 from training.data.shards.selector import Selector
-from training.data.shards.table import ShardTable, Visit
 from training.data.source import IMAGE, TEXT
 from training.data.urls import expand_urls, require_shards
 from training.params.data import ShardParams

@@ -16,10 +16,10 @@ from training.data.shards.cache import ShardCache
 from training.data.shards.census import NUM_DESCRIBED, describe_shards, list_columns
 from training.data.shards.index import ShardIndex
 from training.data.shards.index_file import open_index
+from training.data.shards.rows import ShardTable, Visit
 from training.data.shards.same_images import Digests, Gather, digest_ends, number_images
 from training.data.shards.selector import Selector
 from training.data.shards.sizes import read_remote_sizes
-from training.data.shards.table import ShardTable, Visit
 from training.data.source import MissingColumns
 from training.data.urls import local_path, require_shards
 
@@ -73,13 +73,13 @@ def open_shards(
     locate = _as_path if cache is None else cache.locate
     sizes = {} if cache is None or group_images else read_remote_sizes(shards, cache.allow_pipe)
 
-    def open_one(place: int) -> ShardIndex:
-        return open_index(locate(shards[place]), selector, index_dir)
+    def open_one(number: int) -> ShardIndex:
+        return open_index(locate(shards[number]), selector, index_dir)
 
-    own_places = range(rank, len(shards), world_size)
+    own_numbers = range(rank, len(shards), world_size)
     own: dict[int, _Counted | str] = {
-        place: _Counted(sizes[shards[place]]) if shards[place] in sizes else _count(place, open_one, group_images)
-        for place in own_places
+        number: _Counted(sizes[shards[number]]) if shards[number] in sizes else _count(number, open_one, group_images)
+        for number in own_numbers
     }
     results = _merge(gather(own), len(shards))
     counts = np.array([counted.num_samples for counted in results], dtype=np.int64)
@@ -91,7 +91,7 @@ def open_shards(
         _tell(source, results, visit, counts)
     shard_bytes = [counted.num_bytes for counted in results if counted.num_bytes is not None]
     ends = [counted.ends for counted in results if counted.ends is not None]
-    image_ids = number_images(counts, ends, own_places, open_one, gather) if group_images else None
+    image_ids = number_images(counts, ends, own_numbers, open_one, gather) if group_images else None
     table = ShardTable(
         source,
         shards,
@@ -124,9 +124,9 @@ def _refuse_missing(
         raise MissingColumns(source, [column.name for column in missing or selector.further], there)
 
 
-def _count(place: int, open_one: Callable[[int], ShardIndex], group_images: bool) -> _Counted | str:
+def _count(number: int, open_one: Callable[[int], ShardIndex], group_images: bool) -> _Counted | str:
     try:
-        index = open_one(place)
+        index = open_one(number)
         num_bytes = os.stat(index.path).st_size
         ends = digest_ends(index) if group_images else None
     except DataError as error:
@@ -143,8 +143,8 @@ def _merge(gathered: list[dict[int, _Counted | str]], num_shards: int) -> list[_
         counted |= part
     results: list[_Counted] = []
     problems: list[str] = []
-    for place in range(num_shards):
-        entry = counted[place]
+    for number in range(num_shards):
+        entry = counted[number]
         if isinstance(entry, str):
             problems.append(entry)
         else:

@@ -75,10 +75,10 @@ def number_images(
 def _digest(index: ShardIndex, rows: IntArray, *, is_whole: bool) -> Digests:
     digests = np.empty(len(rows), dtype=np.uint64)
     with open_plain(index.path) as file:
-        for place, (offset, size) in enumerate(index.spans[rows, :2].tolist()):
+        for row, (offset, size) in enumerate(index.spans[rows, :2].tolist()):
             # What no reader takes whole is told apart by its end.
             taken = size if is_whole and size <= MAX_FILE_BYTES else min(size, _TAIL_BYTES)
             content = os.pread(file.fileno(), taken, offset + size - taken)
             digest = hashlib.blake2b(content, digest_size=8, salt=size.to_bytes(8, "little")).digest()
-            digests[place] = int.from_bytes(digest, "little")
+            digests[row] = int.from_bytes(digest, "little")
     return digests

@@ -102,7 +102,7 @@ def test_processes_that_want_one_shard_fetch_it_once(tmp_path):
             thread.start()
         for thread in threads:
             thread.join()
-        assert cache.place(f"{server.url}/00000.tar").read_bytes() == content
+        assert cache.copy_of(f"{server.url}/00000.tar").read_bytes() == content
         assert len(server.ranges) == 1
 
 
@@ -138,7 +138,7 @@ def test_links_and_leavings_in_the_cache_are_replaced_and_not_followed(remote, t
     cache.folder.mkdir()
     secret = tmp_path / "secret"
     secret.write_text("kept")
-    target = cache.place(remote[0])
+    target = cache.copy_of(remote[0])
     left = target.with_name(f".tmp-{target.name}-999999")
     left.write_text("half of a shard")
     for name in (
@@ -158,7 +158,7 @@ def test_links_and_leavings_in_the_cache_are_replaced_and_not_followed(remote, t
 )
 def test_an_address_of_any_form_has_a_place_inside_the_cache(tmp_path, name):
     cache = ShardCache(tmp_path / "cache")
-    place = cache.place(f"memory://bucket/{name}")
+    place = cache.copy_of(f"memory://bucket/{name}")
     assert place.parent == cache.folder
     assert str(place).isprintable()
     with pytest.raises(DataError, match="cannot be fetched") as caught:
@@ -169,7 +169,7 @@ def test_an_address_of_any_form_has_a_place_inside_the_cache(tmp_path, name):
 def test_a_folder_in_a_copys_place_and_a_file_in_the_caches_are_named(remote, tmp_path, monkeypatch):
     monkeypatch.setattr(cache_module, "_PAUSE_S", 0.0)
     cache = ShardCache(tmp_path / "cache")
-    cache.place(remote[0]).mkdir(parents=True)
+    cache.copy_of(remote[0]).mkdir(parents=True)
     with pytest.raises(DataError, match="cannot be fetched"):
         cache.locate(remote[0])
     (tmp_path / "file").touch()

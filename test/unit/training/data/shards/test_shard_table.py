@@ -10,7 +10,7 @@ from open_clip.errors import DataError
 from shard_sets import image, write_shards, write_tar
 from training.data import PairDataset, make_train_loader
 from training.data.shards import Selector, Visit, open_shards
-from training.data.shards import table as table_module
+from training.data.shards import rows as rows_module
 
 
 def words(texts):
@@ -166,7 +166,7 @@ def test_a_shard_replaced_while_training_costs_its_samples_not_the_run(tmp_path)
 
 @pytest.mark.parametrize("limit, value, held", [("_SAMPLES_HELD", 7, 3), ("_SHARDS_HELD", 2, 2)])
 def test_a_process_keeps_the_places_of_few_samples_and_few_files_open(tmp_path, monkeypatch, limit, value, held):
-    monkeypatch.setattr(table_module, limit, value)
+    monkeypatch.setattr(rows_module, limit, value)
     table = open_all(write_shards(tmp_path, [2] * 8))
     for _ in range(2):
         for row in range(16):

@@ -25,8 +25,9 @@ from training.data.shards.order import DEFAULT_WINDOW, ShardOrder
 from training.data.shards.selector import Selector
 from training.data.source import IMAGE, TEXT
 
-# Samples whose places a process keeps, about 60 bytes each: several windows of the usual length, whatever the size of
-# the shards. A shard that was let go costs milliseconds to open again. Files that are open at once have a limit too.
+# Samples of which a process keeps where their members stand, about 60 bytes each: several windows of the usual length,
+# whatever the size of the shards. A shard that was let go costs milliseconds to open again. Files that are open at once
+# have a limit too.
 _SAMPLES_HELD: Final = 400_000
 _SHARDS_HELD: Final = 256
 
@@ -47,7 +48,7 @@ class Visit:
 
 
 class ShardTable:
-    """Rows of tar shards; fills the place of a `PairTable`.
+    """Rows of tar shards: a `Source`.
 
     Args:
         source: the pattern the shards came from, for messages.
@@ -87,7 +88,7 @@ class ShardTable:
         self._counts = counts
         self._stops = np.cumsum(counts).tolist()
         self._selector = selector
-        self._member_of = {name: place for place, name in enumerate(selector.columns)}
+        self._member_of = {name: number for number, name in enumerate(selector.columns)}
         self._visit = visit
         self._index_dir = index_dir
         self._image_ids = image_ids
@@ -121,7 +122,7 @@ class ShardTable:
     def announce(self, order: SampleOrder, position: int) -> None:
         """Have the shards of the next window fetched while this one is read."""
         if self._fetch_ahead is not None and isinstance(order, ShardOrder):
-            self._fetch_ahead([self.shards[place] for place in order.shards_after(position)])
+            self._fetch_ahead([self.shards[shard] for shard in order.shards_after(position)])
 
     def read(self, column: str, index: int, seed: int = 0) -> object:
         """Read a sample's image, its caption, or a further column: of several texts the one that the seed draws.
@@ -135,12 +136,12 @@ class ShardTable:
         selector = self._selector
         if member >= selector.num_plain:
             further = member - selector.num_plain
-            return selector.further[further].read(shard.way(number, further), shard.read(offset, size), seed)
+            return selector.further[further].read(shard.way(number, further), shard.bytes_at(offset, size), seed)
         if column == IMAGE:
             # What is over the limit is not even read: the header of a broken tar may claim any size.
-            content = shard.read(offset, size) if size <= MAX_FILE_BYTES else b""
+            content = shard.bytes_at(offset, size) if size <= MAX_FILE_BYTES else b""
             return ImageBytes(content, size)
-        return selector.caption(shard.read(offset, size), seed)
+        return selector.caption(shard.bytes_at(offset, size), seed)
 
     def image_path(self, index: int) -> str:
         """Return a sample's place as shard/key."""
@@ -177,21 +178,21 @@ class ShardTable:
 
     def _name(self, index: int) -> tuple[str, int]:
         """Return the name of a sample's shard and the sample's number in it."""
-        place = bisect_right(self._stops, index)
-        return self.shards[place], index - (self._stops[place] - int(self._counts[place]))
+        shard = bisect_right(self._stops, index)
+        return self.shards[shard], index - (self._stops[shard] - int(self._counts[shard]))
 
     def _find(self, index: int) -> tuple["_OpenShard", int]:
-        place = bisect_right(self._stops, index)
-        shard = self._held.get(place)
-        if shard is None:
-            path = self._locate(self.shards[place])
-            shard = self._held[place] = _OpenShard(open_index(path, self._selector, self._index_dir))
-            self._num_held += len(shard.index)
+        shard = bisect_right(self._stops, index)
+        found = self._held.get(shard)
+        if found is None:
+            path = self._locate(self.shards[shard])
+            found = self._held[shard] = _OpenShard(open_index(path, self._selector, self._index_dir))
+            self._num_held += len(found.index)
             while len(self._held) > 1 and (self._num_held > _SAMPLES_HELD or len(self._held) > _SHARDS_HELD):
                 self._let_go()
         else:
-            self._held.move_to_end(place)
-        return shard, index - (self._stops[place] - int(self._counts[place]))
+            self._held.move_to_end(shard)
+        return found, index - (self._stops[shard] - int(self._counts[shard]))
 
     def _let_go(self) -> None:
         """Close the shard that was not read for the longest time."""
@@ -245,7 +246,7 @@ class _OpenShard:
         assert self.index.ways is not None
         return int(self.index.ways[number, further])
 
-    def read(self, offset: int, size: int) -> bytes:
+    def bytes_at(self, offset: int, size: int) -> bytes:
         """Read a member's bytes."""
         try:
             content = os.pread(self._descriptor, size, offset)
