@@ -10,6 +10,7 @@ import http.client
 import io
 import logging
 import os
+import sys
 import time
 import urllib.parse
 import urllib.request
@@ -189,15 +190,14 @@ def _download(url: str, part: Path, is_verified: bool) -> None:
 
 
 def _open(url: str, start: int, validator: str) -> Any:
-    # The name is looked up in the package at each call, where callers may have put their own.
-    from open_clip import pretrained
-
+    # Callers may have put an `urllib` of their own there; importing the package from inside would be a circle.
+    package: Any = sys.modules["open_clip.pretrained"]
     headers = {"User-Agent": "open_clip"}
     if start:
         headers["Range"] = f"bytes={start}-"
         if validator:
             headers["If-Range"] = validator
-    return pretrained.urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_S)
+    return package.urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_S)
 
 
 def _receive(response: Any, part: Path) -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from training.device.base import Device as Device
     from training.device.base import DeviceInfo as DeviceInfo
+    from training.device.make_precision import make_mixed_precision as make_mixed_precision
     from training.device.mixed import MixedPrecision as MixedPrecision
-    from training.device.mixed import make_mixed_precision as make_mixed_precision
     from training.device.precision import PRECISIONS as PRECISIONS
     from training.device.precision import Precision as Precision
     from training.device.precision import resolve_precision as resolve_precision
@@ -27,7 +27,7 @@ _HOMES = {
     "Device": "base",
     "DeviceInfo": "base",
     "MixedPrecision": "mixed",
-    "make_mixed_precision": "mixed",
+    "make_mixed_precision": "make_precision",
     "PRECISIONS": "precision",
     "Precision": "precision",
     "resolve_precision": "precision",

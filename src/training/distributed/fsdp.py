@@ -70,32 +70,6 @@ def find_blocks(model: nn.Module) -> list[nn.Module]:
     return blocks
 
 
-@contextlib.contextmanager
-def lend_whole(model: nn.Module) -> Iterator[nn.Module]:
-    """Lend a whole copy of a model that :func:`shard_model` has spread; every process must enter."""
-    reshard(model)
-    spread: _Spread = getattr(model, SPREAD)
-    whole: dict[int, nn.Parameter] = {}
-    hollow: list[tuple[dict[str, Any], dict[str, Any]]] = []
-    for lent, own in zip(_slots(spread.skeleton), _slots(model), strict=True):
-        hollow.append((lent, dict(lent)))
-        for name, parameter in own.items():
-            if parameter is None:
-                continue
-            # One parameter may stand in two places.
-            if id(parameter) not in whole:
-                value = whole_tensor(parameter.detach()).to(spread.torch_device)
-                whole[id(parameter)] = nn.Parameter(value, requires_grad=parameter.requires_grad)
-            lent[name] = whole[id(parameter)]
-    share_buffers(model)
-    spread.skeleton.train(model.training)
-    try:
-        yield spread.skeleton
-    finally:
-        for lent, before in hollow:
-            lent.update(before)
-
-
 def reshard(model: nn.Module) -> None:
     """Free the whole parameters that a forward may have left; the spread ones are the truth."""
     for module in model.modules():
@@ -190,6 +164,30 @@ class _Spread:
 
     skeleton: nn.Module
     torch_device: torch.device
+
+    @contextlib.contextmanager
+    def lend(self, model: nn.Module) -> Iterator[nn.Module]:
+        """Lend a whole copy of the model; every process must enter."""
+        reshard(model)
+        whole: dict[int, nn.Parameter] = {}
+        hollow: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        for lent, own in zip(_slots(self.skeleton), _slots(model), strict=True):
+            hollow.append((lent, dict(lent)))
+            for name, parameter in own.items():
+                if parameter is None:
+                    continue
+                # One parameter may stand in two places.
+                if id(parameter) not in whole:
+                    value = whole_tensor(parameter.detach()).to(self.torch_device)
+                    whole[id(parameter)] = nn.Parameter(value, requires_grad=parameter.requires_grad)
+                lent[name] = whole[id(parameter)]
+        share_buffers(model)
+        self.skeleton.train(model.training)
+        try:
+            yield self.skeleton
+        finally:
+            for lent, before in hollow:
+                lent.update(before)
 
 
 class _Reduction:

@@ -2,10 +2,13 @@
 
 import contextlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
+#: Attribute under which a spread model has its :class:`Spread`.
 SPREAD = "_spread"
 
 
@@ -25,6 +28,13 @@ class Sharding:
     offload_to_cpu: bool = False
 
 
+class Spread(Protocol):
+    """What ``fsdp`` leaves with a model that it has spread."""
+
+    def lend(self, model: torch.nn.Module) -> AbstractContextManager[torch.nn.Module]:
+        """Lend a whole copy of the model; every process must enter."""
+
+
 def is_sharded(model: torch.nn.Module) -> bool:
     """Tell whether ``fsdp.shard_model`` has spread a model."""
     return hasattr(model, SPREAD)
@@ -39,7 +49,6 @@ def whole_model(model: torch.nn.Module) -> Iterator[torch.nn.Module]:
     if not is_sharded(model):
         yield model
         return
-    from training.distributed.fsdp import lend_whole
-
-    with lend_whole(model) as whole:
+    spread: Spread = getattr(model, SPREAD)
+    with spread.lend(model) as whole:
         yield whole
