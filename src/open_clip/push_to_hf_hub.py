@@ -18,7 +18,7 @@ from torch import nn
 
 from open_clip.checkpoint import CONFIG_ENTRY, write_safetensors
 from open_clip.constants import HF_CONFIG_NAME, HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
-from open_clip.errors import CheckpointError, OpenClipError, cut_list
+from open_clip.errors import CheckpointError, OpenClipError, cut_list, first_line
 from open_clip.factory import create_model_from_pretrained, get_model_config, get_tokenizer
 from open_clip.factory.description import PREPROCESS_KEYS, describe_model, settle_config
 from open_clip.model import get_model_preprocess_cfg
@@ -145,9 +145,9 @@ def push_to_hf_hub(
     except (HfHubHTTPError, ConnectionError, ValueError) as error:
         if isinstance(error, OpenClipError):
             raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(
-            f"{repo_id}: cannot be put on the hub: {reason}. Check the name, the network and `hf auth login`."
+            f"{repo_id}: cannot be put on the hub: {first_line(error)}. Check the name, the network and `hf auth "
+            "login`."
         ) from error
 
 

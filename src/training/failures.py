@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 
-from open_clip.errors import DataError, DeviceError, OpenClipError
+from open_clip.errors import DataError, DeviceError, OpenClipError, first_line
 from training.device import Device
 from training.loop import phase_of
 from training.params import RunParams
@@ -31,12 +31,11 @@ def explain_failures(device: Device, params: RunParams) -> Iterator[None]:
     except OpenClipError:
         raise
     except Exception as error:
-        first_line = str(error).partition("\n")[0]
-        if first_line.startswith("DataLoader worker"):
+        if first_line(error).startswith("DataLoader worker"):
             # torch tells of a dead worker from a signal handler: between any two lines of the main process.
             raise DataError(
-                f"a data worker process died: {first_line} It was killed from outside, or memory or /dev/shm ran out. "
-                "Go on with --resume latest, with fewer --workers if it happens again."
+                f"a data worker process died: {first_line(error)}. It was killed from outside, or memory or "
+                "/dev/shm ran out. Go on with --resume latest, with fewer --workers if it happens again."
             ) from error
         if device.is_out_of_memory(error):
             raise DeviceError(explain_memory(error, params)) from error

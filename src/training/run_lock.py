@@ -243,7 +243,7 @@ def _read_owner(descriptor: int) -> Owner | None:
 
 
 def _boot_id() -> str:
-    return _first_line("/proc/sys/kernel/random/boot_id")
+    return _read_line("/proc/sys/kernel/random/boot_id")
 
 
 def _pid_space() -> str:
@@ -254,11 +254,11 @@ def _pid_space() -> str:
 
 def _born(pid: int) -> str:
     # The name before it may hold spaces and brackets; the start is the 20th field after the last bracket.
-    fields = _first_line(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    fields = _read_line(f"/proc/{pid}/stat").rpartition(")")[2].split()
     return fields[19] if len(fields) > 19 else ""
 
 
-def _first_line(path: str) -> str:
+def _read_line(path: str) -> str:
     with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
         return file.readline().strip()
     return ""

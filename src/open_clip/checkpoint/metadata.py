@@ -5,7 +5,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from open_clip.checkpoint.heads import is_safetensors, read_head
-from open_clip.errors import CheckpointError, printable
+from open_clip.errors import CheckpointError, first_line, printable
 
 #: The entry of a checkpoint, and of the metadata of safetensors, that says which model the weights are of.
 CONFIG_ENTRY = "open_clip_config"
@@ -24,7 +24,6 @@ def read_metadata(path: str | Path) -> dict[str, str]:
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
-        reason = printable(str(error).splitlines()[0], 300)
         raise CheckpointError(
-            f"{printable(path)}: is not a whole safetensors file ({reason}). Fetch or write it again."
+            f"{printable(path)}: is not a whole safetensors file ({first_line(error)}). Fetch or write it again."
         ) from error

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from open_clip.errors import first_line
 from open_clip.transformer.layout import TextLayout
 
 _LOGGER = logging.getLogger(__name__)
@@ -88,7 +89,7 @@ def attend_texts(
         except RuntimeError as error:
             if way is _attend_in_rows or isinstance(error, _BROKEN):
                 raise
-            reason = str(error).partition("\n")[0]
+            reason = first_line(error)
             _LOGGER.warning("attention over packed texts: %s is not for this device: %s", way.__name__, reason)
             _REFUSED.add((q.device.type, way.__name__))
         else:

@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from open_clip.errors import DataError
+from open_clip.errors import DataError, first_line
 from training.data.batch import Batch
 from training.data.buffers import Buffers, SharedBuffers
 from training.data.dataset import PairDataset, Request, Starved
@@ -92,7 +92,7 @@ class BatchWorkers:
             for parcel in self._loader:
                 yield parcel.open() if isinstance(parcel, Parcel) else parcel
         except RuntimeError as error:
-            if isinstance(error, DataError) or "DataLoader worker" not in str(error).split("\n", 1)[0]:
+            if isinstance(error, DataError) or "DataLoader worker" not in first_line(error):
                 raise
             self.close()
             raise DataError(_worker_died(error)) from error
@@ -172,7 +172,7 @@ def _start_worker(worker_id: int) -> None:
 
 def _worker_died(error: BaseException) -> str:
     return (
-        f"A data worker process died: {str(error).splitlines()[0]}\n"
+        f"A data worker process died: {first_line(error)}.\n"
         "It was killed from outside or ran out of memory, or /dev/shm is full. "
         "Use fewer --workers (0 reads in the main process) or give the container more shared memory."
     )

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from open_clip.errors import first_line
+
 _LOGGER = logging.getLogger(__name__)
 
 # The kernel reads a causal mask of this size whatever the number of positions.
@@ -62,7 +64,7 @@ class FusedAttention:
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, TypeError) as error:
-            reason = str(error).partition("\n")[0]
+            reason = first_line(error)
             _LOGGER.warning("npu_fusion_attention refused a call; torch's attention is used from now on: %s", reason)
             self._works = False
             return None

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 from torch.distributed.distributed_c10d import Store
 
-from open_clip.errors import DataError, DeviceError, OpenClipError, Preempted
+from open_clip.errors import DataError, DeviceError, OpenClipError, Preempted, first_line
 from training.distributed.collectives import barrier
 from training.distributed.courier import Courier
 from training.distributed.env import World
@@ -163,7 +163,7 @@ class Watchdog:
         except RuntimeError as error:
             found = self._who_is_gone()
             if found is None:
-                self._leave(f"{type(error).__name__}: {error}".partition("\n")[0], 1)
+                self._leave(f"{type(error).__name__}: {first_line(error)}", 1)
                 raise
             message, status = found
             raise LostProcesses(message, status) from error
