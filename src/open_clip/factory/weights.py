@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from open_clip.checkpoint import WeightsMismatch, convert_state_dict, load_weights, read_described, read_state_dict
+from open_clip.checkpoint import WeightsMismatch, convert_state_dict, load_weights, read_described
 from open_clip.checkpoint.foreign import name_foreign
 from open_clip.errors import CheckpointError, cut_list, printable, suggest_nearest
-from open_clip.factory.description import Description, list_differences, read_description
+from open_clip.factory.description import Description, Difference, list_differences, read_description
 
 _logger = logging.getLogger(__name__)
 
@@ -92,23 +92,35 @@ def load_described(
     Raises:
         CheckpointError: they do not fit; what the file says of its model is compared in the message.
     """
-    differences = list_differences(model, told)
-    named = cut_list(differences)
+    # The activation has a warning of its own, and the layout of names changes no result.
+    quiet = ("quick_gelu", "custom_text")
+    return _load_compared(model, state_dict, told, list_differences(model, told), path, strict, quiet)
+
+
+def _load_compared(
+    model: nn.Module,
+    weights: dict[str, Tensor],
+    told: Description,
+    differences: list[Difference],
+    path: str | Path,
+    strict: bool,
+    quiet: tuple[str, ...] = (),
+) -> Any:
+    """Load weights; name the differences where they do not fit, and warn of those that are not quiet where they do."""
     try:
-        result: Any = load_weights(model, state_dict, strict=strict)
+        result: Any = load_weights(model, weights, strict=strict)
     except WeightsMismatch as error:
         of = f" of {printable(told.model)}" if told.model else ""
+        named = cut_list(differences)
         reason = f"\nThe file says that it holds a model{of} with other settings: {named}." if named else ""
         raise WeightsMismatch(f"{printable(path)}: {error}{reason}", error.shapes) from None
     except CheckpointError as error:
         raise CheckpointError(f"{printable(path)}: {error}") from error
-    # The activation has a warning of its own, and the layout of names changes no result.
-    differences = [one for one in differences if one.key not in ("quick_gelu", "custom_text")]
-    if differences:
+    if loud := [one for one in differences if one.key not in quiet]:
         _logger.warning(
             "%s was trained with other settings than the model has, so its results are not those of training: %s.",
             printable(path),
-            cut_list(differences),
+            cut_list(loud),
         )
     return result
 
@@ -130,12 +142,14 @@ def load_tower(model: nn.Module, path: str | Path, name: str) -> None:
     """Load what a file has for a model's tower ``visual`` or ``text``, non-strict, resizing its positions to fit.
 
     Names may begin with the tower's or not. A model that keeps its text at the top level takes all that a file has.
+    What the file says of its model is compared as far as it concerns the tower; a difference is warned of.
 
     Raises:
         CheckpointError: the file cannot be read, a shape differs, or nothing in it belongs to the tower.
     """
     prefix = f"{name}." if hasattr(model, name) else ""
-    read: dict[str, Tensor] = read_state_dict(path)
+    read, entry = read_described(path)
+    told = Description() if entry is None else read_description(entry, str(path))
     try:
         read = convert_state_dict(model, read)
         if any(key.startswith(prefix) for key in read):
@@ -143,13 +157,22 @@ def load_tower(model: nn.Module, path: str | Path, name: str) -> None:
         else:
             weights = {_place_in(model, name, key) + key: value for key, value in read.items()}
         if weights.keys().isdisjoint(model.state_dict()):
-            told = name_foreign(read) or "Check the file."
-            raise CheckpointError(f"nothing in it belongs to the tower {name!r}. {told}")
+            remedy = name_foreign(read) or "Check the file."
+            raise CheckpointError(f"nothing in it belongs to the tower {name!r}. {remedy}")
         if (bias := getattr(model, "logit_bias", None)) is not None:
             # Of a whole model's weights a missing bias is zero; a tower's say nothing about it.
             weights.setdefault("logit_bias", bias.detach())
-        result: Any = load_weights(model, weights, strict=False)
     except CheckpointError as error:
         raise CheckpointError(f"{printable(path)}: {error}") from error
+    differences = [one for one in list_differences(model, told) if _concerns(one.key, name, told)]
+    result = _load_compared(model, weights, told, differences, path, strict=False)
     if missing := [key for key in result.missing_keys if key.startswith(prefix)]:
         _logger.warning("%s leaves %d entries of the tower as they were.", printable(path), len(missing))
+
+
+def _concerns(key: str, tower: str, told: Description) -> bool:
+    """Tell whether a setting changes what a tower computes; how images are prepared is the image tower's."""
+    if key in ("quick_gelu", "embed_dim"):
+        return True
+    is_of_images = key.startswith("vision_cfg.") or key in told.preprocess_cfg
+    return is_of_images if tower == "visual" else key.startswith("text_cfg.")

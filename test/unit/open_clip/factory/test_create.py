@@ -5,8 +5,9 @@ import pytest
 import torch
 
 import open_clip
-from open_clip.checkpoint import write_safetensors
+from open_clip.checkpoint import CONFIG_ENTRY, write_safetensors
 from open_clip.errors import CheckpointError, ConfigError, ModelNotFound
+from open_clip.factory.description import describe_model
 from tiny_models import tiny_clip, tiny_coca_config, tiny_config, write_config
 
 NAME = "tiny-for-create"
@@ -107,6 +108,39 @@ def test_a_text_towers_positions_are_resized_too(weights_file):
     model = open_clip.create_model(NAME, pretrained_text_path=weights_file, **options)
     assert torch.equal(model.text.positional_embedding, whole.text.positional_embedding)
     assert not torch.equal(model.visual.positional_embedding, whole.visual.positional_embedding)
+
+
+@pytest.mark.parametrize(
+    "tower, changed, said",
+    [
+        ("image", {"force_quick_gelu": True}, "quick_gelu was false and is true"),
+        ("text", {"force_quick_gelu": True}, "quick_gelu was false and is true"),
+        ("image", {"force_image_size": 48}, "vision_cfg.image_size was 32 and is 48"),
+        ("image", {"force_preprocess_cfg": {"mean": (0.1, 0.2, 0.3)}}, "mean was"),
+        ("text", {"force_context_length": 20}, "text_cfg.context_length was 16 and is 20"),
+        ("text", {"force_image_size": 48}, None),
+        ("text", {"force_preprocess_cfg": {"mean": (0.1, 0.2, 0.3)}}, None),
+        ("image", {"force_context_length": 20}, None),
+        ("image", {}, None),
+    ],
+)
+def test_a_tower_is_told_from_the_settings_it_was_trained_with(tmp_path, caplog, tower, changed, said):
+    path, trained = tmp_path / "told.safetensors", open_clip.create_model(NAME)
+    write_safetensors(trained.state_dict(), path, {CONFIG_ENTRY: describe_model(trained)})
+    open_clip.create_model(NAME, **{f"pretrained_{tower}_path": path}, **changed)
+    lines = [one.getMessage() for one in caplog.records if "trained with other settings" in one.getMessage()]
+    assert len(lines) == (said is not None)
+    assert said is None or said in lines[0]
+
+
+def test_a_tower_of_another_width_is_refused_with_what_the_file_says(tmp_path):
+    path, trained = tmp_path / "told.safetensors", open_clip.create_model("tiny-coca")
+    write_safetensors(trained.state_dict(), path, {CONFIG_ENTRY: describe_model(trained)})
+    wide = tiny_config()
+    wide["vision_cfg"] |= {"width": 2 * wide["vision_cfg"]["width"]}
+    open_clip.add_model_config(write_config(tmp_path, "tiny-wide", wide))
+    with pytest.raises(CheckpointError, match=r"(?s)do not fit.*The file says.*tiny-coca.*vision_cfg\.width was"):
+        open_clip.create_model("tiny-wide", pretrained_image_path=path)
 
 
 def test_a_tower_file_without_its_tower_is_refused(tmp_path):
