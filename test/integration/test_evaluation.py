@@ -1,6 +1,7 @@
 """Evaluation in real runs of the trainer, with shares of different sizes and images that cannot be read."""
 
 import csv
+import json
 import random
 from pathlib import Path
 
@@ -44,7 +45,8 @@ def evaluate(val, weights, folder, processes):
     # Two evaluations may give a row to two processes, of which each lists it.
     bad = sorted({line["row"] for line in read_lines(listed)}) if listed.exists() else []
     gallery = read_gallery(run)
-    return read_lines(run / "checkpoints" / "results.jsonl")[-1], bad, gallery
+    shown = json.loads((run / "evaluations.json").read_text())["evaluations"]["accuracy"]["parts"]
+    return read_lines(run / "checkpoints" / "results.jsonl")[-1], bad, (gallery, shown)
 
 
 def test_processes_with_uneven_shares_find_what_one_finds(weights, tmp_path):
@@ -52,7 +54,7 @@ def test_processes_with_uneven_shares_find_what_one_finds(weights, tmp_path):
     rows = shuffle_rows(val)
     torn = rows[5][0]
     Path(torn).write_bytes(Path(torn).read_bytes()[:400])
-    alone, bad, gallery = evaluate(val, weights, tmp_path, 1)
+    alone, bad, (gallery, shown) = evaluate(val, weights, tmp_path, 1)
     assert alone["num_samples"] == 30
     assert alone["num_images"] == 10
     assert 0 < alone["closeness"] < 1
@@ -62,7 +64,8 @@ def test_processes_with_uneven_shares_find_what_one_finds(weights, tmp_path):
     assert alone.pop("clip_val_loss") != together.pop("clip_val_loss")
     assert together == pytest.approx(alone, rel=1e-6)
     assert bad_together == bad
-    assert gallery_together == gallery
+    assert gallery_together == (gallery, shown)
+    assert sum(sum(row[1:]) for row in shown[0]["rows"]) == 30
     shown = {example["query"] for example in gallery["captions"]}
     assert shown <= {row[1] for row in rows if row[0] != torn}
 

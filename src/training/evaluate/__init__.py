@@ -1,5 +1,6 @@
 """What a trained model can do: evaluations, their metrics, and what the report shows of them. Trains nothing."""
 
+from training.evaluate.accuracy import Accuracy
 from training.evaluate.base import Evaluation, EvaluationKit, Measured, Occasion, Pace
 from training.evaluate.examples import Gallery
 from training.evaluate.gallery import build_gallery
@@ -13,6 +14,7 @@ from training.evaluate.whole import ready_to_measure
 from training.evaluate.zero_shot import ZeroShot, read_class_names
 
 __all__ = [
+    "Accuracy",
     "ClassSet",
     "EncodesSides",
     "EvaluatedTask",

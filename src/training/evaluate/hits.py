@@ -1,4 +1,4 @@
-"""Whether a row's own class is among those with the best scores. Knows no model. Letters: B rows, C classes."""
+"""Where a row's own class stands among the classes by their scores. Knows no model. Letters: B rows, C classes."""
 
 from collections.abc import Sequence
 
@@ -20,11 +20,24 @@ def count_hits(scores: Tensor, labels: Tensor, top_k: Sequence[int] = TOP_K) -> 
 
 
 def count_hits_on_device(scores: Tensor, labels: Tensor, top_k: Sequence[int]) -> Tensor:
-    """Count likewise on the device, without waiting for it; of equal scores the first class is the better."""
+    """Count likewise on the device, without waiting for it."""
+    ahead = count_ahead_of_own(scores, labels)
+    return torch.stack([(ahead < k).sum() for k in top_k])
+
+
+def count_ahead_of_own(scores: Tensor, labels: Tensor) -> Tensor:
+    """Count for each row, int64 [B], the classes before its own; of equal scores the first class is the better."""
     own_B1 = labels[:, None]
     value_B1 = scores.gather(1, own_B1)
     is_earlier = torch.arange(scores.shape[1], device=scores.device) < own_B1
     # All that is not below: where the own score is not a number, everything.
     is_ahead = torch.where(is_earlier, ~(scores < value_B1), ~(scores <= value_B1))
-    ahead = is_ahead.sum(dim=1)
-    return torch.stack([(ahead < k).sum() for k in top_k])
+    return is_ahead.sum(dim=1)
+
+
+def first_best(scores: Tensor) -> Tensor:
+    """Give for each row, int64 [B], the first of the classes that score best; C where a score is not a number."""
+    # `argmax` promises nothing about which of equal scores it finds.
+    positions = torch.arange(scores.shape[1], device=scores.device)
+    is_best = scores == scores.amax(dim=1, keepdim=True)
+    return torch.where(is_best, positions, scores.shape[1]).amin(dim=1)

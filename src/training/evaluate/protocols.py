@@ -57,5 +57,8 @@ class EncodesSides(Protocol):
 class ScoresClasses(Protocol):
     """A recipe that tells each row's class."""
 
+    def prepare(self, batch: Batch) -> Batch:
+        """Make a batch that is on the device ready for the model."""
+
     def class_scores(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Score a prepared batch: scores [B, C], the larger the likelier, and true class numbers, int64 [B]."""
