@@ -22,8 +22,8 @@ class DataParams:
         "auto",
         "csv: a table of image paths and captions; folder: a Flickr30k-form folder or images with NAME.txt files;"
         " classes: one folder of images a class; webdataset: tar shards; synthetic: --train-num-samples black images,"
-        " to try a set-up out (--val-data is then read as with auto); auto: by what --train-data is; FILE.py:NAME: a kind"
-        " of your own",
+        " to try a set-up out (--val-data is then read as with auto); auto: by what --train-data is; FILE.py:NAME: a"
+        " kind of your own",
     )
     csv_separator: str = flag(
         "\t", "text between two columns of the table; `,` for a comma-separated file", type=separator
