@@ -21,9 +21,9 @@ from training.data import (
     SourceRequest,
     TextPlanner,
     TrainLoader,
-    find_kind,
     make_eval_loader,
     make_train_loader,
+    open_source,
     read_class_folder,
     read_image,
     rgb_first,
@@ -95,7 +95,7 @@ def _open_source(params: RunParams, place: Place, transform: Any, role: str) -> 
         gather=lambda own: gather_objects(own, place.world),
     )
     with naming(f"--{role}-data"):
-        source = find_kind(request).open(request)
+        source = open_source(request)
         quarantine = Quarantine(
             place.folder.bad_samples, num_samples=source.num_rows_read, budget=params.data.bad_sample_budget
         )

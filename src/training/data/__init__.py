@@ -17,7 +17,7 @@ from training.data.quarantine import Fault, Quarantine
 from training.data.shard_files import refuse_pipes
 from training.data.sides import Captions, EvalSides
 from training.data.source import Source, read_image, read_text
-from training.data.sources import find_kind
+from training.data.sources import find_kind, open_source
 from training.data.synthetic import SyntheticTable
 from training.data.table import PairTable
 from training.data.texts import ReadingRule, TextPlanner, plan_lengths, text_lengths
@@ -91,6 +91,7 @@ __all__ = [
     "name_changes",
     "open_image",
     "open_pixels",
+    "open_source",
     "plan_lengths",
     "preprocess_txt",
     "pytorch_worker_seed",

@@ -5,6 +5,7 @@ from typing import Final
 
 from open_clip.errors import ConfigError, printable, suggest_nearest
 from training.data.kind import SourceKind, SourceRequest
+from training.data.source import Source, refuse_missing
 from training.params.by_path import is_by_path, load_by_path
 
 AUTO: Final = "auto"
@@ -30,6 +31,18 @@ def find_kind(request: SourceRequest) -> SourceKind:
         if kind.needs_path or request.role == "train":
             return kind
     return next(kind for kind in map(_named, _KINDS) if kind.claims(request))
+
+
+def open_source(request: SourceRequest) -> Source:
+    """Open the data of a request, whichever kind it is; every process calls it.
+
+    Raises:
+        ConfigError: there is no such kind, or a flag is wrong; MissingColumns where the data lacks a column.
+        DataError: the data cannot be read, or not one row of it is usable.
+    """
+    source = find_kind(request).open(request)
+    refuse_missing(source.source, request.columns, source.columns)
+    return source
 
 
 def _named(word: str) -> SourceKind:

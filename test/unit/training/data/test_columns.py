@@ -3,7 +3,7 @@
 import pytest
 
 from open_clip.errors import ConfigError
-from training.data import SourceRequest, find_kind
+from training.data import SourceRequest, find_kind, open_source
 from training.data.csv import read_csv
 from training.data.source import MissingColumns
 from training.params import RunParams, parse_args
@@ -60,7 +60,10 @@ def test_a_column_that_is_not_there_is_a_wrong_flag_that_names_those_that_are(ta
                 step(asked)
             assert error.value.missing == (missing,)
             assert error.value.exit_status == 2
-    asked = SourceRequest("", "train", DataParams(dataset_type="synthetic"), ShardParams(), columns=("image", "label"))
+    flags = DataParams(dataset_type="synthetic"), ShardParams(train_num_samples=3)
+    asked = SourceRequest("", "train", *flags, columns=("image", "label"))
+    with pytest.raises(MissingColumns, match="synthetic has no column 'label'. It has: image, text"):
+        open_source(asked)
     with pytest.raises(MissingColumns, match="synthetic has no column 'label'. It has: image, text"):
         find_kind(asked).check(asked)
 

@@ -8,10 +8,11 @@ import pytest
 
 from open_clip.errors import ConfigError
 from pairs import make_pairs, micro_flags
-from training.data import PairTable, SourceRequest, find_kind
+from training.data import PairTable, SourceRequest, find_kind, open_source
 from training.data.csv import CsvKind
 from training.data.folder import FolderKind
 from training.data.shards.kind import ShardKind
+from training.data.source import MissingColumns
 from training.data.synthetic import SyntheticKind
 from training.main import main
 from training.params import parse_args
@@ -73,6 +74,15 @@ def test_a_file_that_gives_no_kind_says_why(own_file, word, said):
     (own_file.parent / "broken_rows.py").write_text("1 / 0\n")
     with pytest.raises(ConfigError, match=said):
         find_kind(request("a", word.format(file=own_file, folder=own_file.parent)))
+
+
+def test_a_source_of_a_users_file_is_asked_for_what_it_has(own_file, tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"file": "a.png", "says": "a cat"}\n')
+    flags = DataParams(dataset_type=f"{own_file}:JsonLinesKind"), ShardParams()
+    source = open_source(SourceRequest(str(tmp_path / "rows.jsonl"), "train", *flags))
+    assert source.read("text", 0) == "a cat"
+    with pytest.raises(MissingColumns, match=r"rows.jsonl has no column 'label'\. It has: image, text"):
+        open_source(SourceRequest(str(tmp_path / "rows.jsonl"), "train", *flags, columns=("image", "label")))
 
 
 def test_a_source_of_a_users_file_trains(own_file, tmp_path):
