@@ -13,7 +13,7 @@ from torch import nn
 from open_clip.checkpoint import read_state_dict
 from open_clip.errors import ConfigError, ModelNotFound, cut_list, suggest_nearest
 from open_clip.model import build_model_from_openai_state_dict, get_cast_dtype, set_model_preprocess_cfg
-from open_clip.model.cast import get_pure_dtype
+from open_clip.modeling.cast import get_pure_dtype
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg, list_pretrained_models_by_tag
 from open_clip.transform import PreprocessCfg
 

@@ -22,7 +22,7 @@ from open_clip.errors import CheckpointError, OpenClipError, cut_list, first_lin
 from open_clip.factory import create_model_from_pretrained, get_model_config, get_tokenizer
 from open_clip.factory.description import PREPROCESS_KEYS, describe_model, settle_config
 from open_clip.model import get_model_preprocess_cfg
-from open_clip.model.fields import show
+from open_clip.modeling.fields import show
 from open_clip.tokenizer import SimpleTokenizer
 from open_clip.tokenizer.export import save_for_transformers
 

@@ -3,7 +3,7 @@
 Source: open_clip.factory.load_state_dict and load_checkpoint (3.3.0).
 """
 
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -118,11 +118,27 @@ def convert_to_custom_text_state_dict(state_dict: dict[str, Tensor]) -> dict[str
     return {f"text.{key}" if key.startswith(_TEXT_PARTS) else key: value for key, value in state_dict.items()}
 
 
+@runtime_checkable
+class ConvertsWeights(Protocol):
+    """A model of a family that knows layouts of its own; see ``convert_state_dict`` for those of no family."""
+
+    def convert_weights(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Bring weights in another layout into this model's; weights in its own pass through.
+
+        Raises:
+            CheckpointError: the model is of another kind than the weights, or they are not whole.
+        """
+
+
+def _convert(model: nn.Module, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    if isinstance(model, ConvertsWeights):
+        return model.convert_weights(state_dict)
+    return convert_state_dict(model, state_dict)
+
+
 def fit_to_model(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """Adapt names and scalar shapes of older or sibling layouts to ``model``; shapes of weights are left alone."""
-    fitted = dict(convert_state_dict(model, state_dict))
-    if hasattr(model, "text") and not hasattr(model, "positional_embedding"):
-        fitted = convert_to_custom_text_state_dict(fitted)
+    fitted = dict(_convert(model, state_dict))
     # What a model builds anew each time (masks, position ids) is no part of its state, though older files hold it.
     expected = model.state_dict()
     derived = {name for name, _ in model.named_buffers()} - expected.keys() | ({_POSITION_IDS} - expected.keys())

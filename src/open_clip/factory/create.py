@@ -5,7 +5,7 @@ import logging
 import warnings
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -14,13 +14,16 @@ from open_clip.errors import CheckpointError, ConfigError, printable, suggest_ne
 from open_clip.factory.description import Difference, Origin, adopt, public_name
 from open_clip.factory.names import place_of
 from open_clip.factory.nearest import explain_mismatch
-from open_clip.factory.options import apply_options, ask_base_weights, is_custom_text
+from open_clip.factory.options import apply_options
 from open_clip.factory.source import Source, find_source, warn_of_quick_gelu
 from open_clip.factory.weights import load_described, load_tower
-from open_clip.model import CLIP, CoCa, CustomTextCLIP, convert_weights_to_lp, get_cast_dtype, set_model_preprocess_cfg
-from open_clip.model.cast import cast_all_but_norms, get_pure_dtype
-from open_clip.model.fields import show
-from open_clip.model.schema import check_model_cfg
+from open_clip.families import check_model_cfg, find_family
+from open_clip.families.clip.model import CLIP
+from open_clip.families.coca.model import CoCa
+from open_clip.families.custom_text.model import CustomTextCLIP
+from open_clip.modeling.cast import cast_all_but_norms, convert_weights_to_lp, get_cast_dtype, get_pure_dtype
+from open_clip.modeling.fields import show
+from open_clip.modeling.preprocess import set_model_preprocess_cfg
 from open_clip.timm_model import TimmModel
 from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
@@ -29,17 +32,10 @@ _logger = logging.getLogger(__name__)
 _PRECISIONS = ("fp32", "amp", "amp_bf16", "amp_bfloat16", "fp16", "bf16", "pure_fp16", "pure_bf16")
 
 
-def _build(model_cfg: dict[str, Any], custom_text: bool, precision: str) -> CLIP | CustomTextCLIP | CoCa:
-    arguments = {key: value for key, value in model_cfg.items() if key not in ("custom_text", "output_dict")}
-    kind: type[CLIP] | type[CustomTextCLIP] | type[CoCa] = CustomTextCLIP if custom_text else CLIP
-    if model_cfg.get("multimodal_cfg") is not None:
-        kind = CoCa
-    else:
-        arguments.pop("multimodal_cfg", None)
-    try:
-        return kind(**arguments, cast_dtype=get_cast_dtype(precision))
-    except TypeError as error:
-        raise ConfigError(f"the model configuration does not fit: {error}.") from error
+def _build(model_cfg: dict[str, Any], precision: str) -> CLIP | CustomTextCLIP | CoCa:
+    model = find_family(model_cfg).build(model_cfg, get_cast_dtype(precision))
+    # What programs with type checkers expect; another family's model is of its own class.
+    return cast(CLIP | CustomTextCLIP | CoCa, model)
 
 
 def _move(model: CLIP | CustomTextCLIP | CoCa, device: torch.device, precision: str) -> None:
@@ -113,18 +109,18 @@ def create_model(
         told_cfg,
         model_kwargs,
         force_quick_gelu=force_quick_gelu,
+        force_custom_text=force_custom_text,
         force_patch_dropout=force_patch_dropout,
         force_image_size=force_image_size,
         force_context_length=force_context_length,
     )
-    model_cfg |= {"custom_text": True} if is_custom_text(model_cfg, force_custom_text) else {}
     check_model_cfg(model_cfg, printable(model_name))
     origin = Origin(public_name(model_name), deepcopy(model_cfg), source.weights_path)
     image_weights = pretrained_image and source.weights_path is None and not pretrained_image_path
     text_weights = pretrained_text and source.weights_path is None and not pretrained_text_path
-    ask_base_weights(model_cfg, image=image_weights, text=text_weights)
+    of_image, of_text = find_family(model_cfg).ask_base_weights(model_cfg, image=image_weights, text=text_weights)
     warn_of_quick_gelu(model_name, model_cfg, source)
-    model = _build(model_cfg, is_custom_text(model_cfg), precision)
+    model = _build(model_cfg, precision)
     model.origin = origin
     _set_preprocess(model, source.preprocess_cfg, force_preprocess_cfg)
     _move(model, torch.device(device), precision)
@@ -138,9 +134,8 @@ def create_model(
         if path:
             load_tower(model, path, tower)
     model.output_dict = bool(output_dict or model_cfg.get("output_dict"))
-    has_image = pretrained_image_path or (image_weights and isinstance(model.visual, TimmModel))
-    has_text = pretrained_text_path or (text_weights and model_cfg["text_cfg"].get("hf_model_name"))
-    if load_weights and source.weights_path is None and not (has_image and has_text):
+    has_base = (pretrained_image_path or of_image) and (pretrained_text_path or of_text)
+    if load_weights and source.weights_path is None and not has_base:
         _logger.warning("%s has random weights: no pretrained weights were named or found.", printable(model_name))
     return model
 

@@ -17,23 +17,13 @@ from torch import nn
 from open_clip.checkpoint import CONFIG_ENTRY
 from open_clip.errors import CheckpointError, ConfigError, printable
 from open_clip.factory.names import LOCAL_DIR_SCHEME, parse_config, parse_model_name
-from open_clip.model import CLIPTextCfg, CLIPVisionCfg, MultimodalCfg, get_model_preprocess_cfg
-from open_clip.model.config import make_cfg
-from open_clip.model.fields import show
-from open_clip.model.preprocess import check_preprocess_cfg
-from open_clip.model.schema import check_model_cfg
+from open_clip.families import check_model_cfg, find_family
+from open_clip.modeling.config import CLIPTextCfg, CLIPVisionCfg
+from open_clip.modeling.fields import show
+from open_clip.modeling.preprocess import check_preprocess_cfg, get_model_preprocess_cfg
 from open_clip.version import __version__
 
 PREPROCESS_KEYS = ("mean", "std", "interpolation", "resize_mode")
-_SECTIONS: dict[str, Any] = {"vision_cfg": CLIPVisionCfg, "text_cfg": CLIPTextCfg, "multimodal_cfg": MultimodalCfg}
-# What create_model's arguments can change, so what a file of the same model may bring along.
-_ADOPTED = {
-    "": ("quick_gelu", "custom_text", "init_logit_bias", "nonscalar_logit_scale"),
-    "vision_cfg": ("image_size",),
-    "text_cfg": ("context_length",),
-    "multimodal_cfg": ("context_length",),
-}
-_TOP_DEFAULTS = {"quick_gelu": False, "custom_text": False, "init_logit_bias": None, "nonscalar_logit_scale": False}
 # What only training sees, or who fetches words and first weights: the function of trained weights is the same.
 TRAINING_ONLY = ("patch_dropout", "timm_drop", "timm_drop_path")
 _WITHOUT_EFFECT = (
@@ -180,8 +170,9 @@ def adopt(model_cfg: dict[str, Any], told: Description, model_name: str) -> tupl
     if told.model_cfg is None or told.model != public_name(model_name):
         return model_cfg, []
     cfg, taken = copy.deepcopy(model_cfg), []
-    for section, keys in _ADOPTED.items():
-        theirs, ours = (_flat_section(one, section) for one in (told.model_cfg, model_cfg))
+    all_theirs, all_ours = (find_family(one).settings(one) for one in (told.model_cfg, model_cfg))
+    for section, keys in find_family(model_cfg).adopted.items():
+        theirs, ours = all_theirs.get(section, {}), all_ours.get(section, {})
         for key in keys:
             if key not in theirs or key not in ours or theirs[key] == ours[key]:
                 continue
@@ -218,8 +209,11 @@ def list_differences(model: nn.Module, told: Description, training: bool = False
     if not isinstance(origin, Origin):
         return []
     found = []
-    for section in ("", *_SECTIONS) if told.model_cfg else ():
-        theirs, ours = (_flat_section(one, section) for one in (told.model_cfg or {}, origin.model_cfg))
+    all_theirs, all_ours = (
+        find_family(one).settings(one) if told.model_cfg else {} for one in (told.model_cfg or {}, origin.model_cfg)
+    )
+    for section in {**all_ours, **all_theirs}:
+        theirs, ours = all_theirs.get(section, {}), all_ours.get(section, {})
         for key in {**theirs, **ours}:
             was, now = theirs.get(key), ours.get(key)
             if key in _WITHOUT_EFFECT or was == now or (key in TRAINING_ONLY and not training):
@@ -232,19 +226,6 @@ def list_differences(model: nn.Module, told: Description, training: bool = False
         if key in known and _listed(was) != _listed(known[key]):
             found.append(Difference(key, _listed(was), _listed(known[key])))
     return found
-
-
-def _flat_section(cfg: dict[str, Any], section: str) -> dict[str, Any]:
-    """Give all values of a section, defaults included, in one form; an empty dict when it is not there."""
-    if not section:
-        has_text_tower = "hf_model_name" in _flat_section(cfg, "text_cfg") and cfg["text_cfg"].get("hf_model_name")
-        top = {key: cfg.get(key, default) for key, default in _TOP_DEFAULTS.items()}
-        top["custom_text"] = bool(top["custom_text"] or has_text_tower)
-        return top | {"embed_dim": cfg["embed_dim"]}
-    values = cfg.get(section)
-    if values is None:
-        return {}
-    return {key: _listed(value) for key, value in asdict(make_cfg(_SECTIONS[section], values)).items()}
 
 
 def _listed(value: Any) -> Any:

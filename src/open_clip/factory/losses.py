@@ -4,12 +4,13 @@ from typing import Any
 
 from open_clip.errors import CheckpointError, ConfigError
 from open_clip.factory.names import get_model_config
-from open_clip.loss import ClipLoss, CoCaLoss, DistillClipLoss, SigLipLoss
-from open_clip.model import CoCa
+from open_clip.families import family_of, find_family
+from open_clip.families.base import Family
+from open_clip.loss import ClipLoss, DistillClipLoss, SigLipLoss
 
 
 def create_loss(args: Any, model: Any = None) -> ClipLoss | SigLipLoss:
-    """Make the loss for a trainer's flags: distillation, CoCa for a model that is one, ``siglip``, else CLIP's.
+    """Make the loss for a trainer's flags: distillation, else the one of the model's family (CoCa's, SigLIP's, CLIP's).
 
     What the model is, ``model`` says (wrapped or not), else the configuration of ``args.model``; the name counts only
     when there is no such configuration.
@@ -25,22 +26,17 @@ def create_loss(args: Any, model: Any = None) -> ClipLoss | SigLipLoss:
     options["tile_rows"] = getattr(args, "loss_tile_rows", None)
     if args.distill:
         return DistillClipLoss(**options)
-    if _is_coca(args.model, model):
-        return CoCaLoss(
-            caption_loss_weight=args.coca_caption_loss_weight,
-            clip_loss_weight=args.coca_contrastive_loss_weight,
-            **options,
-        )
-    if getattr(args, "siglip", False):
-        return SigLipLoss(**ranks, dist_impl=getattr(args, "loss_dist_impl", None), chunk_size=options["tile_rows"])
-    return ClipLoss(**options)
+    return _choose_family(args.model, model).create_loss(args, ranks, options)
 
 
-def _is_coca(name: str, model: Any) -> bool:
+def _choose_family(name: str, model: Any) -> Family:
     if model is not None:
-        return isinstance(getattr(model, "module", model), CoCa)
+        # Any other model is scored as a CLIP is.
+        return family_of(getattr(model, "module", model)) or find_family({})
     try:
         cfg = get_model_config(name)
     except (CheckpointError, ConfigError, FileNotFoundError):
         cfg = None
-    return "coca" in name.lower() if cfg is None else cfg.get("multimodal_cfg") is not None
+    if cfg is None:
+        cfg = {"family": "coca"} if "coca" in name.lower() else {}
+    return find_family(cfg)

@@ -10,7 +10,7 @@ from typing import Any
 from open_clip.constants import HF_CONFIG_NAME
 from open_clip.errors import ConfigError, ModelFolderError, ModelNotFound, printable, suggest_nearest
 from open_clip.files import read_plain
-from open_clip.model.schema import is_of_unknown_family
+from open_clip.modeling.schema import is_of_unknown_family
 from open_clip.pretrained import download_pretrained_from_hf
 
 LOCAL_DIR_SCHEME = "local-dir:"
@@ -97,7 +97,7 @@ def _read_configs(path: Path) -> dict[str, tuple[Path, dict[str, Any]]]:
 
 def _is_model(cfg: dict[str, Any]) -> bool:
     # A model of another family is kept, so that building it is refused by the family's name.
-    return all(key in cfg for key in _REQUIRED_KEYS) or is_of_unknown_family(cfg)
+    return all(key in cfg for key in _REQUIRED_KEYS) or "family" in cfg or is_of_unknown_family(cfg)
 
 
 @cache
@@ -122,7 +122,7 @@ def add_model_config(path: str | Path) -> None:
         raise ConfigError(f"{path}: there is no such file or folder of model configurations.")
     found = _read_configs(path)
     if not found:
-        raise ConfigError(f"{path}: holds no model configuration; one needs {', '.join(_REQUIRED_KEYS)}.")
+        raise ConfigError(f"{path}: holds no model configuration; one needs {', '.join(_REQUIRED_KEYS)}, or family.")
     for name, (file, cfg) in found.items():
         model_registry()[name] = cfg
         _ADDED_FROM[name] = file

@@ -95,6 +95,9 @@ def _read_embed_dim(shapes: Shapes) -> int | None:
 
 
 def _fits(config: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]], embed_dim: int | None) -> bool:
+    if not {"vision_cfg", "text_cfg", "embed_dim"} <= config.keys():
+        # A family of other parts does not show here what shapes they have.
+        return False
     is_foreign = {
         "vision": "timm_model_name" in config["vision_cfg"],
         "text": "hf_model_name" in config["text_cfg"],

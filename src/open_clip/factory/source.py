@@ -23,7 +23,7 @@ from open_clip.factory.names import (
     unknown_model,
 )
 from open_clip.factory.weights import find_weights_file, find_weights_in_folder
-from open_clip.model.preprocess import check_preprocess_cfg
+from open_clip.modeling.preprocess import check_preprocess_cfg
 from open_clip.pretrained import (
     download_pretrained,
     download_pretrained_from_hf,

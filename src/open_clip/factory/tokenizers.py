@@ -1,15 +1,16 @@
-"""Choosing the tokenizer that fits a model. Tokenising is ``open_clip.tokenizer``'s job."""
+"""Finding the configuration by which a family chooses a tokenizer. Tokenising is ``open_clip.tokenizer``'s job."""
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from open_clip.errors import CheckpointError, ConfigError
 from open_clip.factory.names import get_model_config, parse_model_name, place_of, read_folder_config, read_hub_config
-from open_clip.model.schema import check_text_cfg
+from open_clip.families import find_family
+from open_clip.families.base import TokenizerRequest
 from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer, SigLipTokenizer, SimpleTokenizer
-from open_clip.tokenizer.options import HF_OPTIONS, OWN_OPTIONS, check_config_options
 
 _logger = logging.getLogger(__name__)
 
@@ -30,22 +31,24 @@ def get_tokenizer(
 
     Raises:
         CheckpointError: a vocabulary cannot be downloaded.
-        ConfigError: the tokenizer or a ``local-dir:`` model's configuration cannot be read, or an option is wrong.
+        ConfigError: the tokenizer or a ``local-dir:`` model's configuration cannot be read, an option is wrong, or the
+            model takes no texts.
         ModelFolderError: a ``local-dir:`` folder or its configuration is missing.
         MissingDependency: the tokenizer's package is not installed.
     """
-    return choose_tokenizer(model_name, context_length, cache_dir, **kwargs)()
+    tokenizer: Tokenizer = choose_tokenizer(model_name, context_length, cache_dir, **kwargs)()
+    return tokenizer
 
 
 def choose_tokenizer(
     model_name: str = "", context_length: int | None = None, cache_dir: str | None = None, **kwargs: Any
-) -> "partial[SimpleTokenizer] | partial[HFTokenizer] | partial[SigLipTokenizer]":
-    """Say which class makes a model's tokenizer, and with which arguments, before anything of it is read.
+) -> Callable[[], Any]:
+    """Say what makes a model's tokenizer, before anything of it is read: its family's choice.
 
-    A configuration that names a Hugging Face tokenizer gets that one (a ``local-dir:`` model the one in its folder), a
-    name of ours with ``siglip`` in it SigLIP's, any other CLIP's own. Arguments as in ``get_tokenizer``.
+    Arguments as in ``get_tokenizer``.
 
-    Source: open_clip.get_tokenizer (3.3.0): the order of the choices.
+    Returns:
+        What makes it; of the families here a ``partial`` that shows class and arguments.
 
     Raises:
         ConfigError: a ``local-dir:`` model's configuration cannot be read, or sets an option that it may not.
@@ -56,24 +59,15 @@ def choose_tokenizer(
     if config is None:
         _logger.warning("No model is called %r; its tokenizer is taken to be CLIP's own.", model_name)
         return partial(SimpleTokenizer, context_length=context_length or DEFAULT_CONTEXT_LENGTH, **kwargs)
+    folder = Path(rest) if scheme == "local-dir" else None
+    request = TokenizerRequest(rest, folder, scheme is None, context_length, cache_dir, kwargs)
+    family = find_family(config)
     # A tokenizer of another family would give ids that are words, and other ones.
-    check_text_cfg(config, place_of(model_name))
-    text_cfg: dict[str, Any] = config.get("text_cfg") or {}
-    length = text_cfg.get("context_length", DEFAULT_CONTEXT_LENGTH) if context_length is None else context_length
-    hf_name = text_cfg.get("hf_tokenizer_name")
-    options = check_config_options(text_cfg.get("tokenizer_kwargs"), HF_OPTIONS if hf_name else OWN_OPTIONS) | kwargs
-    if hf_name:
-        return partial(
-            HFTokenizer,
-            Path(rest) if scheme == "local-dir" else hf_name,
-            context_length=length,
-            cache_dir=cache_dir,
-            tokenizer_mode=text_cfg.get("tokenizer_mode"),
-            **options,
-        )
-    if scheme is None and "siglip" in rest.lower():
-        return partial(SigLipTokenizer, _siglip_vocabulary(rest.lower()), context_length=length, cache_dir=cache_dir)
-    return partial(SimpleTokenizer, context_length=length, **options)
+    try:
+        family.check_texts(config)
+    except ConfigError as error:
+        raise ConfigError(f"{place_of(model_name)}: {error}") from None
+    return family.choose_tokenizer(config, request)
 
 
 def _find_config(scheme: str | None, rest: str, cache_dir: str | None) -> dict[str, Any] | None:
@@ -89,9 +83,3 @@ def _find_config(scheme: str | None, rest: str, cache_dir: str | None) -> dict[s
     except (CheckpointError, ConfigError) as error:
         _logger.warning("%s Its tokenizer is taken from the repository %s itself.", error, rest)
         return {"text_cfg": {"hf_tokenizer_name": rest}}
-
-
-def _siglip_vocabulary(name: str) -> str:
-    if "siglip2" in name:
-        return "gemma"
-    return "mc4" if "i18n" in name else "c4-en"

@@ -8,7 +8,10 @@ import torch
 from open_clip.errors import CheckpointError, cut_list
 from open_clip.factory.create import create_model
 from open_clip.factory.names import HUB_SCHEME, LOCAL_DIR_SCHEME, parse_model_name
-from open_clip.model import CLIP, CoCa, CustomTextCLIP, get_model_preprocess_cfg
+from open_clip.families.clip.model import CLIP
+from open_clip.families.coca.model import CoCa
+from open_clip.families.custom_text.model import CustomTextCLIP
+from open_clip.modeling.preprocess import get_model_preprocess_cfg
 from open_clip.pretrained import list_pretrained_tags_by_model
 from open_clip.transform import AugmentationCfg, Compose, PreprocessCfg, image_transform_v2
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
+from open_clip.protocols import HasLayerGroups
 from open_clip.transformer.freezing import LayerGroup
-from open_clip.transformer.text import text_layer_groups
 
 
 def _has_openclips_words(name: str) -> bool:
@@ -84,16 +84,11 @@ def layer_scales(model: torch.nn.Module, image_decay: float | None, text_decay: 
     A tower's last group (its projection) has distance 0, the last block 1, and so on down to the embeddings. What
     stands in no tower, such as the logit scale or a CoCa's decoder, is left out.
     """
-    text = getattr(model, "text", None)
-    towers: list[tuple[Any, float | None]] = [
-        (getattr(model, "visual", None), image_decay),
-        (text if text is not None else model, text_decay),
-    ]
+    groups = model.layer_groups() if isinstance(model, HasLayerGroups) else {}
     distances: dict[int, float] = {}
-    for tower, decay in towers:
-        if decay is not None and tower is not None:
-            groups = tower.layer_groups() if hasattr(tower, "layer_groups") else text_layer_groups(tower)
-            for distance, group in enumerate(reversed(groups)):
+    for tower, decay in (("image", image_decay), ("text", text_decay)):
+        if decay is not None:
+            for distance, group in enumerate(reversed(groups.get(tower, ()))):
                 distances |= dict.fromkeys(map(id, _parameters(group)), decay**distance)
     return {name: distances[id(value)] for name, value in model.named_parameters() if id(value) in distances}
 

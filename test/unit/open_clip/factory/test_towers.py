@@ -6,7 +6,7 @@ import torch
 import open_clip
 from extras import needs_hf, needs_timm, needs_towers
 from open_clip.errors import ConfigError
-from open_clip.factory.options import ask_base_weights
+from open_clip.families import find_family
 from open_clip.hf_model import HFTextEncoder
 from tiny_encoders import write_encoder
 from tiny_models import tiny_config, write_config
@@ -37,7 +37,7 @@ def test_base_weights_follow_the_arguments_and_not_the_configuration(asked, conf
         "vision_cfg": VISION | {"timm_model_pretrained": configured},
         "text_cfg": {"hf_model_name": "x", "hf_model_pretrained": configured},
     }
-    ask_base_weights(config, image=asked, text=asked)
+    find_family(config).ask_base_weights(config, image=asked, text=asked)
     assert config["vision_cfg"]["timm_model_pretrained"] is asked
     assert config["text_cfg"]["hf_model_pretrained"] is asked
 

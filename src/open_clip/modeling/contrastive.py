@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from open_clip.errors import ConfigError
-from open_clip.model.towers import ImageTower
+from open_clip.modeling.towers import ImageTower
+from open_clip.transformer.freezing import LayerGroup
 from open_clip.transformer.texts import Texts, open_texts
 
 DEFAULT_LOGIT_SCALE = math.log(1 / 0.07)
@@ -34,6 +35,7 @@ class ContrastiveModel(nn.Module):
     visual: ImageTower
     logit_scale: nn.Parameter
     logit_bias: nn.Parameter | None
+    context_length: int
     output_dict: bool
     # What it was made of, where a factory made it.
     origin: Any
@@ -41,6 +43,30 @@ class ContrastiveModel(nn.Module):
     def lock_image_tower(self, unlocked_groups: int = 0, freeze_bn_stats: bool = False) -> None:
         """Freeze the image tower but for its last ``unlocked_groups`` groups of layers."""
         self.visual.lock(unlocked_groups=unlocked_groups, freeze_bn_stats=freeze_bn_stats)
+
+    def encode_image_tokens(self, image: Tensor) -> Tensor:
+        """Encode images [B, 3, H, W] as the tokens of their patches after the last norm, [B, S, D].
+
+        Raises:
+            ConfigError: the image tower does not give its tokens.
+        """
+        found = self.visual.forward_intermediates(
+            image, 1, normalize_intermediates=True, intermediates_only=True, output_fmt="NLC"
+        )
+        tokens: Tensor = found["image_intermediates"][-1]
+        return tokens
+
+    def unread_by_texts(self) -> tuple[str, ...]:
+        """Give beginnings of the names of all weights that ``encode_text`` does not read."""
+        return ("visual.", "logit_")
+
+    def layer_groups(self) -> dict[str, list[LayerGroup]]:
+        """List each tower's parts from its input to its output; a decoder and the scale stand in no group."""
+        return {"image": self.visual.layer_groups(), "text": self._text_groups()}
+
+    @abstractmethod
+    def _text_groups(self) -> list[LayerGroup]:
+        """List the text tower's parts from its input to its output."""
 
     @abstractmethod
     def lock_text_tower(self, unlocked_layers: int = 0, freeze_layer_norm: bool = True) -> None:

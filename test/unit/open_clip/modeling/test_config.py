@@ -1,7 +1,7 @@
 import pytest
 
 from open_clip.errors import ConfigError
-from open_clip.model.config import CLIPTextCfg, CLIPVisionCfg, make_cfg
+from open_clip.modeling.config import CLIPTextCfg, CLIPVisionCfg, make_cfg
 
 
 def test_names_of_older_configs_are_understood():

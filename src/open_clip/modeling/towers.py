@@ -9,7 +9,7 @@ from torch import nn
 
 from open_clip.errors import ConfigError
 from open_clip.hf_model import HFTextEncoder
-from open_clip.model.config import CLIPTextCfg, CLIPVisionCfg, MultimodalCfg, make_cfg
+from open_clip.modeling.config import CLIPTextCfg, CLIPVisionCfg, MultimodalCfg, make_cfg
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import (

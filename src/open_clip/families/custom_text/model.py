@@ -4,12 +4,14 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from open_clip.model.config import CLIPTextCfg, CLIPVisionCfg
-from open_clip.model.contrastive import DEFAULT_LOGIT_SCALE, ContrastiveModel, make_logit_bias, make_logit_scale
-from open_clip.model.towers import build_text_tower, build_vision_tower
+from open_clip.checkpoint.keys import convert_state_dict, convert_to_custom_text_state_dict
+from open_clip.modeling.config import CLIPTextCfg, CLIPVisionCfg
+from open_clip.modeling.contrastive import DEFAULT_LOGIT_SCALE, ContrastiveModel, make_logit_bias, make_logit_scale
+from open_clip.modeling.towers import build_text_tower, build_vision_tower
 from open_clip.transformer import TextTransformer
+from open_clip.transformer.freezing import LayerGroup
 from open_clip.transformer.texts import Texts, open_texts
 
 
@@ -53,6 +55,25 @@ class CustomTextCLIP(ContrastiveModel):
         """Return the parameters that weight decay should leave alone."""
         visual = {f"visual.{name}" for name in self.visual.no_weight_decay()}
         return visual | {f"text.{name}" for name in self.text.no_weight_decay()}
+
+    def _text_groups(self) -> list[LayerGroup]:
+        return self.text.layer_groups()
+
+    def convert_weights(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Bring weights of other projects, and those of a CLIP, into this model's layout."""
+        return convert_to_custom_text_state_dict(convert_state_dict(self, state_dict))
+
+    def text_reading(self) -> tuple[str, int]:
+        """Say where texts are read: ``pool_type`` and ``eos_id``; of a native tower."""
+        return self._native_text().pool_type, self._native_text().eos_id
+
+    def text_blocks(self) -> nn.Module:
+        """Give the transformer that runs over texts; of a native tower."""
+        return self._native_text().transformer
+
+    def _native_text(self) -> TextTransformer:
+        assert isinstance(self.text, TextTransformer), "asked only where padding can be skipped"
+        return self.text
 
     def can_skip_padding(self) -> bool:
         """Tell whether ``Texts`` may have a layout; not for towers that others made."""

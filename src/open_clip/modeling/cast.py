@@ -1,9 +1,10 @@
 """Weight types by precision name, and casting a model's matrices. Autocast is the caller's business."""
 
+from typing import Protocol, runtime_checkable
+
 import torch
 from torch import Tensor, nn
 
-from open_clip.model.clip import CLIP
 from open_clip.transformer import (
     Attention,
     LayerNormFp32,
@@ -31,6 +32,14 @@ def get_input_dtype(precision: str) -> torch.dtype | None:
     return get_cast_dtype(precision) or get_pure_dtype(precision)
 
 
+@runtime_checkable
+class OwnsMatrices(Protocol):
+    """A module of a family that holds matrices which stand in no layer."""
+
+    def own_matrices(self) -> list[Tensor | None]:
+        """List the parameters of the module itself that go to half precision."""
+
+
 def _own_matrices(module: nn.Module) -> list[Tensor | None]:
     """List the parameters of ``module`` itself that go to half precision; norms and embeddings are not among them."""
     if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
@@ -40,7 +49,9 @@ def _own_matrices(module: nn.Module) -> list[Tensor | None]:
         return [module.in_proj_weight, *separate, module.in_proj_bias]
     if isinstance(module, Attention):
         return [module.in_proj_weight, module.in_proj_bias]
-    if isinstance(module, CLIP | TextTransformer):
+    if isinstance(module, OwnsMatrices):
+        return module.own_matrices()
+    if isinstance(module, TextTransformer):
         # A projection with a bias is a linear layer, which is met on its own.
         return [module.text_projection] if isinstance(module.text_projection, Tensor) else []
     if isinstance(module, MultimodalTransformer):

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from open_clip.errors import ConfigError
-from open_clip.model.config import CLIPTextCfg, CLIPVisionCfg, MultimodalCfg, make_cfg
-from open_clip.model.fields import check_value, is_foreign, refuse_unknown, show
+from open_clip.modeling.config import CLIPTextCfg, CLIPVisionCfg, MultimodalCfg, make_cfg
+from open_clip.modeling.fields import check_value, is_foreign, refuse_unknown, show
 
 _SECTIONS: dict[str, Any] = {
     "vision_cfg": CLIPVisionCfg,
@@ -26,42 +26,24 @@ _TOP_LEVEL: dict[str, Any] = {
     "output_dict": bool | None,
     "pad_id": int,
 }
+# The keys that a configuration with towers can have.
+KNOWN_KEYS = (*_TOP_LEVEL, *_SECTIONS)
 _BYTES_PER_WEIGHT = 4
 _RESNET_POOL_WIDENING = 32
 # A bottleneck block of p planes: 1x1 from 4p, 3x3, 1x1 to 4p.
 _RESNET_BLOCK_WEIGHTS = 17
 
 
-def check_model_cfg(model_cfg: Any, place: str) -> None:
-    """Check the keys, kinds and bounds of a model's configuration, and that its parts fit each other.
-
-    Args:
-        model_cfg: What stands under ``model_cfg``, or in a file of ``model_configs``.
-        place: The file or model it came from, for messages.
+def check_text_section(cfg: dict[str, Any]) -> None:
+    """Check a configuration as ``check_towers`` does, for its tokenizer: only the text part must be there.
 
     Raises:
-        ConfigError: a family that this version does not have, an unknown key, a value that cannot be, or a model that
-            this machine's memory could not hold; names place, section, key and value.
+        ConfigError: as ``check_towers``.
     """
-    try:
-        _check(model_cfg)
-    except ConfigError as error:
-        raise ConfigError(f"{place}: {error}") from None
-
-
-def check_text_cfg(model_cfg: dict[str, Any], place: str) -> None:
-    """Check a configuration as ``check_model_cfg`` does, for its tokenizer: only the text part must be there.
-
-    Raises:
-        ConfigError: as ``check_model_cfg``.
-    """
-    if "embed_dim" in model_cfg or is_of_unknown_family(model_cfg):
-        check_model_cfg(model_cfg, place)
-        return
-    try:
-        _read("text_cfg", model_cfg.get("text_cfg") or {})
-    except ConfigError as error:
-        raise ConfigError(f"{place}: {error}") from None
+    if "embed_dim" in cfg or is_of_unknown_family(cfg):
+        check_towers(cfg)
+    else:
+        _read("text_cfg", cfg.get("text_cfg") or {})
 
 
 def is_of_unknown_family(cfg: dict[str, Any]) -> bool:
@@ -70,7 +52,13 @@ def is_of_unknown_family(cfg: dict[str, Any]) -> bool:
     return is_decoder or any(is_foreign(key) and cfg[key] is not None for key in cfg)
 
 
-def _check(cfg: Any) -> None:
+def check_towers(cfg: Any) -> None:
+    """Check the keys, kinds and bounds of a configuration with towers, and that its parts fit each other.
+
+    Raises:
+        ConfigError: a key of a family that this version does not have, an unknown key, a value that cannot be, or a
+            model that this machine's memory could not hold; names section, key and value.
+    """
     if not isinstance(cfg, dict):
         raise ConfigError(f"the configuration of a model is {show(cfg)}; it must be an object.")
     refuse_unknown("the configuration", {key: cfg[key] for key in cfg if is_foreign(key)}, set())
@@ -79,7 +67,7 @@ def _check(cfg: Any) -> None:
             "it has multimodal_cfg and no text_cfg: it is of the family MaMMUT, which this version does not have. "
             "Choose another model, or use a version of OpenCLIP that knows it."
         )
-    refuse_unknown("the configuration", cfg, {*_TOP_LEVEL, *_SECTIONS})
+    refuse_unknown("the configuration", cfg, set(KNOWN_KEYS))
     # A section that is null is one that is not there, as in the files of some repositories.
     cfg = {key: value for key, value in cfg.items() if value is not None or key != "multimodal_cfg"}
     for key in ("embed_dim", "vision_cfg", "text_cfg"):

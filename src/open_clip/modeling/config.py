@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from open_clip.errors import ConfigError
-from open_clip.model.fields import check_fields, refuse_unknown
+from open_clip.modeling.fields import check_fields, refuse_unknown
 
 Cfg = TypeVar("Cfg", "CLIPVisionCfg", "CLIPTextCfg", "MultimodalCfg")
 

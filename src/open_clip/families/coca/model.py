@@ -10,12 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from open_clip.checkpoint.keys import convert_state_dict, convert_to_custom_text_state_dict
 from open_clip.errors import ConfigError
 from open_clip.generation.generate import generate
 from open_clip.generation.options import StoppingCriterion
-from open_clip.model.config import CLIPTextCfg, CLIPVisionCfg, MultimodalCfg, make_cfg
-from open_clip.model.contrastive import DEFAULT_LOGIT_SCALE, ContrastiveModel, make_logit_bias, make_logit_scale
-from open_clip.model.towers import build_text_decoder, build_text_tower, build_vision_tower
+from open_clip.modeling.config import CLIPTextCfg, CLIPVisionCfg, MultimodalCfg, make_cfg
+from open_clip.modeling.contrastive import DEFAULT_LOGIT_SCALE, ContrastiveModel, make_logit_bias, make_logit_scale
+from open_clip.modeling.towers import build_text_decoder, build_text_tower, build_vision_tower
+from open_clip.transformer.freezing import LayerGroup
 from open_clip.transformer.texts import Texts, open_texts
 
 
@@ -57,6 +59,13 @@ class CoCa(ContrastiveModel):
         self.logit_bias = make_logit_bias(init_logit_bias, nonscalar_logit_scale)
         self.pad_id = pad_id
         self.context_length = multimodal_cfg.context_length
+
+    def _text_groups(self) -> list[LayerGroup]:
+        return self.text.layer_groups()
+
+    def convert_weights(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Bring weights of other projects, and those of a CLIP, into this model's layout."""
+        return convert_to_custom_text_state_dict(convert_state_dict(self, state_dict))
 
     def lock_text_tower(self, unlocked_layers: int = 0, freeze_layer_norm: bool = True) -> None:
         """Freeze the text tower but for its last groups; the decoder stays trainable."""

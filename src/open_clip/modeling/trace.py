@@ -4,13 +4,12 @@ from typing import Any
 
 import torch
 
-from open_clip.model.clip import CLIP
-from open_clip.model.custom_text import CustomTextCLIP
+from open_clip.modeling.contrastive import ContrastiveModel
 
 _CPU = torch.device("cpu")
 
 
-def trace_model(model: CLIP | CustomTextCLIP, batch_size: int = 256, device: str | torch.device = _CPU) -> Any:
+def trace_model(model: ContrastiveModel, batch_size: int = 256, device: str | torch.device = _CPU) -> Any:
     """Trace ``forward``, ``encode_image`` and ``encode_text`` of a model, which is put into eval mode.
 
     Args:

@@ -4,14 +4,15 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from open_clip.errors import ConfigError
-from open_clip.model.config import CLIPTextCfg, CLIPVisionCfg
-from open_clip.model.contrastive import DEFAULT_LOGIT_SCALE, ContrastiveModel, make_logit_bias, make_logit_scale
-from open_clip.model.towers import build_native_text_tower, build_vision_tower
+from open_clip.modeling.config import CLIPTextCfg, CLIPVisionCfg
+from open_clip.modeling.contrastive import DEFAULT_LOGIT_SCALE, ContrastiveModel, make_logit_bias, make_logit_scale
+from open_clip.modeling.towers import build_native_text_tower, build_vision_tower
 from open_clip.transformer import text_global_pool
-from open_clip.transformer.text import lock_text_layers, project_pooled
+from open_clip.transformer.freezing import LayerGroup
+from open_clip.transformer.text import lock_text_layers, project_pooled, text_layer_groups
 from open_clip.transformer.text_rows import can_read_ends, check_text_length, encode_ends
 from open_clip.transformer.texts import Texts, open_texts
 
@@ -77,6 +78,21 @@ class CLIP(ContrastiveModel):
     def _pool_text(self, x: Tensor, text: Tensor) -> Tensor:
         pooled = text_global_pool(self.ln_final(x), text, self.text_pool_type, self.text_eos_id)
         return project_pooled(pooled, self.text_projection)
+
+    def own_matrices(self) -> list[Tensor | None]:
+        """List what goes to half precision besides layers; a projection with a bias is a layer."""
+        return [self.text_projection] if isinstance(self.text_projection, Tensor) else []
+
+    def _text_groups(self) -> list[LayerGroup]:
+        return text_layer_groups(self)
+
+    def text_reading(self) -> tuple[str, int]:
+        """Say where texts are read: ``pool_type`` and ``eos_id``."""
+        return self.text_pool_type, self.text_eos_id
+
+    def text_blocks(self) -> nn.Module:
+        """Give the transformer that runs over texts."""
+        return self.transformer
 
     def can_skip_padding(self) -> bool:
         """Tell whether ``Texts`` may have a layout: the result is the same, and no hook waits for the padding."""

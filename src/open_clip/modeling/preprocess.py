@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from open_clip.errors import ConfigError
-from open_clip.model.fields import show
+from open_clip.modeling.fields import show
 
 _LARGEST = 1e6
 _LARGEST_SIZE = 1 << 16

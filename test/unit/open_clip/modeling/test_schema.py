@@ -8,8 +8,8 @@ import torch
 
 import open_clip
 from open_clip.errors import ConfigError
-from open_clip.model.preprocess import check_preprocess_cfg
-from open_clip.model.schema import check_model_cfg
+from open_clip.families import check_model_cfg
+from open_clip.modeling.preprocess import check_preprocess_cfg
 from tiny_models import tiny_coca_config, tiny_config
 
 

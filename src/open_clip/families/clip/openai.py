@@ -5,9 +5,9 @@ from torch import Tensor, nn
 
 from open_clip.checkpoint.keys import drop_openai_extras
 from open_clip.errors import CheckpointError
-from open_clip.model.cast import convert_weights_to_lp
-from open_clip.model.clip import CLIP
-from open_clip.model.config import CLIPTextCfg, CLIPVisionCfg
+from open_clip.families.clip.model import CLIP
+from open_clip.modeling.cast import convert_weights_to_lp
+from open_clip.modeling.config import CLIPTextCfg, CLIPVisionCfg
 
 _HEAD_WIDTH = 64
 _RESNET_STRIDE = 32
