@@ -31,8 +31,7 @@ def compile_model(model: Any, mode: str = "default", backend: str | Callable[...
     _allow_graphs(_GRAPHS)
     parts = [model]
     if can_skip_padding(model):
-        tower = getattr(model, "text", None)
-        parts = [model.visual, (model if tower is None else tower).transformer]
+        parts = [model.visual, model.text_blocks()]
     for part in parts:
         part.compile(dynamic=False, mode=mode if backend == "inductor" else None, backend=backend)
         part._compiled_call_impl = _while_training(part, part._compiled_call_impl)

@@ -6,6 +6,8 @@ from open_clip.errors import CheckpointError, ConfigError, DataError, naming, pr
 from open_clip.factory.names import HUB_SCHEME, LOCAL_DIR_SCHEME
 from open_clip.factory.options import apply_options
 from open_clip.factory.source import find_source
+from open_clip.families import find_family
+from open_clip.protocols import WritesCaptions
 from open_clip.transform.config import read_augmentation
 from training.assembly.model import image_size
 from training.assembly.task import choose_recipe
@@ -54,7 +56,8 @@ def _check_model(params: RunParams, world: World) -> None:
         force_image_size=image_size(params.model.force_image_size),
         force_context_length=params.model.force_context_length,
     )
-    choose_recipe(params, writes_captions="multimodal_cfg" in model_cfg).check(params, world)
+    writes_captions = issubclass(find_family(model_cfg).model_class, WritesCaptions)
+    choose_recipe(params, writes_captions=writes_captions).check(params, world)
 
 
 def _check_data(path: str, role: str, params: RunParams) -> None:

@@ -9,6 +9,7 @@ import torch
 import open_clip
 from open_clip.checkpoint import load_weights, read_state_dict
 from open_clip.errors import ConfigError, DeviceError
+from open_clip.protocols import LocksImages, LocksTexts
 from open_clip.timm_model import TimmModel, import_timm
 from open_clip.transform import Compose
 from training.assembly.place import Place
@@ -73,7 +74,7 @@ def fit_text_length(params: RunParams, model: Any) -> RunParams:
     """Let the texts of a run be as long as those its model was trained with, unless a flag says otherwise."""
     if params.model.force_context_length is not None:
         return params
-    length = model.origin.model_cfg["text_cfg"].get("context_length")
+    length = model.origin.model_cfg.get("text_cfg", {}).get("context_length")
     return replace(params, model=replace(params.model, force_context_length=length))
 
 
@@ -101,6 +102,10 @@ def image_size(values: list[int] | None) -> int | tuple[int, int] | None:
 
 
 def _lock_towers(model: Any, lock: LockParams) -> None:
+    asked = ((lock.lock_image, LocksImages, "image"), (lock.lock_text, LocksTexts, "text"))
+    for flag, can_lock, tower in asked:
+        if flag and not isinstance(model, can_lock):
+            raise ConfigError(f"--lock-{tower}: this model has no {tower} tower that can be frozen; leave it out.")
     if lock.lock_image:
         model.lock_image_tower(
             unlocked_groups=lock.lock_image_unlocked_groups, freeze_bn_stats=lock.lock_image_freeze_bn_stats

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from open_clip import CoCa
 from open_clip.errors import ConfigError, printable
+from open_clip.protocols import WritesCaptions
 from training.params import RunParams
 from training.params.plugins import find_class
 from training.tasks import ClipTask, CoCaTask, DistillTask, Setup, SigLipTask, Task
@@ -38,7 +38,7 @@ def recipe_for(params: RunParams, model: Any) -> type[Task]:
     Raises:
         ConfigError: It does not fit the model.
     """
-    recipe = choose_recipe(params, writes_captions=isinstance(model, CoCa))
+    recipe = choose_recipe(params, writes_captions=isinstance(model, WritesCaptions))
     reason = recipe.why_not(model)
     if reason is not None:
         by_flag = {SigLipTask: "--siglip", DistillTask: "--distill-model"}

@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from open_clip.transformer.layout import TextShapes, can_skip_padding
+from open_clip.transformer.layout import TextShapes
 from training.assembly.place import Place
 from training.data import ReadingRule, TextPlanner
 from training.params import RunParams
@@ -28,7 +28,8 @@ def make_text_planner(params: RunParams, place: Place, model: Any) -> TextPlanne
         What plans each batch; None where every position of the model's texts must be computed.
     """
     asked: Any = params.model.text_shapes
-    if not can_skip_padding(model):
+    rule = ReadingRule.of(model)
+    if rule is None:
         _LOG.info("text: padded: this model's text tower needs all positions%s", _unheeded(asked))
         return None
     shapes: TextShapes = place.device.text_shapes if asked == "auto" else asked
@@ -39,7 +40,7 @@ def make_text_planner(params: RunParams, place: Place, model: Any) -> TextPlanne
         # Each run of a sharded tower gathers weights: a process with more runs than the others would wait for ever.
         shapes, reason = "padded", "with --fsdp all processes must run the tower equally often"
     _LOG.info("text: %s (%s)", _FORMS.get(shapes, "padded, all positions are computed"), reason)
-    return TextPlanner(shapes, ReadingRule.of(model))
+    return TextPlanner(shapes, rule)
 
 
 def _unheeded(asked: str) -> str:

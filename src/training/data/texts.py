@@ -1,11 +1,11 @@
 """Make the texts of batches on the host: token ids, their lengths and which tokens are computed. Runs no model."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from open_clip.protocols import SkipsPadding
 from open_clip.transformer.layout import TextLayout, TextShapes, plan_texts
 from open_clip.transformer.pooling import find_ends
 from open_clip.transformer.texts import Texts
@@ -19,12 +19,9 @@ class ReadingRule:
     eos_id: int
 
     @classmethod
-    def of(cls, model: Any) -> "ReadingRule":
-        """Ask a bare model whose text tower is a native one."""
-        tower = getattr(model, "text", None)
-        if tower is None:
-            return cls(model.text_pool_type, model.text_eos_id)
-        return cls(tower.pool_type, tower.eos_id)
+    def of(cls, model: nn.Module) -> "ReadingRule | None":
+        """Ask a bare model; None where all positions of its texts must be computed."""
+        return cls(*model.text_reading()) if isinstance(model, SkipsPadding) and model.can_skip_padding() else None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from torch import Tensor
 import open_clip
 from open_clip.errors import DeviceError
 from open_clip.loss import ClipLoss
-from open_clip.transformer.layout import can_skip_padding
 from open_clip.transformer.texts import Texts
 from training.data import Batch, ReadingRule, TextPlanner
 from training.device import Device, MixedPrecision, make_mixed_precision, resolve_precision
@@ -67,7 +66,8 @@ def make_subject(conditions: Conditions, rows: int, shapes: Any) -> Subject:
     words = _WORDS.split()
     captions = [" ".join(words[: 1 + at % len(words)]) for at in range(rows)]
     ids = open_clip.get_tokenizer(conditions.model)(captions)
-    texts = TextPlanner(shapes, ReadingRule.of(model))(ids) if can_skip_padding(model) else Texts(ids)
+    rule = ReadingRule.of(model)
+    texts = Texts(ids) if rule is None else TextPlanner(shapes, rule)(ids)
     return Subject(model, Batch(images, texts), int((ids != 0).sum()))
 
 

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from open_clip import CLIP, OPENAI_IMAGENET_TEMPLATES, CoCa, CustomTextCLIP
+from open_clip import OPENAI_IMAGENET_TEMPLATES
+from open_clip.protocols import SeparatesTexts
 from open_clip.transformer.layout import TextShapes, can_skip_padding
 from open_clip.zero_shot_classifier import average_prompts, tokenize_prompts
 from training.data import plan_lengths, rank_slice, text_lengths
@@ -96,7 +97,7 @@ def fingerprint_text_weights(model: torch.nn.Module) -> bytes:
 
     Of a model that may share its towers, all.
     """
-    apart = ("visual.", "logit_") if isinstance(model, CLIP | CustomTextCLIP | CoCa) else ()
+    apart = model.unread_by_texts() if isinstance(model, SeparatesTexts) else ()
     digest = hashlib.blake2b(digest_size=16)
     for name, value in model.state_dict().items():
         if not name.startswith(apart):

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from open_clip import CoCa
 from open_clip.loss import CoCaLoss
+from open_clip.protocols import WritesCaptions
 from training.data import Batch
 from training.distributed import World, is_sharded, mean_over_processes, unwrap_model
 from training.params import RunParams
@@ -42,7 +42,7 @@ class CoCaTask(ClipTask):
     @classmethod
     def why_not(cls, model: Any) -> str | None:
         """Refuse models that write no captions."""
-        return None if isinstance(model, CoCa) else "it writes no captions, as a CoCa does"
+        return None if isinstance(model, WritesCaptions) else "it writes no captions, as a CoCa does"
 
     @classmethod
     def build(cls, setup: Setup) -> "CoCaTask":

@@ -7,10 +7,9 @@ from typing import Any
 import torch
 
 import open_clip
-from open_clip import CoCa
 from open_clip.errors import ConfigError
 from open_clip.loss import DistillClipLoss
-from open_clip.transformer.layout import can_skip_padding
+from open_clip.protocols import WritesCaptions
 from training.data import Batch, ReadingRule
 from training.distributed import World, unwrap_model
 from training.params import RunParams
@@ -45,9 +44,8 @@ class DistillTask(ClipTask):
         self._to_teacher = to_teacher
         bare = unwrap_model(model)
         # Layouts are planned for the student: they fit a teacher that is read at the same token.
-        self._teacher_takes_layout = (
-            can_skip_padding(bare) and can_skip_padding(teacher) and ReadingRule.of(bare) == ReadingRule.of(teacher)
-        )
+        rule = ReadingRule.of(bare)
+        self._teacher_takes_layout = rule is not None and rule == ReadingRule.of(teacher)
 
     @classmethod
     def check(cls, params: RunParams, world: World) -> None:
@@ -59,7 +57,7 @@ class DistillTask(ClipTask):
     @classmethod
     def why_not(cls, model: Any) -> str | None:
         """Refuse models for which the loss has no place."""
-        if isinstance(model, CoCa):
+        if isinstance(model, WritesCaptions):
             return "it is a CoCa; neither the teacher nor the model to be trained can be one"
         has_bias = getattr(model, "logit_bias", None) is not None
         return "it has a logit bias, which distillation does not train" if has_bias else None
@@ -102,7 +100,7 @@ def _create_teacher(setup: Setup) -> Any:
         cache_dir=setup.params.model.cache_dir,
         require_pretrained=True,
     )
-    if isinstance(teacher, CoCa):
+    if isinstance(teacher, WritesCaptions):
         raise ConfigError(_NO_COCA)
     sizes = [(_pair(one.visual.image_size), one.context_length) for one in (student, teacher)]
     if sizes[0] != sizes[1]:

@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from open_clip import CoCa
 from open_clip.loss import SigLipLoss
+from open_clip.protocols import WritesCaptions
 from training.params import RunParams
 from training.tasks.base import Setup
 from training.tasks.clip import ClipTask, loss_options
@@ -31,7 +31,7 @@ class SigLipTask(ClipTask):
     @classmethod
     def why_not(cls, model: Any) -> str | None:
         """Refuse models without a logit bias, and those that write captions."""
-        if isinstance(model, CoCa):
+        if isinstance(model, WritesCaptions):
             return "it is a CoCa, whose contrastive loss is CLIP's"
         return "it has no logit bias" if getattr(model, "logit_bias", None) is None else None
 
