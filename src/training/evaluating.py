@@ -10,14 +10,12 @@ from training.distributed import broadcast_object
 from training.evaluate import Evaluation, Occasion, Part, ready_to_measure
 from training.journal import Journal
 from training.loop import Hook, Moment, Progress, Wants
-from training.params import RunParams
 
 
 class Evaluator(Hook):
     """Measures whatever of a run's evaluations is due; every process calls it, the master tells the journal."""
 
-    def __init__(self, params: RunParams, place: Place, parts: Parts, progress: Progress, journal: Journal) -> None:
-        self._params = params
+    def __init__(self, place: Place, parts: Parts, progress: Progress, journal: Journal) -> None:
         self._place = place
         self._parts = parts
         self._progress = progress
@@ -69,8 +67,8 @@ class Evaluator(Hook):
         return [one for one in self._parts.evaluations if one.is_due(occasion)]
 
     def _here(self) -> Occasion:
-        progress = self._progress
+        progress, length = self._progress, self._parts.length
         # A run is at batch 0 only where it starts and where an epoch has ended.
         ends_epoch = progress.batch == 0
-        is_last = ends_epoch and progress.epoch >= self._params.schedule.epochs
+        is_last = length is not None and length.is_reached(progress.epoch, progress.step)
         return Occasion(progress.epoch, progress.step, ends_epoch, is_last)

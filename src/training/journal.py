@@ -79,10 +79,9 @@ class Journal:
         if self._wants_board and self._folder.tensorboard is not None:
             resumed_step = progress.step if goes_on and parts.train_loader is not None else None
             self._board = TensorBoardWriter(self._folder.tensorboard, resumed_step)
-        loader = parts.train_loader
-        if loader is not None:
-            steps = -(-loader.num_batches // params.optim.accum_freq) * params.schedule.epochs
-            self._loop.bar = ProgressBar(steps, first_step=progress.step, epochs=params.schedule.epochs)
+        loader, length = parts.train_loader, parts.length
+        if length is not None:
+            self._loop.bar = ProgressBar(length.steps, first_step=progress.step, epochs=length.epochs)
         self.write(
             "run",
             schema=1,

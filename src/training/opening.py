@@ -7,6 +7,7 @@ from training.assembly import Parts, Place, count_parameters
 from training.data import Source
 from training.distributed import unwrap_model
 from training.loop import Progress
+from training.optim import count_warmup
 from training.params import RunParams
 
 
@@ -68,34 +69,31 @@ def _rows(table: Source) -> str:
 
 
 def _steps(params: RunParams, place: Place, parts: Parts, progress: Progress) -> str:
-    total, an_epoch = count_steps(params, parts)
+    length = parts.length
+    assert length is not None
     batch = params.data.batch_size * params.optim.accum_freq * place.world.world_size
     made_of = [f"{params.data.batch_size} each"]
     made_of += [f"{place.world.world_size} processes"] if place.world.is_distributed else []
     made_of += [f"{params.optim.accum_freq} batches a step"] if params.optim.accum_freq > 1 else []
     of = f" ({' x '.join(made_of)})" if len(made_of) > 1 else ""
-    epochs, steps = _count(params.schedule.epochs, "epoch"), _count(an_epoch, "step")
-    left = f", {total - progress.step:,} left" if progress.step else ""
-    return f"{total:,} of {batch:,} pairs{of}: {epochs} of {steps}{left}"
+    epochs, steps = _count(length.epochs, "epoch"), _count(length.steps_per_epoch, "step")
+    cut_off = length.epochs * length.steps_per_epoch - length.steps
+    short = f", the last ends {_count(cut_off, 'step')} early" if cut_off else ""
+    left = f", {max(0, length.steps - progress.step):,} left" if progress.step else ""
+    return f"{length.steps:,} of {batch:,} pairs{of}: {epochs} of {steps}{short}{left}"
 
 
 def _count(number: int, unit: str) -> str:
     return f"{number:,} {unit}{'' if number == 1 else 's'}"
 
 
-def count_steps(params: RunParams, parts: Parts) -> tuple[int, int]:
-    """Count the optimizer steps of a run, and of one epoch."""
-    assert parts.train_loader is not None
-    an_epoch = -(-parts.train_loader.num_batches // params.optim.accum_freq)
-    return an_epoch * params.schedule.epochs, an_epoch
-
-
 def _learning_rate(params: RunParams, parts: Parts) -> str:
     rate, schedule = params.optim.lr or 0.0, params.schedule
     if schedule.skip_scheduler:
         return f"{rate:g} throughout"
-    total, _ = count_steps(params, parts)
-    if schedule.warmup > total:
-        last = rate * total / schedule.warmup
-        return f"rises to {rate:g} over --warmup {schedule.warmup:,} steps; this run ends before, at {last:.2g}"
-    return f"{rate:g} after {_count(schedule.warmup, 'step')} of warm-up, then {schedule.lr_scheduler}"
+    assert parts.length is not None
+    total = parts.length.steps
+    warmup = count_warmup(schedule, total)
+    if warmup > total:
+        return f"rises to {rate:g} over --warmup {warmup:,} steps; this run ends before, at {rate * total / warmup:.2g}"
+    return f"{rate:g} after {_count(warmup, 'step')} of warm-up, then {schedule.lr_scheduler}"

@@ -69,10 +69,10 @@ class Saver(Hook):
             CheckpointError: When a save that the run cannot do without failed.
         """
         if not moment.ends_epoch:
-            self._save(is_needed=moment.is_stopping, epoch_end=False)
+            self._save(is_needed=moment.is_stopping or moment.is_last, epoch_end=False)
             return
         params = self._params.checkpoint
-        is_needed = moment.is_stopping or moment.epoch == self._params.schedule.epochs
+        is_needed = moment.is_stopping or moment.is_last
         keep = is_needed or (params.save_frequency > 0 and moment.epoch % params.save_frequency == 0)
         if keep or params.save_most_recent:
             self._save(is_needed=is_needed, epoch_end=True, keep=keep)

@@ -42,7 +42,7 @@ from training.loop import (
     Stepper,
     Trainer,
 )
-from training.opening import count_steps, describe_opening
+from training.opening import describe_opening
 from training.optim import build_schedule
 from training.params import CheckpointParams, RunParams, flags_with_secrets
 from training.resume import resume, roll_back
@@ -148,7 +148,7 @@ class Session:
         self.parts: Parts = build_parts(params, place)
         self.progress, self.resumed_from = resume(params, self.parts, place)
         self.saver = Saver(params, place, self.parts, self.progress, journal, self.resumed_from)
-        self.evaluator = Evaluator(params, place, self.parts, self.progress, journal)
+        self.evaluator = Evaluator(place, self.parts, self.progress, journal)
         watchdog.on_hang = self._record_hang
 
     def run(self) -> None:
@@ -156,7 +156,8 @@ class Session:
         self.journal.begin(self.params, self.place, self.parts, self.progress, self.resumed_from)
         try:
             if self._is_done():
-                _LOG.info("nothing is left to do: all %d epochs are trained and evaluated", self.progress.epoch)
+                done = self.progress.step, self.progress.epoch
+                _LOG.info("nothing is left to do: all %d steps (%d whole epochs) are trained and evaluated", *done)
                 if not self.journal.is_told():
                     self.journal.finish("finished", self.saver.newest)
                 leave_run(self.place.folder.root, trains=False)
@@ -195,12 +196,14 @@ class Session:
 
     def _is_done(self) -> bool:
         is_resumed = self.resumed_from is not None and self.parts.train_loader is not None
-        is_trained = self.progress.epoch >= self.params.schedule.epochs
+        length = self.parts.length
+        is_trained = length is not None and length.is_reached(self.progress.epoch, self.progress.step)
         return is_resumed and is_trained and not self.evaluator.is_missing(self.resumed_from)
 
     def _trainer(self) -> Trainer:
         parts, params, place = self.parts, self.params, self.place
         assert parts.train_loader is not None
+        assert parts.length is not None
         assert parts.optimizer is not None
         assert params.optim.lr is not None
         feed = Feed(
@@ -212,7 +215,6 @@ class Session:
         guard = StepGuard(
             params.guards, self.stop, place.world, place.device, place.torch_device, lambda: feed.num_bad_rows
         )
-        _, steps = count_steps(params, parts)
         return Trainer(
             Stepper(
                 parts.task,
@@ -225,9 +227,9 @@ class Session:
                 world=place.world,
             ),
             feed,
-            build_schedule(params.schedule, params.optim.lr, steps),
+            build_schedule(params.schedule, params.optim.lr, parts.length),
             plan=Plan(
-                epochs=params.schedule.epochs,
+                length=parts.length,
                 accum_freq=params.optim.accum_freq,
                 log_every_n_steps=params.report.log_every_n_steps,
                 record_every_n_steps=params.report.log_metric_every_n_steps,
@@ -252,8 +254,8 @@ class Session:
     def _hooks(self) -> list[Hook]:
         """List what goes along with the training, in the order in which it hears of a step."""
         hooks: list[Hook] = []
-        if self.params.report.profile:
-            left = count_steps(self.params, self.parts)[0] - self.progress.step
+        if self.params.report.profile and self.parts.length is not None:
+            left = self.parts.length.steps - self.progress.step
             hooks.append(StepTrace(self.params.report.profile_steps, left, self.place, self.progress.step))
         stragglers = make_stragglers(self.params.report, self.place, self.journal)
         model = self.parts.task.model

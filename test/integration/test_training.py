@@ -8,6 +8,7 @@ import torch
 from pairs import make_pairs, micro_flags
 from runs import load_payload, read_lines, run_trainer, train_losses
 from training.main import main
+from training.report.jsonl import iterate_metrics
 
 
 @pytest.fixture(scope="module")
@@ -159,3 +160,34 @@ def test_two_ranks_with_half_the_batch_give_the_losses_of_one_rank(data, tmp_pat
     for name, value in weights[0].items():
         # AdamW turns a rounding difference in a near-zero gradient into one of up to a step of lr 1e-3.
         assert (weights[1][name] - value).abs().max() < 2e-3, name
+
+
+def test_a_run_of_steps_ends_anywhere_and_goes_on_to_the_weights_of_one_by_epochs(data, tmp_path):
+    # Five steps an epoch.
+    flags = {"logs_dir": tmp_path, "lr_scheduler": "const"}
+    assert main(micro_flags(*data, name="epochs", **flags)) == 0
+    by_steps = {**flags, "name": "steps", "epochs": None, "resume": "latest"}
+    assert main(micro_flags(*data, **by_steps, max_steps=7)) == 0
+    run = tmp_path / "steps"
+    assert {path.name for path in (run / "checkpoints").glob("*.pt")} == {"epoch_1.pt", "epoch_1_step_7.pt"}
+    summary = json.loads((run / "summary.json").read_text())
+    assert (summary["status"], summary["steps"], summary["epochs"]) == ("finished", 7, 1)
+    assert [line["step"] for line in iterate_metrics(run / "metrics.jsonl", "eval")] == [5, 7]
+    assert "7 of 8 pairs: 2 epochs of 5 steps, the last ends 3 steps early" in (run / "out.log").read_text()
+    assert main(micro_flags(*data, **by_steps, max_steps=7)) == 0
+    assert "nothing is left to do: all 7 steps" in (run / "out.log").read_text()
+    # A kill between the last save and the evaluation after it.
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    kept = [line for line in lines if not (json.loads(line)["kind"] == "eval" and json.loads(line)["step"] == 7)]
+    (run / "metrics.jsonl").write_text("".join(kept))
+    assert main(micro_flags(*data, **by_steps, max_steps=7)) == 0
+    assert [line["step"] for line in iterate_metrics(run / "metrics.jsonl", "eval")] == [5, 7]
+    # The folder's settings say how long; what is typed takes their place.
+    again = ["--config", str(run / "config.yaml"), "--name", "steps", "--resume", "latest"]
+    assert main([*again, "--max-steps", "9"]) == 0
+    assert main([*again, "--epochs", "2"]) == 0
+    ours, theirs = (load_payload(tmp_path / name / "checkpoints" / "epoch_2.pt") for name in ("steps", "epochs"))
+    assert all(torch.equal(value, theirs["state_dict"][name]) for name, value in ours["state_dict"].items())
+    # A run by epochs goes on under steps.
+    assert main(micro_flags(*data, **{**by_steps, "name": "epochs"}, max_steps=11)) == 0
+    assert (tmp_path / "epochs" / "checkpoints" / "epoch_2_step_11.pt").is_file()

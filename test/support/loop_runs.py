@@ -1,6 +1,7 @@
 """Small training loops without files: a micro model, batches that a test makes, checkpoints kept in memory."""
 
 import copy
+import math
 from contextlib import AbstractContextManager
 
 import torch
@@ -25,6 +26,7 @@ from training.loop import (
     Trainer,
     Wants,
 )
+from training.optim import Length
 from training.params import GuardParams
 from training.tasks import ClipTask
 
@@ -114,6 +116,8 @@ class SmallRun(AbstractContextManager):
         batches,
         *,
         epochs=1,
+        max_steps=None,
+        hooks=(),
         device=None,
         precision=FP32,
         loss_scale=None,
@@ -136,15 +140,16 @@ class SmallRun(AbstractContextManager):
         self.progress, self.events, self.stop = Progress(), Events(), StopRequest()
         self.trained_on, self.saved, self.keep_saving = [], [], True
         params = GuardParams(**guards)
+        length = Length(math.ceil(len(batches) / accum_freq), epochs, max_steps)
         self.guard = StepGuard(params, self.stop, world, device, cpu, bad_rows)
         self.stepper = Stepper(self.task, self.optimizer, self.mixed, device, grad_clip_norm=clip, guard=self.guard)
         self.trainer = Trainer(
             self.stepper,
             feed_of(Batches(batches)),
             lambda step: lr,
-            plan=Plan(epochs, accum_freq=accum_freq, log_every_n_steps=1),
+            plan=Plan(length, accum_freq=accum_freq, log_every_n_steps=1),
             progress=self.progress,
-            hooks=Hooks([SaveEvery(save_every, self.save)]),
+            hooks=Hooks([SaveEvery(save_every, self.save), *hooks]),
             roll_back=self.go_back,
             recorder=self.events,
             guard=self.guard,

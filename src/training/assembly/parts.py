@@ -18,7 +18,7 @@ from training.data import Quarantine, Source, TrainLoader
 from training.device import MixedPrecision, make_mixed_precision, resolve_precision, seed_all
 from training.distributed import DdpOptions, is_sharded, unwrap_model, wrap_model
 from training.evaluate import Evaluation
-from training.optim import WeightAverage, build_optimizer
+from training.optim import Length, WeightAverage, build_optimizer, make_length
 from training.params import DistributedParams, RunParams
 from training.tasks import Setup, Task
 
@@ -33,6 +33,7 @@ class Parts:
     mixed: MixedPrecision
     optimizer: torch.optim.Optimizer | None
     train_loader: TrainLoader | None
+    length: Length | None
     eval_table: Source | None
     train_quarantine: Quarantine | None
     evaluations: tuple[Evaluation, ...]
@@ -89,11 +90,13 @@ def build_parts(params: RunParams, place: Place) -> Parts:
     if params.optim.ema_decay is not None:
         task.average = WeightAverage(unwrap_model(model), params.optim.ema_decay)
         task.own_average = None if task.own is None else WeightAverage(task.own, params.optim.ema_decay)
+    num_batches = None if train_loader is None else train_loader.num_batches
     return Parts(
         task,
         mixed,
         optimizer,
         train_loader,
+        None if num_batches is None else make_length(params.schedule, num_batches, params.optim.accum_freq),
         None if kit.rows is None else kit.rows.source,
         train_quarantine,
         choose_evaluations(task.evaluations(kit), params.evaluate.evaluate),

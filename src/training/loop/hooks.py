@@ -30,12 +30,14 @@ class Moment:
         step: Optimizer steps done.
         ends_epoch: Whether an epoch has just been completed.
         is_stopping: Whether the run was asked to stop and ends here.
+        is_last: Whether nothing is left to train; the run may end inside an epoch.
     """
 
     epoch: int
     step: int
     ends_epoch: bool
     is_stopping: bool = False
+    is_last: bool = False
 
 
 class Hook:

@@ -3,6 +3,7 @@
 It knows tasks, batches and the clock; what a checkpoint, an evaluation or a log line looks like is its hooks' business.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from training.loop.recorder import Recorder, StepRecord
 from training.loop.recovery import Recovery, RollBackNeeded, StepPlace
 from training.loop.state import Progress, RunningMean
 from training.loop.step import Stepper, StepResult
+from training.optim import Length
 from training.optim.schedule import Schedule
 
 
@@ -30,13 +32,13 @@ class Plan:
     """How long to train and how often to look up.
 
     Attributes:
-        epochs: Passes over the data.
+        length: When the run ends.
         accum_freq: Batches of one optimizer step.
         log_every_n_steps: Optimizer steps between two log lines.
         record_every_n_steps: Optimizer steps between two records of the figures; log lines are recorded in any case.
     """
 
-    epochs: int
+    length: Length
     accum_freq: int = 1
     log_every_n_steps: int = 100
     record_every_n_steps: int = 10
@@ -106,23 +108,27 @@ class Trainer:
             DataError: When all processes together met more unusable rows than allowed.
         """
         self._start_from_progress()
-        while self.progress.epoch < self.plan.epochs:
+        while not self._is_done():
             try:
                 stopping = self._train_epoch()
             except RollBackNeeded as reason:
                 self._roll_back(reason)
                 continue
-            self.progress.start_next_epoch()
-            self.recovery.start_epoch()
-            self.feed.start_counting()
-            moment = Moment(self.progress.epoch, self.progress.step, ends_epoch=True, is_stopping=stopping)
+            # A run that ends inside an epoch stays there: with more steps it goes on as if it had never ended.
+            ends_epoch = self.progress.batch >= self.feed.num_batches
+            if ends_epoch:
+                self.progress.start_next_epoch()
+                self.recovery.start_epoch()
+                self.feed.start_counting()
+            is_last = self._is_done()
+            moment = Moment(self.progress.epoch, self.progress.step, ends_epoch, stopping, is_last)
             self._save(moment)
-            if stopping and self.progress.epoch < self.plan.epochs:
+            if stopping and not is_last:
                 raise self._preempted()
             self.hooks.evaluate(moment)
 
     def _train_epoch(self) -> bool:
-        """Train to the end of the epoch; tell whether a stop was asked for in its last steps."""
+        """Train to the end of the epoch or of the run; tell whether a stop was asked for in its last steps."""
         progress, clock = self.progress, self._clock
         self.recorder.start_epoch(progress)
         clock.start()
@@ -130,6 +136,8 @@ class Trainer:
             if self.recovery.is_left_out():
                 self._count(len(batches))
                 clock.skip()
+                if self._is_done():
+                    break
                 continue
             clock.data_arrived()
             lr = self.schedule(progress.step)
@@ -140,7 +148,7 @@ class Trainer:
             # Figures and verdict of the step before: reading them here leaves the device a step of work in the queue.
             self._tell()
             stopping = self._read_verdicts(but=1)
-            is_last = progress.batch >= self.feed.num_batches
+            is_last = progress.batch >= self.feed.num_batches or self._is_done()
             self.recorder.tick(progress, lr, len(batches) * self.global_batch, clock.step_done())
             is_logged = progress.step % self.plan.log_every_n_steps == 0 or is_last
             if is_logged or progress.step % self.plan.record_every_n_steps == 0:
@@ -148,11 +156,16 @@ class Trainer:
             wants = self.hooks.step_done(progress.step)
             if (stopping or wants) and not is_last:
                 self._pause(wants, stopping)
+            if is_last:
+                break
         self._tell()
         self.recorder.end_epoch()
         stopping = self._read_verdicts()
-        self.recovery.check_epoch(-(-self.feed.num_batches // self.plan.accum_freq))
+        self.recovery.check_epoch(math.ceil(progress.batch / self.plan.accum_freq))
         return stopping
+
+    def _is_done(self) -> bool:
+        return self.plan.length.is_reached(self.progress.epoch, self.progress.step)
 
     def _pause(self, wants: Wants, stopping: bool) -> None:
         """Do inside an epoch what hooks want, with the numbers of all steps known.

@@ -6,19 +6,23 @@ Source of the formulas: open_clip 3.3.0, ``scheduler.py``.
 import math
 from collections.abc import Callable
 
+from training.optim.length import Length
 from training.params.optim import ScheduleParams
 
 Schedule = Callable[[int], float]
 
 
-def cosine_schedule(base_lr: float, warmup: int, total_steps: int) -> Schedule:
-    """Rise linearly over ``warmup`` steps, then fall along half a cosine to 0 at ``total_steps``."""
+def cosine_schedule(base_lr: float, warmup: int, total_steps: int, min_lr: float = 0.0) -> Schedule:
+    """Rise linearly over ``warmup`` steps, then fall along half a cosine to ``min_lr`` at ``total_steps``.
+
+    Source of the floor: MAE, ``util/lr_sched.py``.
+    """
 
     def lr_at(step: int) -> float:
         if step < warmup:
             return _warmup_lr(base_lr, warmup, step)
         progress = (step - warmup) / max(total_steps - warmup, 1)
-        return 0.5 * (1 + math.cos(math.pi * progress)) * base_lr
+        return min_lr + 0.5 * (1 + math.cos(math.pi * progress)) * (base_lr - min_lr)
 
     return lr_at
 
@@ -46,18 +50,23 @@ def cooldown_schedule(
     return lr_at
 
 
-def build_schedule(params: ScheduleParams, base_lr: float, steps_per_epoch: int) -> Schedule:
+def count_warmup(params: ScheduleParams, total_steps: int) -> int:
+    """Count the steps of warm-up of a run of ``total_steps``: those asked for or the share, whichever is more."""
+    return max(params.warmup or 0, round((params.lr_warmup_share or 0.0) * total_steps))
+
+
+def build_schedule(params: ScheduleParams, base_lr: float, length: Length) -> Schedule:
     """Make the schedule the flags ask for; a function of the step alone, so resuming needs no state."""
-    total_steps = steps_per_epoch * params.epochs
+    warmup = count_warmup(params, length.steps)
     if params.skip_scheduler:
         return lambda step: base_lr
     if params.lr_scheduler == "cosine":
-        return cosine_schedule(base_lr, params.warmup, total_steps)
+        return cosine_schedule(base_lr, warmup, length.steps, params.min_lr)
     if params.lr_scheduler == "const":
-        return constant_schedule(base_lr, params.warmup)
-    cooldown_steps = steps_per_epoch * (params.epochs_cooldown or 0)
+        return constant_schedule(base_lr, warmup)
+    cooldown_steps = length.steps_per_epoch * (params.epochs_cooldown or 0)
     return cooldown_schedule(
-        base_lr, params.warmup, total_steps, cooldown_steps, params.lr_cooldown_power, params.lr_cooldown_end
+        base_lr, warmup, length.steps, cooldown_steps, params.lr_cooldown_power, params.lr_cooldown_end
     )
 
 

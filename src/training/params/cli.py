@@ -14,7 +14,7 @@ from training.params.flags import add_group, title_of
 from training.params.groups import RunParams, flags_of
 from training.params.hardware import HardwareParams
 from training.params.model import ImageParams, LockParams, ModelParams
-from training.params.optim import OptimParams, ScheduleParams
+from training.params.optim import OptimParams, ScheduleParams, settle_length
 from training.params.recipe import RecipeParams, recipe_word
 from training.params.run import CheckpointParams, EvaluateParams, ReportParams
 
@@ -124,10 +124,12 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
     namespace, unknown = parser.parse_known_args(words)
     if unknown:
         raise ConfigError(_unknown_flag_message(parser, unknown))
+    typed = namespace
     if namespace.config is not None:
         parser.set_defaults(**read_settings(parser, namespace.config))
         namespace = parser.parse_args(words)
     refuse_hidden(namespace)
+    settle_length(namespace, typed)
     # timm's optimizers have defaults of their own.
     defaults = {} if namespace.opt.startswith("timm/") else default_optimizer_settings(namespace.model)
     for name, value in defaults.items():

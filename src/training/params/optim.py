@@ -1,8 +1,10 @@
 """Flags of the optimizer and of the learning-rate schedule."""
 
+from argparse import Namespace
 from dataclasses import dataclass, field
 from typing import Any
 
+from open_clip.errors import ConfigError
 from training.params.flags import Flag, KeyValueAction, flag
 from training.params.values import ABOVE_ZERO, lower_text, number, whole
 
@@ -72,12 +74,43 @@ class OptimParams:
 class ScheduleParams:
     """Schedule."""
 
-    epochs: int = flag(32, "passes over the training data", type=whole(1))
-    warmup: int = flag(10000, "optimizer steps of linear warm-up", type=whole())
+    epochs: int | None = flag(None, "passes over the training data (default: 32)", type=whole(1))
+    max_steps: int | None = flag(
+        None,
+        "optimizer steps to train, in place of --epochs; the last epoch ends early where they ask for it",
+        type=whole(1),
+    )
+    warmup: int | None = flag(None, "optimizer steps of linear warm-up (default: 10000)", type=whole())
+    lr_warmup_share: float | None = flag(
+        None,
+        "warm-up as a share of all steps, 0.01 for one in a hundred; with --warmup too, the longer of both",
+        type=number(0.0, most=1.0),
+    )
     lr_scheduler: str = flag(
         "cosine", "shape of the learning rate after warm-up", choices=("cosine", "const", "const-cooldown")
     )
+    min_lr: float = flag(0.0, "learning rate at which cosine ends", type=number(0.0))
     epochs_cooldown: int | None = flag(None, "epochs of the final cooldown of const-cooldown", type=whole())
     lr_cooldown_end: float = flag(0.0, "learning rate at the end of the cooldown", type=number(0.0))
     lr_cooldown_power: float = flag(1.0, "power of the cooldown's polynomial; 1 is linear", type=number(0.0))
     skip_scheduler: bool = flag(False, "keep the learning rate at --lr from the first step")
+
+
+def settle_length(args: Namespace, typed: Namespace) -> None:
+    """Leave a run one length and one warm-up: what is typed wins over a file of settings, defaults fill the rest.
+
+    Args:
+        args: All settings; changed in place.
+        typed: Those of the command line alone.
+
+    Raises:
+        ConfigError: Epochs and steps come from the same place.
+    """
+    if args.epochs is not None and args.max_steps is not None:
+        if (typed.epochs is None) == (typed.max_steps is None):
+            raise ConfigError("--epochs and --max-steps both say how long to train: leave one of them out.")
+        setattr(args, "epochs" if typed.epochs is None else "max_steps", None)
+    if args.epochs is None and args.max_steps is None:
+        args.epochs = 32
+    if args.warmup is None:
+        args.warmup = 10000 if args.lr_warmup_share is None else 0

@@ -47,6 +47,8 @@ def check_optimizer(args: Namespace) -> None:
         raise ConfigError(f"--opt {args.opt} needs --lr: each of timm's optimizers wants another learning rate.")
     if (args.beta1 is None) != (args.beta2 is None):
         raise ConfigError("--beta1 and --beta2 go together; give both or neither.")
+    if args.min_lr > args.lr:
+        raise ConfigError(f"--min-lr {args.min_lr:g} is above --lr {args.lr:g}: the rate would rise; lower --min-lr.")
     if args.ema_decay is not None and args.fsdp:
         raise ConfigError("--ema-decay does not go with --fsdp: the average is kept whole in each process.")
 
@@ -56,6 +58,8 @@ def recipe_flags_without_effect(args: Namespace) -> list[str]:
     messages = []
     if args.lr == 0:
         messages.append("--lr 0: nothing is learned.")
+    if args.min_lr and (args.lr_scheduler != "cosine" or args.skip_scheduler):
+        messages.append("--min-lr has no effect without --lr-scheduler cosine.")
     if args.loss_dist_impl is not None and not args.siglip:
         messages.append("--loss-dist-impl has no effect without --siglip.")
     if args.momentum is not None and not args.opt.startswith("timm/"):

@@ -5,7 +5,15 @@ import torch
 
 from open_clip.errors import ConfigError
 from training.device import select_device
-from training.optim import build_optimizer, build_schedule, load_optimizer_state, parameter_groups
+from training.optim import (
+    Length,
+    build_optimizer,
+    build_schedule,
+    count_warmup,
+    load_optimizer_state,
+    make_length,
+    parameter_groups,
+)
 from training.params import OptimParams, ScheduleParams
 from training.scheduler import const_lr, const_lr_cooldown, cosine_lr
 
@@ -45,7 +53,7 @@ def test_loading_a_state_keeps_this_devices_way_to_step():
 
 
 def test_cosine_rises_over_the_warmup_and_ends_at_zero():
-    lr = build_schedule(ScheduleParams(epochs=2, warmup=10), 1.0, steps_per_epoch=50)
+    lr = build_schedule(ScheduleParams(warmup=10), 1.0, Length(50, 2))
     assert lr(0) == pytest.approx(0.1)
     assert lr(9) == pytest.approx(1.0)
     assert lr(10) == pytest.approx(1.0)
@@ -53,19 +61,51 @@ def test_cosine_rises_over_the_warmup_and_ends_at_zero():
     assert lr(100) == pytest.approx(0.0)
 
 
+def test_cosine_ends_at_its_floor():
+    lr = build_schedule(ScheduleParams(warmup=10, min_lr=0.2), 1.0, Length(50, 2))
+    assert lr(0) == pytest.approx(0.1)
+    assert lr(55) == pytest.approx(0.6)
+    assert lr(100) == pytest.approx(0.2)
+
+
+def test_a_share_of_warmup_is_of_all_steps_and_the_longer_of_both_counts():
+    length = Length(50, 2, max_steps=70)
+    assert build_schedule(ScheduleParams(lr_warmup_share=0.1), 1.0, length)(6) == pytest.approx(1.0)
+    assert build_schedule(ScheduleParams(lr_warmup_share=0.1), 1.0, length)(5) == pytest.approx(6 / 7)
+    assert build_schedule(ScheduleParams(lr_warmup_share=0.1, warmup=20), 1.0, length)(9) == pytest.approx(0.5)
+    # NXTP: a share of 0.002 and at least 2000 steps.
+    assert count_warmup(ScheduleParams(lr_warmup_share=0.002, warmup=2000), 21_360) == 2000
+    assert count_warmup(ScheduleParams(lr_warmup_share=0.07), 100) == 7
+
+
+def test_the_schedule_of_a_run_of_steps_ends_with_them():
+    lr = build_schedule(ScheduleParams(warmup=0), 1.0, make_length(ScheduleParams(max_steps=70), 99, 2))
+    assert lr(35) == pytest.approx(0.5)
+    assert lr(70) == pytest.approx(0.0)
+
+
+def test_epochs_follow_from_steps_and_steps_from_epochs():
+    assert make_length(ScheduleParams(epochs=3), 7, 2) == Length(4, 3)
+    assert Length(4, 3).steps == 12
+    assert make_length(ScheduleParams(max_steps=9), 7, 2) == Length(4, 3, 9)
+    assert [Length(4, 3, 9).is_reached(2, step) for step in (8, 9, 10)] == [False, True, True]
+    # Counted by epochs, whatever the steps: a run that goes on with other data has other steps.
+    assert [Length(4, 3).is_reached(epoch, 99) for epoch in (2, 3)] == [False, True]
+
+
 def test_cooldown_holds_then_falls_by_its_power():
     params = ScheduleParams(
-        epochs=4, warmup=0, lr_scheduler="const-cooldown", epochs_cooldown=1, lr_cooldown_end=0.1, lr_cooldown_power=2.0
+        warmup=0, lr_scheduler="const-cooldown", epochs_cooldown=1, lr_cooldown_end=0.1, lr_cooldown_power=2.0
     )
-    lr = build_schedule(params, 1.0, steps_per_epoch=10)
+    lr = build_schedule(params, 1.0, Length(10, 4))
     assert lr(0) == lr(29) == 1.0
     assert lr(35) == pytest.approx(0.1 + 0.9 * 0.25)
     assert lr(40) == pytest.approx(0.1)
 
 
 def test_skip_scheduler_and_const():
-    assert build_schedule(ScheduleParams(skip_scheduler=True, warmup=9), 0.3, 10)(0) == 0.3
-    assert build_schedule(ScheduleParams(lr_scheduler="const", warmup=2), 0.3, 10)(10_000) == 0.3
+    assert build_schedule(ScheduleParams(skip_scheduler=True, warmup=9), 0.3, Length(10, 1))(0) == 0.3
+    assert build_schedule(ScheduleParams(lr_scheduler="const", warmup=2), 0.3, Length(10, 1))(10_000) == 0.3
 
 
 def test_upstreams_names_set_and_return_the_rate():
