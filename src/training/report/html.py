@@ -11,8 +11,9 @@ from open_clip.files import write_whole
 from training.report.details import configuration, events, hardware
 from training.report.markup import escape
 from training.report.parts import parts_sections
+from training.report.run_curves import evaluation_curves, training_curves
 from training.report.run_files import RunFiles, read_run
-from training.report.sections import evaluation_curves, headline, key_figures, recall_section, title_of, training_curves
+from training.report.sections import headline, key_figures, recall_name, recall_section, title_of
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ def render_page(run: RunFiles) -> str:
     """Write the page of a run as HTML."""
     sections = [
         ("figures", "", key_figures(run)),
-        ("recall", "Retrieval", recall_section(run)),
+        ("recall", recall_name(run), recall_section(run)),
         ("curves", "Training", training_curves(run)),
         ("evaluations", "Evaluation", evaluation_curves(run)),
         *parts_sections(run),

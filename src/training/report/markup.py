@@ -52,6 +52,11 @@ def moment(seconds: Any, form: str) -> str:
         return ""
 
 
+def percent(share: float) -> str:
+    """Write a share of one in per cent."""
+    return f"{100 * share:.1f}\u00a0%"
+
+
 def section(anchor: str, title: str, *content: str, intro: str = "") -> str:
     """Wrap content into a section; an empty string when there is none."""
     body = "".join(content)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 RECALL_AT = (1, 5, 10)
+DIRECTIONS = {"image_to_text": "Image to text", "text_to_image": "Text to image"}
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ logger = logging.getLogger(__name__)
 
 Points = list[tuple[float, float]]
 
-# Fields of a train record that have a curve.
 MOST_BAD_SAMPLES = 40
-TRAIN_CURVES = ("loss", "lr", "samples_per_s", "logit_scale")
+_MOST_CURVES = 60
+# Fields of a train record that have a curve.
+TRAIN_CURVES = ("loss", "lr", "samples_per_s")
 
 
 @dataclass
@@ -29,6 +30,8 @@ class RunFiles:
         config: Resolved flags.
         runs: One record a start of the run, oldest first.
         curves: Field of the train records: its points (step, value), by rising step.
+        losses: Named loss: its points, likewise.
+        figures: What the recipe reports beside its losses, by name: its points, likewise.
         last_train: The newest train record.
         evals: Eval records by rising step, one a step.
         events: Event records in the order they happened.
@@ -42,6 +45,8 @@ class RunFiles:
     config: dict[str, Any] = field(default_factory=dict)
     runs: list[dict[str, Any]] = field(default_factory=list)
     curves: dict[str, Points] = field(default_factory=dict)
+    losses: dict[str, Points] = field(default_factory=dict)
+    figures: dict[str, Points] = field(default_factory=dict)
     last_train: dict[str, Any] = field(default_factory=dict)
     evals: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
@@ -73,15 +78,19 @@ def read_run(run_dir: str | Path) -> RunFiles:
 
 def _read_records(run: RunFiles, path: Path) -> None:
     """Sort the records by kind; of two with the same step the later one counts, as a resumed run writes them again."""
-    by_step: dict[str, dict[float, float]] = {name: {} for name in TRAIN_CURVES}
+    by_step: dict[str, dict[float, float]] = {}
+    losses: dict[str, dict[float, float]] = {}
+    figures: dict[str, dict[float, float]] = {}
     evals: dict[Any, dict[str, Any]] = {}
     for record in iterate_metrics(path):
         kind = record.get("kind")
         numbers = numbers_of(record)
         if kind == "train" and "step" in numbers:
-            for name, points in by_step.items():
-                if name in numbers:
-                    points[numbers["step"]] = numbers[name]
+            step = numbers["step"]
+            _add_points(by_step, step, {name: numbers[name] for name in TRAIN_CURVES if name in numbers})
+            _add_points(losses, step, numbers_of(record.get("losses")))
+            scale = {"logit_scale": numbers["logit_scale"]} if "logit_scale" in numbers else {}
+            _add_points(figures, step, scale | numbers_of(record.get("figures")))
             run.last_train = record
         elif kind == "eval":
             if "step" in numbers:
@@ -90,8 +99,19 @@ def _read_records(run: RunFiles, path: Path) -> None:
             run.runs.append(record)
         elif kind == "event":
             run.events.append(record)
-    run.curves = {name: sorted(points.items()) for name, points in by_step.items() if points}
+    run.curves, run.losses, run.figures = map(_sort_points, (by_step, losses, figures))
     run.evals = list(evals.values())
+
+
+def _add_points(curves: dict[str, dict[float, float]], step: float, values: dict[str, float]) -> None:
+    for name, value in values.items():
+        # A damaged file may name anything: so many curves are more than a recipe has.
+        if name in curves or len(curves) < _MOST_CURVES:
+            curves.setdefault(name, {})[step] = value
+
+
+def _sort_points(curves: dict[str, dict[float, float]]) -> dict[str, Points]:
+    return {name: sorted(points.items()) for name, points in curves.items()}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

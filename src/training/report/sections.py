@@ -1,23 +1,16 @@
-"""The parts of the HTML page that say how a run went: headline, key figures, recall and curves. Reads no file."""
+"""The parts of the HTML page that say how a run went in figures: headline, key figures, metrics. Reads no file."""
 
 import re
 
 from open_clip.checked_json import numbers_of
-from training.report.curves import Series, format_value, line_chart
-from training.report.markup import escape, moment, section, table, user_text
-from training.report.recall import ONE_TO_ONE, RECALL_AT, RECALL_ROWS, RecallRow, chance_levels
-from training.report.run_files import Points, RunFiles
-from training.report.series import smooth
+from training.report.markup import escape, moment, percent, section, table, user_text
+from training.report.recall import DIRECTIONS, ONE_TO_ONE, RECALL_AT, RECALL_ROWS, RecallRow, chance_levels
+from training.report.run_files import RunFiles
 from training.report.summary import describe_wall_time, describe_window, format_duration
 
-DIRECTIONS = {"image_to_text": "Image to text", "text_to_image": "Text to image"}
 _STATUS = {"finished": "Finished", "stopped": "Stopped on request"}
-# With fewer points than this the smoothed line would be the line itself.
-_SMOOTH_FROM = 100
 # As `run_folder.choose_name` makes one.
 _MADE_UP_NAME = re.compile(r"\d{4}_\d\d_\d\d-\d\d_\d\d_\d\d-model_")
-# Share by which a loss must have risen.
-_WORTH_A_WORD = 0.01
 
 
 def title_of(run: RunFiles) -> str:
@@ -52,6 +45,7 @@ def key_figures(run: RunFiles) -> str:
     """Write the six figures that people look for first."""
     cards = [
         *(_recall_card(run, row) for row in RECALL_ROWS if row.definition == ONE_TO_ONE),
+        *_accuracy_cards(run),
         _throughput_card(run),
         _loss_card(run),
     ]
@@ -76,6 +70,12 @@ def key_figures(run: RunFiles) -> str:
     return f'<section id="figures"><dl class="figures">{divs}</dl></section>'
 
 
+def recall_name(run: RunFiles) -> str:
+    """Name the section of :func:`recall_section`."""
+    measures_recall = any(value is not None for row in RECALL_ROWS for value in row.values(run.metrics))
+    return "Retrieval" if measures_recall or not run.metrics else "Metrics"
+
+
 def recall_section(run: RunFiles) -> str:
     """Write the recall table in both definitions with chance levels, and any other metric below it."""
     metrics = run.metrics
@@ -90,7 +90,7 @@ def recall_section(run: RunFiles) -> str:
         label = f"<b>{DIRECTIONS[row.direction]}</b>, {row.definition}<small>{escape(row.meaning)}</small>"
         rows.append([label, *cells])
     if not rows and metrics:
-        return section("recall", "Evaluation", _other_metrics(metrics))
+        return section("recall", "Metrics", _other_metrics(metrics))
     if not rows:
         is_over = run.summary.get("status") == "finished" and not run.summary.get("evaluates")
         reason = "This run measured none; --val-data adds it." if is_over else "This run has no evaluation yet."
@@ -103,95 +103,13 @@ def recall_section(run: RunFiles) -> str:
     return section("recall", "Retrieval", table(head, rows, "recall"), _other_metrics(metrics), intro=intro)
 
 
-def training_curves(run: RunFiles) -> str:
-    """Draw loss, throughput, learning rate and logit scale over the steps."""
-    charts = [
-        _noisy_chart("Loss", run.curves.get("loss", [])),
-        _noisy_chart("Throughput, samples/s", run.curves.get("samples_per_s", []), y_from_zero=True),
-        _plain_chart("Learning rate", run.curves.get("lr", []), y_from_zero=True),
-        _plain_chart("Logit scale", run.curves.get("logit_scale", [])),
-    ]
-    return section("curves", "Training", f'<div class="charts">{"".join(charts)}</div>' if any(charts) else "")
-
-
-def evaluation_curves(run: RunFiles) -> str:
-    """Draw one-to-one recall and the validation loss over the epochs; one evaluation alone is no curve."""
-    if len(run.evals) < 2:
-        return ""
-    charts = []
-    for row in (one for one in RECALL_ROWS if one.definition == ONE_TO_ONE):
-        series = [
-            Series(f"R@{k}", _metric_points(run, row.key.format(k)), style, has_dots=True)
-            for k, style in zip(RECALL_AT, ("third", "main", "second"), strict=True)
-        ]
-        title = DIRECTIONS[row.direction]
-        charts.append(line_chart(title, series, x_name="epoch", is_share=True, y_from_zero=True))
-    loss = Series("validation loss", _metric_points(run, "clip_val_loss"), has_dots=True)
-    charts.append(line_chart("Validation loss", [loss], x_name="epoch"))
-    remarks = "".join(f'<p class="remark">{escape(one)}</p>' for one in (_best_epoch(run), _rising_loss(run)) if one)
-    drawn = f'<div class="charts">{"".join(charts)}</div>' if any(charts) else ""
-    intro = "Recall one to one after each epoch."
-    return section("evaluations", "Evaluation over epochs", remarks, drawn, intro=intro if drawn else "")
-
-
-def _best_epoch(run: RunFiles) -> str:
-    """Name the epoch of the best mean one-to-one R@5 of both directions."""
-    curves = [dict(_metric_points(run, row.key.format(5))) for row in RECALL_ROWS if row.definition == ONE_TO_ONE]
-    means = {
-        epoch: sum(curve[epoch] for curve in curves) / len(curves) for epoch in set.intersection(*map(set, curves))
-    }
-    if len(means) < 2:
-        return ""
-    # Of equal ones the first.
-    best = max(sorted(means), key=means.__getitem__)
-    shown = f"Best epoch: {best:.0f}, with a mean R@5 of {_percent(means[best])}"
-    last = max(means)
-    return f"{shown}." if best == last else f"{shown}; the last one, {last:.0f}, has {_percent(means[last])}."
-
-
-def _rising_loss(run: RunFiles) -> str:
-    """Remark a validation loss that has been lower before."""
-    losses = _metric_points(run, "clip_val_loss")
-    if len(losses) < 2:
-        return ""
-    (epoch, lowest), (last_epoch, last) = min(losses, key=lambda point: point[1]), losses[-1]
-    if epoch == last_epoch or last < lowest + _WORTH_A_WORD * abs(lowest):
-        return ""
-    return (
-        f"The validation loss was lowest after epoch {epoch:.0f} ({format_value(lowest)}) and has risen to "
-        f"{format_value(last)}: a sign that the model begins to learn its training pairs by heart. Fewer "
-        "epochs, more data, or stronger augmentation work against it."
-    )
-
-
-def _noisy_chart(title: str, points: Points, y_from_zero: bool = False) -> str:
-    if len(points) < _SMOOTH_FROM:
-        series = [Series("logged", points)]
-    else:
-        series = [Series("logged", points, "faint"), Series("smoothed", smooth(points))]
-    return line_chart(title, series, x_name="step", y_from_zero=y_from_zero)
-
-
-def _plain_chart(title: str, points: Points, y_from_zero: bool = False) -> str:
-    return line_chart(title, [Series("logged", points)], x_name="step", y_from_zero=y_from_zero)
-
-
-def _metric_points(run: RunFiles, name: str) -> Points:
-    found = []
-    for record in run.evals:
-        metrics, epoch = numbers_of(record.get("metrics")), record.get("epoch")
-        if name in metrics and isinstance(epoch, int):
-            found.append((float(epoch), metrics[name]))
-    return sorted(found)
-
-
 def _recall_card(run: RunFiles, row: RecallRow) -> tuple[str, str, str] | None:
     value = row.values(run.metrics)[1]
     if value is None:
         return None
     num_images, num_texts = run.metrics.get("num_images", 0), run.metrics.get("num_texts", 0)
-    chance = f", chance {_percent(chance_levels(row, num_images, num_texts)[1])}" if num_images and num_texts else ""
-    return f"{DIRECTIONS[row.direction]} R@5", _percent(value), f"{row.definition}{chance}"
+    chance = f", chance {percent(chance_levels(row, num_images, num_texts)[1])}" if num_images and num_texts else ""
+    return f"{DIRECTIONS[row.direction]} R@5", percent(value), f"{row.definition}{chance}"
 
 
 def _throughput_card(run: RunFiles) -> tuple[str, str, str] | None:
@@ -212,22 +130,29 @@ def _loss_card(run: RunFiles) -> tuple[str, str, str] | None:
     return "Loss", f"{loss:.4f}", "mean of the last epoch" + ("" if last is None else f", last step {last:.4f}")
 
 
+def _accuracy_cards(run: RunFiles) -> list[tuple[str, str, str]]:
+    """Show the first set's top-1 and top-5 of a run that measured no retrieval."""
+    found = [(name, value) for name, value in run.metrics.items() if name.endswith(("-top1", "-top5"))][:2]
+    if any(row.values(run.metrics)[1] is not None for row in RECALL_ROWS):
+        return []
+    return [(f"Top-{name[-1]}", percent(value), name[: -len("-top1")]) for name, value in found]
+
+
 def _other_metrics(metrics: dict[str, float]) -> str:
-    shown = {row.key.format(k) for row in RECALL_ROWS for k in RECALL_AT} | {"num_images", "num_texts", "epoch"}
+    shown = {row.key.format(k) for row in RECALL_ROWS for k in RECALL_AT} | {"num_images", "num_texts", "epoch", "step"}
     rest = [
         [escape(name, 80), f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4f}"]
         for name, value in metrics.items()
         if name not in shown
     ]
-    listed = table(["Metric", "Value"], rest, "plain")
-    return f"<details><summary>{len(rest)} more metrics</summary>{listed}</details>" if rest else ""
+    return table(["Metric", "Value"], rest, "plain metrics")
 
 
 def _share_with_chance(value: float | None, chance: float | None) -> str:
     if value is None:
         return "-"
-    below = "" if chance is None else f"<small>chance {_percent(chance)}</small>"
-    return f'<span class="share">{_percent(value)}</span>{below}'
+    below = "" if chance is None else f"<small>chance {percent(chance)}</small>"
+    return f'<span class="share">{percent(value)}</span>{below}'
 
 
 def _device_line(run: RunFiles) -> str | None:
@@ -235,7 +160,3 @@ def _device_line(run: RunFiles) -> str | None:
     device = run.runs[-1].get("device") if run.runs else None
     name = run.summary.get("device") or (device.get("name") if isinstance(device, dict) else None)
     return None if not name else f"{world_size or 1} \u00d7 {name}"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}\u00a0%"

@@ -114,7 +114,7 @@ def format_summary(summary: Mapping[str, Any], columns: int | None = None) -> st
     lines.append("")
     metrics = summary.get("metrics") or {}
     if metrics:
-        lines += [*_zero_shot_facts(metrics, width), *_recall_table(metrics, width)]
+        lines += [*_accuracy_facts(metrics, width), *_recall_table(metrics, width)]
     else:
         advice = "it ended before the first" if summary.get("evaluates") else "give --val-data to measure retrieval"
         lines += [*_wrap(f"  No evaluation in this run ({advice}).", width, 2), ""]
@@ -190,13 +190,14 @@ def _steps(summary: Mapping[str, Any]) -> str:
     return f"{summary['steps']} in {epochs} complete epoch{'' if epochs == 1 else 's'}"
 
 
-def _zero_shot_facts(metrics: Mapping[str, float], width: int) -> list[str]:
+def _accuracy_facts(metrics: Mapping[str, float], width: int) -> list[str]:
     ends = ("-top1", "-top5")
     sets = dict.fromkeys(name.removesuffix(end) for name in metrics for end in ends if name.endswith(end))
     facts = []
     for name in sets:
         top1, top5 = (_number(_percent(metrics.get(name + end)), ".1f") for end in ends)
-        facts.append(_fact("Zero-shot", f"{name}: top-1 {top1} %, top-5 {top5} %", width))
+        kind = "Zero-shot" if "zeroshot" in name else "Accuracy"
+        facts.append(_fact(kind, f"{name}: top-1 {top1} %, top-5 {top5} %", width))
     return facts
 
 
@@ -204,7 +205,10 @@ def _recall_table(metrics: Mapping[str, float], width: int) -> list[str]:
     """Lay out the four rows of recall in per cent, each with its chance level."""
     rows = [row for row in RECALL_ROWS if any(value is not None for value in row.values(metrics))]
     if not rows:
-        return [""]
+        # Of a recipe that measures something else, that.
+        ends = ("-top1", "-top5")
+        others = {name: value for name, value in metrics.items() if name not in ("epoch", "step")}
+        return [*(_fact(name, f"{value:.4f}", width) for name, value in others.items() if not name.endswith(ends)), ""]
     num_images, num_texts = metrics.get("num_images", 0), metrics.get("num_texts", 0)
     head = f"Retrieval in %: {num_images:,.0f} images, {num_texts:,.0f} texts"
     is_narrow = width < _WIDEST

@@ -4,7 +4,7 @@ import re
 import pytest
 
 from open_clip.errors import DataError
-from run_folders import METRICS, Page, write_gallery, write_whole_run
+from run_folders import INLINE_JPEG, METRICS, Page, write_gallery, write_whole_run
 from training.report.__main__ import main
 from training.report.html import write_report
 from training.report.jsonl import MetricsWriter
@@ -33,7 +33,8 @@ def test_a_whole_run_shows_every_section(folder):
         assert text in page.text
     for text in ("resume", "checkpoints/step_30.pt", "1 bad sample left out", "image file is empty"):
         assert text in page.text
-    assert page.count("svg") == 7
+    # Loss, throughput, learning rate and logit scale; recall in both directions and definitions, validation loss.
+    assert page.count("svg") == 9
 
 
 def test_the_page_opens_without_network(folder):
@@ -265,6 +266,79 @@ def test_a_falling_validation_loss_needs_no_word(folder):
     text = page_of(folder).text
     assert "Best epoch: 3, with a mean R@5 of 75.0\u00a0%." in text
     assert "was lowest" not in text
+
+
+def titles_of_charts(page):
+    return [attrs["aria-label"] for tag, attrs in page.tags if tag == "svg"]
+
+
+def test_every_loss_figure_and_metric_has_a_curve_and_none_is_folded_away(folder):
+    folder.mkdir()
+    with MetricsWriter(folder / "metrics.jsonl") as writer:
+        for step in range(1, 5):
+            losses = {"contrastive_loss": 2.0 / step, "caption_loss": 1.0 / step}
+            writer.write("train", step=step, loss=3.0 / step, losses=losses, figures={"my_own": step / 2})
+        for epoch in (1, 2):
+            metrics = {"imagenet-zeroshot-val-top1": 0.5, "imagenet-zeroshot-val-top5": 0.7, "my_margin": 0.1 * epoch}
+            metrics |= {"image_to_text_mean_rank": 9.0, "image_to_text_median_rank": 7.0, "num_samples": 8}
+            writer.write("eval", epoch=epoch, step=2 * epoch, metrics={**metrics, "epoch": epoch})
+    page = page_of(folder)
+    assert titles_of_charts(page) == [
+        "Loss",
+        "Contrastive loss",
+        "Caption loss",
+        "My own",
+        "Imagenet-zeroshot-val",
+        "My margin",
+        "Image to text, one to one, rank",
+    ]
+    assert page.count("details") == 0
+    assert "my_margin" in page.text
+
+
+def test_evaluations_inside_an_epoch_are_drawn_over_steps(folder):
+    folder.mkdir()
+    with MetricsWriter(folder / "metrics.jsonl") as writer:
+        for step, epoch, value in ((4, 0, 0.5), (8, 0, 0.75), (10, 1, 0.25)):
+            inside = {} if step == 10 else {"step": step}
+            metrics = {"image_to_text_R@5": value, "text_to_image_R@5": value, "epoch": epoch, **inside}
+            writer.write("eval", epoch=epoch, step=step, metrics=metrics)
+    page = page_of(folder)
+    assert "Evaluation over steps" in page.text
+    assert "Best step: 8, with a mean R@5 of 75.0\u00a0%; the last one, 10, has 25.0\u00a0%." in page.text
+    charts = [json.loads(attrs["data-chart"]) for tag, attrs in page.tags if tag == "figure"]
+    assert charts[0]["lines"][0]["x"] == [4, 8, 10]
+
+
+def write_parts(folder, **evaluations):
+    shown = {name: {"epoch": 1, "step": 4, "parts": parts} for name, parts in evaluations.items()}
+    (folder / "evaluations.json").write_text(json.dumps({"schema": 1, "evaluations": shown}))
+
+
+def test_parts_of_evaluations_are_drawn_in_order_and_never_become_markup(folder):
+    write_whole_run(folder)
+    table = {"kind": "table", "title": HOSTILE, "head": ["class", HOSTILE], "rows": [[HOSTILE, 3], [None, 0.25]]}
+    image = {"thumbnail": {"name": HOSTILE, "uri": INLINE_JPEG}, "lines": [HOSTILE]}
+    parts = [
+        {"kind": "note", "text": "said at first"},
+        table,
+        {"kind": "images", "title": "shown at last", "images": [image]},
+    ]
+    write_parts(folder, accuracy=[*parts, {"kind": "of-the-future"}, 7])
+    page = page_of(folder)
+    assert "shown-accuracy" in page.ids()
+    assert page.text.index("said at first") < page.text.index(HOSTILE) < page.text.index("shown at last")
+    assert page.count("script") == 1
+    assert not any("onerror" in attrs or "onload" in attrs for _, attrs in page.tags)
+    # The gallery of an older folder stands in a file of its own.
+    assert "gallery" in page.ids()
+
+
+@pytest.mark.parametrize("part", [{}, {"kind": "table", "rows": 3}, {"kind": "images", "images": [3]}, {"kind": []}])
+def test_a_damaged_part_costs_itself(folder, part):
+    write_whole_run(folder)
+    write_parts(folder, accuracy=[part, {"kind": "note", "text": "still here"}])
+    assert "still here" in page_of(folder).text
 
 
 def test_a_long_path_shows_both_its_ends_and_the_whole_of_it_under_the_pointer(folder):
