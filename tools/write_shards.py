@@ -6,35 +6,47 @@ Images go in as they are, byte for byte; rows that cannot be used are left out a
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from open_clip.errors import DataError, MissingDependency, OpenClipError, printable
 from open_clip.extras import install_advice
 from open_clip.files import write_whole
-from training.data import PairTable, open_image, read_csv_pairs, read_folder_pairs, read_text
+from training.data import PairTable, SourceRequest, open_image, open_source, read_text
+from training.params.data import DataParams, ShardParams
 
 _KINDS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 _MAX_SHOWN = 5
 
 
 def read_pairs(args: argparse.Namespace) -> PairTable:
-    """Read the pairs that the command line names.
+    """Read the pairs that the command line names, with the columns to keep beside them.
 
     Raises:
-        DataError: there are none, or the table cannot be read.
+        ConfigError: a column is not there.
+        DataError: there are none, or they are no table and no folder.
     """
-    if Path(args.data).is_dir():
-        return read_folder_pairs(args.data, args.split)
-    return read_csv_pairs(args.data, args.csv_separator, args.csv_img_key, args.csv_caption_key)
+    data = DataParams(
+        csv_separator=args.csv_separator, csv_img_key=args.csv_img_key, csv_caption_key=args.csv_caption_key
+    )
+    source = open_source(
+        SourceRequest(args.data, args.split, data, ShardParams(), columns=("image", "text", *args.keep))
+    )
+    if not isinstance(source, PairTable):
+        raise DataError(f"{printable(args.data)} is no table and no folder of images.")
+    return source
 
 
-def write_shards(table: PairTable, out: Path, samples_per_shard: int) -> tuple[dict[str, int], list[str]]:
+def write_shards(
+    table: PairTable, out: Path, samples_per_shard: int, keep: Sequence[str] = ()
+) -> tuple[dict[str, int], list[str]]:
     """Write the rows of a table in their order.
 
     Args:
         table: the pairs.
         out: folder of the shards; made when it is not there, refused when it holds shards.
         samples_per_shard: samples of each shard but the last.
+        keep: columns that go into each sample's .json under their names.
 
     Returns:
         Samples of each shard by file name, and what was left out.
@@ -59,13 +71,15 @@ def write_shards(table: PairTable, out: Path, samples_per_shard: int) -> tuple[d
                 if kind is None:
                     raise DataError("not a JPEG, PNG or WebP image")
                 image = Path(table.image_path(row)).read_bytes()
+                kept = _keep(table, row, keep)
             except DataError as error:
                 left_out.append(str(table.fault(row, str(error))))
                 continue
             caption = read_text(table, row)
             number = writer.total
             key = f"{number // samples_per_shard:05d}{number % samples_per_shard:05d}"
-            writer.write({"__key__": key, kind: image, "txt": caption, "json": {"caption": caption, "key": key}})
+            record = {**kept, "caption": caption, "key": key}
+            writer.write({"__key__": key, kind: image, "txt": caption, "json": record})
             name = Path(writer.fname).name
             sizes[name] = sizes.get(name, 0) + 1
     if not sizes:
@@ -75,13 +89,25 @@ def write_shards(table: PairTable, out: Path, samples_per_shard: int) -> tuple[d
     return sizes, left_out
 
 
+def _keep(table: PairTable, row: int, names: Sequence[str]) -> dict[str, object]:
+    """Read the columns of a row that go into its .json; DataError for what json cannot hold, such as arrays."""
+    kept = {name: table.read(name, row) for name in names}
+    try:
+        json.dumps(kept)
+    except TypeError as error:
+        raise DataError(f"a .json cannot hold {', '.join(names)}: {error}") from None
+    return kept
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     parser = argparse.ArgumentParser(description="Write image-caption pairs as tar shards.")
     parser.add_argument("--data", required=True, help="table (.csv, .tsv) or folder of pairs, as --train-data takes it")
     parser.add_argument("--out", required=True, help="folder for the shards")
     parser.add_argument("--samples-per-shard", type=int, default=10_000, help="samples of a shard (default: 10000)")
-    parser.add_argument("--split", default="train", help="part of a Flickr30k-form folder: train or val")
+    splits = ("train", "val", "test")
+    parser.add_argument("--split", default="train", choices=splits, help="part of a Flickr30k-form folder")
+    parser.add_argument("--keep", nargs="*", default=[], metavar="NAME", help="further columns that go into the .json")
     parser.add_argument("--csv-separator", default="\t", help="text between two columns (default: tab)")
     parser.add_argument("--csv-img-key", default="filepath", help="column of image paths")
     parser.add_argument("--csv-caption-key", default="title", help="column of captions")
@@ -89,7 +115,7 @@ def main(arguments: list[str] | None = None) -> int:
     if args.samples_per_shard < 1:
         parser.error("--samples-per-shard must be at least 1")
     try:
-        sizes, left_out = write_shards(read_pairs(args), Path(args.out), args.samples_per_shard)
+        sizes, left_out = write_shards(read_pairs(args), Path(args.out), args.samples_per_shard, args.keep)
     except OpenClipError as error:
         print(f"[Error] {error}", file=sys.stderr)
         return error.exit_status

@@ -2,12 +2,14 @@ import importlib.util
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pairs import make_pairs
 from shard_sets import image
-from training.data import read_csv_pairs
+from training.data import SourceRequest, open_source, read_csv_pairs
 from training.data.shards import Selector, Visit, open_shards
+from training.params.data import DataParams, ShardParams
 
 pytest.importorskip("webdataset", reason="the extra `shards` is not installed")
 TOOL = Path(__file__).resolve().parents[3] / "tools" / "write_shards.py"
@@ -69,3 +71,22 @@ def test_counts_go_through_no_planted_link_and_a_file_in_the_way_is_named(tmp_pa
     assert json.loads((out / "sizes.json").read_text()) == {"00000.tar": 2}
     assert write_shards.main(["--data", str(table_path), "--out", str(victim), *COLUMNS]) == 3
     assert "victim: File exists" in capsys.readouterr().err
+
+
+def test_further_columns_go_into_the_json_and_come_back_under_their_names(tmp_path, capsys):
+    (tmp_path / "a.png").write_bytes(image())
+    rows = [("filepath", "title", "label", "short text"), ("a.png", "one", "3", "x"), ("a.png", "two", "4", "y")]
+    (tmp_path / "t.tsv").write_text("".join("\t".join(row) + "\n" for row in rows))
+    flags = ["--data", str(tmp_path / "t.tsv"), "--out", str(tmp_path / "s"), "--keep", "label", "short text"]
+    assert write_shards.main(flags) == 0
+    data = DataParams(columns=["short=json:short text"])
+    request = SourceRequest(f"{tmp_path}/s/00000.tar", "train", data, ShardParams(), columns=("label", "short"))
+    source = open_source(request)
+    assert [(source.read("label", row), source.read("short", row)) for row in range(2)] == [("3", "x"), ("4", "y")]
+    np.save(tmp_path / "a.npy", np.arange(3))
+    (tmp_path / "a.txt").write_text("a caption")
+    folder = ["--data", str(tmp_path), "--out", str(tmp_path / "none"), "--keep", "npy"]
+    assert write_shards.main(folder) == 3
+    assert "a .json cannot hold npy" in capsys.readouterr().err
+    assert write_shards.main([*flags[:-1], "long text", "--out", str(tmp_path / "other")]) == 2
+    assert "has no column 'long text'" in capsys.readouterr().err
