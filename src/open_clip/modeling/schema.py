@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import is_dataclass
 from typing import Any
 
@@ -81,6 +82,25 @@ def check_towers(cfg: Any) -> None:
     weights = _check_vision(vision, cfg["embed_dim"]) + _check_text(text, cfg["embed_dim"], "text_cfg")
     if decoder is not None:
         weights += 2 * _check_text(decoder, cfg["embed_dim"], "multimodal_cfg")
+    _refuse_too_large(weights)
+
+
+def check_image_tower(cfg: Mapping[str, Any]) -> None:
+    """Check ``embed_dim``, ``vision_cfg`` and ``quick_gelu`` of a configuration whose only tower is that of images.
+
+    Raises:
+        ConfigError: as ``check_towers``.
+    """
+    for key in ("embed_dim", "vision_cfg"):
+        if cfg.get(key) is None:
+            raise ConfigError(f"it has no {key}, which an image tower needs.")
+    for key in ("embed_dim", "quick_gelu"):
+        if key in cfg:
+            check_value("", key, _TOP_LEVEL[key], cfg[key])
+    _refuse_too_large(_check_vision(_read("vision_cfg", cfg["vision_cfg"]), cfg["embed_dim"]))
+
+
+def _refuse_too_large(weights: float) -> None:
     needed, memory = weights * _BYTES_PER_WEIGHT, _memory_bytes()
     if needed > memory:
         raise ConfigError(

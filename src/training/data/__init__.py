@@ -4,7 +4,7 @@ It knows nothing of models, tasks or devices.
 """
 
 from training.data.batch import Batch
-from training.data.classes import ClassNumbers, RgbFirst, read_class_folder, rgb_first
+from training.data.classes import ClassNumbers, RgbFirst, list_classes, read_class_folder, rgb_first
 from training.data.csv import read_csv_pairs
 from training.data.dataset import PairDataset
 from training.data.decode import DEFAULT_MAX_PIXELS, ImageError, StoredImage, open_image, open_pixels
@@ -85,6 +85,7 @@ __all__ = [
     "get_synthetic_dataset",
     "get_wds_dataset",
     "group_by_keys_nothrow",
+    "list_classes",
     "log_and_continue",
     "make_eval_loader",
     "make_train_loader",

@@ -62,23 +62,13 @@ def read_class_folder(path: str | os.PathLike[str], by_number: bool = False) -> 
     Source: torchvision.datasets.ImageFolder (the order of classes but numbers, where it puts 10 before 2).
     """
     path = os.fspath(path)
-    if not os.path.isdir(path):
-        raise DataError(
-            f"{printable(path)} is not a folder. Give the folder that holds one folder of images for each class."
-        )
-    classes = _list_classes(path)
+    classes = list_classes(path)
     if by_number:
         named = [name for name in classes if not (name.isascii() and name.isdecimal())]
         if named:
             raise DataError(
                 f"{printable(path)}: the class folder {named[0]!r} is not a number; they are called 0, 1, 2, ..."
             )
-    if all(name.isascii() and name.isdecimal() for name in classes):
-        classes.sort(key=lambda name: (int(name), name))
-    else:
-        classes.sort()
-    if not classes:
-        raise DataError(f"{printable(path)} holds no class folders, one folder of images for each class.")
     builder, row = TableBuilder(path, (IMAGE, TEXT, LABEL)), 0
     for number, name in enumerate(classes):
         images = _images_in(os.path.join(path, name))
@@ -95,6 +85,23 @@ def read_class_folder(path: str | os.PathLike[str], by_number: bool = False) -> 
     table = finish_table(builder)
     table.classes = tuple(classes)
     return table, classes
+
+
+def list_classes(path: str) -> list[str]:
+    """List the class folders of a folder in the order of their numbers: by name, numbers by value where all are.
+
+    Raises:
+        DataError: there is no such folder, or it has no class folders.
+    """
+    if not os.path.isdir(path):
+        raise DataError(
+            f"{printable(path)} is not a folder. Give the folder that holds one folder of images for each class."
+        )
+    classes = _list_classes(path)
+    if not classes:
+        raise DataError(f"{printable(path)} holds no class folders, one folder of images for each class.")
+    are_numbers = all(name.isascii() and name.isdecimal() for name in classes)
+    return sorted(classes, key=lambda name: (int(name) if are_numbers else 0, name))
 
 
 def _list_classes(path: str) -> list[str]:
