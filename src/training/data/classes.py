@@ -12,10 +12,10 @@ from torch import Tensor
 
 from open_clip.errors import DataError, printable
 from open_clip.transform import Compose, ConvertMode
+from training.data.beside import Beside
 from training.data.csv import finish_table
 from training.data.decode import IMAGE_SUFFIXES, why_not_a_file
 from training.data.kind import SourceKind, SourceRequest
-from training.data.members import Beside
 from training.data.source import IMAGE, TEXT, refuse_missing
 from training.data.table import PairTable, TableBuilder
 

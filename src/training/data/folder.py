@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from open_clip.errors import DataError, cut_list, printable
+from training.data.beside import Beside
 from training.data.csv import check_csv, finish_table, read_csv
 from training.data.decode import IMAGE_SUFFIXES, why_not_a_file
 from training.data.encoding import open_text, read_lines, why_not_caption
 from training.data.kind import SourceKind, SourceRequest
-from training.data.members import Beside, MemberColumn, refuse_missing_keys
+from training.data.members import MemberColumn, refuse_missing_keys
 from training.data.source import IMAGE, TEXT, MissingColumns
 from training.data.table import PairTable, TableBuilder
 

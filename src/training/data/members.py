@@ -5,31 +5,18 @@ and no file makes more memory than its limit.
 """
 
 import json
-import os
-import zipfile
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
-from io import BytesIO
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-import torch
-
-from open_clip.checkpoint.arrays import read_array
 from open_clip.errors import ConfigError, DataError, printable
-from open_clip.files import read_plain
+from training.data.arrays import MAX_ARRAY_BYTES, read_archive, read_array_file
 from training.data.decode import IMAGE_SUFFIXES, MAX_FILE_BYTES, ImageBytes
 from training.data.encoding import MAX_CAPTION_BYTES, why_not_caption
 from training.data.order import sample_seed
-from training.data.source import MissingColumns, Source
+from training.data.source import MissingColumns, MissingKey, Source
 
 MAX_JSON_BYTES: Final = 1 << 20
-# Of an array file, packed and unpacked: a row of a batch, not a data set.
-MAX_ARRAY_BYTES: Final = 1 << 26
-_MAX_ARRAYS: Final = 1_000
-# What each member starts with in the list at the end of a zip file.
-_MEMBER_MARK: Final = b"PK\x01\x02"
 _DRAW_STREAM: Final = 0x43617074
 _NUM_TRIED: Final = 8
 _TEXTS: Final = frozenset(("txt", "text", "cls", "id"))
@@ -39,17 +26,6 @@ _LIMITS: Final = {
     "npy": MAX_ARRAY_BYTES,
     "npz": MAX_ARRAY_BYTES,
 }
-
-_Value = TypeVar("_Value")
-Array = npt.NDArray[np.generic]
-
-
-class MissingKey(DataError):
-    """A file of named values has none of a name; ``there`` are those it has."""
-
-    def __init__(self, message: str, there: Iterable[str]) -> None:
-        super().__init__(message)
-        self.there = tuple(there)
 
 
 class Way(NamedTuple):
@@ -130,7 +106,7 @@ class MemberColumn:
         suffix, key = self.ways[way]
         ending = _ending(suffix)
         if ending == "npz":
-            return _read_archive(content, key)
+            return read_archive(content, key)
         value: object = content
         if f".{ending}" in IMAGE_SUFFIXES:
             return ImageBytes(content, len(content))
@@ -139,43 +115,11 @@ class MemberColumn:
         elif ending == "json":
             value = _read_json(content, suffix, key, seed)
         elif ending == "npy":
-            return _checked(lambda: _read_one(content))
+            return read_array_file(content)
         reason = why_not_caption(value, f"{self.name} ({suffix})") if isinstance(value, str) else None
         if reason is not None:
             raise DataError(reason)
         return value
-
-
-class Beside(Container[str]):
-    """The files beside one image: those of its name with another suffix."""
-
-    def __init__(self, image: str) -> None:
-        self.stem = os.path.splitext(image)[0]
-
-    def __contains__(self, suffix: object) -> bool:
-        return os.path.lexists(f"{self.stem}.{suffix}")
-
-    def read(self, column: MemberColumn, seed: int) -> object:
-        """Read a column's value from the file that is there.
-
-        Raises:
-            DataError: as `MemberColumn.read`, or there is no file that could be read.
-        """
-        way = column.choose(self)
-        if way is None:
-            raise DataError(f"{column.lacking} beside it")
-        suffix = column.ways[way].suffix
-        try:
-            content = read_plain(f"{self.stem}.{suffix}", column.limit(way))
-        except OSError as error:
-            raise DataError(f"{column.name} ({suffix}) cannot be read: {error.strerror or error}") from None
-        return column.read(way, content, seed)
-
-    def suffixes(self) -> list[str]:
-        """List which files there are."""
-        folder, stem = os.path.split(self.stem)
-        names = sorted(os.listdir(folder or os.curdir))
-        return [name.removeprefix(f"{stem}.") for name in names if name.startswith(f"{stem}.")]
 
 
 def refuse_missing_keys(source: Source, columns: Sequence[MemberColumn], list_there: Callable[[], list[str]]) -> None:
@@ -242,44 +186,3 @@ def _read_json(content: bytes, suffix: str, key: str | None, seed: int) -> objec
     if texts and isinstance(value, list) and len(texts) == len(value):
         return draw([(text, 1.0) for text in texts], seed)
     return value
-
-
-def _read_archive(content: bytes, key: str | None) -> Array | dict[str, Array]:
-    arrays = _checked(lambda: _read_arrays(content, key))
-    return arrays if key is None else arrays[key]
-
-
-def _read_arrays(content: bytes, key: str | None) -> dict[str, Array]:
-    # Before the archive is opened: its list of members takes ten times the memory of the bytes that spell it.
-    if content.count(_MEMBER_MARK) > _MAX_ARRAYS:
-        raise DataError(f"npz holds more than {_MAX_ARRAYS:,} arrays")
-    with zipfile.ZipFile(BytesIO(content)) as archive:
-        members = {one.filename.removesuffix(".npy"): one for one in archive.infolist()}
-        if key is not None and key not in members:
-            raise MissingKey(f"npz holds nothing under {printable(key, 100)!r}", (f"npz:{one}" for one in members))
-        wanted = members if key is None else {key: members[key]}
-        # The sizes are only claims, but no more than is claimed is ever unpacked.
-        num_bytes = sum(member.file_size for member in wanted.values())
-        if num_bytes > MAX_ARRAY_BYTES:
-            raise DataError(f"npz of {num_bytes:,} bytes unpacked is over the limit of {MAX_ARRAY_BYTES:,}")
-        # Other ways of packing ask for any amount of memory by themselves.
-        if any(one.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for one in wanted.values()):
-            raise DataError("npz is packed in another way than numpy does it")
-        return {name: _read_one(archive.read(member)) for name, member in wanted.items()}
-
-
-def _read_one(content: bytes) -> Array:
-    tensor = read_array(content)
-    # numpy has no bfloat16; float32 holds each of its numbers.
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
-
-
-def _checked(read: Callable[[], _Value]) -> _Value:
-    try:
-        return read()
-    except DataError:
-        raise
-    # Damaged archives and made-up headers raise nearly anything; each becomes one named reason.
-    except Exception as error:
-        reason = printable(" ".join(str(error).split()) or type(error).__name__, 200)
-        raise DataError(f"array file cannot be read: {reason}") from None

@@ -34,6 +34,14 @@ class MissingColumns(ConfigError):
         )
 
 
+class MissingKey(DataError):
+    """A file of named values has none of a name; ``there`` are those it has."""
+
+    def __init__(self, message: str, there: Iterable[str]) -> None:
+        super().__init__(message)
+        self.there = tuple(there)
+
+
 def refuse_missing(source: str, asked: Iterable[str], there: Sequence[str]) -> None:
     """Refuse columns that are not there.
 

@@ -11,10 +11,11 @@ from os.path import basename
 import numpy as np
 import numpy.typing as npt
 
+from training.data.beside import Beside
 from training.data.columns import ColumnBuilder, TextColumn
 from training.data.decode import ImageFile
 from training.data.fingerprint import digest_names, short_digest
-from training.data.members import Beside, MemberColumn
+from training.data.members import MemberColumn
 from training.data.order import IntArray, SampleOrder, epoch_order
 from training.data.quarantine import Fault
 from training.data.source import IMAGE, TEXT

@@ -3,7 +3,6 @@
 The order of an epoch is `order.py`'s; finding the shards is `open.py`'s.
 """
 
-import os
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -14,11 +13,11 @@ from typing import Any, Final
 import numpy as np
 
 from open_clip.errors import DataError, printable
-from open_clip.files import open_descriptor
 from training.data.decode import MAX_FILE_BYTES, ImageBytes
 from training.data.fingerprint import digest_names, short_digest
 from training.data.order import IntArray, SampleOrder
 from training.data.quarantine import Fault
+from training.data.shards.held import HeldShard
 from training.data.shards.index import ShardIndex
 from training.data.shards.index_file import open_index
 from training.data.shards.order import DEFAULT_WINDOW, ShardOrder
@@ -94,7 +93,7 @@ class ShardTable:
         self._image_ids = image_ids
         self._locate = locate
         self._fetch_ahead = fetch_ahead
-        self._held: OrderedDict[int, _OpenShard] = OrderedDict()
+        self._held: OrderedDict[int, HeldShard] = OrderedDict()
         self._num_held = 0
 
     def __len__(self) -> int:
@@ -181,12 +180,12 @@ class ShardTable:
         shard = bisect_right(self._stops, index)
         return self.shards[shard], index - (self._stops[shard] - int(self._counts[shard]))
 
-    def _find(self, index: int) -> tuple["_OpenShard", int]:
+    def _find(self, index: int) -> tuple["HeldShard", int]:
         shard = bisect_right(self._stops, index)
         found = self._held.get(shard)
         if found is None:
             path = self._locate(self.shards[shard])
-            found = self._held[shard] = _OpenShard(open_index(path, self._selector, self._index_dir))
+            found = self._held[shard] = HeldShard(open_index(path, self._selector, self._index_dir))
             self._num_held += len(found.index)
             while len(self._held) > 1 and (self._num_held > _SAMPLES_HELD or len(self._held) > _SHARDS_HELD):
                 self._let_go()
@@ -222,40 +221,3 @@ def _contents(shards: Sequence[str], counts: IntArray, shard_bytes: Sequence[int
         found = [f"{column.name}={';'.join(map(str, column.ways))}" for column in selector.further]
         parts.append(f"columns {short_digest([repr((selector.columns, found)).encode()])}")
     return ", ".join(parts)
-
-
-class _OpenShard:
-    """A shard's index and its open file; reads give their position along, so processes may share the file."""
-
-    def __init__(self, index: ShardIndex) -> None:
-        self.index = index
-        try:
-            self._descriptor = open_descriptor(index.path, os.O_RDONLY)
-        except OSError as error:
-            raise DataError(f"shard {printable(index.path)} cannot be opened: {error.strerror}") from None
-
-    def span(self, number: int, member: int) -> tuple[int, int]:
-        """Return offset and size of one of a sample's members."""
-        if number >= len(self.index):
-            raise DataError(f"shard has {len(self.index)} usable samples, fewer than were counted: it was changed")
-        offset, size = self.index.spans[number, 2 * member : 2 * member + 2].tolist()
-        return offset, size
-
-    def way(self, number: int, further: int) -> int:
-        """Return the way that a sample takes to the value of a further column."""
-        assert self.index.ways is not None
-        return int(self.index.ways[number, further])
-
-    def bytes_at(self, offset: int, size: int) -> bytes:
-        """Read a member's bytes."""
-        try:
-            content = os.pread(self._descriptor, size, offset)
-        except OSError as error:
-            raise DataError(f"shard cannot be read at byte {offset}: {error.strerror}") from None
-        if len(content) < size:
-            raise DataError(f"shard ends at byte {offset + len(content)}, inside this sample")
-        return content
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._descriptor)
