@@ -55,14 +55,19 @@ def _read_arrays(content: bytes, key: str | None) -> dict[str, Array]:
         if key is not None and key not in members:
             raise MissingKey(f"npz holds nothing under {printable(key, 100)!r}", (f"npz:{one}" for one in members))
         wanted = members if key is None else {key: members[key]}
-        # The sizes are only claims.
         num_bytes = sum(member.file_size for member in wanted.values())
         if num_bytes > MAX_ARRAY_BYTES:
             raise DataError(f"npz of {num_bytes:,} bytes unpacked is over the limit of {MAX_ARRAY_BYTES:,}")
         # Other ways of packing ask for any amount of memory by themselves.
         if any(one.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for one in wanted.values()):
             raise DataError("npz is packed in another way than numpy does it")
-        return {name: _read_one(archive.read(member)) for name, member in wanted.items()}
+        return {name: _read_one(_unpack(archive, member)) for name, member in wanted.items()}
+
+
+def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """Unpack a member, never more than it claims to hold: a read without a size unpacks first and cuts then."""
+    with archive.open(member) as file:
+        return file.read(member.file_size)
 
 
 def _read_one(content: bytes) -> Array:

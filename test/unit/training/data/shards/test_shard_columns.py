@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -186,6 +187,20 @@ def packed_otherwise():
     with zipfile.ZipFile(held, "w", zipfile.ZIP_LZMA) as archive:
         archive.writestr("a.npy", array(np.arange(3)))
     return held.getvalue()
+
+
+def test_an_archive_that_claims_less_than_it_holds_takes_no_more_memory_than_it_claims():
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.npy", array(np.zeros(50 << 20, np.uint8)))
+    content = held.getvalue().replace((50 << 20 | 128).to_bytes(4, "little"), (4096).to_bytes(4, "little"))
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="array file cannot be read"):
+            MemberColumn.named("x", "npz").read(0, content, 0)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def of_many():
