@@ -97,14 +97,13 @@ class Load(Row):
 
     def _our_dataset(self, transform: Any, is_train: bool) -> Any:
         from open_clip.transform import to_uint8
-        from training.data import PairDataset
+        from training.data import ImageField, RowDataset, TextField
         from training.data.shards import Selector, Visit, open_shards
 
         table = open_shards("the benchmark", [str(path) for path in self.shards], Selector(), Visit())
         options = {} if self.size["pixels"] == "exact" else {"pixels": self.size["pixels"]}
-        return PairDataset(
-            table, to_uint8(transform), self.tokenizer, seed=self.settings.seed, is_train=is_train, **options
-        )
+        fields = ImageField(to_uint8(transform), **options), TextField(self.tokenizer)
+        return RowDataset(table, fields, seed=self.settings.seed, is_train=is_train)
 
     def _our_epochs(self, transform: Any) -> Any:
         from open_clip.transform import normalization_of, normalize_images

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from training.data import ImageField, RowDataset, TextField
+
 EMOJI_DIR = Path(__file__).resolve().parents[2] / "examples" / "flickr30k-emoji"
 IMAGES_DIR = EMOJI_DIR / "flickr30k-images"
 
@@ -58,3 +60,13 @@ def crop_to_uint8(image: Image.Image, generator: torch.Generator | None = None, 
 
 
 IMAGES_OF_EMOJI = [image for image, _ in emoji_rows(20, captions=1)]
+
+
+def pair_fields(transform, tokenizer, planner=None, **options):
+    """Make the fields of a batch of images and captions."""
+    return ImageField(transform, **options), TextField(tokenizer, planner=planner)
+
+
+def pair_set(source, transform, tokenizer, seed=0, is_train=True, planner=None, **options):
+    """Make a dataset of images and captions, the fields that the trainer's recipes for pairs have."""
+    return RowDataset(source, pair_fields(transform, tokenizer, planner, **options), seed, is_train)

@@ -1,7 +1,8 @@
 """The data of a run from the flags: sources, loaders, and what becomes of unusable rows."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,29 +13,54 @@ from open_clip.transform import to_uint8
 from training.assembly.place import Place
 from training.assembly.shards import build_stream_loader
 from training.data import (
+    IMAGES,
+    TEXTS,
     Batch,
-    ClassNumbers,
     EvalLoader,
-    PairDataset,
+    Fault,
+    Field,
+    FieldKit,
+    ImageField,
+    LabelField,
     Quarantine,
+    RowDataset,
     Source,
     SourceRequest,
     TextPlanner,
     TrainLoader,
     make_eval_loader,
     make_train_loader,
+    name_field,
     open_source,
     read_class_folder,
-    read_image,
     rgb_first,
 )
 from training.data.cores import usable_workers
+from training.data.source import IMAGE, TEXT, MissingColumns
 from training.distributed import gather_objects
 from training.evaluate import ClassSet, read_class_names
 from training.params import RunParams
 
 _LOG = logging.getLogger(__name__)
 _NUM_TRIED = 8
+
+
+def pair_fields(kit: FieldKit) -> tuple[Field, ...]:
+    """Make the fields of recipes that learn from images and their captions."""
+    return kit.image(), kit.text()
+
+
+@dataclass(frozen=True)
+class RecipeFields:
+    """What a recipe's batches are made of.
+
+    Attributes:
+        name: The recipe's, for messages.
+        make: Gives the fields, for training and for evaluation.
+    """
+
+    name: str
+    make: Callable[[FieldKit], Sequence[Field]] = pair_fields
 
 
 def make_receive(
@@ -81,7 +107,21 @@ def _pixels(transform: Any) -> Any:
         return transform
 
 
-def _open_source(params: RunParams, place: Place, transform: Any, role: str) -> tuple[Source, Quarantine]:
+def _make_kit(params: RunParams, transform: Any, role: str, planner: TextPlanner | None) -> FieldKit:
+    return FieldKit(
+        role,
+        _pixels(transform),
+        make_tokenizer(params),
+        planner,
+        max_pixels=params.data.max_image_pixels,
+        # Figures of evaluation stay comparable whatever a run trains on.
+        pixels="near" if role == "train" and params.data.image_pixels == "near" else "exact",
+    )
+
+
+def _open_source(
+    params: RunParams, place: Place, transform: Any, role: str, recipe: str, fields: Sequence[Field]
+) -> tuple[Source, Quarantine]:
     """Read what a data flag names and hold the rows that are refused there against the budget."""
     path = params.data.train_data if role == "train" else params.data.val_data
     request = SourceRequest(
@@ -89,13 +129,17 @@ def _open_source(params: RunParams, place: Place, transform: Any, role: str) -> 
         role,
         params.data,
         params.shards,
+        columns=tuple(dict.fromkeys(column for field in fields for column in field.columns)),
         image_size=_image_size(transform),
         rank=place.world.rank,
         world_size=place.world.world_size,
         gather=lambda own: gather_objects(own, place.world),
     )
     with naming(f"--{role}-data"):
-        source = open_source(request)
+        try:
+            source = open_source(request)
+        except MissingColumns as error:
+            raise name_field(error, recipe, fields) from None
         quarantine = Quarantine(
             place.folder.bad_samples, num_samples=source.num_rows_read, budget=params.data.bad_sample_budget
         )
@@ -104,66 +148,84 @@ def _open_source(params: RunParams, place: Place, transform: Any, role: str) -> 
 
 
 def _open_dataset(
-    params: RunParams, place: Place, transform: Any, role: str, plan_texts: TextPlanner | None = None
-) -> tuple[PairDataset, Quarantine]:
-    table, quarantine = _open_source(params, place, transform, role)
-    source = printable(table.source)
-    _LOG.info("--%s-data: %d rows with %d images from %s", role, len(table), table.num_images, source)
-    if table.faults:
-        _LOG.warning("%d rows of %s are unusable: %s", len(table.faults), source, cut_list(table.faults, 3))
-    dataset = PairDataset(
-        table,
-        _pixels(transform),
-        make_tokenizer(params),
-        seed=params.hardware.seed,
-        is_train=role == "train",
-        max_pixels=params.data.max_image_pixels,
-        # Figures of evaluation stay comparable whatever a run trains on.
-        pixels="near" if role == "train" and params.data.image_pixels == "near" else "exact",
-        plan_texts=plan_texts,
-    )
-    return dataset, quarantine
+    params: RunParams, place: Place, transform: Any, role: str, recipe: str, fields: Sequence[Field]
+) -> tuple[RowDataset, Quarantine]:
+    source, quarantine = _open_source(params, place, transform, role, recipe, fields)
+    shown = printable(source.source)
+    _LOG.info("--%s-data: %d rows with %d images from %s", role, len(source), source.num_images, shown)
+    if source.faults:
+        _LOG.warning("%d rows of %s are unusable: %s", len(source.faults), shown, cut_list(source.faults, 3))
+    return RowDataset(source, fields, seed=params.hardware.seed, is_train=role == "train"), quarantine
 
 
 def build_train_data(
-    params: RunParams, place: Place, transform: Any, plan_texts: TextPlanner | None
+    params: RunParams,
+    place: Place,
+    transform: Any,
+    planner: TextPlanner | None,
+    recipe: RecipeFields,
 ) -> tuple[TrainLoader | None, Quarantine | None]:
-    """Open the training data and make its loader; None twice for a run that only evaluates."""
+    """Open the training data and make its loader; None twice for a run that only evaluates.
+
+    Args:
+        params: The flags.
+        place: Where the run is.
+        transform: From an image to what the model sees.
+        planner: Decides how texts are computed.
+        recipe: What its batches are made of.
+
+    Raises:
+        ConfigError: The data lacks a column that a field reads, or cannot be streamed with these fields.
+    """
     if not params.data.trains:
         return None, None
+    kit = _make_kit(params, transform, "train", planner)
+    fields = recipe.make(kit)
     if params.shards.shard_order == "buffer":
-        tokenizer = make_tokenizer(params)
-        return build_stream_loader(params, place, _pixels(transform), tokenizer, plan_texts), None
-    dataset, quarantine = _open_dataset(params, place, transform, "train", plan_texts)
+        _refuse_to_stream(recipe.name, fields)
+        return build_stream_loader(params, place, kit.transform, kit.tokenizer, planner), None
+    dataset, quarantine = _open_dataset(params, place, transform, "train", recipe.name, fields)
     loader = make_train_loader(dataset, seed=params.hardware.seed, **_loader_options(params, place))
     return loader, quarantine
 
 
+def _refuse_to_stream(recipe: str, fields: Sequence[Field]) -> None:
+    """Refuse what the stream does not hold."""
+    for field in fields:
+        if (field.name, field.columns) not in ((IMAGES, (IMAGE,)), (TEXTS, (TEXT,))):
+            raise ConfigError(
+                f"recipe {recipe}: field {field.name!r} reads {', '.join(field.columns)}, and --shard-order buffer "
+                "streams images and captions alone. Leave it out: rows are then read by position, with all columns."
+            )
+
+
 def build_eval_data(
-    params: RunParams, place: Place, transform: Any
+    params: RunParams, place: Place, transform: Any, recipe: RecipeFields
 ) -> tuple[EvalLoader | None, Quarantine | None, Source | None]:
-    """Open the validation data and make its loader; None three times without any."""
+    """Open the validation data and make its loader; None three times without any. As `build_train_data`."""
     if not params.data.val_data:
         return None, None, None
-    dataset, quarantine = _open_dataset(params, place, transform, "val")
-    _try_images(dataset.table, params.data.max_image_pixels)
-    return make_eval_loader(dataset, **_loader_options(params, place)), quarantine, dataset.table
+    fields = recipe.make(_make_kit(params, transform, "val", None))
+    dataset, quarantine = _open_dataset(params, place, transform, "val", recipe.name, fields)
+    _try_rows(dataset)
+    return make_eval_loader(dataset, **_loader_options(params, place)), quarantine, dataset.source
 
 
-def _try_images(table: Source, max_pixels: int) -> None:
-    """Open the first images: a set of which none can be read would be noticed only after an epoch of training.
+def _try_rows(dataset: RowDataset) -> None:
+    """Read the first rows: a set of which none can be read would be noticed only after an epoch of training.
 
     Raises:
-        DataError: None of them can be decoded.
+        DataError: None of them can be used.
     """
-    faults = []
-    for row in range(min(len(table), _NUM_TRIED)):
-        try:
-            read_image(table, row).open(max_pixels)
+    faults: list[Fault] = []
+    for row in range(min(len(dataset), _NUM_TRIED)):
+        sample = dataset[0, row]
+        if sample.values is not None:
             return
-        except DataError as error:
-            faults.append(str(error))
-    raise DataError(f"None of the first {len(faults)} images to evaluate can be used (--val-data). One is: {faults[0]}")
+        faults += sample.faults
+    raise DataError(
+        f"None of the first {len(faults)} rows to evaluate can be used (--val-data). One is: {faults[0].reason}"
+    )
 
 
 def build_class_sets(params: RunParams, place: Place, transform: Any) -> tuple[ClassSet, ...]:
@@ -181,14 +243,11 @@ def build_class_sets(params: RunParams, place: Place, transform: Any) -> tuple[C
         table, classes = read_class_folder(path, by_number)
         quarantine = Quarantine(place.folder.bad_samples, table.num_rows_read, params.data.bad_sample_budget)
         quarantine.record(table.faults)
-        dataset = PairDataset(
-            table,
-            rgb_first(_pixels(transform)),
-            ClassNumbers(classes),
-            is_train=False,
-            max_pixels=params.data.max_image_pixels,
+        fields = (
+            ImageField(rgb_first(_pixels(transform)), max_pixels=params.data.max_image_pixels),
+            LabelField(),
         )
-        loader = make_eval_loader(dataset, **_loader_options(params, place))
+        loader = make_eval_loader(RowDataset(table, fields, is_train=False), **_loader_options(params, place))
         names = read_class_names(path, len(classes))
         sets.append(ClassSet(name, loader, names, make_receive(place, quarantine)))
     return tuple(sets)

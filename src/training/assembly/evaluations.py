@@ -4,7 +4,7 @@ import difflib
 from typing import Any
 
 from open_clip.errors import ConfigError
-from training.assembly.data import build_class_sets, build_eval_data, make_receive, make_tokenizer
+from training.assembly.data import RecipeFields, build_class_sets, build_eval_data, make_receive, make_tokenizer
 from training.assembly.place import Place
 from training.assembly.texts import evaluation_shapes
 from training.device import MixedPrecision
@@ -12,7 +12,9 @@ from training.evaluate import Evaluation, EvaluationKit, Pace, ValidationRows
 from training.params import RunParams
 
 
-def build_evaluation_kit(params: RunParams, place: Place, mixed: MixedPrecision, transform: Any) -> EvaluationKit:
+def build_evaluation_kit(
+    params: RunParams, place: Place, mixed: MixedPrecision, transform: Any, recipe: RecipeFields
+) -> EvaluationKit:
     """Open the data that the flags name for evaluation.
 
     Raises:
@@ -24,7 +26,7 @@ def build_evaluation_kit(params: RunParams, place: Place, mixed: MixedPrecision,
         mixed.autocast,
         make_tokenizer(params),
         pace=Pace(flags.val_frequency, flags.val_every_n_steps),
-        rows=_open_rows(params, place, transform),
+        rows=_open_rows(params, place, transform, recipe),
         class_sets=build_class_sets(params, place, transform),
         zero_shot_pace=Pace(flags.zeroshot_frequency, flags.val_every_n_steps),
         shapes=evaluation_shapes(params, place),
@@ -58,8 +60,8 @@ def _unknown(name: str, known: list[str]) -> str:
     )
 
 
-def _open_rows(params: RunParams, place: Place, transform: Any) -> ValidationRows | None:
-    loader, quarantine, source = build_eval_data(params, place, transform)
+def _open_rows(params: RunParams, place: Place, transform: Any, recipe: RecipeFields) -> ValidationRows | None:
+    loader, quarantine, source = build_eval_data(params, place, transform, recipe)
     if loader is None or source is None:
         return None
     receive = make_receive(place, quarantine)

@@ -4,13 +4,16 @@ It knows nothing of models, tasks or devices.
 """
 
 from training.data.batch import Batch
-from training.data.classes import ClassNumbers, RgbFirst, list_classes, read_class_folder, rgb_first
+from training.data.classes import RgbFirst, list_classes, read_class_folder, rgb_first
 from training.data.csv import read_csv_pairs
-from training.data.dataset import PairDataset
+from training.data.dataset import RowDataset
 from training.data.decode import DEFAULT_MAX_PIXELS, ImageError, StoredImage, open_image, open_pixels
+from training.data.fields import IMAGES, TEXTS, Field, Row, TextField, name_field
 from training.data.fingerprint import name_changes
 from training.data.folder import read_folder_pairs
+from training.data.images import ImageField
 from training.data.kind import SourceKind, SourceRequest
+from training.data.kit import FieldKit
 from training.data.loader import EvalLoader, TrainLoader, make_eval_loader, make_train_loader
 from training.data.order import epoch_order, rank_batch, rank_slice, sample_seed
 from training.data.quarantine import Fault, Quarantine
@@ -42,24 +45,33 @@ from training.data.upstream.tar_samples import (
     tarfile_to_samples_nothrow,
 )
 from training.data.urls import expand_urls, get_dataset_size, require_shards
+from training.data.values import ArrayField, LabelField, NumberField
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
+    "IMAGES",
+    "TEXTS",
+    "ArrayField",
     "Batch",
     "Captions",
-    "ClassNumbers",
     "CsvDataset",
     "DataInfo",
     "EvalLoader",
     "EvalSides",
     "Fault",
-    "PairDataset",
-    "PairTable",
+    "Field",
+    "FieldKit",
     "ImageError",
+    "ImageField",
+    "LabelField",
+    "NumberField",
+    "PairTable",
     "Quarantine",
     "ReadingRule",
     "ResampledShards2",
     "RgbFirst",
+    "Row",
+    "RowDataset",
     "SharedEpoch",
     "Source",
     "SourceKind",
@@ -68,6 +80,7 @@ __all__ = [
     "StreamLoader",
     "SyntheticDataset",
     "SyntheticTable",
+    "TextField",
     "TextPlanner",
     "TrainLoader",
     "base_plus_ext",
@@ -90,6 +103,7 @@ __all__ = [
     "make_eval_loader",
     "make_train_loader",
     "name_changes",
+    "name_field",
     "open_image",
     "open_pixels",
     "open_source",
@@ -103,9 +117,9 @@ __all__ = [
     "read_folder_pairs",
     "read_image",
     "read_text",
-    "rgb_first",
     "refuse_pipes",
     "require_shards",
+    "rgb_first",
     "sample_seed",
     "tarfile_to_samples_nothrow",
     "text_lengths",

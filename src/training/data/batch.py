@@ -37,6 +37,13 @@ class Batch(NamedTuple):
     faults: tuple[Fault, ...] = ()
     indices: Tensor | None = None
 
+    def tensor(self, name: str) -> Tensor:
+        """Return a further field's value that is one tensor; TypeError where it is something else."""
+        value = self.values[name]
+        if not isinstance(value, Tensor):
+            raise TypeError(f"the batch's {name!r} is no tensor but a {type(value).__name__}")
+        return value
+
     def to(self, device: torch.device | str, non_blocking: bool = True) -> "Batch":
         """Return the batch with what is computed on a device; what the host plans with stays on the host."""
         images, texts, values = move((self.images, self.texts, self.values), device, non_blocking)

@@ -4,11 +4,7 @@ Knows no class names that people read, and reads no images.
 """
 
 import os
-from collections.abc import Sequence
 from typing import Any, Final
-
-import torch
-from torch import Tensor
 
 from open_clip.errors import DataError, printable
 from open_clip.transform import Compose, ConvertMode
@@ -114,17 +110,6 @@ def _images_in(folder: str) -> list[str]:
     for root, _, names in os.walk(folder):
         found += [os.path.join(root, name) for name in names if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES]
     return sorted(found)
-
-
-class ClassNumbers:
-    """Stands in a dataset where a tokenizer stands elsewhere: class folders to their numbers, int64 [B]."""
-
-    def __init__(self, classes: Sequence[str]) -> None:
-        self._numbers = {name: number for number, name in enumerate(classes)}
-
-    def __call__(self, names: Sequence[str]) -> Tensor:
-        """Look the numbers up."""
-        return torch.tensor([self._numbers[name] for name in names])
 
 
 class RgbFirst:

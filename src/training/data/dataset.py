@@ -1,43 +1,34 @@
-"""One pair at a time: read the image, transform it, and put pairs together into a batch.
+"""Rows of a source by the fields of a recipe: one row at a time, and many put together into a batch.
 
-It touches no device, keeps no state between samples and decides no order.
+It touches no device, keeps no state between rows and decides no order.
 """
 
-import contextlib
-import inspect
-import random
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, NamedTuple, cast
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset
 
 from open_clip.errors import DataError, printable
-from open_clip.transform.direct import PixelMode, to_direct
 from open_clip.transformer.texts import Texts
 from training.data.batch import Batch
-from training.data.decode import DEFAULT_MAX_PIXELS
+from training.data.buffers import Shape
+from training.data.fields import IMAGES, TEXTS, Field, Row, row_seed
 from training.data.order import sample_seed
 from training.data.quarantine import Fault
-from training.data.source import Source, read_image, read_text
-from training.data.texts import TextPlanner, make_texts
+from training.data.source import Source
 
 _MAX_BAD_IN_A_ROW: Final = 100
 
 Request = tuple[int, int]
-Transform = Callable[..., Any]
-Tokenizer = Callable[[list[str]], Tensor]
 
 
 class Sample(NamedTuple):
-    """One pair on its way into a batch; ``image`` is None where the row cannot be used."""
+    """One row on its way into a batch: a value for each field, by name; None where the row cannot be used."""
 
-    image: Any
-    caption: str
-    position: int
-    seed: int
+    values: Mapping[str, object] | None
+    row: int
     faults: tuple[Fault, ...]
 
 
@@ -47,181 +38,148 @@ class Starved(NamedTuple):
     message: str
 
 
-class PairDataset(Dataset[Sample]):
-    """The pairs of a source as tensors.
+class RowDataset(Dataset[Sample]):
+    """Rows as a recipe's batches hold them.
 
-    Randomness of a sample depends on (seed, epoch, index) alone: no rank, worker count or restart changes it.
+    What is drawn for a field of a row depends on (seed, epoch, row, field) alone: no rank, worker count or restart
+    changes it, nor does another field. A row of which one field cannot be read is unusable as a whole.
 
     Args:
-        table: where images and captions come from.
-        transform: from an image to a tensor; called with ``generator=`` when it takes one, otherwise with the global
-            CPU generators seeded for this sample and put back afterwards.
-        tokenizer: from a list of captions to token ids, int64 [B, L].
+        source: the rows.
+        fields: what a batch is made of; no two of one name.
         seed: seed of the run.
         is_train: replace a row that cannot be used by the next sound one; otherwise it is left out.
-        max_pixels: limit on width x height of an image.
-        pixels: ``near`` may differ from the transform's pixels by a level or two, to be faster.
-        plan_texts: from a batch's token ids to texts with a layout; None to leave open how they are computed.
     """
 
-    def __init__(
-        self,
-        table: Source,
-        transform: Transform,
-        tokenizer: Tokenizer,
-        seed: int = 0,
-        is_train: bool = True,
-        max_pixels: int = DEFAULT_MAX_PIXELS,
-        pixels: PixelMode = "exact",
-        plan_texts: TextPlanner | None = None,
-    ) -> None:
-        self.table = table
-        self.transform = transform
-        self.tokenizer = tokenizer
+    def __init__(self, source: Source, fields: Sequence[Field], seed: int = 0, is_train: bool = True) -> None:
+        self.source = source
+        self.fields = {field.name: field for field in fields}
+        if len(self.fields) < len(fields):
+            raise ValueError(f"two fields of one name among {[field.name for field in fields]}")
         self.seed = seed
         self.is_train = is_train
-        self.max_pixels = max_pixels
-        self.plan_texts = plan_texts
-        self._takes_generator = _takes_generator(transform)
-        self._direct = to_direct(transform, pixels)
-        self._generator = torch.Generator()
+        # A row that a cheap field finds unusable costs no decoding.
+        self._in_order = sorted(fields, key=lambda field: field.is_costly)
 
     def __len__(self) -> int:
-        return len(self.table)
+        return len(self.source)
+
+    def only(self, *names: str) -> "RowDataset":
+        """Return the same rows with some of the fields, whose values are the same."""
+        return RowDataset(self.source, [self.fields[name] for name in names], self.seed, self.is_train)
 
     @property
-    def image_size(self) -> tuple[int, int] | None:
-        """(height, width) of images that are written in their place of a batch; None where that is not possible."""
-        return None if self._direct is None else self._direct.size
+    def shapes(self) -> tuple[Shape, ...]:
+        """Shapes of one row's uint8 memory that fields write into, in the order in which `read_batch` takes it."""
+        return tuple(shape for field in self._in_order for shape in field.shapes)
 
     def __getitem__(self, request: Request) -> Sample:
-        """Read the pair that ``(epoch, index)`` asks for."""
-        return self._read_row(request, None if self._direct is None else self._make_images(1)[0])
+        """Read the row that ``(epoch, index)`` asks for."""
+        return self._read_row(request, [part[0] for part in self._take(1)])
 
-    def read_batch(self, requests: Sequence[Request], images: Tensor | None = None) -> Batch | Starved:
-        """Read the pairs that ``(epoch, index)`` ask for.
+    def read_batch(self, requests: Sequence[Request], memory: Sequence[Tensor] | None = None) -> Batch | Starved:
+        """Read the rows that ``(epoch, index)`` ask for.
 
         Args:
             requests: the rows, in their order.
-            images: uint8 [B, 3, H, W] of ``image_size`` with a row for each request or more: the batch's images will
-                be its first rows. Fresh memory when None.
+            memory: uint8 [B, *shape] for each of ``shapes``, with a row for each request or more: what fields write
+                stands in its first rows. Fresh memory when None.
         """
-        if self._direct is None:
-            return self.collate([self[request] for request in requests])
-        images = self._make_images(len(requests)) if images is None else images
+        memory = self._take(len(requests)) if memory is None else memory
         samples, num_sound = [], 0
         for request in requests:
-            sample = self._read_row(request, images[num_sound])
-            num_sound += sample.image is not None
+            sample = self._read_row(request, [part[num_sound] for part in memory])
+            num_sound += sample.values is not None
             samples.append(sample)
-        return self.collate(samples, images[:num_sound])
+        return self._collate(samples, [part[:num_sound] for part in memory])
 
-    def collate(self, samples: Sequence[Sample], images: Tensor | None = None) -> Batch | Starved:
-        """Put samples into a batch, in their order; in evaluation without the rows that could not be read.
+    def read_field(self, name: str, index: int, epoch: int = 0) -> object:
+        """Read one field of one row, as a batch of that epoch has it.
 
-        Args:
-            samples: the rows.
-            images: images of those that could be read, where they stand together already.
+        Raises:
+            DataError: the row cannot be used.
         """
+        row = Row(self.source, index, row_seed(name, sample_seed(self.seed, epoch, index)))
+        return self.fields[name].read(row)
+
+    def _take(self, count: int) -> list[Tensor]:
+        return [torch.empty(count, *shape, dtype=torch.uint8) for shape in self.shapes]
+
+    def _collate(self, samples: Sequence[Sample], memory: Sequence[Tensor]) -> Batch | Starved:
+        """Put rows into a batch, in their order; in evaluation without those that could not be read."""
         faults = tuple(fault for sample in samples for fault in sample.faults)
-        sound = [sample for sample in samples if sample.image is not None]
+        sound = [(sample.values, sample.row) for sample in samples if sample.values is not None]
         if self.is_train and len(sound) < len(samples):
-            first = next(sample for sample in samples if sample.image is None)
+            first = next(sample for sample in samples if sample.values is None)
             return Starved(_starved_message(first))
         if not sound:
             return Batch(torch.empty(0), Texts(torch.empty(0, dtype=torch.int64)), keys=(), faults=faults)
+        values: dict[str, object] = {}
+        for field, own in self._own_memory(memory):
+            name = field.name
+            values[name] = field.gather(own) if own else field.collate([read[name] for read, _ in sound])
+        # A recipe knows whether it asked for images and texts: their types leave out that they may be None.
+        images, texts = values.pop(IMAGES, None), values.pop(TEXTS, None)
         return Batch(
-            images=default_collate([sample.image for sample in sound]) if images is None else images,
-            texts=make_texts(self.tokenize(sound), self.tokenizer, self.plan_texts),
-            keys=tuple(self.table.key(sample.position) for sample in sound),
-            image_ids=torch.tensor([self.table.image_id(sample.position) for sample in sound]),
+            images=cast(Tensor, images),
+            texts=cast(Texts, texts),
+            values=values,
+            keys=tuple(self.source.key(row) for _, row in sound),
+            image_ids=torch.tensor([self.source.image_id(row) for _, row in sound]),
             faults=faults,
-            indices=torch.tensor([sample.position for sample in sound]),
+            indices=torch.tensor([row for _, row in sound]),
         )
 
-    def _make_images(self, count: int) -> Tensor:
-        assert self._direct is not None
-        return torch.empty(count, 3, *self._direct.size, dtype=torch.uint8)
+    def _own_memory(self, memory: Sequence[Tensor]) -> Iterator[tuple[Field, Sequence[Tensor]]]:
+        """Give each field with its part of the memory."""
+        start = 0
+        for field in self._in_order:
+            stop = start + len(field.shapes)
+            yield field, memory[start:stop]
+            start = stop
 
-    def _read_row(self, request: Request, place: Tensor | None) -> Sample:
+    def _read_row(self, request: Request, memory: Sequence[Tensor]) -> Sample:
         epoch, index = request
+        # Of the row that was asked for: what takes its place draws what it would have drawn.
         seed = sample_seed(self.seed, epoch, index)
         faults: list[Fault] = []
         bad_images: set[int] = set()
-        for step in range(len(self.table)):
-            candidate = (index + step) % len(self.table)
-            if bad_images and self.table.image_id(candidate) in bad_images:
+        for step in range(len(self.source)):
+            candidate = (index + step) % len(self.source)
+            if bad_images and self.source.image_id(candidate) in bad_images:
                 continue
-            image, caption = self._read(candidate, seed, faults, place)
-            if image is not None or not self.is_train:
-                return Sample(image, caption, candidate, seed, tuple(faults))
-            bad_images.add(self.table.image_id(candidate))
+            values = self._read(candidate, seed, faults, memory)
+            if values is not None or not self.is_train:
+                return Sample(values, candidate, tuple(faults))
+            bad_images.add(self.source.image_id(candidate))
             if len(bad_images) == _MAX_BAD_IN_A_ROW:
                 break
-        return Sample(None, "", index, seed, tuple(faults))
+        return Sample(None, index, tuple(faults))
 
-    def _read(self, index: int, seed: int, faults: list[Fault], place: Tensor | None) -> tuple[Any, str]:
-        """Return a row's transformed image and its caption; None for the image after noting what is wrong."""
-        image: Any
-        try:
-            caption = read_text(self.table, index, seed)
-            stored = read_image(self.table, index)
-            image = stored.open(self.max_pixels) if place is None else stored.open_pixels(self.max_pixels)
-        except DataError as error:
-            faults.append(self.table.fault(index, str(error)))
-            return None, ""
-        try:
-            return self._transform(image, seed, place), caption
-        # An image that the transform cannot take is one bad row; a transform that takes none starves the batch.
-        except Exception as error:
-            reason = " ".join(str(error).split())[:200]
-            faults.append(self.table.fault(index, printable(f"transform failed: {reason} ({type(error).__name__})")))
-            return None, ""
-
-    def _transform(self, image: Any, seed: int, place: Tensor | None) -> Any:
-        """Return the transformed image, which is the given place where there is one."""
-        if place is not None:
-            assert self._direct is not None
-            self._direct(image, place.numpy(), self._generator.manual_seed(seed))
-            return place
-        if self._takes_generator:
-            return self.transform(image, generator=self._generator.manual_seed(seed))
-        with seeded(seed):
-            return self.transform(image)
-
-    def tokenize(self, samples: Sequence[Sample]) -> Tensor:
-        """Return the samples' captions as token ids, int64 [B, L]."""
-        captions = [sample.caption for sample in samples]
-        if getattr(self.tokenizer, "reduction_fn", None) is None:
-            return self.tokenizer(captions)
-        # Tokenizers that drop tokens at random draw from the global generators: one seed a caption, as for crops.
-        rows = []
-        for sample, caption in zip(samples, captions, strict=True):
-            with seeded(sample.seed):
-                rows.append(self.tokenizer([caption]))
-        return torch.cat(rows)
+    def _read(self, index: int, seed: int, faults: list[Fault], memory: Sequence[Tensor]) -> dict[str, object] | None:
+        """Return the fields of a row; None after noting what is wrong with one of them."""
+        values: dict[str, object] = {}
+        for field, own in self._own_memory(memory):
+            row = Row(self.source, index, row_seed(field.name, seed))
+            try:
+                if own:
+                    field.read_into(row, own)
+                    values[field.name] = own
+                else:
+                    values[field.name] = field.read(row)
+            # A field may be anybody's: what it stumbles over is one bad row.
+            except Exception as error:
+                faults.append(self.source.fault(index, _why(field.name, error)))
+                return None
+        return values
 
 
-def _takes_generator(transform: Transform) -> bool:
-    try:
-        return "generator" in inspect.signature(transform).parameters
-    except (TypeError, ValueError):
-        return False
-
-
-@contextlib.contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed the global CPU generators of python, numpy and torch for a while; no device's generator is touched."""
-    python_state, numpy_state, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    random.seed(seed)
-    np.random.seed(seed & 0xFFFFFFFF)
-    torch.default_generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)
-        torch.set_rng_state(torch_state)
+def _why(name: str, error: Exception) -> str:
+    text = str(error)
+    if not isinstance(error, DataError):
+        text = printable(f"{' '.join(text.split())[:200]} ({type(error).__name__})")
+    # What is wrong with an image or a caption says by itself which of the two is meant.
+    return text if name in (IMAGES, TEXTS) else f"field {name}: {text}"
 
 
 def _starved_message(sample: Sample) -> str:

@@ -3,16 +3,18 @@
 The order is that of `order.py`; a loader only takes its rank's slices and can start at any batch of any epoch.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from open_clip.errors import DataError, printable
 from training.data.batch import Batch
-from training.data.dataset import PairDataset, Request
+from training.data.dataset import Request, RowDataset
+from training.data.fields import IMAGES
 from training.data.order import rank_batch, rank_slice
 from training.data.sides import EvalSides
 from training.data.source import Source
-from training.data.workers import BatchWorkers
+from training.data.workers import BatchWorkers, Requests
 
 
 class TrainLoader:
@@ -63,25 +65,28 @@ class EvalLoader:
 
     def __init__(
         self,
-        requests: "_EvalRequests",
-        batches: BatchWorkers,
-        images: BatchWorkers,
+        dataset: RowDataset,
+        rows: Sequence[int],
         sides: EvalSides,
-        num_samples: int,
+        batch_size: int,
+        read: Callable[[RowDataset, Requests], BatchWorkers],
     ) -> None:
-        self.num_samples = num_samples
+        requests = _EvalRequests(rows, batch_size)
+        self.num_samples = len(dataset)
         self.num_batches = len(requests)
-        self.batch_size = requests.batch_size
+        self.batch_size = batch_size
         self.sides = sides
-        self._batches = batches
-        self._images = images
+        self._dataset = dataset
+        self._read = read
+        self._batches = read(dataset, requests)
+        self._images: BatchWorkers | None = None
 
     def __iter__(self) -> Iterator[Batch]:
         held: Batch | None = None
         loose: tuple[Any, ...] = ()
         for batch in self._batches:
             loose += batch.faults
-            if len(batch.texts) == 0:
+            if not batch.keys:
                 continue
             if held is not None:
                 yield held
@@ -89,23 +94,26 @@ class EvalLoader:
         if held is not None:
             yield held._replace(faults=held.faults + loose)
         elif loose:
-            raise DataError(f"None of the {len(loose)} images to evaluate can be used. The first:\n  {loose[0]}")
+            raise DataError(f"None of the {len(loose)} rows to evaluate can be used. The first:\n  {loose[0]}")
 
     def images(self) -> Iterator[Batch]:
-        """Yield each image of this rank's share once, by the first of its rows.
+        """Yield each image of this rank's share once, by the first of its rows, and nothing else of that row.
 
-        Their captions belong to that row; all captions are those of ``sides``. A batch may be empty but for faults.
+        A batch may be empty but for faults.
         """
+        if self._images is None:
+            self._images = self._read(self._dataset.only(IMAGES), _EvalRequests(self.sides.first_rows, self.batch_size))
         return self.sides.images(self._images, self.batch_size)
 
     def close(self) -> None:
         """Stop the workers; a later pass starts new ones."""
         self._batches.close()
-        self._images.close()
+        if self._images is not None:
+            self._images.close()
 
 
 def make_train_loader(
-    dataset: PairDataset,
+    dataset: RowDataset,
     *,
     batch_size: int,
     rank: int = 0,
@@ -117,31 +125,31 @@ def make_train_loader(
     """Make the loader of one rank's training batches.
 
     Args:
-        dataset: the pairs, made with ``is_train=True``.
+        dataset: the rows, made with ``is_train=True``.
         batch_size: samples a batch of this rank.
         rank: position of this process.
         world_size: number of processes.
         seed: seed of the run; the same on all ranks.
         workers: worker processes of this rank; 0 reads in the main process.
-        pin_memory: put images and texts into pinned memory.
+        pin_memory: put what goes to a device into pinned memory.
 
     Raises:
         DataError: there are fewer samples than one global batch holds.
     """
     global_batch = batch_size * world_size
-    num_samples = len(dataset.table.epoch_order(seed, 0))
+    num_samples = len(dataset.source.epoch_order(seed, 0))
     if num_samples < global_batch:
         raise DataError(
-            f"{printable(dataset.table.source)} has {num_samples} usable rows an epoch, fewer than one global batch of "
-            f"{global_batch} ({batch_size} x {world_size} ranks). Use a smaller --batch-size or more data."
+            f"{printable(dataset.source.source)} has {num_samples} usable rows an epoch, fewer than one global batch "
+            f"of {global_batch} ({batch_size} x {world_size} ranks). Use a smaller --batch-size or more data."
         )
-    requests = _TrainRequests(dataset.table, num_samples, seed, batch_size, rank, world_size)
+    requests = _TrainRequests(dataset.source, num_samples, seed, batch_size, rank, world_size)
     batches = BatchWorkers(dataset, requests, workers, pin_memory)
-    return TrainLoader(requests, batches, num_samples, dataset.table)
+    return TrainLoader(requests, batches, num_samples, dataset.source)
 
 
 def make_eval_loader(
-    dataset: PairDataset,
+    dataset: RowDataset,
     *,
     batch_size: int,
     rank: int = 0,
@@ -150,13 +158,9 @@ def make_eval_loader(
     pin_memory: bool = False,
 ) -> EvalLoader:
     """Make the loader of one rank's share of an evaluation set; arguments as in `make_train_loader`."""
-    requests = _EvalRequests(range(*rank_slice(len(dataset), rank, world_size)), batch_size)
-    sides = EvalSides(dataset, rank, world_size)
-    pairs, images = (
-        BatchWorkers(dataset, one, workers, pin_memory)
-        for one in (requests, _EvalRequests(sides.first_rows, batch_size))
-    )
-    return EvalLoader(requests, pairs, images, sides, len(dataset))
+    rows = range(*rank_slice(len(dataset), rank, world_size))
+    read = partial(BatchWorkers, workers=workers, pin_memory=pin_memory)
+    return EvalLoader(dataset, rows, EvalSides(dataset, rank, world_size), batch_size, read)
 
 
 class _TrainRequests:

@@ -3,6 +3,8 @@
 No state and no random generator: the order stays the same over library versions, restarts and world sizes.
 """
 
+import hashlib
+from functools import cache
 from typing import Final, Protocol
 
 import numpy as np
@@ -83,3 +85,13 @@ def rank_slice(num_samples: int, rank: int, world_size: int) -> tuple[int, int]:
 def sample_seed(seed: int, epoch: int, index: int) -> int:
     """Return the 63-bit seed of one sample's augmentation, which no rank, worker or restart can change."""
     return _mix(_stream_key(_SAMPLE_STREAM, seed, epoch) ^ (index & _MASK)) >> 1
+
+
+def field_seed(seed: int, name: str) -> int:
+    """Return the 63-bit seed of a stream beside another one, by its name; draws of one say nothing of the other's."""
+    return _mix(seed ^ _hash_name(name)) >> 1
+
+
+@cache
+def _hash_name(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")

@@ -4,7 +4,7 @@ Torch would open, map and pass a file of shared memory for every tensor of every
 """
 
 import itertools
-from typing import Final
+from typing import Final, NamedTuple
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from training.data.batch import Batch
-from training.data.buffers import SharedBuffers
+from training.data.buffers import SharedBuffers, view_bytes
 from training.data.walk import rebuild
 
 # Larger tensors go by torch's file of shared memory: from here on two copies through a pipe cost more than that.
@@ -21,6 +21,13 @@ _MAX_BYTES: Final = 1 << 20
 
 _numbers = itertools.count()
 _known: "WeakValueDictionary[int, SharedBuffers]" = WeakValueDictionary()
+
+
+class Place(NamedTuple):
+    """One of the places of shared buffers; these are named by the number that `register` gave them."""
+
+    buffers: int
+    number: int
 
 
 def register(buffers: SharedBuffers) -> int:
@@ -35,22 +42,20 @@ class Parcel:
 
     Args:
         batch: what a worker made.
-        place: where in the buffers its images are: the buffers' number and the place; None where they are not there.
+        place: where some of its tensors may stand; None where there is no shared memory.
     """
 
-    def __init__(self, batch: Batch, place: tuple[int, int] | None) -> None:
-        self._num_rows = len(batch.images)
-        self._place = place if self._num_rows else None
-        self._packed = _pack(batch if self._place is None else batch._replace(images=torch.empty(0)))
+    def __init__(self, batch: Batch, place: Place | None) -> None:
+        self._place = place
+        self._packed = _pack(batch, place)
 
     def open(self) -> Batch:
         """Return the batch; once only."""
-        batch = _unpack(self._packed)
+        # A place that no tensor stands in is free again at the end of this call.
+        memory = None if self._place is None else _known[self._place.buffers].lend(self._place.number)
+        batch = _unpack(self._packed, memory)
         assert isinstance(batch, Batch)
-        if self._place is None:
-            return batch
-        number, place = self._place
-        return batch._replace(images=_known[number].lend(place, self._num_rows))
+        return batch
 
     def pin_memory(self) -> Batch:
         """Return the batch in pinned memory; the data loader's own thread calls this."""
@@ -64,9 +69,21 @@ class _Packed:
         self.array = array
 
 
-def _pack(part: object) -> object:
+class _Placed:
+    """A tensor that stands in the parcel's place, so that none of its bytes travel."""
+
+    def __init__(self, offset: int, shape: tuple[int, ...]) -> None:
+        self.offset = offset
+        self.shape = shape
+
+
+def _pack(part: object, place: Place | None) -> object:
     if not isinstance(part, Tensor):
-        return rebuild(part, _pack)
+        return rebuild(part, lambda one: _pack(one, place))
+    if place is not None and part.dtype is torch.uint8 and part.numel():
+        offset = _known[place.buffers].offset_of(part, place.number)
+        if offset is not None:
+            return _Placed(offset, tuple(part.shape))
     if part.nbytes > _MAX_BYTES:
         return part
     try:
@@ -76,7 +93,10 @@ def _pack(part: object) -> object:
         return part
 
 
-def _unpack(part: object) -> object:
+def _unpack(part: object, memory: Tensor | None) -> object:
     if isinstance(part, _Packed):
         return torch.from_numpy(np.require(part.array, requirements="W"))
-    return rebuild(part, _unpack)
+    if isinstance(part, _Placed):
+        assert memory is not None
+        return view_bytes(memory, part.offset, part.shape)
+    return rebuild(part, lambda one: _unpack(one, memory))

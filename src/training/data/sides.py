@@ -4,6 +4,7 @@ Encodes nothing, and reads no more than the share of one process.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -12,10 +13,11 @@ from torch import Tensor
 
 from open_clip.errors import DataError
 from training.data.batch import Batch
-from training.data.dataset import PairDataset, Sample
-from training.data.order import IntArray, rank_slice, sample_seed
+from training.data.dataset import RowDataset
+from training.data.fields import TEXTS, TextField
+from training.data.order import IntArray, rank_slice
 from training.data.quarantine import Fault
-from training.data.source import Source, read_text
+from training.data.source import Source
 from training.data.texts import text_lengths
 
 _CHUNK: Final = 1024
@@ -40,21 +42,27 @@ class Captions(NamedTuple):
 
 
 class EvalSides:
-    """One process's share of the different images and captions of a set; the two shares need not be of the same rows.
+    """One process's share of the different images and captions of a set; the shares need not be of the same rows."""
 
-    Attributes:
-        image_ids: int64 [N], the image of every row of the whole set.
-        first_rows: this process's images, each by the first row that shows it.
-    """
-
-    def __init__(self, dataset: PairDataset, rank: int, world_size: int) -> None:
+    def __init__(self, dataset: RowDataset, rank: int, world_size: int) -> None:
         self._dataset = dataset
         self._own_rows = range(*rank_slice(len(dataset), rank, world_size))
-        self.image_ids = number_images(dataset.table)
-        # Of which an image is encoded once, wherever in the set its rows stand.
-        firsts = np.sort(np.unique(self.image_ids, return_index=True)[1])
-        self.first_rows: list[int] = firsts[slice(*rank_slice(len(firsts), rank, world_size))].tolist()
+        self._rank = rank
+        self._world_size = world_size
         self._captions: Captions | None = None
+
+    @cached_property
+    def image_ids(self) -> IntArray:
+        """Number the image of every row of the whole set, int64 [N]."""
+        return number_images(self._dataset.source)
+
+    @cached_property
+    def first_rows(self) -> list[int]:
+        """List this process's images, each by the first row that shows it."""
+        # An image is encoded once, wherever in the set its rows stand.
+        firsts = np.sort(np.unique(self.image_ids, return_index=True)[1])
+        start, stop = rank_slice(len(firsts), self._rank, self._world_size)
+        return [int(row) for row in firsts[start:stop]]
 
     def images(self, batches: Iterable[Any], batch_size: int) -> Iterator[Batch]:
         """Give what workers read of ``first_rows`` in batches, with a fault for each row of an image they could not.
@@ -77,16 +85,18 @@ class EvalSides:
         for row, fault in zip(missing, faults, strict=True):
             yield fault
             for other in np.flatnonzero(self.image_ids == self.image_ids[row])[1:].tolist():
-                yield self._dataset.table.fault(other, fault.reason)
+                yield self._dataset.source.fault(other, fault.reason)
 
 
-def number_images(table: Source) -> IntArray:
+def number_images(source: Source) -> IntArray:
     """Return the number of each row's image, int64 [N]."""
-    return np.fromiter((table.image_id(row) for row in range(len(table))), dtype=np.int64, count=len(table))
+    return np.fromiter((source.image_id(row) for row in range(len(source))), dtype=np.int64, count=len(source))
 
 
-def read_captions(dataset: PairDataset, rows: Sequence[int]) -> Captions:
-    """Read and tokenise the captions of some rows as the pairs of an evaluation have them, and find equal ones."""
+def read_captions(dataset: RowDataset, rows: Sequence[int]) -> Captions:
+    """Read and tokenise the captions of some rows as the batches of an evaluation have them, and find equal ones."""
+    field = dataset.fields[TEXTS]
+    assert isinstance(field, TextField)
     number_of: dict[bytes, int] = {}
     parts: list[Tensor] = []
     lengths: list[Tensor] = []
@@ -95,10 +105,10 @@ def read_captions(dataset: PairDataset, rows: Sequence[int]) -> Captions:
     faults: list[Fault] = []
     known = 0
     for start in range(0, len(rows), _CHUNK):
-        samples = list(_read(dataset, rows[start : start + _CHUNK], faults))
-        if not samples:
+        read = dict(_read(dataset, rows[start : start + _CHUNK], faults))
+        if not read:
             continue
-        tokens = dataset.tokenize(samples)
+        tokens = field.tokenize(list(read.values()))
         compact = tokens.to(torch.int32)
         new: list[int] = []
         for place, ids in enumerate(compact.numpy()):
@@ -108,10 +118,10 @@ def read_captions(dataset: PairDataset, rows: Sequence[int]) -> Captions:
                 new.append(place)
         known += len(new)
         parts.append(compact[new])
-        counted = text_lengths(tokens, dataset.tokenizer)
+        counted = text_lengths(tokens, field.tokenizer)
         if counted is not None:
             lengths.append(counted[new])
-        sound += [sample.position for sample in samples]
+        sound += read
     different = torch.cat(parts) if parts else torch.empty(0, 0, dtype=torch.int32)
     return _shortest_first(different, torch.cat(lengths) if lengths else None, sound, which, faults)
 
@@ -127,10 +137,9 @@ def _shortest_first(
     return Captions(tokens, lengths, np.array(rows, dtype=np.int64), numbers, tuple(faults))
 
 
-def _read(dataset: PairDataset, rows: Iterable[int], faults: list[Fault]) -> Iterator[Sample]:
+def _read(dataset: RowDataset, rows: Iterable[int], faults: list[Fault]) -> Iterator[tuple[int, Any]]:
     for row in rows:
-        seed = sample_seed(dataset.seed, 0, row)
         try:
-            yield Sample(None, read_text(dataset.table, row, seed), row, seed, ())
+            yield row, dataset.read_field(TEXTS, row)
         except DataError as error:
-            faults.append(dataset.table.fault(row, str(error)))
+            faults.append(dataset.source.fault(row, str(error)))

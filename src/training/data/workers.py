@@ -19,10 +19,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from open_clip.errors import DataError, first_line
 from training.data.batch import Batch
-from training.data.buffers import Buffers, SharedBuffers
-from training.data.dataset import PairDataset, Request, Starved
+from training.data.buffers import Buffers, Shape, SharedBuffers
+from training.data.dataset import Request, RowDataset, Starved
 from training.data.orphans import EndsWithParent
-from training.data.parcels import Parcel, register
+from training.data.parcels import Parcel, Place, register
 
 _PREFETCH: Final = 2
 # The batch in use, the one before it that is still referred to, and one that is moved to a device ahead of time.
@@ -48,13 +48,13 @@ class BatchWorkers:
     """Reads batches, in this process or in workers.
 
     Args:
-        dataset: the pairs.
+        dataset: the rows.
         requests: what each iteration reads.
         workers: number of processes; 0 reads in this one.
         pin_memory: give batches in pinned memory.
     """
 
-    def __init__(self, dataset: PairDataset, requests: Requests, workers: int, pin_memory: bool) -> None:
+    def __init__(self, dataset: RowDataset, requests: Requests, workers: int, pin_memory: bool) -> None:
         self._dataset = dataset
         self._requests = requests
         self._workers = workers
@@ -78,9 +78,9 @@ class BatchWorkers:
             iterator._shutdown_workers()
 
     def _read_here(self) -> Iterator[Batch | Starved]:
-        shape = self._shape()
-        if self._buffers is None and shape is not None:
-            self._buffers = Buffers(shape)
+        shapes = self._shapes()
+        if self._buffers is None and shapes:
+            self._buffers = Buffers(shapes)
         for requests in self._requests:
             batch = self._dataset.read_batch(requests, None if self._buffers is None else self._buffers.lend())
             yield batch.pin_memory() if self._pin_memory and isinstance(batch, Batch) else batch
@@ -97,16 +97,15 @@ class BatchWorkers:
             self.close()
             raise DataError(_worker_died(error)) from error
 
-    def _shape(self) -> tuple[int, ...] | None:
-        """Return the shape of a full batch's images; None where the transform does not say."""
-        size = self._dataset.image_size
-        return None if size is None else (self._requests.batch_size, 3, *size)
+    def _shapes(self) -> list[Shape]:
+        """Return the shapes of what fields write of a full batch; none where they write nothing."""
+        return [(self._requests.batch_size, *shape) for shape in self._dataset.shapes]
 
     def _make(self) -> DataLoader[Any]:
-        shape = self._shape()
+        shapes = self._shapes()
         # Processes that are not forked have no part in this one's memory.
-        is_shared = shape is not None and multiprocessing.get_start_method() == "fork"
-        buffers = SharedBuffers(shape, _PREFETCH * self._workers + _HELD) if shape is not None and is_shared else None
+        is_shared = bool(shapes) and multiprocessing.get_start_method() == "fork"
+        buffers = SharedBuffers(shapes, _PREFETCH * self._workers + _HELD) if is_shared else None
         return DataLoader(
             _Reader(self._dataset, buffers),
             batch_sampler=_Asks(self._requests, buffers),
@@ -122,7 +121,7 @@ class BatchWorkers:
 
 
 class _Asks(Sampler[Any]):
-    """The requests, each with a place for its images where one is free."""
+    """The requests, each with a place for what is written of it where one is free."""
 
     def __init__(self, requests: Requests, buffers: SharedBuffers | None) -> None:
         self._requests = requests
@@ -142,7 +141,7 @@ class _Asks(Sampler[Any]):
 class _Reader(Dataset[Any]):
     """What a worker does: all rows of a request at once."""
 
-    def __init__(self, dataset: PairDataset, buffers: SharedBuffers | None) -> None:
+    def __init__(self, dataset: RowDataset, buffers: SharedBuffers | None) -> None:
         self._dataset = dataset
         self._buffers = buffers
         self._number = None if buffers is None else register(buffers)
@@ -152,8 +151,8 @@ class _Reader(Dataset[Any]):
         if place is None or self._buffers is None or self._number is None:
             batch = self._dataset.read_batch(requests)
             return Parcel(batch, None) if isinstance(batch, Batch) else batch
-        batch = self._dataset.read_batch(requests, self._buffers.to_fill(place, len(requests)))
-        return Parcel(batch, (self._number, place)) if isinstance(batch, Batch) else batch
+        batch = self._dataset.read_batch(requests, self._buffers.to_fill(place))
+        return Parcel(batch, Place(self._number, place)) if isinstance(batch, Batch) else batch
 
 
 def _as_it_is(batch: Any) -> Any:

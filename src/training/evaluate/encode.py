@@ -103,9 +103,8 @@ class Encoder:
         features, rows = [self._nothing()], [np.empty(0, dtype=np.int64)]
         for batch in loader.images():
             number = len(batch.images)
-            # Their captions are among all captions.
             images = self._fill(batch.images, loader.batch_size)
-            received = self._rows.receive(batch._replace(images=images, texts=Texts(batch.texts.ids[:0])))
+            received = self._rows.receive(batch._replace(images=images))
             if not number:
                 continue
             with self._kit.autocast():

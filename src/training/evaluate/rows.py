@@ -59,7 +59,7 @@ class ClassSet:
 
     Attributes:
         name: Beginning of its metrics, such as ``imagenet-zeroshot-val``.
-        loader: This process's share; a batch's ``texts`` are class numbers, int64 [B].
+        loader: This process's share; a batch has class numbers, int64 [B], as its value ``labels``.
         classnames: [C] in the order of the numbers.
         receive: Brings a batch to the device.
     """

@@ -81,13 +81,13 @@ class ZeroShot(Evaluation):
         seen = 0
         try:
             for batch in one.loader:
-                number, images = len(batch.texts), batch.images
+                number, images = len(batch.images), batch.images
                 if self.kit.shapes == "bucketed":
                     images = fill_batch(images, one.loader.batch_size)
                 received = task.prepare(one.receive(batch._replace(images=images)))
                 with self.kit.autocast():
                     features = model.encode_image(received.images, normalize=True)[:number]
-                found = count_hits_on_device(100.0 * features.float() @ classifier, received.texts.ids, TOP_K)
+                found = count_hits_on_device(100.0 * features.float() @ classifier, received.tensor("labels"), TOP_K)
                 hits, seen = found if hits is None else hits + found, seen + number
         finally:
             # Their processes are needed seldom; the training data's should have the memory.

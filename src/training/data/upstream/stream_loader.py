@@ -11,7 +11,7 @@ from typing import Any
 
 from open_clip.errors import DataError
 from training.data.batch import Batch
-from training.data.dataset import Tokenizer
+from training.data.fields import Tokenizer
 from training.data.fingerprint import digest_names
 from training.data.loader import TrainLoader
 from training.data.texts import TextPlanner, make_texts

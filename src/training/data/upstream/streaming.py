@@ -14,12 +14,12 @@ import torch
 from open_clip.errors import ConfigError, DataError
 from open_clip.transform import ConvertMode
 from open_clip.transform.direct import PixelMode, to_direct
-from training.data.dataset import seeded
 from training.data.decode import DEFAULT_MAX_PIXELS, decode_image, decode_pixels
 from training.data.encoding import MAX_CAPTION_BYTES
 from training.data.optional import import_webdataset
 from training.data.order import sample_seed
 from training.data.orphans import EndsWithParent
+from training.data.seeding import seeded
 from training.data.shard_files import refuse_pipes
 from training.data.upstream.data_info import DataInfo
 from training.data.upstream.shard_order import ResampledShards2, SampleShuffle, SharedEpoch, detshuffle2

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from image_sets import WordTokenizer, crop_to_uint8, emoji_rows, write_pairs
+from image_sets import WordTokenizer, crop_to_uint8, emoji_rows, pair_set, write_pairs
 from open_clip.errors import DataError
 from open_clip.transform import Compose, image_transform, to_uint8
-from training.data import Batch, PairDataset, make_eval_loader, make_train_loader, read_csv_pairs
+from training.data import Batch, make_eval_loader, make_train_loader, read_csv_pairs
 
 torch.set_num_threads(1)
 # This machine may have fewer cores than a test has workers; that is the point of the test.
@@ -24,12 +24,12 @@ def table(tmp_path_factory):
 
 
 def train_set(table, **options):
-    return PairDataset(table, crop_to_uint8, WordTokenizer(), **{"seed": 5, **options})
+    return pair_set(table, crop_to_uint8, WordTokenizer(), **{"seed": 5, **options})
 
 
 def direct_set(table, **options):
     """Pairs whose images are written in their place of a batch."""
-    return PairDataset(table, to_uint8(image_transform(32, True)), WordTokenizer(), **{"seed": 5, **options})
+    return pair_set(table, to_uint8(image_transform(32, True)), WordTokenizer(), **{"seed": 5, **options})
 
 
 def digest(batches):
@@ -79,9 +79,9 @@ def test_images_written_in_place_are_those_of_the_transform(table, workers):
         """The same steps, of which the loader does not know what they give."""
 
     dataset, transform = direct_set(table), to_uint8(image_transform(32, True))
-    foreign = PairDataset(table, Foreign(transform.transforms), WordTokenizer(), seed=5)
-    assert dataset.image_size == (32, 32)
-    assert foreign.image_size is None
+    foreign = pair_set(table, Foreign(transform.transforms), WordTokenizer(), seed=5)
+    assert dataset.shapes == ((3, 32, 32),)
+    assert foreign.shapes == ()
     loaders = [make_train_loader(one, batch_size=8, seed=5, workers=workers) for one in (dataset, foreign)]
     try:
         for epoch in range(2):
@@ -90,7 +90,7 @@ def test_images_written_in_place_are_those_of_the_transform(table, workers):
         for loader in loaders:
             loader.close()
     for request in [(0, 3), (1, 7)]:
-        assert torch.equal(dataset[request].image, foreign[request].image)
+        assert torch.equal(dataset[request].values["images"][0], foreign[request].values["images"][0])
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -159,14 +159,14 @@ def test_a_start_in_the_middle_reads_nothing_that_comes_before(table):
         read.append(1)
         return crop_to_uint8(image, generator)
 
-    loader = make_train_loader(PairDataset(table, counting, WordTokenizer()), batch_size=8)
+    loader = make_train_loader(pair_set(table, counting, WordTokenizer()), batch_size=8)
     list(loader.epoch(0, start_batch=10))
     assert len(read) == 2 * 8
 
 
 def test_crops_differ_between_epochs_and_rows(table):
     dataset = train_set(table)
-    same_image = [dataset[0, index].image for index in range(5)] + [dataset[1, 0].image]
+    same_image = [dataset[request].values["images"][0] for request in [*((0, row) for row in range(5)), (1, 0)]]
     assert len({image.numpy().tobytes() for image in same_image}) > 1
 
 
@@ -186,7 +186,7 @@ def test_a_transform_without_generator_is_as_repeatable(table):
         jitter = torch.rand(1).item() + random.random() + np.random.rand()
         return crop_to_uint8(image, torch.Generator().manual_seed(int(jitter * 1e6)))
 
-    dataset = PairDataset(table, foreign, WordTokenizer(), seed=5)
+    dataset = pair_set(table, foreign, WordTokenizer(), seed=5)
     alone = make_train_loader(dataset, batch_size=8, seed=5)
     helped = make_train_loader(dataset, batch_size=8, seed=5, workers=2)
     state = torch.get_rng_state()
@@ -204,14 +204,14 @@ def test_a_tokenizer_that_drops_words_at_random_does_not_see_the_batch(table):
         def __call__(self, texts):
             return super().__call__([" ".join(random.sample(text.split(), 2)) for text in texts])
 
-    dataset = PairDataset(table, crop_to_uint8, Dropping(), seed=5)
+    dataset = pair_set(table, crop_to_uint8, Dropping(), seed=5)
     whole = next(make_train_loader(dataset, batch_size=8, seed=5).epoch(0))
     second = next(make_train_loader(dataset, batch_size=4, rank=1, world_size=2, seed=5).epoch(0))
     assert torch.equal(whole.texts.ids[4:], second.texts.ids)
 
 
 def test_lengths_are_unknown_without_an_end_token(table):
-    dataset = PairDataset(table, crop_to_uint8, lambda texts: torch.ones(len(texts), 4, dtype=torch.int64))
+    dataset = pair_set(table, crop_to_uint8, lambda texts: torch.ones(len(texts), 4, dtype=torch.int64))
     assert next(make_train_loader(dataset, batch_size=8).epoch(0)).texts.lengths is None
 
 
@@ -271,7 +271,7 @@ def test_a_killed_worker_is_a_clear_error(table):
         time.sleep(0.01)
         return crop_to_uint8(image, generator)
 
-    loader = make_train_loader(PairDataset(table, slow, WordTokenizer()), batch_size=8, workers=2)
+    loader = make_train_loader(pair_set(table, slow, WordTokenizer()), batch_size=8, workers=2)
     before = children()
     batches = loader.epoch(0)
     assert isinstance(next(batches), Batch)

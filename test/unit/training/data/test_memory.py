@@ -9,10 +9,10 @@ import sys
 import pytest
 import torch
 
-from image_sets import IMAGES_OF_EMOJI
+from image_sets import IMAGES_OF_EMOJI, pair_set
 from open_clip.tokenizer import SimpleTokenizer
 from open_clip.transform import image_transform, to_uint8
-from training.data import PairDataset, make_train_loader
+from training.data import make_train_loader
 from training.data.table import TableBuilder
 
 torch.set_num_threads(1)
@@ -42,7 +42,7 @@ def workers_of_this_process():
 
 
 def measure_epochs(num_rows, batches):
-    dataset = PairDataset(make_table(num_rows), to_uint8(image_transform(32, True)), SimpleTokenizer())
+    dataset = pair_set(make_table(num_rows), to_uint8(image_transform(32, True)), SimpleTokenizer())
     loader = make_train_loader(dataset, batch_size=16, workers=2)
     others, sizes = workers_of_this_process(), []
     try:

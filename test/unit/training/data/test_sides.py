@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from image_sets import WordTokenizer, crop_to_uint8, emoji_rows, write_pairs
-from training.data import PairDataset, make_eval_loader, read_csv_pairs
+from image_sets import WordTokenizer, crop_to_uint8, emoji_rows, pair_set, write_pairs
+from training.data import make_eval_loader, read_csv_pairs
 from training.data.sides import read_captions
 
 torch.set_num_threads(1)
@@ -22,7 +22,7 @@ def rows():
 @pytest.fixture
 def dataset(tmp_path, rows):
     table = read_csv_pairs(write_pairs(tmp_path / "val.csv", rows))
-    return PairDataset(table, crop_to_uint8, WordTokenizer(), is_train=False)
+    return pair_set(table, crop_to_uint8, WordTokenizer(), is_train=False)
 
 
 class Counting(WordTokenizer):
@@ -44,11 +44,11 @@ def test_each_different_caption_stands_once_shortest_first(dataset, rows):
 
 
 def test_without_an_end_token_captions_keep_their_order(dataset):
-    dataset.tokenizer = lambda texts: torch.tensor([[len(text), 1] for text in texts])
+    dataset.fields["texts"].tokenizer = lambda texts: torch.tensor([[len(text), 1] for text in texts])
     captions = read_captions(dataset, range(5, 9))
     assert captions.lengths is None
     assert captions.rows.tolist() == [5, 6, 7, 8]
-    assert captions.tokens[captions.which, 0].tolist() == [len(dataset.table.read("text", row)) for row in range(5, 9)]
+    assert captions.tokens[captions.which, 0].tolist() == [len(dataset.source.read("text", row)) for row in range(5, 9)]
 
 
 def test_no_rows_have_no_captions(dataset):
@@ -58,7 +58,7 @@ def test_no_rows_have_no_captions(dataset):
 
 def test_captions_are_tokenised_once_for_all_evaluations(tmp_path, rows):
     table = read_csv_pairs(write_pairs(tmp_path / "val.csv", rows))
-    loader = make_eval_loader(PairDataset(table, crop_to_uint8, Counting(), is_train=False), batch_size=4)
+    loader = make_eval_loader(pair_set(table, crop_to_uint8, Counting(), is_train=False), batch_size=4)
     before = Counting.calls
     first = loader.sides.captions()
     assert loader.sides.captions() is first
@@ -83,7 +83,7 @@ def test_all_processes_together_read_each_image_once_and_each_caption(dataset, w
 def test_images_are_numbered_once_wherever_their_rows_stand(tmp_path, rows):
     mixed = [rows[place] for place in np.random.default_rng(0).permutation(21)]
     table = read_csv_pairs(write_pairs(tmp_path / "val.csv", mixed))
-    loader = make_eval_loader(PairDataset(table, crop_to_uint8, WordTokenizer(), is_train=False), batch_size=4)
+    loader = make_eval_loader(pair_set(table, crop_to_uint8, WordTokenizer(), is_train=False), batch_size=4)
     paths = [table.image_path(row) for row in loader.sides.first_rows]
     assert len(paths) == len(set(paths)) == 7
     assert loader.sides.first_rows == sorted(loader.sides.first_rows)
@@ -101,7 +101,7 @@ def test_a_image_that_cannot_be_read_is_a_fault_of_all_its_rows(tmp_path, rows, 
     for number in (1, 2):
         (tmp_path / f"{number}.jpg").write_bytes(b"torn")
     loader = make_eval_loader(
-        PairDataset(table, crop_to_uint8, WordTokenizer(), is_train=False), batch_size=1, workers=workers
+        pair_set(table, crop_to_uint8, WordTokenizer(), is_train=False), batch_size=1, workers=workers
     )
     batches = list(loader.images())
     loader.close()

@@ -1,6 +1,6 @@
-from image_sets import WordTokenizer
+from image_sets import WordTokenizer, pair_set
 from open_clip.transform import image_transform, to_uint8
-from training.data import PairDataset, SyntheticTable, make_train_loader
+from training.data import SyntheticTable, make_train_loader
 
 
 def test_a_table_of_any_length_holds_one_black_image_and_one_caption():
@@ -16,7 +16,7 @@ def test_a_table_of_any_length_holds_one_black_image_and_one_caption():
 
 def test_the_trainers_loader_gives_synthetic_batches():
     transform = to_uint8(image_transform(6, is_train=True))
-    dataset = PairDataset(SyntheticTable(10, 6, 6), transform, WordTokenizer())
+    dataset = pair_set(SyntheticTable(10, 6, 6), transform, WordTokenizer())
     loader = make_train_loader(dataset, batch_size=4)
     batches = list(loader.epoch(0))
     assert [batch.images.shape for batch in batches] == [(4, 3, 6, 6)] * 2

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 import open_clip
-from image_sets import crop_to_uint8, emoji_rows, write_pairs
+from image_sets import crop_to_uint8, emoji_rows, pair_set, write_pairs
 from loop_runs import ALONE, MEAN, STD, make_task
 from open_clip.errors import ConfigError
 from open_clip.loss import ClipLoss
-from training.data import PairDataset, make_eval_loader, read_csv_pairs
+from training.data import make_eval_loader, read_csv_pairs
 from training.evaluate import Accuracy, EvaluationKit, ValidationRows, ready_to_measure
 from training.evaluate.hits import count_ahead_of_own, first_best
 from training.tasks import ClipTask
@@ -33,7 +33,7 @@ def measure(tmp_path, scores, labels, task=None, gallery_size=3):
     def middle(image):
         return crop_to_uint8(image, torch.Generator().manual_seed(0))
 
-    loader = make_eval_loader(PairDataset(source, middle, tokenizer, is_train=False), batch_size=4)
+    loader = make_eval_loader(pair_set(source, middle, tokenizer, is_train=False), batch_size=4)
     kit = EvaluationKit(
         ALONE,
         contextlib.nullcontext,

@@ -6,11 +6,11 @@ import torch
 from torch.testing import assert_close
 
 import open_clip
-from image_sets import crop_to_uint8, emoji_rows, write_pairs
+from image_sets import crop_to_uint8, emoji_rows, pair_set, write_pairs
 from loop_runs import ALONE, MEAN, STD, make_task
 from open_clip.loss import ClipLoss, CoCaLoss
 from tiny_models import tiny_coca
-from training.data import Batch, PairDataset, Quarantine, make_eval_loader, read_csv_pairs
+from training.data import Batch, Quarantine, make_eval_loader, read_csv_pairs
 from training.evaluate import EvaluationKit, Retrieval, ValidationRows, ready_to_measure
 from training.evaluate.encode import Encoder
 from training.tasks import ClipTask, CoCaTask
@@ -57,7 +57,7 @@ def rows():
 def make_loader(rows, folder, **options):
     table = read_csv_pairs(write_pairs(folder / "val.csv", rows))
     tokenizer = open_clip.get_tokenizer("ViT-micro-8-32")
-    return make_eval_loader(PairDataset(table, keep_middle, tokenizer, is_train=False), batch_size=BATCH, **options)
+    return make_eval_loader(pair_set(table, keep_middle, tokenizer, is_train=False), batch_size=BATCH, **options)
 
 
 def receive(batch):
@@ -65,7 +65,7 @@ def receive(batch):
 
 
 def make_kit(loader, receive=receive, **options):
-    rows = ValidationRows(loader, receive, loader.sides._dataset.table)
+    rows = ValidationRows(loader, receive, loader.sides._dataset.source)
     return EvaluationKit(ALONE, contextlib.nullcontext, open_clip.get_tokenizer("ViT-micro-8-32"), rows=rows, **options)
 
 
@@ -165,7 +165,7 @@ def test_a_captioner_still_sees_pairs(tmp_path, rows):
     def tokenizer(texts):
         return torch.tensor([[1 + len(word) for word in (text.split() * 15)[:15]] for text in texts])
 
-    loader = make_eval_loader(PairDataset(table, keep_middle, tokenizer, is_train=False), batch_size=BATCH)
+    loader = make_eval_loader(pair_set(table, keep_middle, tokenizer, is_train=False), batch_size=BATCH)
     found = encode(task, loader)
     assert len(found.images) == 6
     losses = []

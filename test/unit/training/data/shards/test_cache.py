@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from file_server import serve_files
+from image_sets import pair_set
 from open_clip.errors import DataError
 from shard_sets import write_shards
-from training.data import PairDataset, make_train_loader
+from training.data import make_train_loader
 from training.data.shards import Selector, ShardCache, Visit, open_shards
 from training.data.shards import cache as cache_module
 
@@ -61,7 +62,7 @@ def test_counts_beside_the_shards_spare_fetching_them_at_the_start(remote, tmp_p
 def test_a_count_that_promises_too_much_costs_those_samples_only(remote, tmp_path):
     fsspec.filesystem("memory").pipe("/bucket/sizes.json", b'{"00000.tar": 6, "00001.tar": 3, "00002.tar": 5}')
     table = open_shards("x", remote, Selector(), Visit(), cache=ShardCache(tmp_path / "cache"))
-    loader = make_train_loader(PairDataset(table, pixels, words), batch_size=14)
+    loader = make_train_loader(pair_set(table, pixels, words), batch_size=14)
     batch = next(iter(loader.epoch(0)))
     assert len(batch.texts) == 14
     assert {fault.row for fault in batch.faults} == {4, 5}

@@ -6,9 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
+from image_sets import pair_set
 from open_clip.errors import DataError
 from shard_sets import image, write_shards, write_tar
-from training.data import PairDataset, make_train_loader
+from training.data import make_train_loader
 from training.data.shards import Selector, Visit, open_shards
 from training.data.shards import rows as rows_module
 
@@ -79,7 +80,7 @@ def test_dirty_samples_are_left_out_and_listed(tmp_path):
     faulty_shard(tmp_path / "0.tar")
     table = open_all(tmp_path)
     assert len(table) == 6
-    dataset = PairDataset(table, pixels, words, is_train=True)
+    dataset = pair_set(table, pixels, words, is_train=True)
     loader = make_train_loader(dataset, batch_size=6)
     batch = next(iter(loader.epoch(0)))
     assert batch.images.shape == (6, 3, 8, 8)
@@ -144,7 +145,7 @@ def test_more_samples_than_there_are_is_said_with_both_numbers(tmp_path, caplog)
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_do_not_depend_on_workers_ranks_or_where_they_start(tmp_path, workers):
     table = open_all(write_shards(tmp_path, [13, 7, 20]))
-    dataset = PairDataset(table, pixels, words, seed=5)
+    dataset = pair_set(table, pixels, words, seed=5)
     whole = [batch.keys for batch in make_train_loader(dataset, batch_size=8, seed=5).epoch(1)]
     loader = make_train_loader(dataset, batch_size=8, seed=5, workers=workers)
     assert [batch.keys for batch in loader.epoch(1, start_batch=2)] == whole[2:]
@@ -158,8 +159,8 @@ def test_a_shard_replaced_while_training_costs_its_samples_not_the_run(tmp_path)
     write_shards(tmp_path, [6, 6])
     table = open_all(tmp_path)
     write_shards(tmp_path, [2])
-    dataset = PairDataset(table, pixels, words)
-    batch = dataset.collate([dataset[(0, 4)]])
+    dataset = pair_set(table, pixels, words)
+    batch = dataset.read_batch([(0, 4)])
     assert batch.faults[0].reason.endswith("it was changed")
     assert batch.keys == ("00001.tar:000010000",)
 

@@ -1,0 +1,91 @@
+"""Recipes of a user's own over real files: their fields make the batches, or are refused before anything is trained."""
+
+import pytest
+import torch
+
+from image_sets import IMAGES_OF_EMOJI
+from open_clip.errors import ConfigError, DataError
+from open_clip.transform import image_transform
+from training.assembly.data import RecipeFields, build_eval_data, build_train_data
+from training.assembly.place import Place
+from training.device import select_device
+from training.distributed import World
+from training.params import RunParams, parse_args
+from training.run_folder import RunFolder
+
+TRANSFORM = image_transform(16, is_train=True)
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A table of an image, two texts, a class and a number a row."""
+    path = tmp_path / "rows.csv"
+    lines = ["filepath,title,short,class,weight"]
+    for number, image in enumerate(IMAGES_OF_EMOJI[:8]):
+        lines.append(f"{image},a long text of {number},text {number},{number % 3},{number / 4}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def build(make, *words, build=build_train_data, tmp_path, role="--train-data", table):
+    params = RunParams.from_namespace(
+        parse_args([role, str(table), "--csv-separator", ",", "--model", "ViT-micro-8-32", *words])
+    )
+    place = Place(select_device("cpu"), torch.device("cpu"), World(), RunFolder("run", tmp_path))
+    recipe = RecipeFields("mine", make)
+    if build is build_eval_data:
+        return build(params, place, TRANSFORM, recipe)
+    return build(params, place, TRANSFORM, None, recipe)
+
+
+def test_a_recipe_of_two_crops_and_two_texts_a_row_has_its_batches(tmp_path, table):
+    def make(kit):
+        images = kit.image(), kit.image(name="others")
+        texts = kit.text(), kit.text("short", "shorts")
+        return *images, *texts, kit.label("class"), kit.numbers("weight", name="weights")
+
+    words = ["--batch-size", "8", "--workers", "0"]
+    loader, _ = build(make, *words, tmp_path=tmp_path, table=table)
+    batch = next(loader.epoch(0))
+    assert set(batch.values) == {"shorts", "labels", "weights", "others"}
+    assert torch.equal(batch.tensor("labels"), batch.indices % 3)
+    assert torch.equal(batch.tensor("weights"), batch.indices / 4)
+    assert batch.tensor("others").shape == batch.images.shape == (8, 3, 16, 16)
+    assert not torch.equal(batch.tensor("others"), batch.images)
+    assert not torch.equal(batch.texts.ids, batch.values["shorts"].ids)
+
+
+def test_rows_without_images_are_evaluated(tmp_path, table):
+    words = ["--batch-size", "3", "--workers", "0"]
+    options = {"build": build_eval_data, "role": "--val-data", "tmp_path": tmp_path, "table": table}
+    loader, _, source = build(lambda kit: (kit.text("short"), kit.label("class")), *words, **options)
+    assert [batch.images for batch in loader] == [None] * 3
+    assert len(source) == 8
+
+
+def test_a_set_of_which_no_row_can_be_read_is_refused_at_once(tmp_path, table):
+    options = {"build": build_eval_data, "role": "--val-data", "tmp_path": tmp_path, "table": table}
+    with pytest.raises(
+        DataError, match=r"None of the first 8 rows to evaluate .* field labels: 'a long text of 0' is no"
+    ):
+        build(lambda kit: (kit.label("title"),), **options)
+
+
+def test_a_field_whose_columns_the_data_lacks_is_refused_with_status_2(tmp_path, table):
+    def make(kit):
+        return kit.image(), kit.arrays("teacher", (4,), "teacher_rows")
+
+    with pytest.raises(ConfigError) as caught:
+        build(make, tmp_path=tmp_path, table=table)
+    message = str(caught.value)
+    assert caught.value.exit_status == 2
+    assert "--train-data" in message
+    assert "recipe mine, field teacher_rows: " in message
+    assert "'teacher'" in message
+    assert all(column in message for column in ("filepath", "title", "short", "class", "weight"))
+
+
+def test_a_stream_refuses_fields_that_it_does_not_hold(tmp_path, table):
+    words = ["--shard-order", "buffer", "--dataset-type", "webdataset"]
+    with pytest.raises(ConfigError, match="recipe mine: field 'shorts' reads short, and --shard-order buffer streams"):
+        build(lambda kit: (kit.image(), kit.text("short", "shorts")), *words, tmp_path=tmp_path, table=table)
