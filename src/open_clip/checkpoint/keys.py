@@ -130,7 +130,8 @@ class ConvertsWeights(Protocol):
         """
 
 
-def _convert(model: nn.Module, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+def convert_for(model: nn.Module, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Bring weights in any layout that the model's family or this room knows into the model's own."""
     if isinstance(model, ConvertsWeights):
         return model.convert_weights(state_dict)
     return convert_state_dict(model, state_dict)
@@ -138,7 +139,7 @@ def _convert(model: nn.Module, state_dict: dict[str, Tensor]) -> dict[str, Tenso
 
 def fit_to_model(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """Adapt names and scalar shapes of older or sibling layouts to ``model``; shapes of weights are left alone."""
-    fitted = dict(_convert(model, state_dict))
+    fitted = dict(convert_for(model, state_dict))
     # What a model builds anew each time (masks, position ids) is no part of its state, though older files hold it.
     expected = model.state_dict()
     derived = {name for name, _ in model.named_buffers()} - expected.keys() | ({_POSITION_IDS} - expected.keys())

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from open_clip.checkpoint import WeightsMismatch, convert_state_dict, load_weights, read_described
+from open_clip.checkpoint import WeightsMismatch, load_weights, read_described
 from open_clip.checkpoint.foreign import name_foreign
+from open_clip.checkpoint.keys import convert_for
 from open_clip.errors import CheckpointError, cut_list, printable, suggest_nearest
 from open_clip.factory.description import Description, Difference, list_differences, read_description
 
@@ -151,7 +152,7 @@ def load_tower(model: nn.Module, path: str | Path, name: str) -> None:
     read, entry = read_described(path)
     told = Description() if entry is None else read_description(entry, str(path))
     try:
-        read = convert_state_dict(model, read)
+        read = convert_for(model, read)
         if any(key.startswith(prefix) for key in read):
             weights = {key: value for key, value in read.items() if key.startswith(prefix)}
         else:

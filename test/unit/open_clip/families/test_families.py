@@ -1,18 +1,15 @@
 """A family is added without touching another file: in a program, or as a folder of the package."""
 
-import json
 import sys
 from argparse import Namespace
 
 import pytest
 import torch
-from torch import nn
 
 import open_clip
 from open_clip import families
 from open_clip.errors import ConfigError
 from open_clip.factory.description import describe_model
-from open_clip.families.base import Family
 from open_clip.loss import ClipLoss
 from open_clip.protocols import (
     EncodesImages,
@@ -24,96 +21,18 @@ from open_clip.protocols import (
     TwoEncoders,
     WritesCaptions,
 )
-from open_clip.transformer.freezing import unlock_last_groups
 from tiny_models import tiny_clip, tiny_coca, tiny_config
+from toy_families import ImageFamily, ImageOnly, ThreeFamily, added
 from training.optim.groups import layer_scales
 
 ARGS = {"distill": False, "siglip": False, "local_loss": False, "gather_with_grad": True, "rank": 0, "world_size": 1}
 
 
-class Encoder(nn.Module):
-    """An image tower in three layers."""
-
-    def __init__(self, width, image_size=8):
-        super().__init__()
-        self.image_size, self.output_dim = image_size, width
-        self.stem = nn.Conv2d(3, width, image_size)
-        self.body = nn.Linear(width, width)
-        self.head = nn.Linear(width, width)
-
-    def forward(self, image):
-        return self.head(self.body(self.stem(image).flatten(1)).relu())
-
-    def layer_groups(self):
-        return [[self.stem], [self.body], [self.head]]
-
-
-class ImageOnly(nn.Module):
-    """An image encoder, without texts and without a temperature."""
-
-    def __init__(self, width, depth_scale=1.0):
-        super().__init__()
-        self.visual = Encoder(width)
-        self.depth_scale = depth_scale
-
-    def encode_image(self, image, normalize=False):
-        features = self.visual(image) * self.depth_scale
-        return nn.functional.normalize(features, dim=-1) if normalize else features
-
-    def layer_groups(self):
-        return {"image": self.visual.layer_groups()}
-
-    def lock_image_tower(self, unlocked_groups=0, freeze_bn_stats=False):
-        unlock_last_groups(self.visual.layer_groups(), unlocked_groups)
-
-    def convert_weights(self, state_dict):
-        return {key.replace("backbone.", "visual."): value for key, value in state_dict.items()}
-
-
-class ImageFamily(Family):
-    name = "image_only"
-    model_class = ImageOnly
-
-
-class ThreeEncoders(ImageOnly):
-    """Images, texts, and a second view of images with a tower of its own."""
-
-    def __init__(self, width, words):
-        super().__init__(width)
-        self.second = Encoder(width)
-        self.words = nn.EmbeddingBag(words, width)
-
-    def encode_text(self, text, normalize=False):
-        return self.words(text)
-
-    def encode_second(self, image):
-        return self.second(image)
-
-    def layer_groups(self):
-        return super().layer_groups() | {"second": self.second.layer_groups(), "text": [[self.words]]}
-
-
-class ThreeFamily(Family):
-    name = "three_encoders"
-    model_class = ThreeEncoders
-
-
 @pytest.fixture
-def add(monkeypatch, tmp_path):
+def add(tmp_path):
     """Add a family and a model of it, for one test."""
-    monkeypatch.setattr(families, "_REGISTERED", {})
-    registry = open_clip.factory.names.model_registry()
-    before = dict(registry)
-
-    def add(family, config):
-        families.register(family)
-        path = tmp_path / "toy.json"
-        path.write_text(json.dumps({"family": family.name} | config))
-        open_clip.add_model_config(path)
-
-    yield add
-    registry.clear()
-    registry.update(before)
+    with added(tmp_path / "toy.json") as add:
+        yield add
 
 
 def test_a_family_without_texts_is_created_saved_and_loaded(add, tmp_path):
@@ -143,6 +62,15 @@ def test_the_familys_own_conversion_reads_foreign_weights(add, tmp_path):
     foreign = {key.replace("visual.", "backbone."): value for key, value in model.state_dict().items()}
     torch.save(foreign, tmp_path / "foreign.pt")
     loaded = open_clip.create_model("toy", str(tmp_path / "foreign.pt"))
+    assert all(torch.equal(value, loaded.state_dict()[key]) for key, value in model.state_dict().items())
+
+
+def test_a_towers_own_file_is_converted_by_the_family_too(add, tmp_path):
+    add(ImageFamily(), {"width": 6})
+    model = open_clip.create_model("toy")
+    foreign = {key.replace("visual.", "backbone."): value for key, value in model.state_dict().items()}
+    torch.save(foreign, tmp_path / "foreign.pt")
+    loaded = open_clip.create_model("toy", pretrained_image_path=str(tmp_path / "foreign.pt"))
     assert all(torch.equal(value, loaded.state_dict()[key]) for key, value in model.state_dict().items())
 
 
