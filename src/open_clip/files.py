@@ -6,6 +6,7 @@ a plain file: a pipe or a device under its name would hold the process or never 
 
 import contextlib
 import errno
+import glob
 import os
 import shutil
 import stat
@@ -22,7 +23,8 @@ def new_file(path: str | Path) -> Iterator[BinaryIO]:
     """Give a file to write that gets its name once every byte is on the disk.
 
     It is written beside its place under a temporary name, flushed to the disk, and renamed: a kill or a full disk at
-    any moment leaves what was there. A link of that name is replaced, not followed. After an exception nothing is left.
+    any moment leaves what was there. A link of that name is replaced, not followed. After an exception nothing is left;
+    what a killed process left of the same file is removed.
 
     Raises:
         OSError: When it cannot be written.
@@ -31,8 +33,9 @@ def new_file(path: str | Path) -> Iterator[BinaryIO]:
     temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
     with contextlib.suppress(FileNotFoundError):
         temporary.unlink()
+    _remove_dead(path, temporary)
     try:
-        with temporary.open("xb") as file:
+        with _create_held(temporary) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -42,6 +45,34 @@ def new_file(path: str | Path) -> Iterator[BinaryIO]:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+
+
+def _create_held(temporary: Path) -> BinaryIO:
+    """Create a file and lock it for as long as it is open: the system lets the lock go when its process dies."""
+    import fcntl
+
+    while True:
+        file = temporary.open("xb")
+        # Some file systems lock nothing; there nobody takes a file for a dead one's either.
+        with contextlib.suppress(OSError):
+            fcntl.lockf(file, fcntl.LOCK_EX)
+        if os.fstat(file.fileno()).st_nlink:
+            return file
+        # Somebody took it for a dead one's between the two lines above.
+        file.close()
+
+
+def _remove_dead(path: Path, own: Path) -> None:
+    """Delete half-written files of this name whose writers are gone, as far as it can be."""
+    # Imported here, as above: not every system has it, and the library's import must not fail for that.
+    import fcntl
+
+    for leftover in path.parent.glob(f"{TEMPORARY}{glob.escape(path.name)}-*"):
+        if leftover == own or not leftover.name.rpartition("-")[2].isdigit():
+            continue
+        with contextlib.suppress(OSError), open_to_change(leftover) as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            leftover.unlink()
 
 
 def write_whole(path: str | Path, content: str | bytes) -> None:
