@@ -34,7 +34,7 @@ class Closeness(Evaluation):
             rows += len(scores)
         sums = self.kit.add_up({"closeness": total, "rows": rows})
         mean = sums["closeness"] / sums["rows"]
-        table = Table("Closenesss", ("set", "closeness"), (("validation", mean),))
+        table = Table("By set", ("set", "closeness"), (("validation", mean),))
         return Measured({"closeness": mean}, (Note("Larger is better."), table))
 
 

@@ -50,7 +50,7 @@ def _draw_table(part: dict[str, Any]) -> str:
         return ""
     head = part.get("head")
     names = head[:_MAX_COLUMNS] if isinstance(head, list) else []
-    head_part = "".join(f'<th scope="col">{user_text(name, 60)}</th>' for name in names)
+    head_part = "".join(_heading_cells(names, rows[0]))
     is_shaded = part.get("is_shaded") is True
     body = "".join(f"<tr>{''.join(_cells(row, is_shaded))}</tr>" for row in rows)
     css_class = "plain matrix" if is_shaded else "plain"
@@ -58,6 +58,13 @@ def _draw_table(part: dict[str, Any]) -> str:
         f'{_heading(part)}<div class="scroll"><table class="{css_class}"><thead><tr>{head_part}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )
+
+
+def _heading_cells(names: list[Any], first_row: list[Any]) -> list[str]:
+    """Write headings on the side where the cells under them stand."""
+    numbers = [is_number(value) for value in first_row] + [False] * len(names)
+    sides = (' class="number"' if one else "" for one in numbers)
+    return [f'<th scope="col"{side}>{user_text(name, 60)}</th>' for name, side in zip(names, sides, strict=False)]
 
 
 def _cells(row: list[Any], is_shaded: bool) -> list[str]:
