@@ -61,11 +61,11 @@ def _device(place: Place, parts: Parts) -> str:
 def _training_data(params: RunParams, parts: Parts) -> str:
     assert parts.train_loader is not None
     source = params.data.train_data if params.data.dataset_type != "synthetic" else "made-up images"
-    return f"{parts.train_loader.num_samples:,} pairs an epoch from {printable(source)}"
+    return f"{parts.train_loader.num_samples:,} rows an epoch from {printable(source)}"
 
 
 def _rows(table: Source) -> str:
-    return f"{len(table):,} pairs of {table.num_images:,} images from {printable(table.source)}"
+    return f"{len(table):,} rows with {table.num_images:,} images from {printable(table.source)}"
 
 
 def _steps(params: RunParams, place: Place, parts: Parts, progress: Progress) -> str:
@@ -80,7 +80,7 @@ def _steps(params: RunParams, place: Place, parts: Parts, progress: Progress) ->
     cut_off = length.epochs * length.steps_per_epoch - length.steps
     short = f", the last ends {_count(cut_off, 'step')} early" if cut_off else ""
     left = f", {max(0, length.steps - progress.step):,} left" if progress.step else ""
-    return f"{length.steps:,} of {batch:,} pairs{of}: {epochs} of {steps}{short}{left}"
+    return f"{length.steps:,} of {batch:,} rows{of}: {epochs} of {steps}{short}{left}"
 
 
 def _count(number: int, unit: str) -> str:

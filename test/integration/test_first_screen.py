@@ -15,10 +15,10 @@ def test_the_screen_names_model_data_steps_and_folder_and_the_file_every_setting
     for wanted in (
         r"model +ViT-micro-8-32, [\d,]+ parameters",
         r"device .* \(cpu\), 1 process, precision fp32",
-        r"training +40 pairs an epoch from .*train\.csv",
-        r"steps +10 of 8 pairs: 2 epochs of 5 steps",
+        r"training +40 rows an epoch from .*train\.csv",
+        r"steps +10 of 8 rows: 2 epochs of 5 steps",
         r"learning rate +rises to 0\.001 over --warmup 100 steps; this run ends before, at 0\.0001",
-        r"validation +12 pairs of 6 images from .*val\.csv",
+        r"validation +12 rows with 6 images from .*val\.csv",
         r"folder .*run \(all settings: params\.txt",
         r"to stop +press Ctrl-C once; it saves\. Go on with:\n.*--config .*config\.yaml --name run --resume latest",
     ):

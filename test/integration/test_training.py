@@ -173,7 +173,7 @@ def test_a_run_of_steps_ends_anywhere_and_goes_on_to_the_weights_of_one_by_epoch
     summary = json.loads((run / "summary.json").read_text())
     assert (summary["status"], summary["steps"], summary["epochs"]) == ("finished", 7, 1)
     assert [line["step"] for line in iterate_metrics(run / "metrics.jsonl", "eval")] == [5, 7]
-    assert "7 of 8 pairs: 2 epochs of 5 steps, the last ends 3 steps early" in (run / "out.log").read_text()
+    assert "7 of 8 rows: 2 epochs of 5 steps, the last ends 3 steps early" in (run / "out.log").read_text()
     assert main(micro_flags(*data, **by_steps, max_steps=7)) == 0
     assert "nothing is left to do: all 7 steps" in (run / "out.log").read_text()
     # A kill between the last save and the evaluation after it.

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,8 +26,10 @@ from training.data import (
     RowDataset,
     Source,
     SourceRequest,
+    TextField,
     TextPlanner,
     TrainLoader,
+    columns_of,
     make_eval_loader,
     make_train_loader,
     name_field,
@@ -40,27 +42,19 @@ from training.data.source import IMAGE, TEXT, MissingColumns
 from training.distributed import gather_objects
 from training.evaluate import ClassSet, read_class_names
 from training.params import RunParams
+from training.tasks import Task
 
 _LOG = logging.getLogger(__name__)
 _NUM_TRIED = 8
 
 
-def pair_fields(kit: FieldKit) -> tuple[Field, ...]:
-    """Make the fields of recipes that learn from images and their captions."""
-    return kit.image(), kit.text()
+def sketch_fields(recipe: type[Task], role: str, params: RunParams) -> Sequence[Field]:
+    """Make a recipe's fields before there is a model: good for their names and columns, and for reading nothing."""
+    return recipe.fields(FieldKit(role, _not_yet, lambda: _not_yet), params)
 
 
-@dataclass(frozen=True)
-class RecipeFields:
-    """What a recipe's batches are made of.
-
-    Attributes:
-        name: The recipe's, for messages.
-        make: Gives the fields, for training and for evaluation.
-    """
-
-    name: str
-    make: Callable[[FieldKit], Sequence[Field]] = pair_fields
+def _not_yet(*arguments: object) -> Any:
+    raise RuntimeError("a sketched field reads nothing")
 
 
 def make_receive(
@@ -107,12 +101,14 @@ def _pixels(transform: Any) -> Any:
         return transform
 
 
-def _make_kit(params: RunParams, transform: Any, role: str, planner: TextPlanner | None) -> FieldKit:
+def _make_kit(
+    params: RunParams, transform: Any, role: str, make_planner: Callable[[], TextPlanner | None] = lambda: None
+) -> FieldKit:
     return FieldKit(
         role,
         _pixels(transform),
-        make_tokenizer(params),
-        planner,
+        partial(make_tokenizer, params),
+        make_planner,
         max_pixels=params.data.max_image_pixels,
         # Figures of evaluation stay comparable whatever a run trains on.
         pixels="near" if role == "train" and params.data.image_pixels == "near" else "exact",
@@ -129,7 +125,7 @@ def _open_source(
         role,
         params.data,
         params.shards,
-        columns=tuple(dict.fromkeys(column for field in fields for column in field.columns)),
+        columns=columns_of(fields),
         image_size=_image_size(transform),
         rank=place.world.rank,
         world_size=place.world.world_size,
@@ -162,8 +158,8 @@ def build_train_data(
     params: RunParams,
     place: Place,
     transform: Any,
-    planner: TextPlanner | None,
-    recipe: RecipeFields,
+    make_planner: Callable[[], TextPlanner | None],
+    task: Task,
 ) -> tuple[TrainLoader | None, Quarantine | None]:
     """Open the training data and make its loader; None twice for a run that only evaluates.
 
@@ -171,42 +167,46 @@ def build_train_data(
         params: The flags.
         place: Where the run is.
         transform: From an image to what the model sees.
-        planner: Decides how texts are computed.
-        recipe: What its batches are made of.
+        make_planner: Gives what decides how texts are computed.
+        task: The recipe, which says what its batches are made of.
 
     Raises:
         ConfigError: The data lacks a column that a field reads, or cannot be streamed with these fields.
     """
     if not params.data.trains:
         return None, None
-    kit = _make_kit(params, transform, "train", planner)
-    fields = recipe.make(kit)
+    kit = _make_kit(params, transform, "train", make_planner)
+    fields = task.fields(kit, params)
     if params.shards.shard_order == "buffer":
-        _refuse_to_stream(recipe.name, fields)
-        return build_stream_loader(params, place, kit.transform, kit.tokenizer, planner), None
-    dataset, quarantine = _open_dataset(params, place, transform, "train", recipe.name, fields)
+        texts = _fields_of_stream(task.name, fields)
+        return build_stream_loader(params, place, kit.transform, texts.tokenizer, texts.planner), None
+    dataset, quarantine = _open_dataset(params, place, transform, "train", task.name, fields)
     loader = make_train_loader(dataset, seed=params.hardware.seed, **_loader_options(params, place))
     return loader, quarantine
 
 
-def _refuse_to_stream(recipe: str, fields: Sequence[Field]) -> None:
-    """Refuse what the stream does not hold."""
+def _fields_of_stream(recipe: str, fields: Sequence[Field]) -> TextField:
+    """Refuse what the stream does not hold, and give the field of its captions."""
     for field in fields:
         if (field.name, field.columns) not in ((IMAGES, (IMAGE,)), (TEXTS, (TEXT,))):
             raise ConfigError(
                 f"recipe {recipe}: field {field.name!r} reads {', '.join(field.columns)}, and --shard-order buffer "
                 "streams images and captions alone. Leave it out: rows are then read by position, with all columns."
             )
+    texts = [field for field in fields if isinstance(field, TextField)]
+    if len(texts) != 1 or len(fields) != 2:
+        raise ConfigError(f"recipe {recipe}: --shard-order buffer streams images with their captions. Leave it out.")
+    return texts[0]
 
 
 def build_eval_data(
-    params: RunParams, place: Place, transform: Any, recipe: RecipeFields
+    params: RunParams, place: Place, transform: Any, task: Task
 ) -> tuple[EvalLoader | None, Quarantine | None, Source | None]:
     """Open the validation data and make its loader; None three times without any. As `build_train_data`."""
     if not params.data.val_data:
         return None, None, None
-    fields = recipe.make(_make_kit(params, transform, "val", None))
-    dataset, quarantine = _open_dataset(params, place, transform, "val", recipe.name, fields)
+    fields = task.fields(_make_kit(params, transform, "val"), params)
+    dataset, quarantine = _open_dataset(params, place, transform, "val", task.name, fields)
     _try_rows(dataset)
     return make_eval_loader(dataset, **_loader_options(params, place)), quarantine, dataset.source
 

@@ -1,19 +1,21 @@
 """The evaluations of a run: what the recipe offers, of which the flags choose. Measures nothing."""
 
 import difflib
+from functools import partial
 from typing import Any
 
 from open_clip.errors import ConfigError
-from training.assembly.data import RecipeFields, build_class_sets, build_eval_data, make_receive, make_tokenizer
+from training.assembly.data import build_class_sets, build_eval_data, make_receive, make_tokenizer
 from training.assembly.place import Place
 from training.assembly.texts import evaluation_shapes
 from training.device import MixedPrecision
 from training.evaluate import Evaluation, EvaluationKit, Pace, ValidationRows
 from training.params import RunParams
+from training.tasks import Task
 
 
 def build_evaluation_kit(
-    params: RunParams, place: Place, mixed: MixedPrecision, transform: Any, recipe: RecipeFields
+    params: RunParams, place: Place, mixed: MixedPrecision, transform: Any, task: Task
 ) -> EvaluationKit:
     """Open the data that the flags name for evaluation.
 
@@ -24,9 +26,9 @@ def build_evaluation_kit(
     return EvaluationKit(
         place.world,
         mixed.autocast,
-        make_tokenizer(params),
+        partial(make_tokenizer, params),
         pace=Pace(flags.val_frequency, flags.val_every_n_steps),
-        rows=_open_rows(params, place, transform, recipe),
+        rows=_open_rows(params, place, transform, task),
         class_sets=build_class_sets(params, place, transform),
         zero_shot_pace=Pace(flags.zeroshot_frequency, flags.val_every_n_steps),
         shapes=evaluation_shapes(params, place),
@@ -60,8 +62,8 @@ def _unknown(name: str, known: list[str]) -> str:
     )
 
 
-def _open_rows(params: RunParams, place: Place, transform: Any, recipe: RecipeFields) -> ValidationRows | None:
-    loader, quarantine, source = build_eval_data(params, place, transform, recipe)
+def _open_rows(params: RunParams, place: Place, transform: Any, task: Task) -> ValidationRows | None:
+    loader, quarantine, source = build_eval_data(params, place, transform, task)
     if loader is None or source is None:
         return None
     receive = make_receive(place, quarantine)

@@ -9,13 +9,16 @@ from open_clip.factory.source import find_source
 from open_clip.families import find_family
 from open_clip.protocols import WritesCaptions
 from open_clip.transform.config import read_augmentation
+from training.assembly.data import sketch_fields
 from training.assembly.model import image_size
 from training.assembly.task import choose_recipe
 from training.checkpoint import is_remote
-from training.data import SourceRequest, find_kind
+from training.data import SourceRequest, columns_of, find_kind, name_field
+from training.data.source import MissingColumns
 from training.distributed import World
 from training.params import RunParams
 from training.report.tensorboard import find_tensorboard, wants_tensorboard
+from training.tasks import Task
 
 
 def check_inputs(params: RunParams, world: World) -> None:
@@ -27,13 +30,13 @@ def check_inputs(params: RunParams, world: World) -> None:
         CheckpointError: Weights are not there.
         MissingDependency: A further report needs a package that is not installed.
     """
-    _check_model(params, world)
+    recipe = _check_model(params, world)
     if wants_tensorboard(params.report.report_to):
         find_tensorboard()
     for role, path in (("train", params.data.train_data), ("val", params.data.val_data)):
         if path:
             with naming(f"--{role}-data"):
-                _check_data(path, role, params)
+                _check_data(path, role, params, recipe)
     for flag, folder in (
         ("--imagenet-val", params.evaluate.imagenet_val),
         ("--imagenet-v2", params.evaluate.imagenet_v2),
@@ -45,11 +48,12 @@ def check_inputs(params: RunParams, world: World) -> None:
     _check_weights(params)
 
 
-def _check_model(params: RunParams, world: World) -> None:
+def _check_model(params: RunParams, world: World) -> type[Task]:
+    """Check settings, model and recipe; return the recipe, of which a model on the hub may still want another."""
     with naming("--aug-cfg"):
         read_augmentation(params.data.aug_cfg)
     if params.model.model.startswith(HUB_SCHEME):
-        return
+        return choose_recipe(params, writes_captions=False)
     model_cfg = apply_options(
         find_source(params.model.model, None, load_weights=False).model_cfg,
         {},
@@ -57,16 +61,22 @@ def _check_model(params: RunParams, world: World) -> None:
         force_context_length=params.model.force_context_length,
     )
     writes_captions = issubclass(find_family(model_cfg).model_class, WritesCaptions)
-    choose_recipe(params, writes_captions=writes_captions).check(params, world)
+    recipe = choose_recipe(params, writes_captions=writes_captions)
+    recipe.check(params, world)
+    return recipe
 
 
-def _check_data(path: str, role: str, params: RunParams) -> None:
-    request = SourceRequest(path, role, params.data, params.shards)
+def _check_data(path: str, role: str, params: RunParams, recipe: type[Task]) -> None:
+    fields = sketch_fields(recipe, role, params)
+    request = SourceRequest(path, role, params.data, params.shards, columns=columns_of(fields))
     kind = find_kind(request)
     if role == "train" and params.shards.shard_order == "buffer" and not kind.can_stream:
         raise ConfigError("--shard-order buffer needs tar shards as --train-data.")
     if kind.needs_path:
-        kind.check(request)
+        try:
+            kind.check(request)
+        except MissingColumns as error:
+            raise name_field(error, recipe.name, fields) from None
 
 
 def _check_weights(params: RunParams) -> None:

@@ -2,12 +2,13 @@
 
 import logging
 from dataclasses import dataclass
+from functools import cache, partial
 
 import torch
 
 from open_clip.transform import normalization_of
 from training.assembly.compiled import compile_model, refuse_without_compiler
-from training.assembly.data import RecipeFields, build_train_data
+from training.assembly.data import build_train_data
 from training.assembly.evaluations import build_evaluation_kit, choose_evaluations
 from training.assembly.model import build_model, fit_text_length, refuse_untrained, share_batch_norms
 from training.assembly.place import Place
@@ -71,10 +72,9 @@ def build_parts(params: RunParams, place: Place) -> Parts:
     if task.own is not None:
         task.own.to(place.torch_device)
     seed_all(hardware.seed + place.world.rank, place.device)
-    recipe = RecipeFields(task.name)
-    planner = make_text_planner(params, place, model) if params.data.trains else None
-    train_loader, train_quarantine = build_train_data(params, place, preprocess_train, planner, recipe)
-    kit = build_evaluation_kit(params, place, mixed, preprocess_val, recipe)
+    make_planner = cache(partial(make_text_planner, params, place, model))
+    train_loader, train_quarantine = build_train_data(params, place, preprocess_train, make_planner, task)
+    kit = build_evaluation_kit(params, place, mixed, preprocess_val, task)
     optimizer, model = None, task.model
     if train_loader is not None:
         if params.model.use_bn_sync:

@@ -8,7 +8,7 @@ from training.data.classes import RgbFirst, list_classes, read_class_folder, rgb
 from training.data.csv import read_csv_pairs
 from training.data.dataset import RowDataset
 from training.data.decode import DEFAULT_MAX_PIXELS, ImageError, StoredImage, open_image, open_pixels
-from training.data.fields import IMAGES, TEXTS, Field, Row, TextField, name_field
+from training.data.fields import IMAGES, TEXTS, Field, Row, TextField, columns_of, name_field
 from training.data.fingerprint import name_changes
 from training.data.folder import read_folder_pairs
 from training.data.images import ImageField
@@ -84,6 +84,7 @@ __all__ = [
     "TextPlanner",
     "TrainLoader",
     "base_plus_ext",
+    "columns_of",
     "count_samples",
     "detshuffle2",
     "epoch_order",

@@ -149,6 +149,11 @@ def row_seed(name: str, seed: int) -> int:
     return seed if name in (IMAGES, TEXTS) else field_seed(seed, name)
 
 
+def columns_of(fields: Iterable[Field]) -> tuple[str, ...]:
+    """List the columns that fields read, each once."""
+    return tuple(dict.fromkeys(column for field in fields for column in field.columns))
+
+
 def name_field(error: MissingColumns, recipe: str, fields: Iterable[Field]) -> ConfigError:
     """Say of columns that data lacks which field of which recipe reads them."""
     names = [field.name for field in fields if set(field.columns) & set(error.missing)]

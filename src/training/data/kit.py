@@ -1,6 +1,6 @@
 """What a recipe makes the fields of its batch with; holds settings of the run and opens nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,16 +21,16 @@ class FieldKit:
     Attributes:
         role: ``train`` or ``val``; a recipe may ask less of rows that are only evaluated.
         transform: from an image to what the model sees, for this role; gives uint8 where the device normalises.
-        tokenizer: the model's.
-        planner: decides how texts of training batches are computed; None to leave that open.
+        make_tokenizer: gives the model's tokenizer, which a recipe without texts does not need.
+        make_planner: gives what decides how texts are computed; what it gives may be None, to leave that open.
         max_pixels: limit on width x height of an image.
         pixels: ``near`` where the transform's pixels may be off by a level or two, to be faster.
     """
 
     role: str
     transform: Transform
-    tokenizer: Tokenizer
-    planner: TextPlanner | None = None
+    make_tokenizer: Callable[[], Tokenizer]
+    make_planner: Callable[[], TextPlanner | None] = lambda: None
     max_pixels: int = DEFAULT_MAX_PIXELS
     pixels: PixelMode = "exact"
 
@@ -54,7 +54,7 @@ class FieldKit:
 
     def text(self, column: str = TEXT, name: str = TEXTS) -> TextField:
         """Make a field of texts for the model's text tower."""
-        return TextField(self.tokenizer, name, column, self.planner)
+        return TextField(self.make_tokenizer(), name, column, self.make_planner())
 
     def label(
         self,

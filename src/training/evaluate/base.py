@@ -79,7 +79,7 @@ class EvaluationKit:
     Attributes:
         world: Place of this process among those that evaluate together.
         autocast: Opens the precision's forward context.
-        tokenizer: Turns a list of texts into token ids.
+        make_tokenizer: Gives what turns a list of texts into token ids.
         pace: What ``--val-frequency`` and ``--val-every-n-steps`` ask for.
         rows: This process's share of ``--val-data``; None without.
         class_sets: Images sorted by class for zero-shot classification.
@@ -91,7 +91,7 @@ class EvaluationKit:
 
     world: World
     autocast: Autocast
-    tokenizer: Callable[..., Tensor]
+    make_tokenizer: Callable[[], Callable[..., Tensor]]
     pace: Pace = Pace()
     rows: ValidationRows | None = None
     class_sets: tuple[ClassSet, ...] = ()

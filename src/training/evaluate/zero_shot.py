@@ -50,7 +50,7 @@ class ZeroShot(Evaluation):
     def __init__(self, kit: EvaluationKit) -> None:
         super().__init__(kit)
         self.pace = kit.zero_shot_pace
-        self._classifiers = Classifiers(kit.tokenizer, kit.shapes)
+        self._classifiers = Classifiers(kit.make_tokenizer(), kit.shapes)
 
     def close(self) -> None:
         """Stop the processes that read the sets."""

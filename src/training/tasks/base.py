@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from training.data import Batch
+from training.data import Batch, Field, FieldKit
 from training.device import Precision
 from training.distributed import World
 from training.evaluate import Evaluation, EvaluationKit
@@ -109,6 +109,11 @@ class Task(ABC):
         Raises:
             ConfigError: The flags do not fit the model.
         """
+
+    @classmethod
+    @abstractmethod
+    def fields(cls, kit: FieldKit, params: RunParams) -> tuple[Field, ...]:
+        """List what a batch holds, for training rows and for validation rows; asked before there is a model, too."""
 
     @abstractmethod
     def prepare(self, batch: Batch) -> Batch:

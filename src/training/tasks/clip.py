@@ -9,7 +9,7 @@ from open_clip.errors import ConfigError
 from open_clip.loss import ClipLoss, SigLipLoss
 from open_clip.transform import normalize_images
 from open_clip.transformer.texts import Texts
-from training.data import Batch
+from training.data import Batch, Field, FieldKit
 from training.distributed import World, unwrap_model
 from training.evaluate import Evaluation, EvaluationKit, pair_evaluations
 from training.params import RunParams
@@ -59,6 +59,11 @@ class ClipTask(Task):
     def build(cls, setup: Setup) -> "ClipTask":
         """Make it with CLIP's loss."""
         return cls(setup.model, ClipLoss(**loss_options(setup)), **setup.options)
+
+    @classmethod
+    def fields(cls, kit: FieldKit, params: RunParams) -> tuple[Field, ...]:
+        """Read images and their captions."""
+        return kit.image(), kit.text()
 
     def prepare(self, batch: Batch) -> Batch:
         """Normalise the images; [B, 3, H, W] uint8 becomes the model's float type."""

@@ -1,12 +1,15 @@
 """Recipes of a user's own over real files: their fields make the batches, or are refused before anything is trained."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from image_sets import IMAGES_OF_EMOJI
 from open_clip.errors import ConfigError, DataError
 from open_clip.transform import image_transform
-from training.assembly.data import RecipeFields, build_eval_data, build_train_data
+from training.assembly.data import build_eval_data, build_train_data
+from training.assembly.inputs import _check_data
 from training.assembly.place import Place
 from training.device import select_device
 from training.distributed import World
@@ -27,15 +30,20 @@ def table(tmp_path):
     return path
 
 
+def mine(make):
+    """What stands for a recipe whose batches are made of these fields."""
+    return SimpleNamespace(name="mine", fields=lambda kit, params: make(kit))
+
+
 def build(make, *words, build=build_train_data, tmp_path, role="--train-data", table):
     params = RunParams.from_namespace(
         parse_args([role, str(table), "--csv-separator", ",", "--model", "ViT-micro-8-32", *words])
     )
     place = Place(select_device("cpu"), torch.device("cpu"), World(), RunFolder("run", tmp_path))
-    recipe = RecipeFields("mine", make)
+    recipe = mine(make)
     if build is build_eval_data:
         return build(params, place, TRANSFORM, recipe)
-    return build(params, place, TRANSFORM, None, recipe)
+    return build(params, place, TRANSFORM, lambda: None, recipe)
 
 
 def test_a_recipe_of_two_crops_and_two_texts_a_row_has_its_batches(tmp_path, table):
@@ -89,3 +97,10 @@ def test_a_stream_refuses_fields_that_it_does_not_hold(tmp_path, table):
     words = ["--shard-order", "buffer", "--dataset-type", "webdataset"]
     with pytest.raises(ConfigError, match="recipe mine: field 'shorts' reads short, and --shard-order buffer streams"):
         build(lambda kit: (kit.image(), kit.text("short", "shorts")), *words, tmp_path=tmp_path, table=table)
+
+
+def test_columns_are_checked_before_there_is_a_model(tmp_path, table):
+    params = RunParams.from_namespace(parse_args(["--train-data", str(table), "--csv-separator", ","]))
+    _check_data(str(table), "train", params, mine(lambda kit: (kit.text("short"), kit.label("class"))))
+    with pytest.raises(ConfigError, match="recipe mine, field labels: .* has no column 'label'"):
+        _check_data(str(table), "train", params, mine(lambda kit: (kit.image(), kit.label())))

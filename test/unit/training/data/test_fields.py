@@ -355,7 +355,7 @@ def test_arrays_are_copies_of_what_the_source_holds():
 
 
 def test_a_kit_makes_fields_as_the_run_wants_them(source):
-    kit = FieldKit("train", crop(), WordTokenizer(), max_pixels=400)
+    kit = FieldKit("train", crop(), WordTokenizer, max_pixels=400)
     fields = kit.image(), kit.text(), kit.text("short_text", "short"), kit.label("cls"), kit.numbers("weight", name="w")
     batch = next(loader(source, [*fields[1:], kit.arrays("teacher", (2, 3), "teacher", key="image")]).epoch(0))
     assert list(batch.values) == ["short", "labels", "w", "teacher"]

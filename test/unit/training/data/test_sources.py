@@ -102,6 +102,6 @@ def test_a_source_of_a_users_file_trains(own_file, tmp_path):
     flags = micro_flags(data, dataset_type=word, epochs=1, warmup=0, batch_size=4, logs_dir=tmp_path / "logs", name="r")
     assert main(flags) == 0
     log = (tmp_path / "logs" / "r" / "out.log").read_text()
-    assert "8 pairs an epoch" in log
+    assert "8 rows an epoch" in log
     assert "[8/8 (100%)]" in log
     assert parse_args(flags).dataset_type == word

@@ -37,7 +37,7 @@ def measure(tmp_path, scores, labels, task=None, gallery_size=3):
     kit = EvaluationKit(
         ALONE,
         contextlib.nullcontext,
-        tokenizer,
+        lambda: tokenizer,
         rows=ValidationRows(loader, lambda batch: batch, source),
         gallery_size=gallery_size,
     )

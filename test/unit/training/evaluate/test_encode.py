@@ -1,4 +1,5 @@
 import contextlib
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -66,7 +67,8 @@ def receive(batch):
 
 def make_kit(loader, receive=receive, **options):
     rows = ValidationRows(loader, receive, loader.sides._dataset.source)
-    return EvaluationKit(ALONE, contextlib.nullcontext, open_clip.get_tokenizer("ViT-micro-8-32"), rows=rows, **options)
+    make_tokenizer = partial(open_clip.get_tokenizer, "ViT-micro-8-32")
+    return EvaluationKit(ALONE, contextlib.nullcontext, make_tokenizer, rows=rows, **options)
 
 
 def encode(task, loader, shapes="packed", receive=receive):
