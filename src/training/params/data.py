@@ -5,7 +5,17 @@ from typing import Any
 
 from open_clip.errors import ConfigError
 from training.params.flags import Flag, KeyValueAction, flag
-from training.params.values import ABOVE_ZERO, SHARE, column_pair, path, separator, whole
+from training.params.plugins import absolute
+from training.params.values import ABOVE_ZERO, SHARE, column_pair, path, separator, text, whole
+
+
+def kind_word(word: str) -> str:
+    """Read the name of a kind of data; a path is spelt so that the run can be resumed from another folder.
+
+    Raises:
+        argparse.ArgumentTypeError: It is no text.
+    """
+    return absolute(text(word))
 
 
 @dataclass(frozen=True)
@@ -24,6 +34,7 @@ class DataParams:
         " classes: one folder of images a class; webdataset: tar shards; synthetic: --train-num-samples black images,"
         " to try a set-up out (--val-data is then read as with auto); auto: by what --train-data is; FILE.py:NAME: a"
         " kind of your own",
+        type=kind_word,
     )
     csv_separator: str = flag(
         "\t", "text between two columns of the table; `,` for a comma-separated file", type=separator

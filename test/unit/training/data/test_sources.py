@@ -104,4 +104,9 @@ def test_a_source_of_a_users_file_trains(own_file, tmp_path):
     log = (tmp_path / "logs" / "r" / "out.log").read_text()
     assert "8 rows an epoch" in log
     assert "[8/8 (100%)]" in log
-    assert parse_args(flags).dataset_type == word
+
+
+def test_a_relative_path_is_spelt_out_so_that_the_run_resumes_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert parse_args(["--dataset-type", "own.py:Kind"]).dataset_type == f"{tmp_path}/own.py:Kind"
+    assert parse_args(["--dataset-type", "csv"]).dataset_type == "csv"
