@@ -87,6 +87,11 @@ def open_shards(
     if counts.sum() == 0:
         _refuse_missing(source, shards, faults, selector, locate)
         raise DataError(_no_sample(source, shards, faults, selector, locate))
+    if sizes and selector.further:
+        # Counts that stand beside the shards say nothing of what their samples hold.
+        index = open_one(next(number for number, shard in enumerate(shards) if shard in sizes))
+        if not len(index):
+            _refuse_missing(source, shards, index.faults, selector, locate)
     if rank == 0:
         _tell(source, results, visit, counts)
     shard_bytes = [counted.num_bytes for counted in results if counted.num_bytes is not None]

@@ -11,8 +11,10 @@ from image_sets import pair_set
 from open_clip.errors import DataError
 from shard_sets import write_shards
 from training.data import make_train_loader
+from training.data.members import MemberColumn
 from training.data.shards import Selector, ShardCache, Visit, open_shards
 from training.data.shards import cache as cache_module
+from training.data.source import MissingColumns
 
 fsspec = pytest.importorskip("fsspec", reason="the extra `shards` is not installed")
 
@@ -42,6 +44,20 @@ def test_remote_shards_give_the_rows_of_local_ones(remote, tmp_path):
     table = open_shards("x", remote, Selector(), Visit(), cache=ShardCache(tmp_path / "cache"))
     assert [table.read("text", row) for row in (0, 4, 11)] == ["00000_0", "00001_0", "00002_4"]
     assert len(list((tmp_path / "cache").glob("*-0000?.tar"))) == 3
+
+
+@pytest.mark.parametrize("has_sizes", [False, True])
+def test_remote_shards_give_further_columns_or_say_that_they_lack_them(remote, tmp_path, has_sizes):
+    if has_sizes:
+        sizes = {f"0000{number}.tar": count for number, count in enumerate((4, 3, 5))}
+        fsspec.filesystem("memory").pipe("/bucket/sizes.json", json.dumps(sizes).encode())
+    cache = ShardCache(tmp_path / "cache")
+    found = Selector(further=(MemberColumn.named("caption"),))
+    assert open_shards("x", remote, found, Visit(), cache=cache).read("caption", 4) == "00001_0"
+    for name, own_name in (("label", "cls"), ("title", None)):
+        lacking = Selector(further=(MemberColumn.named(name, own_name),))
+        with pytest.raises(MissingColumns, match=f"'{name}'.*It has: png, txt, json, json:caption"):
+            open_shards("x", remote, lacking, Visit(), cache=cache)
 
 
 def test_without_a_cache_the_flag_is_named(remote):
