@@ -18,7 +18,8 @@ class SourceRequest:
         role: ``train`` or ``val``.
         data: the flags of the group Data.
         shards: the flags of shards and of synthetic data.
-        columns: names of the columns that will be read; no others need to be kept.
+        columns: names of the columns that will be read; no others need to be kept. Before the model is built a recipe
+            may not know them yet: a check without any looks at the form of the data alone.
         image_size: (height, width) that the transform makes, for images that are made up.
         rank: this process.
         world_size: number of processes.

@@ -75,7 +75,7 @@ def _cache(params: ShardParams) -> ShardCache | None:
 def _refuse_streaming(request: SourceRequest) -> None:
     """Refuse what a stream does not read: it groups and filters samples as upstream does, by image and caption."""
     others = [name for name in request.columns if name not in (IMAGE, TEXT) or request.own_name(name)]
-    if others or len(request.columns) < 2:
+    if others or len(request.columns) == 1:
         raise ConfigError(
             f"--shard-order buffer streams images and captions alone, by --image-key and --text-key; the run reads "
             f"{', '.join(request.columns)}{' by --columns' if request.data.own_names else ''}. Leave it out."

@@ -112,6 +112,23 @@ def test_a_folder_of_classes_gives_the_name_and_the_number_of_a_class(tmp_path):
         find_kind(request).check(request)
 
 
+def test_a_check_without_columns_looks_at_the_form_alone(folder, tmp_path_factory):
+    classes = tmp_path_factory.mktemp("classes")
+    draw(classes / "cat" / "a.png")
+    (folder / "rows.csv").write_text("label\n3\n")
+    for path in (classes, folder, folder / "rows.csv"):
+        request = ask(path, ())
+        find_kind(request).check(request)
+    for path, said in ((folder / "gone.csv", "No such file"), (folder / "sub" / "none", "No such file")):
+        with pytest.raises(DataError, match=said):
+            find_kind(ask(path, ())).check(ask(path, ()))
+    (empty := folder / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no train data"):
+        find_kind(ask(empty, ())).check(ask(empty, ()))
+    with pytest.raises(DataError, match="no caption|holds no train data"):
+        find_kind(ask(classes, ("image", "text"))).check(ask(classes, ("image", "text")))
+
+
 def test_auto_takes_a_folder_of_classes_only_where_nothing_else_tells_them(folder, tmp_path_factory):
     classes = tmp_path_factory.mktemp("classes")
     draw(classes / "cat" / "a.png")
