@@ -93,3 +93,11 @@ class LocksTexts(Protocol):
 
     def lock_text_tower(self, unlocked_layers: int = ..., freeze_layer_norm: bool = ...) -> None:
         """Freeze the text tower but for its last groups of layers."""
+
+
+@runtime_checkable
+class SharesBatchNorms(Protocol):
+    """A part of a model with batch norms of another library, which torch's own conversion would spoil."""
+
+    def share_batch_norms(self) -> None:
+        """Let these norms take their statistics over all processes together, in place."""

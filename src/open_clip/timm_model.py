@@ -119,6 +119,13 @@ class TimmModel(nn.Module):
         if freeze_bn_stats:
             self._freeze_batch_norms(matcher, last_frozen)
 
+    def share_batch_norms(self) -> None:
+        """Let batch norms take their statistics over all processes together, in place.
+
+        timm's hold an activation, which torch's own conversion would lose.
+        """
+        self.trunk = import_timm().layers.convert_sync_batchnorm(self.trunk)
+
     def layer_groups(self) -> list[LayerGroup]:
         """List the parts from the input to the output, as timm groups them, for learning rates by depth."""
         named = import_timm().models.group_parameters(self.trunk, self.trunk.group_matcher())

@@ -9,8 +9,7 @@ import torch
 import open_clip
 from open_clip.checkpoint import load_weights, read_state_dict
 from open_clip.errors import ConfigError, DeviceError
-from open_clip.protocols import LocksImages, LocksTexts
-from open_clip.timm_model import TimmModel, import_timm
+from open_clip.protocols import LocksImages, LocksTexts, SharesBatchNorms
 from open_clip.transform import Compose
 from training.assembly.place import Place
 from training.params import LockParams, RunParams
@@ -88,9 +87,9 @@ def share_batch_norms(model: Any, place: Place) -> Any:
         return model
     if place.device.kind == "cpu":
         raise DeviceError("--use-bn-sync does not work on a CPU: torch has it for accelerators only. Leave it out.")
-    if isinstance(model.visual, TimmModel):
-        # timm's batch norms hold an activation, which torch's own conversion would lose.
-        model.visual.trunk = import_timm().layers.convert_sync_batchnorm(model.visual.trunk)
+    for module in list(model.modules()):
+        if isinstance(module, SharesBatchNorms):
+            module.share_batch_norms()
     return torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
 
 

@@ -120,3 +120,10 @@ class TestWithTimm:
         assert [tuple(item.shape) for item in found["image_intermediates"]] == [(2, 64, 10, 10)] * 2
         assert [tuple(item.shape) for item in found["image_intermediates_prefix"]] == [(2, 1, 64)] * 2
         torch.testing.assert_close(found["image_features"], model.encode_image(images, normalize=True))
+
+    def test_shared_batch_norms_still_apply_their_activation(self):
+        tower, images = TimmModel("test_efficientnet", 8).eval(), torch.randn(2, 3, 160, 160)
+        expected = tower(images)
+        tower.share_batch_norms()
+        assert any(isinstance(module, torch.nn.SyncBatchNorm) for module in tower.modules())
+        torch.testing.assert_close(tower.eval()(images), expected)
