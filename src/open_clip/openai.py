@@ -13,14 +13,13 @@ from torch import nn
 from open_clip.checkpoint import read_state_dict
 from open_clip.errors import ConfigError, ModelNotFound, cut_list, suggest_nearest
 from open_clip.model import build_model_from_openai_state_dict, get_cast_dtype, set_model_preprocess_cfg
-from open_clip.modeling.cast import get_pure_dtype
+from open_clip.modeling.cast import PRECISIONS, get_pure_dtype
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg, list_pretrained_models_by_tag
 from open_clip.transform import PreprocessCfg
 
 __all__ = ["list_openai_models", "load_openai_model"]
 
 _TAG = "openai"
-_PRECISIONS = ("fp32", "amp", "amp_bf16", "amp_bfloat16", "fp16", "bf16", "pure_fp16", "pure_bf16")
 
 
 def list_openai_models() -> list[str]:
@@ -69,8 +68,8 @@ def load_openai_model(
     """
     device = _default_device() if device is None else torch.device(device)
     precision = precision or ("fp32" if device.type == "cpu" else "fp16")
-    if precision not in _PRECISIONS:
-        raise ConfigError(f"precision {precision!r} is not known.{suggest_nearest(precision, _PRECISIONS)}")
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision {precision!r} is not known.{suggest_nearest(precision, PRECISIONS)}")
     weights = read_state_dict(_find_file(name, cache_dir))
     model = build_model_from_openai_state_dict(weights, cast_dtype=get_cast_dtype(precision) or torch.float32)
     model = model.to(device=device, dtype=get_pure_dtype(precision))

@@ -7,6 +7,7 @@ from functools import partial
 import torch
 
 from training.device import select_device
+from training.params.precisions import PRECISIONS
 
 
 def get_autocast(
@@ -16,8 +17,10 @@ def get_autocast(
 
     ``device_type`` is a kind of device, the best one of this machine when left out.
     """
-    if precision not in ("amp", "amp_bf16", "amp_bfloat16"):
+    row = PRECISIONS.get(precision)
+    if row is None or row.autocast is None:
         return contextlib.nullcontext
     kind = device_type or select_device("auto").kind
-    dtype = None if precision == "amp" else torch.bfloat16
+    # Without a type a device takes its own half precision, as upstream does for amp.
+    dtype = None if row.is_scaled else getattr(torch, row.autocast)
     return partial(torch.amp.autocast, device_type=kind, dtype=dtype)

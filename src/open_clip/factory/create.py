@@ -21,15 +21,19 @@ from open_clip.families import check_model_cfg, find_family
 from open_clip.families.clip.model import CLIP
 from open_clip.families.coca.model import CoCa
 from open_clip.families.custom_text.model import CustomTextCLIP
-from open_clip.modeling.cast import cast_all_but_norms, convert_weights_to_lp, get_cast_dtype, get_pure_dtype
+from open_clip.modeling.cast import (
+    PRECISIONS,
+    cast_all_but_norms,
+    convert_weights_to_lp,
+    get_cast_dtype,
+    get_pure_dtype,
+)
 from open_clip.modeling.fields import show
 from open_clip.modeling.preprocess import set_model_preprocess_cfg
 from open_clip.timm_model import TimmModel
 from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
 _logger = logging.getLogger(__name__)
-
-_PRECISIONS = ("fp32", "amp", "amp_bf16", "amp_bfloat16", "fp16", "bf16", "pure_fp16", "pure_bf16")
 
 
 def _build(model_cfg: dict[str, Any], precision: str) -> CLIP | CustomTextCLIP | CoCa:
@@ -50,10 +54,10 @@ def _move(model: CLIP | CustomTextCLIP | CoCa, device: torch.device, precision: 
 
 
 def _check_arguments(precision: str, jit: bool) -> None:
-    if precision not in _PRECISIONS:
+    if precision not in PRECISIONS:
         raise ConfigError(
-            f"precision {precision!r} is not known.{suggest_nearest(precision, _PRECISIONS)} "
-            f"It can be {', '.join(_PRECISIONS)}."
+            f"precision {precision!r} is not known.{suggest_nearest(precision, PRECISIONS)} "
+            f"It can be {', '.join(PRECISIONS)}."
         )
     if jit:
         warnings.warn("create_model: jit is ignored; TorchScript models are gone.", DeprecationWarning, stacklevel=3)

@@ -15,6 +15,8 @@ from open_clip.transformer import (
 
 _CAST_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 _PURE_DTYPES = {"pure_fp16": torch.float16, "pure_bf16": torch.bfloat16}
+#: What ``create_model`` takes; weights stay in fp32 under those of autocast.
+PRECISIONS = ("fp32", "amp", "amp_bf16", "amp_bfloat16", *_CAST_DTYPES, *_PURE_DTYPES)
 
 
 def get_cast_dtype(precision: str) -> torch.dtype | None:

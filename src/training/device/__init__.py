@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from training.device.base import DeviceInfo as DeviceInfo
     from training.device.make_precision import make_mixed_precision as make_mixed_precision
     from training.device.mixed import MixedPrecision as MixedPrecision
-    from training.device.precision import PRECISIONS as PRECISIONS
     from training.device.precision import Precision as Precision
     from training.device.precision import resolve_precision as resolve_precision
     from training.device.rng import remember_rng as remember_rng
@@ -28,7 +27,6 @@ _HOMES = {
     "DeviceInfo": "base",
     "MixedPrecision": "mixed",
     "make_mixed_precision": "make_precision",
-    "PRECISIONS": "precision",
     "Precision": "precision",
     "resolve_precision": "precision",
     "remember_rng": "rng",

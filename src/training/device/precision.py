@@ -1,4 +1,4 @@
-"""What a ``--precision`` name means on a device; a pure table, builds nothing."""
+"""What a ``--precision`` means on a device: a row of ``params.precisions`` with torch's types; builds nothing."""
 
 from dataclasses import dataclass, replace
 
@@ -6,6 +6,7 @@ import torch
 
 from open_clip.errors import ConfigError, DeviceError, suggest_nearest
 from training.device.base import Device
+from training.params.precisions import PRECISIONS, PrecisionRow
 
 
 @dataclass(frozen=True)
@@ -46,32 +47,11 @@ class Precision:
         }
 
 
-_TABLE = {
-    precision.effective: precision
-    for precision in (
-        Precision("amp", "amp", autocast_dtype=torch.float16, scaled=True),
-        Precision("amp_bf16", "amp_bf16", autocast_dtype=torch.bfloat16),
-        Precision("fp16", "fp16", model="fp16", input_dtype=torch.float16),
-        Precision("bf16", "bf16", model="bf16", input_dtype=torch.bfloat16),
-        Precision("fp32", "fp32"),
-        Precision("pure_fp16", "pure_fp16", model="pure_fp16", input_dtype=torch.float16),
-        Precision("pure_bf16", "pure_bf16", model="pure_bf16", input_dtype=torch.bfloat16),
-        Precision("apex_o1", "apex_o1", apex_level="O1"),
-        # Evaluation calls the towers, not the forward that apex patches, so their input must come in fp16.
-        Precision("apex_o2", "apex_o2", input_dtype=torch.float16, apex_level="O2"),
-    )
-}
-_ALIASES = {"amp_bfloat16": "amp_bf16", "npu_amp": "apex_o2"}
-# apex converts a model together with its optimizer.
-_WITHOUT_TRAINING = {"apex_o1": "amp", "apex_o2": "pure_fp16"}
-PRECISIONS: tuple[str, ...] = (*_TABLE, *_ALIASES)
-
-
 def resolve_precision(name: str, device: Device, trains: bool = True) -> Precision:
     """Say how a run of this precision computes on a device.
 
     Args:
-        name: One of ``PRECISIONS``.
+        name: A name of the table ``params.precisions``.
         device: The device of the run.
         trains: Whether the run trains; one that only evaluates computes as torch can without apex.
 
@@ -79,24 +59,26 @@ def resolve_precision(name: str, device: Device, trains: bool = True) -> Precisi
         ConfigError: There is no such precision.
         DeviceError: The device has no bfloat16 and the precision needs it.
     """
-    effective = _ALIASES.get(name, name)
-    if effective not in _TABLE:
+    if name not in PRECISIONS:
         raise ConfigError(
             f"--precision {name}: unknown.{suggest_nearest(name, PRECISIONS)}"
             f" The known ones are {', '.join(PRECISIONS)}."
         )
-    if not trains:
-        effective = _WITHOUT_TRAINING.get(effective, effective)
-    precision = replace(_TABLE[effective], requested=name)
+    row = PRECISIONS[name]
+    if not trains and row.to_evaluate is not None:
+        row = PRECISIONS[row.to_evaluate]
+    precision = _of_row(row, name)
     if torch.bfloat16 in (precision.autocast_dtype, precision.input_dtype) and not device.supports_bf16():
         raise DeviceError(
             f"--precision {name}: {device.info().name} has no bfloat16. Use --precision amp (fp16 with a loss scale)"
             " or --precision fp32."
         )
-    if effective == "amp" and device.kind == "cpu":
-        return replace(
-            _TABLE["fp32"],
-            requested=name,
-            note="amp computes in fp32 on a CPU, where fp16 gains nothing; --precision amp_bf16 computes in bfloat16",
-        )
+    if precision.scaled and device.kind == "cpu":
+        note = "amp computes in fp32 on a CPU, where fp16 gains nothing; --precision amp_bf16 computes in bfloat16"
+        return replace(_of_row(PRECISIONS["fp32"], name), note=note)
     return precision
+
+
+def _of_row(row: PrecisionRow, requested: str) -> Precision:
+    autocast, inputs = (None if name is None else getattr(torch, name) for name in (row.autocast, row.inputs))
+    return Precision(requested, row.name, row.model, autocast, inputs, row.is_scaled, row.apex_level)

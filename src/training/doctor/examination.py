@@ -70,7 +70,8 @@ def _say_versions(told: dict[str, str]) -> None:
 
 def _say_precisions(device: "Device") -> None:
     """Print the precisions that work on a device, then those that do not, with the reason."""
-    from training.device import PRECISIONS, make_mixed_precision, resolve_precision
+    from training.device import make_mixed_precision, resolve_precision
+    from training.params.precisions import PRECISIONS
 
     working: list[str] = []
     failing: dict[str, list[str]] = {}

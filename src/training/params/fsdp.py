@@ -5,9 +5,7 @@ from dataclasses import dataclass
 
 from open_clip.errors import ConfigError
 from training.params.flags import flag
-
-# Weights that are all of one type, or that autocast casts: FSDP2 gathers tensors of one type together.
-_PRECISIONS = ("amp", "amp_bf16", "amp_bfloat16", "fp32", "pure_bf16")
+from training.params.precisions import PRECISIONS
 
 
 @dataclass(frozen=True)
@@ -44,10 +42,13 @@ def check_fsdp(args: Namespace) -> list[str]:
         given = [name for name in ("fsdp_no_reshard_after_forward", "fsdp_offload_cpu") if getattr(args, name)]
         given += ["fsdp_checkpoint"] if args.fsdp_checkpoint != "full" else []
         return [f"--{name.replace('_', '-')} has no effect without --fsdp." for name in given]
-    if args.precision not in _PRECISIONS:
+    fitting = [name for name, row in PRECISIONS.items() if row.is_spread]
+    if args.precision not in fitting:
         raise ConfigError(
             f"--fsdp does not go with --precision {args.precision}, which mixes types of weights. Use --precision "
-            "amp_bf16, which gathers and computes in bfloat16, or one of " + ", ".join(_PRECISIONS) + "."
+            "amp_bf16, which gathers and computes in bfloat16, or one of "
+            + ", ".join(name for name, row in PRECISIONS.items() if row.is_spread)
+            + "."
         )
     if args.save_most_recent and args.fsdp_checkpoint == "sharded":
         raise ConfigError(

@@ -3,21 +3,8 @@
 from dataclasses import dataclass
 
 from training.params.flags import flag
+from training.params.precisions import PRECISIONS
 from training.params.values import SECONDS, loss_scale, number, whole
-
-PRECISION_NAMES = (
-    "amp",
-    "amp_bf16",
-    "amp_bfloat16",
-    "bf16",
-    "fp16",
-    "pure_bf16",
-    "pure_fp16",
-    "fp32",
-    "apex_o1",
-    "apex_o2",
-    "npu_amp",
-)
 
 
 @dataclass(frozen=True)
@@ -31,7 +18,7 @@ class HardwareParams:
         "amp",
         "amp: fp16 autocast with a loss scaler (fp32 on a CPU); amp_bf16: bfloat16 autocast; fp16, bf16: converted"
         " weights; apex_o1, apex_o2 (npu_amp): NVIDIA's or Ascend's apex",
-        choices=PRECISION_NAMES,
+        choices=tuple(PRECISIONS),
     )
     loss_scale: str | None = flag(
         None, "loss scale: a number for a static one, or `dynamic` (default: dynamic; apex_o2: 512)", type=loss_scale

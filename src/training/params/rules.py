@@ -5,6 +5,7 @@ from argparse import Namespace
 
 from open_clip.errors import ConfigError, printable
 from training.params.fsdp import check_fsdp
+from training.params.precisions import PRECISIONS
 from training.params.recipe_rules import check_optimizer, check_recipe, recipe_flags_without_effect
 from training.params.values import shown
 
@@ -127,6 +128,6 @@ def _flags_without_effect(args: Namespace) -> list[str]:
             for name, default in (("max_skipped_steps", 8), ("max_rollbacks", 2))
             if getattr(args, name) != default
         ]
-    if args.loss_scale is not None and args.precision not in ("amp", "apex_o1", "apex_o2", "npu_amp"):
+    if args.loss_scale is not None and not PRECISIONS[args.precision].takes_loss_scale:
         messages.append(f"--loss-scale has no effect with --precision {args.precision}.")
     return messages

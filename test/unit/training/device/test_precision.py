@@ -1,11 +1,23 @@
+import contextlib
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
 from open_clip.errors import ConfigError, DeviceError
-from training.device import PRECISIONS, resolve_precision
+from open_clip.modeling.cast import PRECISIONS as LIBRARY_PRECISIONS
+from training.device import resolve_precision
 from training.device.base import DeviceInfo
 from training.device.cpu import CpuDevice
 from training.device.cuda import CudaDevice
+from training.params import make_parser
+from training.params.precisions import PRECISIONS
+from training.params.rules import check_rules
+
+ROOT = Path(__file__).resolve().parents[4]
+SCALED = {"amp", "apex_o1", "apex_o2", "npu_amp"}
+SPREAD = {"amp", "amp_bf16", "amp_bfloat16", "pure_bf16", "fp32"}
 
 
 class OldDevice(CudaDevice):
@@ -65,3 +77,28 @@ def test_a_run_that_only_evaluates_needs_no_apex(name, effective):
 def test_an_unknown_precision_is_met_with_the_nearest_name():
     with pytest.raises(ConfigError, match="Did you mean"):
         resolve_precision("amp_b16", CpuDevice())
+
+
+@pytest.mark.parametrize("page", ["devices.md", "devices.zh.md"])
+def test_the_pages_of_both_languages_list_every_precision(page):
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    first_cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    listed = {name for cell in first_cells for name in re.findall(r"`(\w+)`", cell)}
+    assert listed >= PRECISIONS.keys()
+
+
+def test_every_precision_gives_the_library_one_of_its_own():
+    assert {row.model for row in PRECISIONS.values()} == set(LIBRARY_PRECISIONS) - {"amp", "amp_bf16", "amp_bfloat16"}
+
+
+def test_a_loss_scale_and_spread_weights_go_with_those_that_the_table_says(caplog):
+    def is_taken(name, *words):
+        caplog.clear()
+        args = make_parser().parse_args(["--train-data", "x.csv", "--lr", "0.1", "--precision", name, *words])
+        with contextlib.suppress(ConfigError):
+            check_rules(args)
+            return f"no effect with --precision {name}" not in caplog.text
+        return False
+
+    assert {name for name in PRECISIONS if is_taken(name, "--loss-scale", "8")} == SCALED
+    assert {name for name in PRECISIONS if is_taken(name, "--fsdp")} == SPREAD
