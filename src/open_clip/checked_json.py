@@ -16,6 +16,8 @@ _MOST_BYTES = 1 << 26
 _LONGEST_LINE = 1 << 22
 _DEEPEST = 50
 _MOST_DIGITS = 18
+#: Past it a float no longer tells whole numbers apart; no counter of a run comes near.
+MOST_COUNT = 2**53
 
 
 def parse_json(raw: bytes) -> Any:
@@ -68,11 +70,11 @@ def numbers_of(value: Any) -> dict[str, float]:
     return {str(key): one for key, one in value.items() if is_number(one)}
 
 
-def is_number(value: Any) -> bool:
-    """Tell a finite number, which is no truth value."""
+def is_number(value: object) -> bool:
+    """Tell a finite number, which is no truth value, of a JSON file or of a checkpoint."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return abs(value) < 10**_MOST_DIGITS if isinstance(value, int) else math.isfinite(value)
+    return abs(value) <= MOST_COUNT if isinstance(value, int) else math.isfinite(value)
 
 
 def _parse_object(raw: bytes) -> dict[str, Any] | None:

@@ -3,13 +3,13 @@
 Tensors of weights are ``open_clip.checkpoint``'s, those of the optimizer ``training.optim``'s.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from open_clip.checked_json import MOST_COUNT, is_number
 from open_clip.errors import CheckpointError, printable
 
 Check = Callable[[Any, str], None]
@@ -17,8 +17,6 @@ Check = Callable[[Any, str], None]
 FOLDER = "folder"
 #: Entries of a recipe's own parameters and of their average; absent where a recipe has none.
 OWN_WEIGHTS, OWN_AVERAGE = "task_state_dict", "task_state_dict_ema"
-# Past it a float no longer tells whole numbers apart; no counter of a run comes near.
-_MOST = 2**53
 _MERSENNE_WORDS = 624
 
 
@@ -47,20 +45,19 @@ def is_training_checkpoint(payload: Mapping[str, Any]) -> bool:
 
 def count(value: Any, where: str) -> None:
     """Take whole numbers from 0 up."""
-    if type(value) is not int or not 0 <= value <= _MOST:
+    if type(value) is not int or not 0 <= value <= MOST_COUNT:
         _refuse(value, where, "a whole number from 0 up")
 
 
 def number(value: Any, where: str) -> None:
     """Take numbers, those included that stand for none."""
-    if not isinstance(value, int | float) or isinstance(value, bool) or (isinstance(value, int) and abs(value) > _MOST):
+    if not isinstance(value, float) and not is_number(value):
         _refuse(value, where, "a number")
 
 
 def finite(value: Any, where: str) -> None:
     """Take finite numbers."""
-    number(value, where)
-    if not math.isfinite(value):
+    if not is_number(value):
         _refuse(value, where, "a finite number")
 
 
@@ -122,7 +119,7 @@ def optional(check_value: Check) -> Check:
 
 
 def _setting(value: Any, where: str) -> None:
-    if not isinstance(value, str) and (type(value) is not int or abs(value) > _MOST):
+    if not isinstance(value, str) and (type(value) is not int or abs(value) > MOST_COUNT):
         _refuse(value, where, "a whole number or text")
 
 
@@ -180,7 +177,7 @@ def _refuse(value: Any, where: str, wanted: str) -> None:
     elif isinstance(value, dict | list | tuple | set):
         shown = f"a {type(value).__name__} of {len(value)}"
     else:
-        shown = printable(value if isinstance(value, int | float) and abs(value) <= _MOST else type(value), 60)
+        shown = printable(value if isinstance(value, int | float) and abs(value) <= MOST_COUNT else type(value), 60)
     raise CheckpointError(f"its entry {where} is {shown} and should be {wanted}.")
 
 

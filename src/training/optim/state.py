@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from open_clip.checked_json import is_number
 from open_clip.errors import CheckpointError, cut_list, printable
 
 # Adam keeps these of each parameter. Source: torch 2.6 to 2.14, optim/adam.py
@@ -143,11 +144,11 @@ def _is_setting(key: Any, value: Any, own: Any) -> bool:
     if isinstance(own, bool):
         return isinstance(value, bool)
     if isinstance(own, int | float):
-        return _is_number(value) and (value >= 0 or key not in _AT_LEAST_0)
+        return is_number(value) and (value >= 0 or key not in _AT_LEAST_0)
     if isinstance(own, tuple):
         is_like = isinstance(value, list | tuple) and len(value) == len(own)
         is_like = is_like and all(
-            one is None if other is None else _is_number(one) for one, other in zip(value, own, strict=True)
+            one is None if other is None else is_number(one) for one, other in zip(value, own, strict=True)
         )
         return is_like and (key != "betas" or all(0 <= beta < 1 for beta in value))
     if isinstance(own, str):
@@ -158,8 +159,8 @@ def _is_setting(key: Any, value: Any, own: Any) -> bool:
     if isinstance(value, torch.dtype):
         return own is None or own == value
     if isinstance(value, list | tuple):
-        return all(item is None or isinstance(item, str) or _is_number(item) for item in value)
-    return isinstance(key, str) and (value is None or isinstance(value, bool | str) or _is_number(value))
+        return all(item is None or isinstance(item, str) or is_number(item) for item in value)
+    return isinstance(key, str) and (value is None or isinstance(value, bool | str) or is_number(value))
 
 
 def _fit_state(
@@ -185,7 +186,7 @@ def _misfit(key: Any, value: Any, wanted: Any, parameter: Tensor) -> str | None:
     """Say what is wrong with a value; None when nothing is."""
     if isinstance(wanted, Tensor):
         # Steps were plain numbers before torch 1.12.
-        if key == "step" and _is_number(value):
+        if key == "step" and is_number(value):
             return None if value >= 0 else f"is {value}"
         return _tensor_misfit(key, value, tuple(wanted.shape), parameter)
     if isinstance(wanted, list | tuple):
@@ -194,9 +195,9 @@ def _misfit(key: Any, value: Any, wanted: Any, parameter: Tensor) -> str | None:
         found = (_misfit(key, one, other, parameter) for one, other in zip(value, wanted, strict=True))
         return next((reason for reason in found if reason is not None), None)
     if isinstance(wanted, int | float):
-        is_fit = isinstance(value, bool) if isinstance(wanted, bool) else _is_number(value)
+        is_fit = isinstance(value, bool) if isinstance(wanted, bool) else is_number(value)
         return None if is_fit and (key != "step" or value >= 0) else f"is {_show(value)}"
-    return None if value is None or isinstance(value, bool | str) or _is_number(value) else f"is {_show(value)}"
+    return None if value is None or isinstance(value, bool | str) or is_number(value) else f"is {_show(value)}"
 
 
 def _tensor_misfit(key: Any, value: Any, shape: tuple[int, ...], parameter: Tensor) -> str | None:
@@ -275,11 +276,6 @@ def _implementation(own: dict[str, Any]) -> dict[str, Any]:
 def local_part(tensor: Tensor) -> Tensor:
     """Give what this process holds of a tensor that may be spread over processes."""
     return tensor.to_local() if hasattr(tensor, "to_local") else tensor
-
-
-def _is_number(value: Any) -> bool:
-    # Past 2**53 a float no longer tells whole numbers apart; no setting or counter of a run comes near.
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 2**53
 
 
 def _show(value: Any) -> str:

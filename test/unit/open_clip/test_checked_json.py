@@ -1,11 +1,12 @@
 """Any file at all gives JSON values of sane size or one kind of error."""
 
 import json
+import math
 import os
 
 import pytest
 
-from open_clip.checked_json import numbers_of, parse_json, read_json, read_json_lines
+from open_clip.checked_json import is_number, numbers_of, parse_json, read_json, read_json_lines
 
 
 @pytest.mark.parametrize(
@@ -64,3 +65,13 @@ def test_a_line_without_end_costs_itself_and_no_memory(tmp_path):
         file.seek(0, os.SEEK_END)
         file.write(b'\n\n{"n": 2}\n{"n"')
     assert [one for _, one in read_json_lines(path)] == [{"n": 1}, None, {"n": 2}, None]
+
+
+@pytest.mark.parametrize("value", [0, -1.5, 2**53, -(2**53), 1e300])
+def test_finite_numbers_are_numbers(value):
+    assert is_number(value)
+
+
+@pytest.mark.parametrize("value", [True, None, "1", math.nan, math.inf, 2**53 + 1, -(2**53) - 1, 10**400, 1j])
+def test_what_no_float_can_tell_apart_and_what_is_not_finite_is_no_number(value):
+    assert not is_number(value)
