@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from training.evaluate import retrieval_metrics
+from training.evaluate import Relevance, relevance_metrics, retrieval_metrics
 from training.evaluate.groups import group_images
 from training.evaluate.ranks import count_ahead
 
@@ -29,8 +29,15 @@ def make_case(num_images, captions, tile, whole_numbers=False):
 def count(images, texts, ids, tile, world):
     """What the trainer asks for, and the ranks below it."""
     groups = group_images(ids)
-    ranks = count_ahead(images[torch.from_numpy(groups.first_row)], texts, groups, tile, world)
-    return np.stack(ranks), retrieval_metrics(images, texts, ids, tile, world)
+    different = images[torch.from_numpy(groups.first_row)]
+    ranks = count_ahead(different, texts, groups, tile, world)
+    # Each text belongs to its own image and to the next one.
+    numbers = range(len(different))
+    pairs = [((image + more) % len(numbers), text) for text, image in enumerate(groups.image_of) for more in (0, 1)]
+    relevance = Relevance.from_pairs(numbers, range(len(texts)), pairs)
+    of_sets = relevance_metrics(different, texts, relevance, tile=tile, world=world)
+    metrics = retrieval_metrics(images, texts, ids, tile, world)
+    return np.stack(ranks), metrics | {f"sets: {name}": value for name, value in of_sets.items()}
 
 
 def count_on_rank(world):

@@ -8,6 +8,7 @@ from training.evaluate.hits import count_hits
 from training.evaluate.pairs import Retrieval, pair_evaluations
 from training.evaluate.parts import Images, LabelledImage, Note, Part, Table, save_parts
 from training.evaluate.protocols import EncodesSides, EvaluatedTask, ScoresClasses
+from training.evaluate.relevance import Relevance, relevance_metrics
 from training.evaluate.retrieval import retrieval_metrics
 from training.evaluate.rows import ClassSet, ValidationRows
 from training.evaluate.whole import ready_to_measure
@@ -28,6 +29,7 @@ __all__ = [
     "Occasion",
     "Pace",
     "Part",
+    "Relevance",
     "Retrieval",
     "ScoresClasses",
     "Table",
@@ -38,6 +40,7 @@ __all__ = [
     "pair_evaluations",
     "read_class_names",
     "ready_to_measure",
+    "relevance_metrics",
     "retrieval_metrics",
     "save_parts",
 ]

@@ -96,16 +96,26 @@ def _check_features(image_features: Tensor, text_features: Tensor, num_ids: int)
     if not num_ids:
         raise DataError("retrieval metrics of an empty set: no pair was evaluated; check --val-data")
     for name, features in (("image", image_features), ("text", text_features)):
-        if not bool(torch.isfinite(features).all()):
-            bad_rows = int((~torch.isfinite(features).all(dim=1)).sum())
-            raise NumericsError(
-                f"{bad_rows} of {num_ids} {name} features are not finite; the weights are damaged or the precision "
-                "overflows: evaluate an earlier checkpoint, or with --precision fp32"
-            )
-        if num_ids > 1 and float((features.amax(0) - features.amin(0)).max()) < _COLLAPSED:
-            logger.warning(
-                "All %d %s features are equal: the model has collapsed. Every score ties, "
-                "so the recall figures of this evaluation follow the order of the rows and mean nothing.",
-                num_ids,
-                name,
-            )
+        check_finite(name, features)
+
+
+def check_finite(name: str, features: Tensor) -> None:
+    """Warn of features that are all equal.
+
+    Raises:
+        NumericsError: A feature is not finite; counting would make such a row look perfect.
+    """
+    number = len(features)
+    if not bool(torch.isfinite(features).all()):
+        bad_rows = int((~torch.isfinite(features).all(dim=1)).sum())
+        raise NumericsError(
+            f"{bad_rows} of {number} {name} features are not finite; the weights are damaged or the precision "
+            "overflows: evaluate an earlier checkpoint, or with --precision fp32"
+        )
+    if number > 1 and float((features.amax(0) - features.amin(0)).max()) < _COLLAPSED:
+        logger.warning(
+            "All %d %s features are equal: the model has collapsed. Every score ties, "
+            "so the recall figures of this evaluation follow the order of the rows and mean nothing.",
+            number,
+            name,
+        )

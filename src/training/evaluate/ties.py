@@ -1,7 +1,7 @@
 """Places of chosen pairs among all candidates, where scores may tie: every comparison looks at positions too.
 
-Slower than ``ranks.py``, which asks it only about pairs that tie. Shapes: N pairs (texts), P unique images, T pairs
-in a tile, C embedding width.
+Two to eight times slower than ``ranks.py``, which asks it only about pairs that tie.
+Shapes: N pairs (texts), P unique images, T pairs in a tile, C embedding width.
 """
 
 import numpy as np
