@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from open_clip.errors import ConfigError
 from training.assembly import Parts, Place
 from training.distributed import broadcast_object
 from training.evaluate import Evaluation, Occasion, Part, ready_to_measure
@@ -42,8 +43,17 @@ class Evaluator(Hook):
             self._measure(due)
 
     def evaluate_now(self) -> None:
-        """Measure what is due at the point that a run goes on from; a run that only evaluates measures all it has."""
+        """Measure what is due at the point that a run goes on from; a run that only evaluates measures all it has.
+
+        Raises:
+            ConfigError: It only evaluates, and has nothing to measure.
+        """
         is_alone = self._parts.train_loader is None
+        if is_alone and not self._parts.evaluations:
+            raise ConfigError(
+                f"there is nothing to measure: the recipe {self._parts.task.name} offers no evaluation for the data "
+                "given. Give --val-data FILE of rows that it measures on, or choose another --task."
+            )
         self._measure(self._parts.evaluations if is_alone else self._due(self._here()))
 
     def _measure(self, evaluations: Sequence[Evaluation]) -> None:

@@ -125,3 +125,15 @@ def test_a_run_cut_off_between_save_and_evaluation_evaluates_when_it_goes_on(tmp
     (tmp_path / "stop").unlink()
     assert main([*words, "--resume", "latest"]) == 0
     assert [step for step, _ in steps_evaluated(tmp_path / "run")] == [2, 4, 5, 6, 8, 10]
+
+
+def test_a_run_that_only_evaluates_and_has_nothing_to_measure_says_so(weights, tmp_path, capfd):
+    recipe = tmp_path / "silent.py"
+    recipe.write_text(
+        "from training.tasks import ClipTask\n\n\nclass Silent(ClipTask):\n    name = 'silent'\n\n"
+        "    def evaluations(self, kit):\n        return ()\n"
+    )
+    val = make_pairs(tmp_path, 2, 1, name="val.csv")
+    words = micro_flags(val=val, pretrained=weights, logs_dir=tmp_path, name="run")
+    assert main([*words, "--task", f"{recipe}:Silent"]) == 2
+    assert "the recipe silent offers no evaluation" in capfd.readouterr().err

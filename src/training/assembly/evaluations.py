@@ -41,11 +41,14 @@ def choose_evaluations(offered: tuple[Evaluation, ...], names: list[str] | None)
     """Keep those that ``--evaluate`` names, in the recipe's order; without the flag all.
 
     Raises:
-        ConfigError: There is none of such a name.
+        ConfigError: There is none of such a name, or the recipe gives two the same one.
     """
+    known = [one.name for one in offered]
+    twice = sorted({name for name in known if known.count(name) > 1})
+    if twice:
+        raise ConfigError(f"the recipe lists two evaluations named {twice[0]}; give each a name of its own.")
     if names is None:
         return offered
-    known = [one.name for one in offered]
     for name in names:
         if name not in known:
             raise ConfigError(_unknown(name, known))

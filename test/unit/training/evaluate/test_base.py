@@ -54,6 +54,11 @@ def test_names_choose_among_what_the_recipe_offers():
         choose_evaluations(offered, ["retreival"])
 
 
+def test_two_evaluations_of_one_name_are_refused():
+    with pytest.raises(ConfigError, match="two evaluations named retrieval"):
+        choose_evaluations((Retrieval(KIT), Retrieval(KIT)), None)
+
+
 def test_a_run_without_data_offers_no_evaluation_of_it():
     assert pair_evaluations(KIT) == ()
     with pytest.raises(ConfigError, match="give --val-data"):
