@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from training.params import make_parser
+from training.params.plugins import class_names, find_class
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "flags.md"
 _HEAD = """\
@@ -29,13 +30,25 @@ _DEFAULT = re.compile(r"\s*\(default: (.+)\)$")
 def write_page() -> str:
     """Lay out every flag of the parser, a table a group."""
     parts = [_HEAD]
-    for group in make_parser()._action_groups:
+    for group in (*make_parser()._action_groups, *recipe_groups()):
         actions = [action for action in group._group_actions if action.dest != "help"]
         if actions:
             title = _GENERAL if group.title in ("options", "optional arguments") else group.title
             parts.append(f"\n## {title}\n\n| flag | default | meaning |\n| --- | --- | --- |\n")
             parts += [_row(action) for action in actions]
     return "".join(parts)
+
+
+def recipe_groups() -> list[argparse._ArgumentGroup]:
+    """Give the flags that recipes declare themselves, under headings that say with which ``--task`` they are there."""
+    groups = []
+    for name in class_names("training.tasks"):
+        own = getattr(find_class(name, "--task", "training.tasks"), "Flags", None)
+        if own is not None:
+            group = make_parser(own)._action_groups[-1]
+            group.title = f"{group.title} (`--task {name}`)"
+            groups.append(group)
+    return groups
 
 
 def _row(action: argparse.Action) -> str:
