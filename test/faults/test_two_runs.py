@@ -32,7 +32,8 @@ def test_every_kind_of_second_start_is_refused_and_the_first_goes_on(table, tmp_
     process = start_trainer(flags(table, tmp_path, epochs=10_000))
     try:
         wait_for_step(run, 4, process)
-        planted = run / "checkpoints" / ".tmp-epoch_9.pt-1"
+        # Of an epoch that the first does not come to: it removes what a dead process left of a file that it writes.
+        planted = run / "checkpoints" / ".tmp-epoch_9999.pt-1"
         planted.write_bytes(b"what the first is writing")
         evaluation = [*micro_flags(None, table, logs_dir=tmp_path, name="run"), "--resume", "latest"]
         for words in (flags(table, tmp_path), again, evaluation):
