@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from open_clip.checkpoint.pickled_values import Record
+from open_clip.checkpoint.pickled_values import PickledObject
 from open_clip.checkpoint.pickles import MOST_BYTES
 from open_clip.checkpoint.torch_files import read_zip
 from open_clip.errors import CheckpointError
@@ -61,7 +61,7 @@ def read_script_archive(archive: zipfile.ZipFile, root: str) -> dict[str, Tensor
 def _walk(node: object, prefix: str, depth: int) -> Iterator[tuple[str, object]]:
     if depth > _MAX_DEPTH:
         raise CheckpointError("its modules are nested without end. Fetch the file again.")
-    attributes = node.state if isinstance(node, Record) else None
+    attributes = node.state if isinstance(node, PickledObject) else None
     for name, value in attributes.items() if isinstance(attributes, dict) else ():
         yield f"{prefix}{name}", value
         yield from _walk(value, f"{prefix}{name}.", depth + 1)

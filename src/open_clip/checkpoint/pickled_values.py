@@ -16,7 +16,7 @@ WAY_OUT = "Ask its author for the state dict alone, best as safetensors."
 _NUMBERS = "fiubc"
 
 
-class Record:
+class PickledObject:
     """Stands for an object whose class is not built.
 
     Attributes:
@@ -45,7 +45,7 @@ class Named:
         self.build = build
 
 
-_HASHED = (str, bytes, int, float, bool, type(None), Record)
+_HASHED = (str, bytes, int, float, bool, type(None), PickledObject)
 
 
 def check_keys(keys: Iterable[object]) -> list[object]:

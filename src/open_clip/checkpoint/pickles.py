@@ -16,7 +16,7 @@ from open_clip.checkpoint.pickled_values import (
     PLAIN,
     WAY_OUT,
     Named,
-    Record,
+    PickledObject,
     Settings,
     check_keys,
     fill_array,
@@ -63,7 +63,7 @@ class PlainUnpickler(pickle._Unpickler):
         file: Where the pickle begins; read to its end and not further.
         table: Full name of a class or function to what stands in its place: a callable builds a value, None may only be
             handed to a builder, anything else is the value itself.
-        records: Beginnings of the full names that become a :class:`Record`.
+        records: Beginnings of the full names that become a :class:`PickledObject`.
         storage: Answers persistent ids, by which torch names what lies beside the pickle.
         most_bytes: The longest pickle.
     """
@@ -115,7 +115,7 @@ class PlainUnpickler(pickle._Unpickler):
             row = self._table[full]
             return Named(full, row) if row is None or callable(row) else row
         if full.startswith(self._records):
-            return Named(full, lambda *_: Record(full))
+            return Named(full, lambda *_: PickledObject(full))
         raise CheckpointError(
             f"refused: it holds a Python object ({printable(full, 120)}) that is neither a tensor nor plain data, and "
             f"building it could run code. {WAY_OUT}"
@@ -152,7 +152,7 @@ class PlainUnpickler(pickle._Unpickler):
 
     def _load_build(self) -> None:
         state, target = self.stack.pop(), self.stack[-1]
-        if isinstance(target, Record):
+        if isinstance(target, PickledObject):
             target.state = state
         elif isinstance(target, Settings) and isinstance(state, dict):
             target.update(state)

@@ -89,7 +89,7 @@ def read_zip(archive: zipfile.ZipFile, root: str, records: tuple[str, ...] = ())
     Args:
         archive: The file.
         root: The folder in it that holds everything.
-        records: Beginnings of names of classes that become a ``Record``.
+        records: Beginnings of names of classes that become a ``PickledObject``.
 
     Raises:
         CheckpointError: It holds anything but tensors and plain data, or is damaged.

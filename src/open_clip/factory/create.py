@@ -15,7 +15,7 @@ from open_clip.factory.description import Difference, Origin, adopt, public_name
 from open_clip.factory.names import place_of
 from open_clip.factory.nearest import explain_mismatch
 from open_clip.factory.options import apply_options
-from open_clip.factory.source import Source, find_source, warn_of_quick_gelu
+from open_clip.factory.source import ModelSource, find_source, warn_of_quick_gelu
 from open_clip.factory.weights import load_described, load_tower
 from open_clip.families import check_model_cfg, find_family
 from open_clip.families.clip.model import CLIP
@@ -144,7 +144,7 @@ def create_model(
     return model
 
 
-def _load(model: CLIP | CustomTextCLIP | CoCa, source: Source, taken: list[Difference]) -> None:
+def _load(model: CLIP | CustomTextCLIP | CoCa, source: ModelSource, taken: list[Difference]) -> None:
     """Load the weights a model's source has, and say in what the model is not the one they were trained in."""
     path = source.weights_path
     if path is None:

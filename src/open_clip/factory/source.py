@@ -35,7 +35,7 @@ _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelSource:
     """What a model is made of.
 
     Attributes:
@@ -57,7 +57,7 @@ class Source:
 
 def find_source(
     model_name: str, pretrained: str | Path | None, load_weights: bool = True, cache_dir: str | None = None
-) -> Source:
+) -> ModelSource:
     """Look a model up and bring its weights here.
 
     Raises:
@@ -82,17 +82,17 @@ def find_source(
                 "%s brings its own weights; pretrained=%r is no file and is ignored.", printable(model_name), pretrained
             )
         weights = _bring_weights(scheme, rest, cache_dir) if load_weights else None
-        return Source(model_cfg, preprocess_cfg, weights)
+        return ModelSource(model_cfg, preprocess_cfg, weights)
     known_cfg = get_model_config(rest)
     if known_cfg is None:
         raise unknown_model(model_name)
     if not pretrained:
-        return Source(known_cfg, {}, None)
+        return ModelSource(known_cfg, {}, None)
     tag_cfg = get_pretrained_cfg(rest, str(pretrained))
     if tag_cfg:
         tagged = Path(download_pretrained(tag_cfg, cache_dir=cache_dir)) if load_weights else None
         preprocess_cfg = {key: tag_cfg[key] for key in PREPROCESS_KEYS}
-        return Source(known_cfg, preprocess_cfg, tagged, tag_cfg.get("quick_gelu", False))
+        return ModelSource(known_cfg, preprocess_cfg, tagged, tag_cfg.get("quick_gelu", False))
     path = find_weights_file(pretrained)
     if path is None:
         raise _unknown_tag(str(pretrained), rest)
@@ -131,10 +131,10 @@ def _unknown_tag(tag: str, model: str) -> ModelNotFound:
     )
 
 
-def _of_file(model_cfg: dict[str, Any], preprocess_cfg: dict[str, Any], path: Path, load_weights: bool) -> Source:
+def _of_file(model_cfg: dict[str, Any], preprocess_cfg: dict[str, Any], path: Path, load_weights: bool) -> ModelSource:
     """Read a weights file that the caller named, with what it or a configuration beside it says of its model."""
     if not load_weights:
-        return Source(model_cfg, preprocess_cfg, None)
+        return ModelSource(model_cfg, preprocess_cfg, None)
     state_dict, entry = read_described(path)
     told, quick_gelu = Description(), None
     if entry is not None:
@@ -155,7 +155,7 @@ def _of_file(model_cfg: dict[str, Any], preprocess_cfg: dict[str, Any], path: Pa
             )
     if told.model_cfg is not None:
         quick_gelu = bool(told.model_cfg.get("quick_gelu"))
-    return Source(model_cfg, preprocess_cfg | told.preprocess_cfg, path, quick_gelu, state_dict, told)
+    return ModelSource(model_cfg, preprocess_cfg | told.preprocess_cfg, path, quick_gelu, state_dict, told)
 
 
 def _read_transformers_activation(path: Path) -> bool | None:
@@ -170,7 +170,7 @@ def _read_transformers_activation(path: Path) -> bool | None:
     return (text.get("hidden_act", "quick_gelu") if isinstance(text, dict) else "quick_gelu") == "quick_gelu"
 
 
-def warn_of_quick_gelu(model_name: str, model_cfg: dict[str, Any], source: Source) -> None:
+def warn_of_quick_gelu(model_name: str, model_cfg: dict[str, Any], source: ModelSource) -> None:
     """Warn when the weights were trained with another activation than the model has."""
     has = bool(model_cfg.get("quick_gelu"))
     if source.weights_path is None or source.quick_gelu is None or source.quick_gelu == has:

@@ -4,7 +4,7 @@ from training.checkpoint.background import Background
 from training.checkpoint.find import list_checkpoints
 from training.checkpoint.identity import refuse_other_recipe
 from training.checkpoint.keeper import Keeper, Saved
-from training.checkpoint.manifest import Manifest, Record
+from training.checkpoint.manifest import Manifest, ManifestEntry
 from training.checkpoint.payload import Order, RunState, Trained, collect
 from training.checkpoint.remote import RemoteFolder, fetch_file, is_remote
 from training.checkpoint.restore import (
@@ -27,7 +27,7 @@ __all__ = [
     "Keeper",
     "Manifest",
     "Order",
-    "Record",
+    "ManifestEntry",
     "RemoteFolder",
     "RemoteSync",
     "RunState",

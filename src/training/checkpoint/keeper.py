@@ -17,7 +17,7 @@ from training.checkpoint.find import (
     list_step_checkpoints,
     step_path,
 )
-from training.checkpoint.manifest import Manifest, Record
+from training.checkpoint.manifest import Manifest, ManifestEntry
 from training.checkpoint.write import remove_checkpoint, write_checkpoint
 
 # Two, so that one good file remains if the newest turns out damaged.
@@ -90,11 +90,11 @@ class Keeper:
         self._delete(list_step_checkpoints(self.folder)[:-LEAST_KEPT], path, record)
         return Saved(path, time.monotonic() - started)
 
-    def _write(self, payload: dict[str, Any], path: Path) -> Record:
-        records: list[Record] = []
+    def _write(self, payload: dict[str, Any], path: Path) -> ManifestEntry:
+        records: list[ManifestEntry] = []
 
         def announce(digest: Digest) -> None:
-            records.append(Record.of(digest, payload))
+            records.append(ManifestEntry.of(digest, payload))
             self._manifest.announce(path.name, records[0])
 
         write_checkpoint(payload, path, announce)
@@ -111,7 +111,7 @@ class Keeper:
         spent = steps[: len(steps) - max(0, LEAST_KEPT - others)]
         return [*spent, *(epochs[: -self.keep_epochs] if self.keep_epochs else ())]
 
-    def _delete(self, spent: Iterable[Path], newest: Path, record: Record) -> None:
+    def _delete(self, spent: Iterable[Path], newest: Path, record: ManifestEntry) -> None:
         """Delete what is spent, once the disk has given back every byte of the newest."""
         there = [path for path in spent if path != newest and path.exists()]
         try:

@@ -34,7 +34,7 @@ _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Record:
+class ManifestEntry:
     """A file as it was written: what it must be, and what of the run it holds.
 
     Attributes:
@@ -61,7 +61,7 @@ class Record:
         return Digest(self.size, self.sha256)
 
     @classmethod
-    def of(cls, digest: Digest, payload: Mapping[str, Any]) -> "Record":
+    def of(cls, digest: Digest, payload: Mapping[str, Any]) -> "ManifestEntry":
         """Describe a payload that was just written."""
         return cls(
             digest.size,
@@ -79,13 +79,13 @@ class Manifest:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.records: dict[str, tuple[Record, ...]] = parse_manifest(_read(folder / MANIFEST), folder / MANIFEST)
+        self.records: dict[str, tuple[ManifestEntry, ...]] = parse_manifest(_read(folder / MANIFEST), folder / MANIFEST)
 
-    def of(self, name: str) -> tuple[Record, ...]:
+    def of(self, name: str) -> tuple[ManifestEntry, ...]:
         """Give what a file may be; nothing for one that was written by another trainer."""
         return self.records.get(name, ())
 
-    def announce(self, name: str, record: Record) -> None:
+    def announce(self, name: str, record: ManifestEntry) -> None:
         """Write down what a file is about to become.
 
         Raises:
@@ -94,7 +94,7 @@ class Manifest:
         records = {**self.records, name: (*self.of(name)[-1:], record)}
         self._write(records)
 
-    def settle(self, name: str, record: Record) -> None:
+    def settle(self, name: str, record: ManifestEntry) -> None:
         """Forget what the file was before, and the files that are gone.
 
         Raises:
@@ -112,14 +112,14 @@ class Manifest:
                 return name
         return None
 
-    def _write(self, records: dict[str, tuple[Record, ...]]) -> None:
+    def _write(self, records: dict[str, tuple[ManifestEntry, ...]]) -> None:
         files = {name: [dataclasses.asdict(record) for record in kept] for name, kept in sorted(records.items())}
         content = {"schema": _SCHEMA, "files": files, "check": _check_of(files)}
         write_whole(self.folder / MANIFEST, json.dumps(content, indent=1) + "\n")
         self.records = records
 
 
-def parse_manifest(content: str | None, where: object) -> dict[str, tuple[Record, ...]]:
+def parse_manifest(content: str | None, where: object) -> dict[str, tuple[ManifestEntry, ...]]:
     """Read the text of a manifest.
 
     Args:
@@ -132,7 +132,7 @@ def parse_manifest(content: str | None, where: object) -> dict[str, tuple[Record
         files = read_files(content, check_of=_check_of)
         _FILES(files, "files")
         return {
-            name: tuple(Record(**{**_known(values), "sha256": tuple(values["sha256"])}) for values in records)
+            name: tuple(ManifestEntry(**{**_known(values), "sha256": tuple(values["sha256"])}) for values in records)
             for name, records in files.items()
         }
     except (ValueError, CheckpointError) as error:
@@ -170,7 +170,7 @@ def read_text(path: Path) -> str:
 
 
 def _known(values: dict[str, Any]) -> dict[str, Any]:
-    return {item.name: values[item.name] for item in dataclasses.fields(Record) if item.name in values}
+    return {item.name: values[item.name] for item in dataclasses.fields(ManifestEntry) if item.name in values}
 
 
 def _read(path: Path) -> str | None:

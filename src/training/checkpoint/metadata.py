@@ -17,7 +17,7 @@ from torch.distributed.checkpoint.metadata import (
     TensorStorageMetadata,
 )
 
-from open_clip.checkpoint.pickled_values import Record
+from open_clip.checkpoint.pickled_values import PickledObject
 from open_clip.checkpoint.pickles import PlainUnpickler
 from open_clip.checkpoint.torch_files import TENSORS
 from open_clip.errors import CheckpointError, printable
@@ -125,7 +125,9 @@ def _read_parts(chunks: object, num_dims: int) -> list[ChunkStorageMetadata]:
 
 def _dtype_of(properties: object) -> torch.dtype | None:
     """Give the type of a tensor's values: the first of what TensorProperties keeps in a tuple."""
-    state = properties.state if isinstance(properties, Record) and _is_a(properties, "TensorProperties") else None
+    state = (
+        properties.state if isinstance(properties, PickledObject) and _is_a(properties, "TensorProperties") else None
+    )
     first = state[0] if isinstance(state, tuple) and state else None
     return first if isinstance(first, torch.dtype) else None
 
@@ -139,11 +141,13 @@ def _entries(index: object, name: str) -> list[tuple[object, object]]:
 
 def _attributes(thing: object, kind: str, *names: str) -> list[Any]:
     """Give attributes of an object; None for those that it lacks, and for all of one of another class."""
-    return [thing.attribute(name) if isinstance(thing, Record) and _is_a(thing, kind) else None for name in names]
+    return [
+        thing.attribute(name) if isinstance(thing, PickledObject) and _is_a(thing, kind) else None for name in names
+    ]
 
 
 def _is_a(thing: object, kind: str) -> bool:
-    return isinstance(thing, Record) and thing.kind.rpartition(".")[2] == kind
+    return isinstance(thing, PickledObject) and thing.kind.rpartition(".")[2] == kind
 
 
 def _are_counts(values: Any) -> bool:

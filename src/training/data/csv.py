@@ -12,7 +12,7 @@ from open_clip.errors import DataError, cut_list, printable, suggest_nearest
 from training.data.decode import IMAGE_SUFFIXES, ImageFinder
 from training.data.encoding import open_text, read_lines, why_not_caption, why_not_text
 from training.data.kind import SourceKind, SourceRequest
-from training.data.records import Record, RecordReader
+from training.data.records import RecordReader, TableRecord
 from training.data.source import IMAGE, TEXT, MissingColumns
 from training.data.table import PairTable, TableBuilder
 
@@ -136,7 +136,7 @@ class _Layout(NamedTuple):
         """Tell whether a line looks like a row of its own, which no quoted field runs over."""
         return self.image is not None and len(fields) == self.num_fields and _looks_like_image(fields[self.image])
 
-    def why_not(self, record: Record, image: str) -> str | None:
+    def why_not(self, record: TableRecord, image: str) -> str | None:
         """Say what is wrong with a row, whatever lies at its image path."""
         fields, limit = record.fields, self.num_fields
         if record.problem is not None:
@@ -152,7 +152,7 @@ class _Layout(NamedTuple):
         return f"image path {reason}" if reason else None
 
 
-def _add(builder: TableBuilder, finder: ImageFinder, record: Record, layout: _Layout) -> None:
+def _add(builder: TableBuilder, finder: ImageFinder, record: TableRecord, layout: _Layout) -> None:
     fields = record.fields
     image = fields[layout.image] if layout.image is not None and layout.image < len(fields) else ""
     problem, found = layout.why_not(record, image), image
@@ -168,7 +168,7 @@ def _looks_like_image(text: str) -> bool:
     return os.path.splitext(text.strip())[1].lower() in IMAGE_SUFFIXES
 
 
-def _find_columns(path: str, header: Record | None, separator: str, columns: Mapping[str, str]) -> _Layout:
+def _find_columns(path: str, header: TableRecord | None, separator: str, columns: Mapping[str, str]) -> _Layout:
     """Return where the header has the columns.
 
     Raises:

@@ -23,7 +23,7 @@ _numbers = itertools.count()
 _known: "WeakValueDictionary[int, SharedBuffers]" = WeakValueDictionary()
 
 
-class Place(NamedTuple):
+class Slot(NamedTuple):
     """One of the places of shared buffers; these are named by the number that `register` gave them."""
 
     buffers: int
@@ -45,7 +45,7 @@ class Parcel:
         place: where some of its tensors may stand; None where there is no shared memory.
     """
 
-    def __init__(self, batch: Batch, place: Place | None) -> None:
+    def __init__(self, batch: Batch, place: Slot | None) -> None:
         self._place = place
         self._packed = _pack(batch, place)
 
@@ -77,7 +77,7 @@ class _Placed:
         self.shape = shape
 
 
-def _pack(part: object, place: Place | None) -> object:
+def _pack(part: object, place: Slot | None) -> object:
     if not isinstance(part, Tensor):
         return rebuild(part, lambda one: _pack(one, place))
     if place is not None and part.dtype is torch.uint8 and part.numel():

@@ -19,7 +19,7 @@ _LINE_COST: Final = 50
 _STAND_IN: Final = "\x1f"
 
 
-class Record(NamedTuple):
+class TableRecord(NamedTuple):
     """One row: the line it starts on and its fields, or why it could not be split."""
 
     row: int
@@ -56,7 +56,7 @@ class RecordReader:
     def __iter__(self) -> "RecordReader":
         return self
 
-    def __next__(self) -> Record:
+    def __next__(self) -> TableRecord:
         line = self._next_line()
         while line is not None and not line.text.strip(" \r\n"):
             line = self._next_line()
@@ -64,16 +64,16 @@ class RecordReader:
             raise StopIteration
         if line.is_cut:
             start = self._split(line.text[:4096])
-            return Record(line.number, start, f"line is longer than {MAX_LINE_CHARS:,} characters")
+            return TableRecord(line.number, start, f"line is longer than {MAX_LINE_CHARS:,} characters")
         if '"' not in line.text:
-            return Record(line.number, self._split(line.text))
+            return TableRecord(line.number, self._split(line.text))
         try:
             fields, is_open = self._parse([line.text])
             if is_open:
                 fields = self._close_quote(line)
         except csv.Error as error:
-            return Record(line.number, self._split(line.text[:4096]), f"row cannot be split: {error}")
-        return Record(line.number, fields)
+            return TableRecord(line.number, self._split(line.text[:4096]), f"row cannot be split: {error}")
+        return TableRecord(line.number, fields)
 
     def _next_line(self) -> Line | None:
         if self._waiting:

@@ -22,7 +22,7 @@ from training.data.batch import Batch
 from training.data.buffers import Buffers, Shape, SharedBuffers
 from training.data.dataset import Request, RowDataset, Starved
 from training.data.orphans import EndsWithParent
-from training.data.parcels import Parcel, Place, register
+from training.data.parcels import Parcel, Slot, register
 
 _PREFETCH: Final = 2
 # The batch in use, the one before it that is still referred to, and one that is moved to a device ahead of time.
@@ -152,7 +152,7 @@ class _Reader(Dataset[Any]):
             batch = self._dataset.read_batch(requests)
             return Parcel(batch, None) if isinstance(batch, Batch) else batch
         batch = self._dataset.read_batch(requests, self._buffers.to_fill(place))
-        return Parcel(batch, Place(self._number, place)) if isinstance(batch, Batch) else batch
+        return Parcel(batch, Slot(self._number, place)) if isinstance(batch, Batch) else batch
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -27,12 +27,12 @@ def main(args: Sequence[str] | None = None) -> int:
         if given:
             parser.error(f"{', '.join(given)}: only with --report")
         return examine(asked.device)
-    from training.doctor.report import Order, make_report
+    from training.doctor.report import ReportRequest, make_report
 
     chosen = {
         name: default if (given := getattr(asked, name)) is None else given for name, default in _OF_REPORTS.items()
     }
-    return make_report(Order(device=asked.device, **chosen))
+    return make_report(ReportRequest(device=asked.device, **chosen))
 
 
 def _make_parser() -> argparse.ArgumentParser:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from open_clip.errors import first_line
 from open_clip.files import write_whole
 from training.device.startup import import_torch
-from training.doctor.findings import Difference, Finding, compare, judge
+from training.doctor.findings import Deviation, Finding, compare, judge
 from training.doctor.parts import Conditions
 from training.doctor.processes import run_program
 
@@ -66,7 +66,7 @@ def all_reduce_findings(device: "Device", seconds: float, limit_s: float) -> Ite
 
 def _read(answer: dict[str, Any]) -> Iterator[Finding]:
     who = f"{answer['processes']} process{'es' if answer['processes'] > 1 else ''}, {answer['backend']}"
-    yield judge(f"{_WHAT}, {who}", Difference(**answer["difference"]), _BOUND)
+    yield judge(f"{_WHAT}, {who}", Deviation(**answer["difference"]), _BOUND)
     if answer["trace"] is not None:
         yield Finding("record of collectives", {"answer": f"{len(answer['trace']):,} characters"})
     for speed in answer["speeds"]:

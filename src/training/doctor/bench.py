@@ -8,7 +8,7 @@ from torch import Tensor
 
 from open_clip.errors import first_line
 from training.device import Device, select_device
-from training.doctor.findings import Difference, Finding, compare, judge, latency_cells, percentile
+from training.doctor.findings import Deviation, Finding, compare, judge, latency_cells, percentile
 from training.doctor.parts import Conditions
 from training.doctor.subject import (
     Subject,
@@ -125,7 +125,7 @@ def _attention_row(
     return Finding(what, cells, "ok" if is_good else "wrong", why)
 
 
-def _short(difference: Difference) -> dict[str, str]:
+def _short(difference: Deviation) -> dict[str, str]:
     return {"max_abs": f"{difference.max_abs:.2e}", "relative": f"{difference.relative:.2e}"}
 
 

@@ -35,7 +35,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Difference:
+class Deviation:
     """How far numbers are from the ones expected.
 
     Attributes:
@@ -64,7 +64,7 @@ class Difference:
         }
 
 
-def compare(found: "Tensor", expected: "Tensor") -> Difference:
+def compare(found: "Tensor", expected: "Tensor") -> Deviation:
     """Compare two tensors of one shape, of any device and float type, in double precision on the host.
 
     Raises:
@@ -80,10 +80,10 @@ def compare(found: "Tensor", expected: "Tensor") -> Difference:
     relative = float(apart.norm()) / norms[1] if norms[1] else float(apart.norm())
     # Two tensors of zeros are alike.
     cosine = float(a @ b) / product if product else float(norms[0] == norms[1])
-    return Difference(float(apart.max()), float(apart.mean()), relative, cosine)
+    return Deviation(float(apart.max()), float(apart.mean()), relative, cosine)
 
 
-def judge(what: str, difference: Difference, bound: float, **cells: str) -> Finding:
+def judge(what: str, difference: Deviation, bound: float, **cells: str) -> Finding:
     """Make a finding of a difference: ``ok`` when its relative error is within ``bound``."""
     is_good = difference.within(bound)
     why = "" if is_good else f"relative error {difference.relative:.2e} is over {bound:g}"

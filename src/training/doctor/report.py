@@ -27,7 +27,7 @@ _CARD_BATCH, _CPU_BATCH = 128, 4
 
 
 @dataclass(frozen=True)
-class Order:
+class ReportRequest:
     """What a user asked for; ``batch_size`` 0 leaves it to the device."""
 
     device: str
@@ -37,7 +37,7 @@ class Order:
     output: Path
 
 
-def make_report(order: Order) -> int:
+def make_report(order: ReportRequest) -> int:
     """Measure a device, write the page after every part, and return the exit status.
 
     Returns:
@@ -88,7 +88,7 @@ def _try_place(path: Path) -> None:
         pass
 
 
-def _close(page: Page, order: Order) -> int:
+def _close(page: Page, order: ReportRequest) -> int:
     findings = [finding for outcome in page.outcomes for finding in outcome.findings]
     is_bad = any(outcome.is_bad for outcome in page.outcomes)
     right = sum(finding.state == "ok" for finding in findings)
@@ -99,7 +99,7 @@ def _close(page: Page, order: Order) -> int:
     return 6 if is_bad else 0
 
 
-def _open_page(order: Order) -> Page:
+def _open_page(order: ReportRequest) -> Page:
     """Choose the device without starting it, make sure of the model's name, and collect the environment."""
     import_torch()
     from open_clip.factory.names import get_model_config, unknown_model

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from open_clip.errors import first_line
 from open_clip.transformer.kernels import attend
 from training.device import Device
-from training.doctor.findings import Difference, Finding, compare, judge
+from training.doctor.findings import Deviation, Finding, compare, judge
 
 #: Relative errors that rounding explains, by the type that is computed in: outputs and gradients.
 BOUNDS = {torch.float32: (2e-3, 5e-3), torch.float16: (1e-2, 2e-2), torch.bfloat16: (2e-2, 5e-2)}
@@ -91,7 +91,7 @@ def run_attention(kernel: Callable[..., Tensor], inputs: list[Tensor], is_causal
 
 def attention_error(
     device: Device, dtype: torch.dtype, shape: tuple[int, ...], is_causal: bool, kernel: Callable[..., Tensor]
-) -> tuple[Difference, Difference]:
+) -> tuple[Deviation, Deviation]:
     """Compare attention of a type on the device with fp32 on the CPU: output and gradients."""
     inputs = attention_inputs(shape, dtype)
     found = run_attention(kernel, [x.to(device.torch_device()) for x in inputs], is_causal)

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 from open_clip.transformer.texts import Texts
 from training.data import Batch, Fault
 from training.data.buffers import SharedBuffers
-from training.data.parcels import Parcel, Place, register
+from training.data.parcels import Parcel, Slot, register
 
 SHAPE = (2, 3, 4, 5)
 FAULT = Fault("list.csv", 3, "a.jpg", "torn")
@@ -32,7 +32,7 @@ def sent(parcel):
 def fill(shapes, num_rows=2):
     """Return the last of three places of shared buffers and what a worker writes of it, each part in other numbers."""
     buffers = SharedBuffers(shapes, 3)
-    place = Place(register(buffers), buffers.ask())
+    place = Slot(register(buffers), buffers.ask())
     parts = [part[:num_rows] for part in buffers.to_fill(place.number)]
     for start, part in enumerate(parts):
         part.copy_((torch.arange(part.numel()) + 7 * start).remainder(251).view(part.shape))

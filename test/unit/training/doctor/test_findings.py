@@ -3,19 +3,19 @@ import math
 import pytest
 import torch
 
-from training.doctor.findings import Difference, compare, judge, latency_cells, percentile
+from training.doctor.findings import Deviation, compare, judge, latency_cells, percentile
 
 
 def test_a_difference_has_the_four_figures_of_a_report():
     found = compare(torch.tensor([1.0, 2.0, 2.5]), torch.tensor([1.0, 2.0, 2.0]))
-    assert found == Difference(
+    assert found == Deviation(
         0.5, pytest.approx(0.5 / 3), pytest.approx(0.5 / 3.0), pytest.approx(10 / (3 * math.sqrt(11.25)))
     )
 
 
 def test_zeros_and_infinities_are_compared_too():
     zeros = torch.zeros(3)
-    assert compare(zeros, zeros) == Difference(0.0, 0.0, 0.0, 1.0)
+    assert compare(zeros, zeros) == Deviation(0.0, 0.0, 0.0, 1.0)
     assert not compare(torch.tensor([math.inf]), torch.ones(1)).within(10.0)
     assert not compare(torch.tensor([math.nan]), torch.ones(1)).within(10.0)
     assert judge("x", compare(torch.tensor([math.nan]), torch.ones(1)), 1.0).state == "wrong"
