@@ -50,4 +50,4 @@ def test_precisions_that_lack_the_same_thing_share_a_line(capsys):
     examination._say_precisions(Old())
     lacking = [line for line in capsys.readouterr().out.splitlines() if "no bfloat16" in line]
     assert len(lacking) == 1
-    assert lacking[0].startswith("precision    not amp_bf16, bf16, pure_bf16, amp_bfloat16: ")
+    assert lacking[0].startswith("precision    not amp_bf16, amp_bfloat16, bf16, pure_bf16: ")
