@@ -19,9 +19,11 @@ class EvaluatedTask(Protocol):
 
     Attributes:
         model: The model; while evaluations measure, the bare one in evaluation mode.
+        own: Parameters of the recipe itself; None without any.
     """
 
     model: torch.nn.Module
+    own: torch.nn.Module | None
 
     def prepare(self, batch: Batch) -> Batch:
         """Make a batch that is on the device ready for the model."""

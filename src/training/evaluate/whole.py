@@ -11,17 +11,21 @@ from training.evaluate.protocols import EvaluatedTask
 
 @contextlib.contextmanager
 def ready_to_measure(task: EvaluatedTask) -> Iterator[None]:
-    """Give the task its bare model in evaluation mode, without gradients; every process must enter.
+    """Give the task its bare model, in evaluation mode as its own parameters, without gradients; every process enters.
 
     A model that is spread over the processes is lent as a whole copy.
     """
     wrapped = task.model
     with whole_model(wrapped) as whole, torch.no_grad():
         bare = unwrap_model(whole)
-        was_training = bare.training
-        task.model = bare.eval()
+        modules = [bare] if task.own is None else [bare, task.own]
+        were_training = [module.training for module in modules]
+        task.model = bare
+        for module in modules:
+            module.eval()
         try:
             yield
         finally:
             task.model = wrapped
-            bare.train(was_training)
+            for module, was_training in zip(modules, were_training, strict=True):
+                module.train(was_training)

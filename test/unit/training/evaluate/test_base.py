@@ -67,11 +67,11 @@ def test_a_run_without_data_offers_no_evaluation_of_it():
 
 def test_a_task_measures_in_evaluation_mode_without_gradients_and_goes_on_as_it_was():
     task = make_task()
-    model = task.model.train()
+    model, task.own = task.model.train(), torch.nn.Dropout(0.5).train()
 
     def fail():
         with ready_to_measure(task):
-            seen.append((task.model is model, model.training, torch.is_grad_enabled()))
+            seen.append((task.model is model, model.training or task.own.training, torch.is_grad_enabled()))
             raise KeyError
 
     seen = []
@@ -79,4 +79,5 @@ def test_a_task_measures_in_evaluation_mode_without_gradients_and_goes_on_as_it_
         fail()
     assert seen == [(True, False, False)]
     assert model.training
+    assert task.own.training
     assert torch.is_grad_enabled()
