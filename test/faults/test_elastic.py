@@ -26,7 +26,7 @@ def make_flags(data, ranks, workers=0, **extra):
     return micro_flags(data, None, **chosen, log_metric_every_n_steps=1, **extra)
 
 
-@pytest.mark.parametrize("kind", ["csv", "shards"])
+@pytest.mark.parametrize("kind", [pytest.param("csv", marks=pytest.mark.slow), "shards"])
 def test_one_two_four_one_processes_see_the_same_samples_in_the_same_steps(bench, kind):
     trainers, folder, tables = bench
     data = tables[kind]

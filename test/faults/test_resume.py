@@ -37,7 +37,7 @@ def assert_same_end(run, uninterrupted):
         assert_same_state(ours[key], theirs[key])
 
 
-@pytest.mark.parametrize("trial,workers", [(0, 0), (1, 2)])
+@pytest.mark.parametrize("trial,workers", [pytest.param(0, 0, marks=pytest.mark.slow), (1, 2)])
 def test_a_run_killed_at_a_random_step_ends_with_the_weights_of_the_uninterrupted_one(
     data, uninterrupted, tmp_path, trial, workers
 ):

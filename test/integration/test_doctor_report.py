@@ -47,6 +47,7 @@ def rows(text, title):
 
 
 @pytest.mark.npu
+@pytest.mark.slow
 def test_a_report_on_the_npu_is_whole_and_names_nobody(tmp_path, environment):
     skip_without_hccl()
     path = tmp_path / "report.md"
@@ -95,7 +96,7 @@ def test_a_report_that_is_interrupted_keeps_what_it_found(tmp_path):
         while not path.exists() and time.monotonic() < ends:
             time.sleep(0.1)
         running.send_signal(signal.SIGINT)
-        said = running.communicate(timeout=60)[0]
+        said = running.communicate(timeout=180)[0]
     assert running.returncode == 130
     assert f"what was found until then is in {path}" in said
     text = path.read_text(encoding="utf-8")

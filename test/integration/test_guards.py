@@ -180,7 +180,7 @@ def test_a_rollback_under_apex_ends_with_the_weights_of_a_run_that_skipped_the_b
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("step", [2, 7, 12])
+@pytest.mark.parametrize("step", [7, *(pytest.param(step, marks=pytest.mark.slow) for step in (2, 12))])
 def test_a_run_killed_between_rollbacks_ends_with_the_weights_of_the_uninterrupted_one(
     spoiled, rolling_back, tmp_path, step
 ):

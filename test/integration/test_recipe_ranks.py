@@ -10,7 +10,7 @@ from recipes import RECIPES, assert_same_step, lock, losses_and_gradients, make_
 ROWS = 8
 
 
-@pytest.fixture(scope="module", params=[2, 4])
+@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
 def ranks(tmp_path_factory, request):
     return on_ranks(step_of_rank, request.param, tmp_path_factory.mktemp("ranks"), ROWS)
 
