@@ -37,7 +37,9 @@ def read_array_archive(archive: zipfile.ZipFile) -> dict[str, Tensor]:
     for member in archive.infolist():
         name = member.filename.removesuffix(_SUFFIX)
         try:
-            tensors[name] = read_array(archive.read(member))
+            with archive.open(member) as file:
+                # Asked for all, it would unpack up to 2 GB before it cuts them to what the member claims.
+                tensors[name] = read_array(file.read(member.file_size))
         except (ValueError, TypeError, SyntaxError) as error:
             raise CheckpointError(
                 f"its array {printable(repr(name), 120)} {printable(error, 300)}. Fetch or write the file again."

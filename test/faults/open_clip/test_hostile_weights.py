@@ -1,18 +1,23 @@
 """Broken and hostile weight files: each is refused by name, and nothing in them is run."""
 
 import contextlib
+import io
 import os
 import pickle
 import random
+import struct
+import tracemalloc
 import warnings
 import zipfile
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import open_clip
 from open_clip.checkpoint import read_checkpoint, read_state_dict, write_safetensors
+from open_clip.checkpoint.arrays import read_array_archive
 from open_clip.errors import CheckpointError
 
 pytestmark = pytest.mark.faults
@@ -190,3 +195,19 @@ def test_no_random_damage_passes_as_another_error(torch_file, script_file, tmp_p
             # Whatever comes, nothing but our own error may leave the reader.
             with contextlib.suppress(CheckpointError):
                 read_checkpoint(path)
+
+
+def test_an_array_that_claims_less_than_it_holds_unpacks_no_more_than_it_claims():
+    buffer = io.BytesIO()
+    np.save(buffer, np.zeros(10, np.float32))
+    array, held = buffer.getvalue(), 100_000_000
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.npy", array + bytes(held))
+    content = packed.getvalue().replace(struct.pack("<L", len(array) + held), struct.pack("<L", len(array)))
+    tracemalloc.start()
+    with zipfile.ZipFile(io.BytesIO(content)) as archive, pytest.raises(zipfile.BadZipFile):
+        read_array_archive(archive)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < held / 10
