@@ -109,7 +109,7 @@ def test_a_seed_gives_the_weights_outputs_and_gradients_of_upstream(answers, scr
         # A shift of all keys changes no score: such a bias has a gradient of rounding noise alone. A head's gain is one
         # number, whose gradient is a sum over all tokens that nearly cancels.
         relative = 1e-5 if key.endswith("head_scale") else 5e-6
-        noise = 2e-6 if key.endswith("ln_k.bias") else 2e-7
+        noise = 4e-6 if key.endswith("ln_k.bias") else 2e-7
         assert np.abs(ours[key] - value).max() <= relative * np.abs(value).max() + noise, key
 
 
