@@ -5,7 +5,7 @@ from typing import Any
 from open_clip.errors import ConfigError, printable
 from open_clip.protocols import WritesCaptions
 from training.params import RunParams
-from training.params.plugins import find_class
+from training.params.plugins import class_names, find_class
 from training.tasks import ClipTask, CoCaTask, DistillTask, Setup, SigLipTask, Task
 
 
@@ -41,12 +41,12 @@ def recipe_for(params: RunParams, model: Any) -> type[Task]:
     recipe = choose_recipe(params, writes_captions=isinstance(model, WritesCaptions))
     reason = recipe.why_not(model)
     if reason is not None:
-        by_flag = {SigLipTask: "--siglip", DistillTask: "--distill-model"}
-        asked = by_flag.get(recipe, "") if params.recipe.task is None else f"--task {params.recipe.task}"
-        name = printable(params.model.model, 200)
+        asked = {SigLipTask: "--siglip", DistillTask: "--distill-model"}.get(recipe)
+        asked = asked if params.recipe.task is None else f"--task {printable(params.recipe.task, 200)}"
+        name, known = printable(params.model.model, 200), ", ".join(class_names("training.tasks"))
         raise ConfigError(
-            f"{printable(asked, 200)} cannot train {name}: {reason}. Leave {asked.split()[0]} out, or choose another "
-            "--model."
+            f"{asked or f'the recipe {recipe.name}'} cannot train {name}: {reason}. Choose another --model, or "
+            + (f"leave {asked.split()[0]} out." if asked else f"another recipe with --task: {known}.")
         )
     return recipe
 

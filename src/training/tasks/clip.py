@@ -7,6 +7,7 @@ import torch
 
 from open_clip.errors import ConfigError
 from open_clip.loss import ClipLoss, SigLipLoss
+from open_clip.protocols import TwoEncoders, WritesCaptions
 from open_clip.transform import normalize_images
 from open_clip.transformer.texts import Texts
 from training.data import Batch, Field, FieldKit
@@ -50,6 +51,15 @@ class ClipTask(Task):
                 "--accum-freq and the number of processes are all 1. Give --batch-size 2 or more, or --siglip, which "
                 "learns from one."
             )
+
+    @classmethod
+    def why_not(cls, model: Any) -> str | None:
+        """Refuse models that do not compare images with texts, and those that write captions besides."""
+        if isinstance(model, WritesCaptions):
+            return "it writes captions, which --task coca trains"
+        if isinstance(model, TwoEncoders) and hasattr(model, "logit_scale"):
+            return None
+        return "it does not compare images with texts: it needs two encoders and a logit_scale"
 
     @classmethod
     def _learns_from_one(cls, params: RunParams) -> bool:

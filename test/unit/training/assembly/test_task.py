@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from open_clip.errors import ConfigError
+from open_clip.families.image_classifier.model import ImageClassifier
 from tiny_models import tiny_clip, tiny_coca, tiny_coca_config, tiny_config
 from training.assembly.task import build_task, choose_recipe
 from training.device import Precision
@@ -59,12 +60,16 @@ def teacher_of(tmp_path):
 
 
 def test_recipes_that_do_not_go_together_are_refused(teacher_of):
-    with pytest.raises(ConfigError, match="--siglip cannot train ViT-micro-8-32: it is a CoCa.*Leave --siglip out"):
+    with pytest.raises(ConfigError, match="--siglip cannot train ViT-micro-8-32: it is a CoCa.*leave --siglip out"):
         build(tiny_coca(), "--siglip")
     with pytest.raises(ConfigError, match="--siglip cannot train.*no logit bias"):
         build(tiny_clip(), "--siglip")
     with pytest.raises(ConfigError, match="--task coca cannot train.*writes no captions"):
         build(tiny_clip(), "--task", "coca")
+    with pytest.raises(ConfigError, match="--task clip cannot train.*--task coca trains"):
+        build(tiny_coca(), "--task", "clip")
+    with pytest.raises(ConfigError, match="the recipe clip cannot train.*two encoders.*with --task: .*classify"):
+        build(ImageClassifier.on_tower(tiny_clip().visual, 64, ("a", "b")))
     with pytest.raises(ConfigError, match="--task distill needs --distill-model"):
         build(tiny_clip(), "--task", "distill")
 
