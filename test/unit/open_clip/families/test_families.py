@@ -92,13 +92,13 @@ def test_what_the_family_lacks_is_refused_by_name(add):
         open_clip.get_tokenizer("toy")
     with pytest.raises(ConfigError, match=r"force_context_length=16: models of the family image_only"):
         open_clip.create_model("toy", force_context_length=16)
-    with pytest.raises(ConfigError, match="no model takes 'widht'"):
-        open_clip.create_model("toy", widht=3)
+    with pytest.raises(ConfigError, match="no model takes 'widdth'"):
+        open_clip.create_model("toy", widdth=3)
 
 
 def test_an_unknown_key_and_an_unknown_family_are_refused_with_the_nearest(add):
-    add(ImageFamily(), {"widht": 6})
-    with pytest.raises(ConfigError, match=r"toy.json: models of the family image_only have no 'widht'.*width"):
+    add(ImageFamily(), {"widdth": 6})
+    with pytest.raises(ConfigError, match=r"toy.json: models of the family image_only have no 'widdth'.*width"):
         open_clip.create_model("toy")
     with pytest.raises(ConfigError, match=r"here: family is 'image_onyl'.*image_only"):
         families.check_model_cfg({"family": "image_onyl"}, "here")

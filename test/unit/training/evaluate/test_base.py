@@ -50,8 +50,8 @@ def test_names_choose_among_what_the_recipe_offers():
     offered = (Retrieval(KIT), Another(KIT))
     assert choose_evaluations(offered, None) == offered
     assert choose_evaluations(offered, ["another"]) == offered[1:]
-    with pytest.raises(ConfigError, match=r"--evaluate retreival.*Did you mean retrieval\? It has: retrieval, another"):
-        choose_evaluations(offered, ["retreival"])
+    with pytest.raises(ConfigError, match=r"--evaluate retrievl.*Did you mean retrieval\? It has: retrieval, another"):
+        choose_evaluations(offered, ["retrievl"])
 
 
 def test_two_evaluations_of_one_name_are_refused():

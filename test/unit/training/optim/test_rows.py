@@ -158,7 +158,7 @@ def test_a_locked_tower_may_learn_rows_of_its_table():
 @pytest.mark.parametrize(
     "name,rows,message",
     [
-        ("0.wieght", [1], r"no parameter of this name\. Did you mean 0\.weight"),
+        ("0.weightt", [1], r"no parameter of this name\. Did you mean 0\.weight"),
         ("0.weight", [1, 8], "rows 0 to 7 and row 8 is not one of them"),
         ("0.weight", [-1], "row -1"),
         ("0.weight", [], "none is to be trained"),
