@@ -91,12 +91,19 @@ def test_a_report_that_is_interrupted_keeps_what_it_found(tmp_path):
     path = tmp_path / "report.md"
     command = [sys.executable, "-m", "training.doctor", "--report", "--device", "cpu", "--output", str(path)]
     env = {**os.environ, "PYTHONPATH": str(REPO / "src"), "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, env=env, cwd=REPO, stdout=subprocess.PIPE, text=True) as running:
+
+    def hear_interrupts():
+        # What a shell starts beside it ignores them, and so would what that starts.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(
+        command, env=env, cwd=REPO, stdout=subprocess.PIPE, text=True, preexec_fn=hear_interrupts
+    ) as running:
         ends = time.monotonic() + 120
         while not path.exists() and time.monotonic() < ends:
             time.sleep(0.1)
         running.send_signal(signal.SIGINT)
-        said = running.communicate(timeout=180)[0]
+        said = running.communicate(timeout=60)[0]
     assert running.returncode == 130
     assert f"what was found until then is in {path}" in said
     text = path.read_text(encoding="utf-8")
