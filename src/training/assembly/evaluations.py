@@ -1,10 +1,9 @@
 """The evaluations of a run: what the recipe offers, of which the flags choose. Measures nothing."""
 
-import difflib
 from functools import partial
 from typing import Any
 
-from open_clip.errors import ConfigError
+from open_clip.errors import ConfigError, printable, suggest_nearest
 from training.assembly.data import build_class_sets, build_eval_data, make_receive, make_tokenizer
 from training.assembly.place import Place
 from training.assembly.texts import evaluation_shapes
@@ -56,12 +55,10 @@ def choose_evaluations(offered: tuple[Evaluation, ...], names: list[str] | None)
 
 
 def _unknown(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, 1)
-    hint = f" Did you mean {close[0]}?" if close else ""
     there = ", ".join(known) if known else "none"
     return (
-        f"--evaluate {name}: this run has no such evaluation.{hint} It has: {there} (retrieval needs --val-data, "
-        "zero-shot needs --imagenet-val or --imagenet-v2)."
+        f"--evaluate {printable(name, 80)}: this run has no such evaluation.{suggest_nearest(name, known)} It has: "
+        f"{there} (retrieval needs --val-data, zero-shot needs --imagenet-val or --imagenet-v2)."
     )
 
 
