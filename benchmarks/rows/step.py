@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 
 from benchmarks.captions import describe_lengths, take
-from benchmarks.equality import FEATURES, GRADIENTS, IDENTICAL, LOSSES, Answers, Rule
+from benchmarks.equality import FEATURES, IDENTICAL, LOSSES, MODEL_GRADIENTS, Answers, Rule
 from benchmarks.inputs import load_captions
 from benchmarks.rows.base import Row
 from benchmarks.rows.models import make_adamw, make_images, make_model, model_inputs
@@ -22,7 +22,7 @@ class Step(Row):
     rules: ClassVar[Mapping[str, Rule]] = {
         "tokens": IDENTICAL,
         "features": FEATURES,
-        "gradients": GRADIENTS,
+        "gradients": MODEL_GRADIENTS,
         "losses": LOSSES,
     }
     sizes: ClassVar[Mapping[str, Any]] = {"model": "ViT-B-32", "batch": 32, "steps": 1}
