@@ -19,7 +19,7 @@ from open_clip.checked_json import numbers_of, read_json
 from open_clip.files import make_folder, write_whole
 from training.assembly import Parts, Place, count_parameters
 from training.evaluate import Part, save_parts
-from training.loop import Progress, Recorder, RunningMean, SilentRecorder, StepRecord
+from training.loop import Progress, Recorder, RunningMean, StepRecord
 from training.params import ReportParams, RunParams
 from training.report.console import STEP_LINE, TrainLine, format_eval_line, format_train_line, setup_logging
 from training.report.html import write_report
@@ -41,7 +41,7 @@ class Journal:
 
     def __init__(self, folder: RunFolder, report: ReportParams, *, is_master: bool) -> None:
         self._loop = _LoopRecorder(self, report.log_format)
-        self.recorder: Recorder = self._loop if is_master else SilentRecorder()
+        self.recorder: Recorder = self._loop if is_master else Recorder()
         self.times = StepTimes(global_batch=0)
         self._folder = folder
         self._is_master = is_master
@@ -274,7 +274,7 @@ class Journal:
             self._board.close()
 
 
-class _LoopRecorder:
+class _LoopRecorder(Recorder):
     """Turns what the loop tells into log lines, the progress bar and the journal's files."""
 
     def __init__(self, journal: Journal, log_format: str) -> None:
@@ -317,9 +317,6 @@ class _LoopRecorder:
         if record.is_logged:
             _LOG.info("%s", format_train_line(line, self.log_format), extra=STEP_LINE)
         self.journal.step(record, line)
-
-    def end_epoch(self) -> None:
-        """Nothing to do: one bar spans all epochs."""
 
     def event(self, name: str, *, step: int, **detail: Any) -> None:
         """Log and record a spike or a skipped step."""

@@ -19,8 +19,8 @@ from training.loop import (
     Hooks,
     Plan,
     Progress,
+    Recorder,
     Recovery,
-    SilentRecorder,
     StepGuard,
     Stepper,
     Trainer,
@@ -78,7 +78,7 @@ def feed_of(loader):
     return Feed(loader, lambda steps: steps, lambda batch: batch)
 
 
-class Events(SilentRecorder):
+class Events(Recorder):
     """Keeps what the loop tells."""
 
     def __init__(self):

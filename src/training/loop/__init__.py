@@ -5,7 +5,7 @@ from training.loop.guard import StepGuard, Verdict
 from training.loop.hooks import Hook, Hooks, Moment, Wants
 from training.loop.phases import EVALUATION, Phase, name_phases, phase_of
 from training.loop.prefetch import Prefetcher
-from training.loop.recorder import Recorder, SilentRecorder, StepRecord
+from training.loop.recorder import Recorder, StepRecord
 from training.loop.recovery import Recovery, RollBackNeeded, StepPlace
 from training.loop.state import Progress, RunningMean
 from training.loop.step import Stepper, StepResult
@@ -25,7 +25,6 @@ __all__ = [
     "Recovery",
     "RollBackNeeded",
     "RunningMean",
-    "SilentRecorder",
     "StepGuard",
     "StepPlace",
     "StepRecord",

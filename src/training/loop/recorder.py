@@ -1,7 +1,7 @@
 """What the loop tells about itself; the report room listens, so the loop knows no file format."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from training.loop.state import Progress
 
@@ -39,8 +39,8 @@ class StepRecord:
     is_logged: bool = True
 
 
-class Recorder(Protocol):
-    """Receives what happens in a run, on the master process."""
+class Recorder:
+    """Hears what happens in a run. This one keeps nothing; that of the master process fills in what it tells."""
 
     def start_epoch(self, progress: Progress) -> None:
         """Hear that an epoch begins or goes on."""
@@ -51,33 +51,8 @@ class Recorder(Protocol):
     def step(self, record: StepRecord) -> None:
         """Hear the figures of a recorded step."""
 
-    def end_epoch(self) -> None:
-        """Hear that the epoch's last step is done."""
-
     def event(self, name: str, *, step: int, **detail: Any) -> None:
         """Hear of something rare about a step: ``skipped_step`` or ``loss_spike``, and where its samples stand."""
 
     def rolled_back(self, progress: Progress, *, reason: str, **detail: Any) -> None:
         """Hear that the run went back to the checkpoint whose progress is given."""
-
-
-class SilentRecorder:
-    """Recorder of every process but the master."""
-
-    def start_epoch(self, progress: Progress) -> None:
-        """Ignore."""
-
-    def tick(self, progress: Progress, lr: float, samples: int, step_time_s: float) -> None:
-        """Ignore."""
-
-    def step(self, record: StepRecord) -> None:
-        """Ignore."""
-
-    def end_epoch(self) -> None:
-        """Ignore."""
-
-    def event(self, name: str, *, step: int, **detail: Any) -> None:
-        """Ignore."""
-
-    def rolled_back(self, progress: Progress, *, reason: str, **detail: Any) -> None:
-        """Ignore."""

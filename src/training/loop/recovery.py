@@ -49,7 +49,6 @@ class Recovery:
         self._recorder = recorder
         self._global_batch = global_batch
         self._check_bad_rows = check_bad_rows
-        self._bad_rows_before = 0
         self.start()
 
     def start(self) -> None:

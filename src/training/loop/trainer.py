@@ -159,7 +159,6 @@ class Trainer:
             if is_last:
                 break
         self._tell()
-        self.recorder.end_epoch()
         stopping = self._read_verdicts()
         self.recovery.check_epoch(math.ceil(progress.batch / self.plan.accum_freq))
         return stopping
