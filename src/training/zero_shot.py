@@ -16,7 +16,7 @@ _METRICS = {"imagenet-val": "imagenet-zeroshot-val", "imagenet-v2": "imagenetv2-
 
 def accuracy(output: Tensor, target: Tensor, topk: Sequence[int] = (1,)) -> list[float]:
     """Count the rows of [B, C] scores whose target is among the k best, for each k."""
-    return [float(count) for count in count_hits(output, target, topk)]
+    return [float(count) for count in count_hits(output, target, topk).tolist()]
 
 
 @torch.no_grad()

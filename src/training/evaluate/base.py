@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from open_clip.errors import ConfigError
@@ -109,6 +110,12 @@ class EvaluationKit:
         if self.rows is None:
             raise ConfigError("this evaluation measures on validation rows: give --val-data FILE.")
         return self.rows
+
+    def fill(self, rows: Tensor, number: int) -> Tensor:
+        """Repeat the last row up to a full batch where the device compiles every new shape; nothing stays nothing."""
+        if self.shapes != "bucketed" or not 0 < len(rows) < number:
+            return rows
+        return torch.cat([rows, rows[-1:].expand(number - len(rows), *rows.shape[1:])])
 
     def outputs(self, task: EvaluatedTask) -> Iterator[tuple[Batch, Outputs]]:
         """Run the task on this process's share of the validation rows: each batch, prepared, and its outputs.

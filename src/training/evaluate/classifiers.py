@@ -5,7 +5,6 @@ Classifies nothing. Letters: C classes, T templates, L tokens, E embedding.
 
 import hashlib
 import logging
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -16,9 +15,8 @@ from open_clip.protocols import SeparatesTexts
 from open_clip.transformer.layout import TextShapes, can_skip_padding
 from open_clip.zero_shot_classifier import average_prompts, tokenize_prompts
 from training.data import plan_lengths, rank_slice, text_lengths
-from training.distributed import World, gather_objects, gather_rows
-from training.evaluate.base import Autocast
-from training.evaluate.encode import fill_batch
+from training.distributed import gather_objects, gather_rows
+from training.evaluate.base import EvaluationKit
 
 _LOG = logging.getLogger(__name__)
 
@@ -34,22 +32,15 @@ class _Prompts(NamedTuple):
 
 
 class Classifiers:
-    """Classifiers by their class names, with the tokens of the prompts that made them.
+    """Classifiers by their class names, with the tokens of the prompts that made them."""
 
-    Args:
-        tokenizer: Turns a list of texts into tokens.
-        shapes: What of texts is computed, the device's policy.
-    """
-
-    def __init__(self, tokenizer: Callable[..., Tensor], shapes: TextShapes = "padded") -> None:
-        self._tokenizer = tokenizer
-        self._shapes = shapes
+    def __init__(self, kit: EvaluationKit) -> None:
+        self._kit = kit
+        self._tokenizer = kit.make_tokenizer()
         self._prompts: dict[tuple[str, ...], _Prompts] = {}
         self._made: dict[tuple[str, ...], tuple[bytes, Tensor]] = {}
 
-    def get(
-        self, model: Any, classnames: tuple[str, ...], *, batch_size: int, world: World, autocast: Autocast
-    ) -> Tensor:
+    def get(self, model: Any, classnames: tuple[str, ...], batch_size: int) -> Tensor:
         """Give the classifier [E, C] of a bare model's text tower as it is now, fp32; all processes call this together.
 
         Args:
@@ -58,17 +49,17 @@ class Classifiers:
         weights = fingerprint_text_weights(model)
         made_with, classifier = self._made.get(classnames, (b"", torch.empty(0)))
         # Each process builds a share, so all must agree that it is to be built.
-        if any(gather_objects(made_with != weights, world)):
+        if any(gather_objects(made_with != weights, self._kit.world)):
             _LOG.info("Building the zero-shot classifier of %d classes", len(classnames))
-            with autocast():
-                share = self._build_share(model, classnames, batch_size, world)
-            classifier = gather_rows(share, world).T
+            with self._kit.autocast():
+                share = self._build_share(model, classnames, batch_size)
+            classifier = gather_rows(share, self._kit.world).T
             self._made[classnames] = weights, classifier
         return classifier
 
-    def _build_share(self, model: Any, classnames: tuple[str, ...], batch_size: int, world: World) -> Tensor:
+    def _build_share(self, model: Any, classnames: tuple[str, ...], batch_size: int) -> Tensor:
         """Build this process's columns, as rows."""
-        device = model.logit_scale.device
+        device, world = model.logit_scale.device, self._kit.world
         start, stop = rank_slice(len(classnames), world.rank, world.world_size)
         if start == stop:
             return torch.empty(0, model.visual.output_dim, device=device)
@@ -76,12 +67,12 @@ class Classifiers:
             tokens = tokenize_prompts(self._tokenizer, classnames[start:stop], OPENAI_IMAGENET_TEMPLATES)
             self._prompts[classnames] = _Prompts(tokens.to(torch.int32), text_lengths(tokens, self._tokenizer))
         prompts = self._prompts[classnames]
-        shapes: TextShapes = self._shapes if can_skip_padding(model) else "padded"
-        is_fixed = self._shapes == "bucketed"
-        size = batch_size if is_fixed else max(batch_size, _LEAST_PROMPTS)
+        shapes: TextShapes = self._kit.shapes if can_skip_padding(model) else "padded"
+        # A device that compiles every shape keeps that of its other batches.
+        size = batch_size if self._kit.shapes == "bucketed" else max(batch_size, _LEAST_PROMPTS)
 
         def encode(chosen: Tensor) -> Tensor:
-            full = fill_batch(chosen, size) if is_fixed else chosen
+            full = self._kit.fill(chosen, size)
             lengths = None if prompts.lengths is None else prompts.lengths[full]
             texts = plan_lengths(prompts.tokens[full].long(), lengths, shapes, size)
             features: Tensor = model.encode_text(texts.to(device).for_model(), normalize=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from open_clip.transformer.layout import TextShapes, can_skip_padding
 from open_clip.transformer.texts import Texts
-from training.data import Batch, Captions, EvalLoader, plan_lengths
+from training.data import Batch, Captions, plan_lengths
 from training.distributed import gather_objects, gather_rows
 from training.evaluate.base import EvaluationKit
 from training.evaluate.protocols import EncodesSides, EvaluatedTask, Outputs
@@ -37,110 +37,103 @@ class Encoded(NamedTuple):
     sums: dict[str, float]
 
 
-class Encoder:
-    """A task whose model is ready to measure, and the rows that it encodes."""
+def encode_rows(task: EvaluatedTask, kit: EvaluationKit) -> Encoded:
+    """Encode all validation rows with a task whose model is ready to measure; every process calls it.
 
-    def __init__(self, task: EvaluatedTask, kit: EvaluationKit, rows: ValidationRows) -> None:
-        self._task = task
-        self._kit = kit
-        self._rows = rows
-
-    def encode(self) -> Encoded:
-        """Encode all rows: each image and each caption once where the task's evaluation takes them apart."""
-        if isinstance(self._task, EncodesSides) and self._task.encodes_apart:
-            return self._encode_sides(self._task, self._rows.loader)
-        return self._encode_pairs()
-
-    def _encode_pairs(self) -> Encoded:
-        world = self._kit.world
-        images, texts, image_ids, rows = [self._nothing()], [self._nothing()], [], []
-        sums: Outputs = {}
-        for batch, outputs in self._kit.outputs(self._task):
-            for name, figures in self._task.row_metrics(outputs).items():
-                sums[name] = sums.get(name, torch.zeros((), device=figures.device)) + figures.sum()
-            images.append(outputs["image_features"].float())
-            texts.append(outputs["text_features"].float())
-            assert batch.image_ids is not None
-            assert batch.indices is not None
-            image_ids.append(batch.image_ids)
-            rows.append(batch.indices)
-        none = torch.empty(0, dtype=torch.int64)
-        gathered = gather_objects((torch.cat([none, *image_ids]), torch.cat([none, *rows])), world)
-        return Encoded(
-            gather_rows(torch.cat(images), world),
-            gather_rows(torch.cat(texts), world),
-            torch.cat([ids for ids, _ in gathered]),
-            torch.cat([rows for _, rows in gathered]),
-            self._kit.add_up(sums),
-        )
-
-    def _encode_sides(self, task: EncodesSides, loader: EvalLoader) -> Encoded:
-        world = self._kit.world
-        images, first_rows = self._encode_images(task, loader)
-        captions = loader.sides.captions()
-        texts = self._encode_captions(task, captions, loader.batch_size)
-        images, texts = gather_rows(images, world), gather_rows(texts, world)
-        gathered = gather_objects((first_rows, captions.rows, captions.which, len(captions.tokens)), world)
-        # Where among the encoded images each row's is, and where among the encoded texts.
-        place = np.full(int(loader.sides.image_ids.max(initial=-1)) + 1, -1)
-        seen = np.concatenate([firsts for firsts, _, _, _ in gathered])
-        place[loader.sides.image_ids[seen]] = np.arange(len(seen))
-        rows = np.concatenate([rows for _, rows, _, _ in gathered])
-        offsets = np.cumsum([0, *(number for _, _, _, number in gathered)])
-        which = np.concatenate([part + offset for (_, _, part, _), offset in zip(gathered, offsets, strict=False)])
-        image_ids = loader.sides.image_ids[rows]
-        is_whole = place[image_ids] >= 0
-        device = images.device
-        return Encoded(
-            images[torch.from_numpy(place[image_ids[is_whole]]).to(device)],
-            texts[torch.from_numpy(which[is_whole]).to(device)],
-            torch.from_numpy(image_ids[is_whole]),
-            torch.from_numpy(rows[is_whole]),
-            {},
-        )
-
-    def _encode_images(self, task: EncodesSides, loader: EvalLoader) -> tuple[Tensor, np.ndarray]:
-        features, rows = [self._nothing()], [np.empty(0, dtype=np.int64)]
-        for batch in loader.images():
-            number = len(batch.images)
-            images = self._fill(batch.images, loader.batch_size)
-            received = self._rows.receive(batch._replace(images=images))
-            if not number:
-                continue
-            with self._kit.autocast():
-                features.append(task.encode_images(self._task.prepare(received).images).float()[:number])
-            assert batch.indices is not None
-            rows.append(batch.indices.numpy())
-        return torch.cat(features), np.concatenate(rows)
-
-    def _encode_captions(self, task: EncodesSides, captions: Captions, batch_size: int) -> Tensor:
-        features = [self._nothing()]
-        nothing = torch.empty(0)
-        if captions.faults:
-            self._rows.receive(Batch(nothing, Texts(nothing), faults=captions.faults))
-        shapes: TextShapes = self._kit.shapes if can_skip_padding(self._task.model) else "padded"
-        for start, stop in _cut(captions, batch_size, shapes):
-            ids = self._fill(captions.tokens[start:stop].long(), batch_size)
-            known = captions.lengths
-            lengths = None if known is None else self._fill(known[start:stop], batch_size)
-            received = self._rows.receive(Batch(nothing, plan_lengths(ids, lengths, shapes, batch_size)))
-            with self._kit.autocast():
-                features.append(task.encode_texts(received.texts).float()[: stop - start])
-        return torch.cat(features)
-
-    def _nothing(self) -> Tensor:
-        width: int = self._task.model.visual.output_dim  # type: ignore[union-attr, assignment]
-        return torch.empty(0, width, device=next(self._task.model.parameters()).device)
-
-    def _fill(self, rows: Tensor, number: int) -> Tensor:
-        return fill_batch(rows, number) if self._kit.shapes == "bucketed" else rows
+    Each image and each caption is encoded once where the task's evaluation takes them apart.
+    """
+    if isinstance(task, EncodesSides) and task.encodes_apart:
+        return _encode_sides(task, kit, kit.need_rows())
+    return _encode_pairs(task, kit)
 
 
-def fill_batch(rows: Tensor, number: int) -> Tensor:
-    """Repeat the last row up to a full batch, for a device that compiles every new shape; nothing stays nothing."""
-    if not 0 < len(rows) < number:
-        return rows
-    return torch.cat([rows, rows[-1:].expand(number - len(rows), *rows.shape[1:])])
+def _encode_pairs(task: EvaluatedTask, kit: EvaluationKit) -> Encoded:
+    images, texts, image_ids, rows = [_nothing(task)], [_nothing(task)], [], []
+    sums: Outputs = {}
+    for batch, outputs in kit.outputs(task):
+        for name, figures in task.row_metrics(outputs).items():
+            sums[name] = sums.get(name, torch.zeros((), device=figures.device)) + figures.sum()
+        images.append(outputs["image_features"].float())
+        texts.append(outputs["text_features"].float())
+        assert batch.image_ids is not None
+        assert batch.indices is not None
+        image_ids.append(batch.image_ids)
+        rows.append(batch.indices)
+    none = torch.empty(0, dtype=torch.int64)
+    gathered = gather_objects((torch.cat([none, *image_ids]), torch.cat([none, *rows])), kit.world)
+    return Encoded(
+        gather_rows(torch.cat(images), kit.world),
+        gather_rows(torch.cat(texts), kit.world),
+        torch.cat([ids for ids, _ in gathered]),
+        torch.cat([rows for _, rows in gathered]),
+        kit.add_up(sums),
+    )
+
+
+def _encode_sides(task: EncodesSides, kit: EvaluationKit, rows: ValidationRows) -> Encoded:
+    """Encode images and captions apart, and put the features back in the places of their rows.
+
+    1. Each process encodes its share of the different images, and its share of the different captions.
+    2. All processes get all features, and which image and which caption each row has.
+    3. A row whose image or caption could not be read, in whatever process, is left out.
+    """
+    sides = rows.loader.sides
+    images, first_rows = _encode_images(task, kit, rows)
+    captions = sides.captions()
+    texts = _encode_captions(task, kit, rows, captions)
+    images, texts = gather_rows(images, kit.world), gather_rows(texts, kit.world)
+    gathered = gather_objects((first_rows, captions.rows, captions.which, len(captions.tokens)), kit.world)
+    # Where an image stands among the encoded ones, by its number; -1 for one that nobody could read.
+    place = np.full(int(sides.image_ids.max(initial=-1)) + 1, -1)
+    seen = np.concatenate([firsts for firsts, _, _, _ in gathered])
+    place[sides.image_ids[seen]] = np.arange(len(seen))
+    read = np.concatenate([rows for _, rows, _, _ in gathered])
+    # Each process numbers its captions from 0; the gathered features hold them one process after the other.
+    offsets = np.cumsum([0, *(number for _, _, _, number in gathered)])
+    which = np.concatenate([part + offset for (_, _, part, _), offset in zip(gathered, offsets, strict=False)])
+    image_ids = sides.image_ids[read]
+    is_whole = place[image_ids] >= 0
+    return Encoded(
+        images[torch.from_numpy(place[image_ids[is_whole]]).to(images.device)],
+        texts[torch.from_numpy(which[is_whole]).to(images.device)],
+        torch.from_numpy(image_ids[is_whole]),
+        torch.from_numpy(read[is_whole]),
+        {},
+    )
+
+
+def _encode_images(task: EncodesSides, kit: EvaluationKit, rows: ValidationRows) -> tuple[Tensor, np.ndarray]:
+    features, first_rows = [_nothing(task)], [np.empty(0, dtype=np.int64)]
+    for batch in rows.loader.images():
+        number = len(batch.images)
+        received = rows.receive(batch._replace(images=kit.fill(batch.images, rows.loader.batch_size)))
+        if not number:
+            continue
+        with kit.autocast():
+            features.append(task.encode_images(task.prepare(received).images).float()[:number])
+        assert batch.indices is not None
+        first_rows.append(batch.indices.numpy())
+    return torch.cat(features), np.concatenate(first_rows)
+
+
+def _encode_captions(task: EncodesSides, kit: EvaluationKit, rows: ValidationRows, captions: Captions) -> Tensor:
+    features, nothing, size = [_nothing(task)], torch.empty(0), rows.loader.batch_size
+    if captions.faults:
+        rows.receive(Batch(nothing, Texts(nothing), faults=captions.faults))
+    shapes: TextShapes = kit.shapes if can_skip_padding(task.model) else "padded"
+    for start, stop in _cut(captions, size, shapes):
+        ids = kit.fill(captions.tokens[start:stop].long(), size)
+        lengths = None if captions.lengths is None else kit.fill(captions.lengths[start:stop], size)
+        received = rows.receive(Batch(nothing, plan_lengths(ids, lengths, shapes, size)))
+        with kit.autocast():
+            features.append(task.encode_texts(received.texts).float()[: stop - start])
+    return torch.cat(features)
+
+
+def _nothing(task: EvaluatedTask) -> Tensor:
+    """Give no features, [0, E]: what a process adds that has no row, so that all of them can gather."""
+    width: int = task.model.visual.output_dim  # type: ignore[union-attr, assignment]
+    return torch.empty(0, width, device=next(task.model.parameters()).device)
 
 
 def _cut(captions: Captions, batch_size: int, shapes: TextShapes) -> Iterator[tuple[int, int]]:

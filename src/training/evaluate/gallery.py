@@ -6,7 +6,7 @@ Picks and ranks examples and makes thumbnails; the file is ``parts.py``'s, the p
 import base64
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -40,7 +40,7 @@ def build_gallery(
     image_features: Tensor,
     text_features: Tensor,
     image_ids: Tensor | Sequence[int] | np.ndarray,
-    captions: Sequence[str],
+    caption: Callable[[int], str],
     open_image: Callable[[int], tuple[str, Image.Image | None]],
     count: int = 12,
     top: int = 5,
@@ -54,32 +54,31 @@ def build_gallery(
         image_features: [N, C] normalised; the first row of each image speaks for it.
         text_features: [N, C] normalised.
         image_ids: [N] equal for rows of the same image.
-        captions: [N] texts.
+        caption: From a row to its text; asked for the few that are shown.
         open_image: From a row to its image's name and the image, None when it cannot be read.
         count: Examples in each direction.
         top: Answers an example shows.
 
     Raises:
-        DataError: The four lists disagree in length.
+        DataError: The three lists disagree in length.
     """
-    lengths = [len(one) for one in (image_features, text_features, image_ids, captions)]
+    lengths = [len(one) for one in (image_features, text_features, image_ids)]
     if len(set(lengths)) != 1:
-        raise DataError(f"a gallery needs one image, text, id and caption a row, got {lengths} of each")
+        raise DataError(f"a gallery needs one image, text and id a row, got {lengths} of each")
     groups = group_images(image_ids)
     owner_of_text, every_image = groups.image_of, np.arange(len(groups.first_row))
     images = image_features.float()[torch.from_numpy(groups.first_row).to(image_features.device)]
     texts = text_features.float()
     by_image = _mix(_answer(images, texts, every_image, owner_of_text, count * _CANDIDATES_EACH, top), count)
     by_caption = _mix(_answer(texts, images, owner_of_text, every_image, count * _CANDIDATES_EACH, top), count)
-    keys = [str(index) for index in every_image]
     image_examples = [
-        _example(one, keys, captions, [captions[row] for row in np.flatnonzero(owner_of_text == one.query).tolist()])
+        _example(one, str, caption, map(caption, np.flatnonzero(owner_of_text == one.query).tolist()))
         for one in by_image
     ]
-    caption_examples = [_example(one, captions, keys, [keys[int(owner_of_text[one.query])]]) for one in by_caption]
+    caption_examples = [_example(one, caption, str, [str(owner_of_text[one.query])]) for one in by_caption]
     shown = _named_images(image_examples, caption_examples)
     thumbnails = {key: make_thumbnail(*open_image(int(groups.first_row[int(key)]))) for key in shown}
-    return Gallery(tuple(image_examples), tuple(caption_examples), thumbnails, len(keys), len(texts))
+    return Gallery(tuple(image_examples), tuple(caption_examples), thumbnails, len(images), len(texts))
 
 
 def make_thumbnail(name: str, image: Image.Image | None, side: int = THUMBNAIL_SIDE) -> Thumbnail:
@@ -142,13 +141,15 @@ def _named_images(by_image: list[Example], by_caption: list[Example]) -> list[st
     return sorted(keys, key=int)
 
 
-def _example(answers: _Answers, queries: Sequence[str], candidates: Sequence[str], own: list[str]) -> Example:
+def _example(
+    answers: _Answers, query: Callable[[int], str], candidate: Callable[[int], str], own: Iterable[str]
+) -> Example:
     """Put names in the place of indices."""
     matches = tuple(
-        Match(_shown(candidates[match]), round(score, 4), is_right)
+        Match(_shown(candidate(match)), round(score, 4), is_right)
         for match, score, is_right in zip(answers.matches, answers.scores, answers.right, strict=True)
     )
-    return Example(_shown(queries[answers.query]), tuple(map(_shown, own)), matches, answers.right[0])
+    return Example(_shown(query(answers.query)), tuple(map(_shown, own)), matches, answers.right[0])
 
 
 def _shown(text: str) -> str:

@@ -1,4 +1,7 @@
-"""Where a row's own class stands among the classes by their scores. Knows no model. Letters: B rows, C classes."""
+"""Where a row's own class stands among the classes by their scores. Knows no model. Letters: B rows, C classes.
+
+In retrieval the classes are the candidates, and a row's own one is the right answer.
+"""
 
 from collections.abc import Sequence
 
@@ -8,19 +11,17 @@ from torch import Tensor
 TOP_K = (1, 5)
 
 
-def count_hits(scores: Tensor, labels: Tensor, top_k: Sequence[int] = TOP_K) -> list[int]:
-    """Count the rows whose own class is among the k best scores.
+def count_hits(scores: Tensor, labels: Tensor, top_k: Sequence[int]) -> Tensor:
+    """Count the rows whose own class is among the k best scores, without waiting for the device.
 
     Args:
         scores: [B, C].
         labels: int64 [B].
         top_k: each k; more than C counts as C.
+
+    Returns:
+        int64 [K], a count for each k.
     """
-    return [int(number) for number in count_hits_on_device(scores, labels, top_k).tolist()]
-
-
-def count_hits_on_device(scores: Tensor, labels: Tensor, top_k: Sequence[int]) -> Tensor:
-    """Count likewise on the device, without waiting for it."""
     ahead = count_ahead_of_own(scores, labels)
     return torch.stack([(ahead < k).sum() for k in top_k])
 

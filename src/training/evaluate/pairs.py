@@ -6,7 +6,7 @@ from torch import Tensor
 from open_clip.errors import DataError
 from open_clip.loss import ClipLoss
 from training.evaluate.base import Evaluation, EvaluationKit, Measured
-from training.evaluate.encode import Encoded, Encoder
+from training.evaluate.encode import Encoded, encode_rows
 from training.evaluate.gallery import build_gallery
 from training.evaluate.parts import Part
 from training.evaluate.protocols import EvaluatedTask
@@ -33,7 +33,7 @@ class Retrieval(Evaluation):
         Raises:
             DataError: When no row could be read.
         """
-        encoded = Encoder(task, self.kit, self.kit.need_rows()).encode()
+        encoded = encode_rows(task, self.kit)
         images, texts, image_ids, rows, sums = encoded
         if not len(rows):
             raise DataError("no validation row could be read: see bad_samples.jsonl in the run folder for the reasons.")
@@ -53,7 +53,7 @@ class Retrieval(Evaluation):
             encoded.images.cpu(),
             encoded.texts.cpu(),
             encoded.image_ids,
-            rows.captions(positions),
+            lambda place: rows.caption(positions[place]),
             lambda place: rows.open_image(positions[place]),
             count=self.kit.gallery_size,
         )

@@ -39,7 +39,7 @@ class EvaluatedTask(Protocol):
 
 
 @runtime_checkable
-class EncodesSides(Protocol):
+class EncodesSides(EvaluatedTask, Protocol):
     """A recipe that can encode images and texts each without the other.
 
     Attributes:
@@ -56,11 +56,8 @@ class EncodesSides(Protocol):
 
 
 @runtime_checkable
-class ScoresClasses(Protocol):
+class ScoresClasses(EvaluatedTask, Protocol):
     """A recipe that tells each row's class."""
-
-    def prepare(self, batch: Batch) -> Batch:
-        """Make a batch that is on the device ready for the model."""
 
     def class_scores(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Score a prepared batch: scores [B, C], the larger the likelier, and true class numbers, int64 [B]."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from open_clip.errors import DataError, cut_list
 from training.distributed import World, gather_objects
+from training.evaluate.hits import count_ahead_of_own
 from training.evaluate.retrieval import RECALL_AT, check_finite
 
 _LOG = logging.getLogger(__name__)
@@ -155,9 +156,7 @@ def _count_ahead(scores_TM: Tensor, place: np.ndarray, answers: np.ndarray) -> T
     # Answers that are not the best of their row stand behind all columns.
     candidate_R = torch.where(value_R == best_T[row_R], column_R, num_candidates)
     first_T = torch.full((num_rows,), num_candidates, device=device).scatter_reduce(0, row_R, candidate_R, "amin")
-    positions = torch.arange(num_candidates, device=device)
-    is_equal = scores_TM == best_T[:, None]
-    return ((scores_TM > best_T[:, None]) | (is_equal & (positions < first_T[:, None]))).sum(dim=1)
+    return count_ahead_of_own(scores_TM, first_T)
 
 
 def _summary(direction: str, ranks: np.ndarray, top_k: Sequence[int]) -> dict[str, float]:

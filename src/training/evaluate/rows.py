@@ -1,9 +1,8 @@
 """The rows that evaluations read, and how one of them is shown. Measures nothing."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
 
 from PIL import Image
 
@@ -36,9 +35,9 @@ class ValidationRows:
             if len(received.images):
                 yield received
 
-    def captions(self, rows: Sequence[int]) -> Sequence[str]:
-        """Give the captions of some rows as they were evaluated; each is read when it is asked for."""
-        return _Captions(self.source, rows, self.seed)
+    def caption(self, row: int) -> str:
+        """Give the caption of a row as it was evaluated: of several the one that was scored."""
+        return read_text(self.source, row, sample_seed(self.seed, 0, row))
 
     def open_image(self, row: int) -> tuple[str, Image.Image | None]:
         """Give the file name of a row's image and the image; None when it cannot be read."""
@@ -68,26 +67,3 @@ class ClassSet:
     loader: EvalLoader
     classnames: tuple[str, ...]
     receive: Callable[[Batch], Batch]
-
-
-class _Captions(Sequence[str]):
-    """The captions of some rows, read when one is asked for: a gallery shows few of them."""
-
-    def __init__(self, source: Source, rows: Sequence[int], seed: int) -> None:
-        self._source = source
-        self._rows = rows
-        self._seed = seed
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    @overload
-    def __getitem__(self, place: int) -> str: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[str]: ...
-    def __getitem__(self, place: int | slice) -> str | list[str]:
-        if isinstance(place, slice):
-            return [self[one] for one in range(*place.indices(len(self)))]
-        # The seed that evaluation drew with: of several captions the one that was scored.
-        row = self._rows[place]
-        return read_text(self._source, row, sample_seed(self._seed, 0, row))

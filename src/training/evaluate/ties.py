@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from training.evaluate.groups import ImageGroups
+from training.evaluate.hits import count_ahead_of_own
 
 
 def count_texts_ahead(
@@ -31,14 +32,13 @@ def count_texts_ahead(
     device = texts_NC.device
     # Filled in place: small tensors kept alive between tiles would pin the heap above each freed tile (3 GB at 25k).
     counts = torch.empty(len(pairs), dtype=torch.int64, device=device)
-    positions_N = torch.arange(len(texts_NC), device=device)
     for start in range(0, len(pairs), rows):
         pairs_T = pair_order[start : start + rows]
         images, place_T = np.unique(groups.image_of[pairs_T], return_inverse=True)
         scores = images_PC[torch.from_numpy(images).to(device)] @ texts_NC.T
         if len(images) < len(pairs_T):
             scores = scores[torch.from_numpy(place_T.reshape(-1)).to(device)]
-        counts[start : start + rows] = _ahead(scores, torch.from_numpy(pairs_T).to(device), positions_N)
+        counts[start : start + rows] = count_ahead_of_own(scores, torch.from_numpy(pairs_T).to(device))
     ranks = np.empty(len(pairs), dtype=np.int64)
     ranks[by_image] = counts.cpu().numpy()
     return ranks
@@ -61,22 +61,14 @@ def count_images_ahead(
     """
     device = texts_NC.device
     owner_N = torch.from_numpy(groups.image_of).to(device)
-    positions_N = torch.arange(len(texts_NC), device=device)
     by_image = torch.empty(len(pairs), dtype=torch.int64, device=device)
     by_row = torch.empty_like(by_image)
     for start in range(0, len(pairs), rows):
         pairs_T = torch.from_numpy(pairs[start : start + rows]).to(device)
         scores = texts_NC[pairs_T] @ images_PC.T
-        by_image[start : start + rows] = _ahead(scores, owner_N[pairs_T], positions_N[: len(images_PC)])
+        by_image[start : start + rows] = count_ahead_of_own(scores, owner_N[pairs_T])
         if len(images_PC) == len(texts_NC):
             by_row[start : start + rows] = by_image[start : start + rows]
         else:
-            by_row[start : start + rows] = _ahead(scores[:, owner_N], pairs_T, positions_N)
+            by_row[start : start + rows] = count_ahead_of_own(scores[:, owner_N], pairs_T)
     return by_row.cpu().numpy(), by_image.cpu().numpy()
-
-
-def _ahead(scores: Tensor, own_T: Tensor, positions: Tensor) -> Tensor:
-    """Count in each row of [T, M] scores what stands before the column ``own_T``: better, or equal and earlier."""
-    own_T1 = own_T[:, None]
-    value_T1 = scores.gather(1, own_T1)
-    return ((scores > value_T1) | ((scores == value_T1) & (positions < own_T1))).sum(dim=1)

@@ -6,6 +6,7 @@ Letters: B images, C classes.
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from open_clip import IMAGENET_CLASSNAMES
@@ -13,8 +14,7 @@ from open_clip.errors import DataError
 from training.distributed import gather_objects
 from training.evaluate.base import Evaluation, EvaluationKit, Measured
 from training.evaluate.classifiers import Classifiers
-from training.evaluate.encode import fill_batch
-from training.evaluate.hits import TOP_K, count_hits_on_device
+from training.evaluate.hits import TOP_K, count_hits
 from training.evaluate.protocols import EvaluatedTask
 from training.evaluate.rows import ClassSet
 
@@ -50,7 +50,7 @@ class ZeroShot(Evaluation):
     def __init__(self, kit: EvaluationKit) -> None:
         super().__init__(kit)
         self.pace = kit.zero_shot_pace
-        self._classifiers = Classifiers(kit.make_tokenizer(), kit.shapes)
+        self._classifiers = Classifiers(kit)
 
     def close(self) -> None:
         """Stop the processes that read the sets."""
@@ -65,35 +65,26 @@ class ZeroShot(Evaluation):
         """
         metrics: dict[str, float] = {}
         for one in self.kit.class_sets:
-            classifier = self._classifiers.get(
-                task.model,
-                one.classnames,
-                batch_size=one.loader.batch_size,
-                world=self.kit.world,
-                autocast=self.kit.autocast,
-            )
+            classifier = self._classifiers.get(task.model, one.classnames, one.loader.batch_size)
             metrics |= self._classify(task, one, classifier)
         return Measured(metrics)
 
     def _classify(self, task: EvaluatedTask, one: ClassSet, classifier: Tensor) -> dict[str, float]:
         model: Any = task.model
-        hits: Tensor | None = None
-        seen = 0
+        hits, seen = torch.zeros(len(TOP_K), dtype=torch.int64), 0
         try:
             for batch in one.loader:
-                number, images = len(batch.images), batch.images
-                if self.kit.shapes == "bucketed":
-                    images = fill_batch(images, one.loader.batch_size)
+                number, images = len(batch.images), self.kit.fill(batch.images, one.loader.batch_size)
                 received = task.prepare(one.receive(batch._replace(images=images)))
                 with self.kit.autocast():
                     features = model.encode_image(received.images, normalize=True)[:number]
-                found = count_hits_on_device(100.0 * features.float() @ classifier, received.tensor("labels"), TOP_K)
-                hits, seen = found if hits is None else hits + found, seen + number
+                found = count_hits(100.0 * features.float() @ classifier, received.tensor("labels"), TOP_K)
+                hits, seen = found + hits.to(found.device), seen + number
         finally:
             # Their processes are needed seldom; the training data's should have the memory.
             one.loader.close()
-        counts = [0] * len(TOP_K) if hits is None else hits.tolist()
-        *best, seen = (sum(column) for column in zip(*gather_objects([*counts, seen], self.kit.world), strict=True))
+        own = [*hits.tolist(), seen]
+        *best, seen = (sum(column) for column in zip(*gather_objects(own, self.kit.world), strict=True))
         if not seen:
             raise DataError(f"{one.name}: no image could be read: see bad_samples.jsonl in the run folder.")
         return {f"{one.name}-top{k}": number / seen for k, number in zip(TOP_K, best, strict=True)}

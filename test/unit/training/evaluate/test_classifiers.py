@@ -6,6 +6,7 @@ from torch.testing import assert_close
 
 import open_clip
 from loop_runs import ALONE
+from training.evaluate import EvaluationKit
 from training.evaluate.classifiers import Classifiers, fingerprint_text_weights
 
 torch.set_num_threads(1)
@@ -40,26 +41,30 @@ def model():
     return model
 
 
+def make_classifiers(shapes="padded", tokenizer=TOKENIZER):
+    return Classifiers(EvaluationKit(ALONE, contextlib.nullcontext, lambda: tokenizer, shapes=shapes))
+
+
 def get(classifiers, model, batch_size=100):
     with torch.no_grad():
-        return classifiers.get(model, NAMES, batch_size=batch_size, world=ALONE, autocast=contextlib.nullcontext)
+        return classifiers.get(model, NAMES, batch_size)
 
 
 @pytest.mark.parametrize("shapes", ["packed", "bucketed", "padded"])
 def test_it_is_the_librarys_classifier(model, shapes):
     expected = open_clip.build_zero_shot_classifier(model, TOKENIZER, NAMES, open_clip.OPENAI_IMAGENET_TEMPLATES)
-    assert_close(get(Classifiers(TOKENIZER, shapes), model), expected, atol=5e-7, rtol=0)
+    assert_close(get(make_classifiers(shapes), model), expected, atol=5e-7, rtol=0)
 
 
 def test_a_device_that_compiles_every_shape_sees_few(model):
-    get(Classifiers(TOKENIZER, "bucketed"), model, batch_size=48)
+    get(make_classifiers("bucketed"), model, batch_size=48)
     assert {len(texts) for texts in model.seen} == {48}
     assert len({shape for texts in model.seen for shape in texts.layout.shapes}) <= 4
 
 
 def test_it_lasts_as_long_as_the_text_weights_stay(model):
     tokenizer = Counting()
-    classifiers = Classifiers(tokenizer, "packed")
+    classifiers = make_classifiers("packed", tokenizer)
     first = get(classifiers, model)
     model.seen.clear()
     with torch.no_grad():
@@ -88,7 +93,7 @@ def test_a_change_of_the_last_bit_is_seen(model, name):
 
 
 def test_weights_swapped_in_and_back_are_the_same(model):
-    classifiers = Classifiers(TOKENIZER)
+    classifiers = make_classifiers()
     kept = {name: value.clone() for name, value in model.state_dict().items()}
     first = get(classifiers, model)
     model.load_state_dict({name: value * 0.5 for name, value in kept.items()})

@@ -13,7 +13,7 @@ from open_clip.loss import ClipLoss, CoCaLoss
 from tiny_models import tiny_coca
 from training.data import Batch, Quarantine, make_eval_loader, read_csv_pairs
 from training.evaluate import EvaluationKit, Retrieval, ValidationRows, ready_to_measure
-from training.evaluate.encode import Encoder
+from training.evaluate.encode import encode_rows
 from training.tasks import ClipTask, CoCaTask
 
 torch.set_num_threads(1)
@@ -74,7 +74,7 @@ def make_kit(loader, receive=receive, **options):
 def encode(task, loader, shapes="packed", receive=receive):
     kit = make_kit(loader, receive, shapes=shapes)
     with ready_to_measure(task):
-        return Encoder(task, kit, kit.rows).encode()
+        return encode_rows(task, kit)
 
 
 @pytest.mark.parametrize("shapes", ["packed", "bucketed", "padded"])

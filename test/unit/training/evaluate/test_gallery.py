@@ -38,7 +38,9 @@ def partly_right(seed=0, share_right=0.5):
 def gallery_of(paths, share_right=0.5, **options):
     images, texts, ids = partly_right(share_right=share_right)
     captions = [f"caption {row} of image {image}" for row, image in enumerate(ids.tolist())]
-    return build_gallery(images, texts, ids, captions, opener([paths[one] for one in ids.tolist()]), **options)
+    return build_gallery(
+        images, texts, ids, captions.__getitem__, opener([paths[one] for one in ids.tolist()]), **options
+    )
 
 
 def opener(paths):
@@ -112,19 +114,21 @@ def test_a_image_that_is_gone_has_no_thumbnail_but_a_name():
 
 def test_a_set_smaller_than_the_gallery_is_shown_whole(image_paths):
     images = torch.eye(2, 4)
-    gallery = build_gallery(images, images, [0, 1], ["a", "b"], opener(image_paths))
+    gallery = build_gallery(images, images, [0, 1], "ab".__getitem__, opener(image_paths))
     assert (len(gallery.images), len(gallery.captions)) == (2, 2)
     assert len(gallery.images[0].matches) == 2
 
 
 def test_lengths_that_disagree_are_refused(image_paths):
-    with pytest.raises(DataError, match=r"\[2, 2, 2, 1\]"):
-        build_gallery(torch.eye(2), torch.eye(2), [0, 1], ["a"], opener(image_paths))
+    with pytest.raises(DataError, match=r"\[2, 2, 1\]"):
+        build_gallery(torch.eye(2), torch.eye(2), [0], "ab".__getitem__, opener(image_paths))
 
 
 def test_what_captions_and_names_hold_steers_nothing_where_they_are_shown():
     joined = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \U0001f468\u200d\U0001f469"
     captions = ["\x1b[2Ja\nred  circle\t", f"\u202e{joined}"]
-    gallery = build_gallery(torch.eye(2), torch.eye(2), [0, 1], captions, lambda row: (f"{row}\x1b[2J\n.jpg", None))
+    gallery = build_gallery(
+        torch.eye(2), torch.eye(2), [0, 1], captions.__getitem__, lambda row: (f"{row}\x1b[2J\n.jpg", None)
+    )
     assert {example.query for example in gallery.captions} == {"\\x1b[2Ja red circle", f"\\u202e{joined}"}
     assert all(thumbnail.name.isprintable() for thumbnail in gallery.thumbnails.values())
