@@ -13,7 +13,7 @@ from open_clip.errors import ConfigError, DataError
 from training.distributed import gather_objects
 from training.evaluate.base import Evaluation, EvaluationKit, Measured
 from training.evaluate.gallery import make_thumbnail
-from training.evaluate.hits import TOP_K, count_ahead_of_own, first_best
+from training.evaluate.hits import count_ahead_of_own, first_best, top_k_of
 from training.evaluate.parts import Cell, Images, LabelledImage, Part, Table
 from training.evaluate.protocols import EvaluatedTask, ScoresClasses
 
@@ -53,6 +53,8 @@ class Accuracy(Evaluation):
     def measure(self, task: EvaluatedTask) -> Measured:
         """Classify every row; metrics are ``PREFIX-top1``, ``PREFIX-top5``, ``PREFIX-loss`` and ``num_samples``.
 
+        Of five classes or fewer there is no top-5.
+
         Raises:
             ConfigError: The recipe scores no classes.
             DataError: No row could be read.
@@ -64,7 +66,7 @@ class Accuracy(Evaluation):
         if not gathered:
             raise DataError("no validation row could be read: see bad_samples.jsonl in the run folder for the reasons.")
         told = _Told(*(np.concatenate(parts) for parts in zip(*gathered, strict=True)))
-        metrics = {f"{self._prefix}-top{k}": float(np.mean(told.ahead < k)) for k in TOP_K}
+        metrics = {f"{self._prefix}-top{k}": float(np.mean(told.ahead < k)) for k in top_k_of(len(self._classnames))}
         metrics |= {f"{self._prefix}-loss": float(np.mean(told.loss)), "num_samples": float(len(told.rows))}
         return Measured(metrics, self._show(told) if self.kit.world.is_master else ())
 

@@ -14,7 +14,7 @@ from open_clip.errors import DataError
 from training.distributed import gather_objects
 from training.evaluate.base import Evaluation, EvaluationKit, Measured
 from training.evaluate.classifiers import Classifiers
-from training.evaluate.hits import TOP_K, count_hits
+from training.evaluate.hits import count_hits, top_k_of
 from training.evaluate.protocols import EvaluatedTask
 from training.evaluate.rows import ClassSet
 
@@ -60,6 +60,8 @@ class ZeroShot(Evaluation):
     def measure(self, task: EvaluatedTask) -> Measured:
         """Classify every image and return top-1 and top-5 as shares, under the names ``SET-top1``, ``SET-top5``.
 
+        Of five classes or fewer there is no top-5.
+
         Raises:
             DataError: no image of a set could be read.
         """
@@ -71,14 +73,15 @@ class ZeroShot(Evaluation):
 
     def _classify(self, task: EvaluatedTask, one: ClassSet, classifier: Tensor) -> dict[str, float]:
         model: Any = task.model
-        hits, seen = torch.zeros(len(TOP_K), dtype=torch.int64), 0
+        top_k = top_k_of(len(one.classnames))
+        hits, seen = torch.zeros(len(top_k), dtype=torch.int64), 0
         try:
             for batch in one.loader:
                 number, images = len(batch.images), self.kit.fill(batch.images, one.loader.batch_size)
                 received = task.prepare(one.receive(batch._replace(images=images)))
                 with self.kit.autocast():
                     features = model.encode_image(received.images, normalize=True)[:number]
-                found = count_hits(100.0 * features.float() @ classifier, received.tensor("labels"), TOP_K)
+                found = count_hits(100.0 * features.float() @ classifier, received.tensor("labels"), top_k)
                 hits, seen = found + hits.to(found.device), seen + number
         finally:
             # Their processes are needed seldom; the training data's should have the memory.
@@ -87,4 +90,4 @@ class ZeroShot(Evaluation):
         *best, seen = (sum(column) for column in zip(*gather_objects(own, self.kit.world), strict=True))
         if not seen:
             raise DataError(f"{one.name}: no image could be read: see bad_samples.jsonl in the run folder.")
-        return {f"{one.name}-top{k}": number / seen for k, number in zip(TOP_K, best, strict=True)}
+        return {f"{one.name}-top{k}": number / seen for k, number in zip(top_k, best, strict=True)}

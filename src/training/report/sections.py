@@ -6,7 +6,7 @@ from open_clip.checked_json import numbers_of
 from training.report.markup import escape, moment, percent, section, table, user_text
 from training.report.recall import DIRECTIONS, ONE_TO_ONE, RECALL_AT, RECALL_ROWS, RecallRow, chance_levels
 from training.report.run_files import RunFiles
-from training.report.summary import describe_wall_time, describe_window, format_duration
+from training.report.summary import TOP_K, describe_wall_time, describe_window, format_duration
 
 _STATUS = {"finished": "Finished", "stopped": "Stopped on request"}
 # As `run_folder.choose_name` makes one.
@@ -131,11 +131,12 @@ def _loss_card(run: RunFiles) -> tuple[str, str, str] | None:
 
 
 def _accuracy_cards(run: RunFiles) -> list[tuple[str, str, str]]:
-    """Show the first set's top-1 and top-5 of a run that measured no retrieval."""
-    found = [(name, value) for name, value in run.metrics.items() if name.endswith(("-top1", "-top5"))][:2]
+    """Show the accuracies of the first set of classes, in a run that measured no retrieval."""
     if any(row.values(run.metrics)[1] is not None for row in RECALL_ROWS):
         return []
-    return [(f"Top-{name[-1]}", percent(value), name[: -len("-top1")]) for name, value in found]
+    found = [match for match in map(TOP_K.fullmatch, run.metrics) if match is not None]
+    of_first = [match for match in found if match["set"] == found[0]["set"]]
+    return [(f"Top-{match['k']}", percent(run.metrics[match[0]]), match["set"]) for match in of_first]
 
 
 def _other_metrics(metrics: dict[str, float]) -> str:

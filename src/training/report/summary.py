@@ -1,5 +1,6 @@
 """The figures that end a run: step times, ``summary.json`` and the block printed last. Measures no step itself."""
 
+import re
 import shutil
 import textwrap
 from collections import deque
@@ -12,6 +13,8 @@ WINDOW = 100
 _WIDEST = 80
 # The recall table needs so much: its longest label and three columns of figures.
 _NARROWEST = 52
+# Names of accuracies: the set of classes, and within how many of the best the right class counts.
+TOP_K = re.compile(r"(?P<set>.+)-top(?P<k>\d+)")
 _LABEL_WIDTH = {False: 12, True: 10}  # by whether the block is narrow
 
 
@@ -191,14 +194,14 @@ def _steps(summary: Mapping[str, Any]) -> str:
 
 
 def _accuracy_facts(metrics: Mapping[str, float], width: int) -> list[str]:
-    ends = ("-top1", "-top5")
-    sets = dict.fromkeys(name.removesuffix(end) for name in metrics for end in ends if name.endswith(end))
-    facts = []
-    for name in sets:
-        top1, top5 = (_number(_percent(metrics.get(name + end)), ".1f") for end in ends)
-        kind = "Zero-shot" if "zeroshot" in name else "Accuracy"
-        facts.append(_fact(kind, f"{name}: top-1 {top1} %, top-5 {top5} %", width))
-    return facts
+    """Write a line for each set of classes; of few classes there is no top-5."""
+    sets: dict[str, list[str]] = {}
+    for name, value in metrics.items():
+        found = TOP_K.fullmatch(name)
+        if found:
+            sets.setdefault(found["set"], []).append(f"top-{found['k']} {100 * value:.1f} %")
+    kinds = {stem: "Zero-shot" if "zeroshot" in stem else "Accuracy" for stem in sets}
+    return [_fact(kinds[stem], f"{stem}: {', '.join(figures)}", width) for stem, figures in sets.items()]
 
 
 def _recall_table(metrics: Mapping[str, float], width: int) -> list[str]:
@@ -206,9 +209,8 @@ def _recall_table(metrics: Mapping[str, float], width: int) -> list[str]:
     rows = [row for row in RECALL_ROWS if any(value is not None for value in row.values(metrics))]
     if not rows:
         # Of a recipe that measures something else, that.
-        ends = ("-top1", "-top5")
-        others = {name: value for name, value in metrics.items() if name not in ("epoch", "step")}
-        return [*(_fact(name, f"{value:.4f}", width) for name, value in others.items() if not name.endswith(ends)), ""]
+        others = [name for name in metrics if name not in ("epoch", "step") and not TOP_K.fullmatch(name)]
+        return [*(_fact(name, f"{metrics[name]:.4f}", width) for name in others), ""]
     num_images, num_texts = metrics.get("num_images", 0), metrics.get("num_texts", 0)
     head = f"Retrieval in %: {num_images:,.0f} images, {num_texts:,.0f} texts"
     is_narrow = width < _WIDEST
@@ -218,7 +220,7 @@ def _recall_table(metrics: Mapping[str, float], width: int) -> list[str]:
     lines = [f"  {head}", " " * room + names] if is_narrow else [f"  {head:<{room - 2}}{names}"]
     for row in rows:
         label = f"    {row.direction}, {row.definition}"
-        cells = (_number(_percent(one), ".1f") for one in row.values(metrics))
+        cells = ("-" if one is None else f"{100 * one:.1f}" for one in row.values(metrics))
         lines.append(f"{label:<{room}}" + "".join(f"{one:>{cell}}" for one in cells))
         if num_images and num_texts:
             chance = chance_levels(row, num_images, num_texts)
@@ -229,7 +231,3 @@ def _recall_table(metrics: Mapping[str, float], width: int) -> list[str]:
     ):
         lines += _wrap(note, width, 6)
     return [*lines, ""]
-
-
-def _percent(share: float | None) -> float | None:
-    return None if share is None else 100 * share

@@ -47,6 +47,13 @@ def measure(tmp_path, scores, labels, task=None, gallery_size=3):
         return Accuracy(kit, names).measure(task)
 
 
+def test_of_few_classes_there_is_no_top_5(tmp_path):
+    """Within all classes every row is right: a figure of 100 % that says nothing."""
+    labels = torch.arange(4)
+    assert "val-top5" not in measure(tmp_path, torch.rand(4, 5), labels).metrics
+    assert "val-top5" in measure(tmp_path, torch.rand(4, 6), labels).metrics
+
+
 def test_figures_and_table_are_those_of_a_sort(tmp_path):
     scores = torch.randn(10, 7, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(10) % 7
