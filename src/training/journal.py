@@ -25,7 +25,7 @@ from training.report.console import STEP_LINE, TrainLine, format_eval_line, form
 from training.report.html import write_report
 from training.report.jsonl import MetricsWriter, add_result, finite_json, iterate_metrics
 from training.report.progress import ProgressBar
-from training.report.summary import StepTimes, build_summary, format_summary
+from training.report.summary import StepTimes, Summary, format_summary
 from training.report.tensorboard import TensorBoardWriter, wants_tensorboard
 from training.run_folder import RunFolder
 
@@ -229,20 +229,22 @@ class Journal:
         root = self._folder.root
         losses = self._loop.last_loss
         self._loop.close()
-        summary = build_summary(
-            self.times,
-            epochs=self._progress.epoch,
-            e2e_time_s=time.monotonic() - self._started,
-            loss=None if losses is None else losses.mean,
-            last_loss=None if losses is None else losses.last,
-            metrics=self._metrics,
-            device=self._device,
-            world_size=self._world_size,
-            status=status,
-            checkpoint=None if checkpoint is None else str(checkpoint),
-            report=None if root is None else str(root / "report.html"),
-        )
-        summary |= {
+        summary: Summary = {
+            "status": status,
+            "fps": self.times.fps(),
+            "fps_all_steps": self.times.fps_all_steps(),
+            "steps": self.times.num_steps,
+            "epochs": self._progress.epoch,
+            "train_time_s": round(self.times.total_s, 3),
+            "e2e_time_s": round(time.monotonic() - self._started, 3),
+            "loss": None if losses is None else losses.mean,
+            "last_loss": None if losses is None else losses.last,
+            "metrics": self._metrics or {},
+            "device": self._device,
+            "world_size": self._world_size,
+            "global_batch": self.times.global_batch,
+            "checkpoint": None if checkpoint is None else str(checkpoint),
+            "report": None if root is None else str(root / "report.html"),
             "text_shapes": sorted(self._parts.task.text_shapes) if self._parts is not None else [],
             "skipped_steps": len(self._progress.skipped),
             "rollbacks": self._progress.rollbacks,
@@ -261,7 +263,7 @@ class Journal:
         self.write("summary", **summary)
         _LOG.info("\n%s", format_summary(summary))
 
-    def _write_files(self, root: Path, summary: dict[str, Any]) -> None:
+    def _write_files(self, root: Path, summary: Summary) -> None:
         write_whole(root / "summary.json", json.dumps(finite_json(summary), indent=2) + "\n")
         write_report(root)
 

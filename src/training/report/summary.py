@@ -5,7 +5,7 @@ import shutil
 import textwrap
 from collections import deque
 from collections.abc import Mapping
-from typing import Any
+from typing import TypedDict
 
 from training.report.recall import RECALL_AT, RECALL_ROWS, chance_levels
 
@@ -16,6 +16,32 @@ _NARROWEST = 52
 # Names of accuracies: the set of classes, and within how many of the best the right class counts.
 TOP_K = re.compile(r"(?P<set>.+)-top(?P<k>\d+)")
 _LABEL_WIDTH = {False: 12, True: 10}  # by whether the block is narrow
+
+
+class Summary(TypedDict, total=False):
+    """What ``summary.json`` holds of a run that ended."""
+
+    status: str  # finished, stopped or failed
+    fps: float | None  # samples a second of all devices, over the last hundred steps
+    fps_all_steps: float | None
+    steps: int
+    epochs: int  # completed
+    train_time_s: float  # wall seconds of all steps
+    e2e_time_s: float  # wall seconds since the command started
+    loss: float | None  # running average of the last epoch, as the last training line shows it in parentheses
+    last_loss: float | None
+    metrics: dict[str, float]  # of the last evaluation
+    device: str  # as people say it
+    world_size: int
+    global_batch: int
+    checkpoint: str | None  # path of the newest
+    report: str | None  # path of the page
+    text_shapes: list[tuple[int, int]]
+    skipped_steps: int
+    rollbacks: int
+    steps_left_out: int
+    is_resumed: bool
+    evaluates: bool
 
 
 class StepTimes:
@@ -46,55 +72,7 @@ class StepTimes:
         return self.global_batch * self.num_steps / self.total_s if self.total_s > 0 else None
 
 
-def build_summary(
-    times: StepTimes,
-    *,
-    epochs: int,
-    e2e_time_s: float,
-    loss: float | None,
-    last_loss: float | None,
-    metrics: Mapping[str, float] | None,
-    device: str,
-    world_size: int,
-    status: str,
-    checkpoint: str | None,
-    report: str | None,
-) -> dict[str, Any]:
-    """Gather the content of ``summary.json``.
-
-    Args:
-        times: Step times of the run; ``global_batch`` comes from there.
-        epochs: Completed epochs.
-        e2e_time_s: Wall seconds since the command started.
-        loss: Running average of the last epoch, as the last training line shows it in parentheses.
-        last_loss: Loss of the last step.
-        metrics: Those of the last evaluation, None when there was none.
-        device: Name of the device, as people say it.
-        world_size: Number of ranks.
-        status: ``finished`` or ``stopped``.
-        checkpoint: Path of the newest checkpoint.
-        report: Path of the HTML report.
-    """
-    return {
-        "status": status,
-        "fps": times.fps(),
-        "fps_all_steps": times.fps_all_steps(),
-        "steps": times.num_steps,
-        "epochs": epochs,
-        "train_time_s": round(times.total_s, 3),
-        "e2e_time_s": round(e2e_time_s, 3),
-        "loss": loss,
-        "last_loss": last_loss,
-        "metrics": dict(metrics or {}),
-        "device": device,
-        "world_size": world_size,
-        "global_batch": times.global_batch,
-        "checkpoint": checkpoint,
-        "report": report,
-    }
-
-
-def format_summary(summary: Mapping[str, Any], columns: int | None = None) -> str:
+def format_summary(summary: Summary, columns: int | None = None) -> str:
     """Write the block that ends a run, in 80 columns or in fewer; a long path may stand out at the right.
 
     Both recall definitions are shown with the number of images and texts and what chance would reach.
@@ -121,9 +99,9 @@ def format_summary(summary: Mapping[str, Any], columns: int | None = None) -> st
     else:
         advice = "it ended before the first" if summary.get("evaluates") else "give --val-data to measure retrieval"
         lines += [*_wrap(f"  No evaluation in this run ({advice}).", width, 2), ""]
-    for name, key in (("Checkpoint", "checkpoint"), ("Report", "report")):
-        if summary.get(key):
-            lines.append(_fact(name, str(summary[key]), width))
+    for name, path in (("Checkpoint", summary.get("checkpoint")), ("Report", summary.get("report"))):
+        if path:
+            lines.append(_fact(name, path, width))
     return "\n".join([*lines, "-" * width])
 
 
@@ -156,11 +134,11 @@ def _wrap(text: str, width: int, indent: int) -> list[str]:
     )
 
 
-def _number(value: Any, spec: str) -> str:
+def _number(value: float | None, spec: str) -> str:
     return "-" if value is None else format(value, spec)
 
 
-def describe_wall_time(summary: Mapping[str, Any]) -> str:
+def describe_wall_time(summary: Mapping[str, object]) -> str:
     """Say what the wall time of a run is counted from; step times count from its first start."""
     return "since the last start" if summary.get("is_resumed") else "in all"
 
@@ -170,25 +148,25 @@ def describe_window(steps: int) -> str:
     return f"the last {WINDOW} steps" if steps > WINDOW else "all steps"
 
 
-def _throughput(summary: Mapping[str, Any]) -> str:
+def _throughput(summary: Summary) -> str:
     recent = f"{_number(summary.get('fps'), ',.1f')} samples/s over {describe_window(summary['steps'])}"
     if summary["steps"] <= WINDOW:
         return recent
     return f"{recent}, {_number(summary.get('fps_all_steps'), ',.1f')} over all"
 
 
-def _losses(summary: Mapping[str, Any]) -> str:
+def _losses(summary: Summary) -> str:
     mean, last = _number(summary.get("loss"), ".4f"), _number(summary.get("last_loss"), ".4f")
     return f"{mean} mean of the last epoch, {last} last step"
 
 
-def _times(summary: Mapping[str, Any]) -> str:
+def _times(summary: Summary) -> str:
     spent = summary.get("train_time_s") or 0
     in_steps = f"{format_duration(spent)} in training steps, " if summary.get("steps") else ""
     return f"{in_steps}{format_duration(summary.get('e2e_time_s') or 0)} {describe_wall_time(summary)}"
 
 
-def _steps(summary: Mapping[str, Any]) -> str:
+def _steps(summary: Summary) -> str:
     epochs = summary.get("epochs", 0)
     return f"{summary['steps']} in {epochs} complete epoch{'' if epochs == 1 else 's'}"
 

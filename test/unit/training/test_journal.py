@@ -52,6 +52,18 @@ def test_on_a_terminal_a_step_moves_the_bar_and_its_line_goes_to_the_file(tmp_pa
     assert "loss 0.1250" in terminal.getvalue().split("\r")[-1]
 
 
+def test_the_summary_holds_what_wrappers_read(tmp_path):
+    journal = Journal(RunFolder("a", tmp_path), ReportParams(), is_master=True)
+    journal.times.global_batch = 8
+    journal.recorder.tick(Progress(step=1), 5e-4, 8, 0.5)
+    journal.evaluation({"image_to_text_R@5": 0.5125}, {}, 1.0)
+    journal.finish("finished", None)
+    journal.close()
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert (summary["fps"], summary["steps"], summary["train_time_s"], summary["status"]) == (16.0, 1, 0.5, "finished")
+    assert summary["metrics"]["image_to_text_R@5"] == 0.5125
+
+
 def test_a_rollback_drops_the_record_of_the_steps_that_are_taken_again(tmp_path, caplog):
     journal = Journal(RunFolder("a", tmp_path), ReportParams(), is_master=True)
     recorder, place = journal.recorder, {"epoch": 0, "batch": 1, "first_sample": 8, "num_samples": 8}
