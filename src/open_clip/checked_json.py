@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from open_clip.files import open_plain, read_plain
 
@@ -70,7 +70,7 @@ def numbers_of(value: Any) -> dict[str, float]:
     return {str(key): one for key, one in value.items() if is_number(one)}
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[int | float]:
     """Tell a finite number, which is no truth value, of a JSON file or of a checkpoint."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False

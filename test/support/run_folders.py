@@ -1,6 +1,7 @@
 """Makes run folders for the report's tests: whole, broken off, hostile. Trains nothing."""
 
 import base64
+import contextlib
 import json
 from html.parser import HTMLParser
 from pathlib import Path
@@ -22,7 +23,7 @@ def write_whole_run(folder: Path, steps: int = 60, epochs: int = 2) -> Path:
     """Write a finished run with two evaluations, events, bad samples and a gallery."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text("model: ViT-B-32\nlr: 0.0005\nepochs: 2\ncsv_separator: ','\n")
-    with MetricsWriter(folder / "metrics.jsonl") as writer:
+    with contextlib.closing(MetricsWriter(folder / "metrics.jsonl")) as writer:
         device = {"kind": "cpu", "name": "Some Processor", "count": 1, "memory_bytes": 2**34, "versions": {}}
         versions = {"torch": "2.14.0", "open_clip": "3.3.0+portable.1"}
         writer.write("run", schema=1, device=device, world_size=2, global_batch=64, versions=versions, precision={})

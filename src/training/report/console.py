@@ -17,7 +17,6 @@ from tqdm import tqdm
 from open_clip.errors import harmless
 from open_clip.files import open_to_append
 
-LOG_FORMATS = ("openclip", "modelzoo")
 LINE_FORMAT = "%(asctime)s | %(levelname)s | %(message)s"
 DATE_FORMAT = "%Y-%m-%d,%H:%M:%S"
 
@@ -123,17 +122,15 @@ class ConsoleHandler(logging.StreamHandler):  # type: ignore[type-arg]
         """Write one record, unless it is a step's and the bar tells the same, or one for the file that is open."""
         if getattr(record, "is_step_line", False) and self._shows_bar():
             return
-        if getattr(record, "is_file_line", False) and any(isinstance(one, LogFileHandler) for one in _handlers()):
+        if getattr(record, "is_file_line", False) and any(
+            isinstance(one, LogFileHandler) for one in logging.getLogger().handlers
+        ):
             return
         with tqdm.external_write_mode(file=self.stream):
             super().emit(record)
 
     def _shows_bar(self) -> bool:
         return self.stream.isatty() and os.environ.get(STEP_LINES_VARIABLE) != "1"
-
-
-def _handlers() -> list[logging.Handler]:
-    return logging.getLogger().handlers
 
 
 class LogFileHandler(logging.FileHandler):

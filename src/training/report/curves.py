@@ -33,7 +33,6 @@ def line_chart(
     x_name: str,
     is_share: bool = False,
     y_from_zero: bool = False,
-    note: str = "",
 ) -> str:
     """Draw a chart; an empty string when there is no point at all.
 
@@ -43,7 +42,6 @@ def line_chart(
         x_name: What runs along the bottom, singular, as in ``step``.
         is_share: Whether values are shares of one, shown in per cent.
         y_from_zero: Whether the y axis starts at zero.
-        note: A word under the title.
     """
     series = [Series(one.name, thin(_drawable(one.points)), one.style, one.has_dots) for one in series]
     series = [one for one in series if one.points]
@@ -59,7 +57,7 @@ def line_chart(
     x_ticks = [tick for tick in nice_ticks(x_low, x_high, 6, is_whole=True) if x_low <= tick <= x_high]
     frame = _Frame(x_low, x_high, y_low, y_high)
     figure = [f'<figure class="chart" data-chart="{escape(_chart_data(series, frame, x_name, is_share))}">']
-    figure.append(_caption(title, series, is_share, note))
+    figure.append(_caption(title, series, is_share))
     figure.append('<div class="plot"><div class="y-axis" aria-hidden="true">')
     figure += [
         f'<span style="bottom:{100 * frame.up(tick):.2f}%">{label}</span>'
@@ -156,13 +154,12 @@ def _x_label(share: float, text: str) -> str:
     return f'<span{side} style="left:{100 * share:.2f}%">{text}</span>'
 
 
-def _caption(title: str, series: Sequence[Series], is_share: bool, note: str) -> str:
+def _caption(title: str, series: Sequence[Series], is_share: bool) -> str:
     keys = "".join(
         f'<span class="key {one.style}">{escape(one.name)} <b>{format_value(one.points[-1][1], is_share)}</b></span>'
         for one in series
     )
-    note_part = f'<span class="note">{escape(note)}</span>' if note else ""
-    return f'<figcaption><h3>{escape(title)}</h3>{note_part}<p class="keys">{keys}</p></figcaption>'
+    return f'<figcaption><h3>{escape(title)}</h3><p class="keys">{keys}</p></figcaption>'
 
 
 def _chart_data(series: Sequence[Series], frame: _Frame, x_name: str, is_share: bool) -> str:

@@ -1,12 +1,10 @@
 """The parts of the HTML page to look things up in: settings, hardware, events, bad samples. Reads no file."""
 
-from typing import Any
-
+from training.report.jsonl import Record
 from training.report.markup import escape, fact_list, moment, section, short_path, table, user_text
-from training.report.run_files import RunFiles
+from training.report.run_files import RunFiles, record_of
 
 _MAX_ROWS = 40
-_MOMENT = "%Y-%m-%d %H:%M:%S"
 _MAIN_SETTINGS = (
     "model",
     "pretrained",
@@ -42,10 +40,10 @@ def hardware(run: RunFiles) -> str:
     if not run.runs:
         return ""
     newest = run.runs[-1]
-    device, precision, train = (_mapping(newest.get(key)) for key in ("device", "precision", "train"))
+    device, precision, train = (record_of(newest.get(key)) for key in ("device", "precision", "train"))
     memory = device.get("memory_bytes")
     parameters = newest.get("num_parameters")
-    versions = _mapping(newest.get("versions")) | _mapping(device.get("versions"))
+    versions = record_of(newest.get("versions")) | record_of(device.get("versions"))
     facts = [
         ("Device", device.get("name")),
         ("Kind", device.get("kind")),
@@ -103,14 +101,10 @@ def _bad_samples(run: RunFiles) -> str:
     return f"<h3>{title}</h3>" + table(["Row", "Image", "Reason"], rows, "plain stacked")
 
 
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     return ", ".join(str(one) for one in value) if isinstance(value, list | tuple) else str(value)
 
 
-def _detail(record: dict[str, Any]) -> str:
-    detail = _mapping(record.get("detail"))
+def _detail(record: Record) -> str:
+    detail = record_of(record.get("detail"))
     return "<br>".join(f"{escape(name, 60)}: {short_path(value)}" for name, value in detail.items())

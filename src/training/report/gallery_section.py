@@ -4,22 +4,27 @@ Reads the gallery's JSON form, and trusts nothing in it: an image is shown only 
 """
 
 import re
-from typing import Any
+from collections.abc import Callable
 
+from training.report.jsonl import Record
 from training.report.markup import escape, user_text
+from training.report.run_files import list_of, record_of, records_in
 
 _INLINE_JPEG = re.compile(r"data:image/jpeg;base64,[A-Za-z0-9+/]+=*")
 _MAX_EXAMPLES = 100
 
 
-def draw_gallery(gallery: dict[str, Any]) -> str:
+def draw_gallery(gallery: Record) -> str:
     """Show both kinds of examples; an empty string without any."""
     # Older run folders say pictures.
     gallery = {str(name).replace("pictures", "images"): value for name, value in gallery.items()}
-    thumbnails = gallery.get("thumbnails")
-    shelf = _Shelf(thumbnails if isinstance(thumbnails, dict) else {})
-    images = [_image_example(one, shelf) for one in _mappings(gallery.get("images"))]
-    captions = [_caption_example(one, shelf) for one in _mappings(gallery.get("captions"))]
+    thumbnails = record_of(gallery.get("thumbnails"))
+
+    def show(key: object) -> str:
+        return show_thumbnail(record_of(thumbnails.get(str(key))), f"image {key}")
+
+    images = [_image_example(one, show) for one in records_in(gallery.get("images"))[:_MAX_EXAMPLES]]
+    captions = [_caption_example(one, show) for one in records_in(gallery.get("captions"))[:_MAX_EXAMPLES]]
     intro = (
         f"Examples spread over {_count(gallery, 'num_images')} images and {_count(gallery, 'num_texts')} texts, "
         "chosen so that both right and wrong ones are seen; how many of each says nothing of the recall. "
@@ -39,50 +44,39 @@ def draw_gallery(gallery: dict[str, Any]) -> str:
     )
 
 
-def show_thumbnail(thumbnail: Any, name: str) -> str:
+def show_thumbnail(thumbnail: Record, name: str) -> str:
     """Show a small image, or a frame with its name where the file holds no image that may be shown."""
-    found = thumbnail if isinstance(thumbnail, dict) else {}
-    name, uri = found.get("name", name), found.get("uri")
+    shown, uri = thumbnail.get("name", name), thumbnail.get("uri")
     if not isinstance(uri, str) or not _INLINE_JPEG.fullmatch(uri):
-        return f'<span class="no-image">{escape(name, 40)}<br>not readable</span>'
-    return f'<img src="{uri}" alt="{escape(name, 80)}" title="{escape(name, 80)}" decoding="async">'
+        return f'<span class="no-image">{escape(shown, 40)}<br>not readable</span>'
+    return f'<img src="{uri}" alt="{escape(shown, 80)}" title="{escape(shown, 80)}" decoding="async">'
 
 
-class _Shelf:
-    """Thumbnails by key, ready to be shown."""
-
-    def __init__(self, thumbnails: dict[str, Any]) -> None:
-        self._thumbnails = thumbnails
-
-    def show(self, key: Any) -> str:
-        return show_thumbnail(self._thumbnails.get(str(key)), f"image {key}")
-
-
-def _image_example(example: dict[str, Any], shelf: _Shelf) -> str:
+def _image_example(example: Record, show: Callable[[object], str]) -> str:
     answers = "".join(
         f'<li class="{_side(match)}">{_mark(match)}'
         f'<span class="text" dir="auto">{user_text(match.get("content", ""))}</span>{_score(match)}</li>'
-        for match in _mappings(example.get("matches"))
+        for match in _matches(example)
     )
-    own = example.get("own")
-    owned = "".join(f'<li dir="auto">{user_text(one)}</li>' for one in own) if isinstance(own, list) else ""
-    plural = "" if isinstance(own, list) and len(own) == 1 else "s"
+    own = list_of(example.get("own"))
+    owned = "".join(f'<li dir="auto">{user_text(one)}</li>' for one in own)
+    plural = "" if len(own) == 1 else "s"
     fold = f"<details><summary>Its own caption{plural}</summary><ul>{owned}</ul></details>" if owned else ""
     return (
-        f'<article class="by-image"><div class="query">{shelf.show(example.get("query"))}</div>'
+        f'<article class="by-image"><div class="query">{show(example.get("query"))}</div>'
         f'<div>{_verdict(example)}<ol class="answers">{answers}</ol>{fold}</div></article>'
     )
 
 
-def _caption_example(example: dict[str, Any], shelf: _Shelf) -> str:
-    matches = _mappings(example.get("matches"))
+def _caption_example(example: Record, show: Callable[[object], str]) -> str:
+    matches = _matches(example)
     answers = [
-        f'<li class="{_side(match)}">{shelf.show(match.get("content"))}<p>{_mark(match)}{_score(match)}</p></li>'
+        f'<li class="{_side(match)}">{show(match.get("content"))}<p>{_mark(match)}{_score(match)}</p></li>'
         for match in matches
     ]
-    own = example.get("own")
-    if isinstance(own, list) and own and not any(match.get("is_right") is True for match in matches):
-        answers.append(f'<li class="own">{shelf.show(own[0])}<p>its image</p></li>')
+    own = list_of(example.get("own"))
+    if own and not any(match.get("is_right") is True for match in matches):
+        answers.append(f'<li class="own">{show(own[0])}<p>its image</p></li>')
     return (
         f'<article class="by-caption">{_verdict(example)}'
         f'<blockquote dir="auto">{user_text(example.get("query", ""))}</blockquote>'
@@ -90,8 +84,8 @@ def _caption_example(example: dict[str, Any], shelf: _Shelf) -> str:
     )
 
 
-def _verdict(example: dict[str, Any]) -> str:
-    matches = _mappings(example.get("matches"))
+def _verdict(example: Record) -> str:
+    matches = _matches(example)
     place = next((index for index, one in enumerate(matches, start=1) if one.get("is_right") is True), None)
     if place == 1:
         side, said = "right", "\u2713 right at first"
@@ -103,24 +97,24 @@ def _verdict(example: dict[str, Any]) -> str:
     return f'<p class="verdict {side}">{said}</p>'
 
 
-def _side(item: dict[str, Any]) -> str:
+def _side(item: Record) -> str:
     return "right" if item.get("is_right") is True else "wrong"
 
 
-def _mark(match: dict[str, Any]) -> str:
+def _mark(match: Record) -> str:
     symbol = "\u2713" if _side(match) == "right" else "\u2717"
     return f'<span class="mark" aria-hidden="true">{symbol}</span><span class="unseen">{_side(match)}: </span>'
 
 
-def _score(match: dict[str, Any]) -> str:
+def _score(match: Record) -> str:
     score = match.get("score")
     return f'<span class="score">{score:.3f}</span>' if isinstance(score, int | float) else ""
 
 
-def _mappings(value: Any) -> list[dict[str, Any]]:
-    return [one for one in value if isinstance(one, dict)][:_MAX_EXAMPLES] if isinstance(value, list) else []
+def _matches(example: Record) -> list[Record]:
+    return records_in(example.get("matches"))[:_MAX_EXAMPLES]
 
 
-def _count(gallery: dict[str, Any], key: str) -> str:
+def _count(gallery: Record, key: str) -> str:
     count = gallery.get(key)
     return f"{count:,}" if isinstance(count, int) else "the"

@@ -5,10 +5,9 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any
+from typing import IO
 
 from open_clip.checked_json import is_number, read_json_lines
 from open_clip.files import new_file, open_plain, open_to_append, open_to_change, write_whole
@@ -16,7 +15,8 @@ from open_clip.redaction import redact
 
 logger = logging.getLogger(__name__)
 
-Record = dict[str, Any]
+# What a line holds, by whoever wrote it.
+Record = dict[str, object]
 
 
 class MetricsWriter:
@@ -28,17 +28,9 @@ class MetricsWriter:
         self._is_torn = False
         self._has_complained = False
 
-    def __enter__(self) -> "MetricsWriter":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def write(self, kind: str, **fields: Any) -> None:
+    def write(self, kind: str, **fields: object) -> None:
         """Append one record with its kind and the time; numbers that are not finite become null."""
-        line = json.dumps({"kind": kind, "time": round(time.time(), 3)} | finite_json(fields), ensure_ascii=False)
+        line = json.dumps(finite_json({"kind": kind, "time": round(time.time(), 3), **fields}), ensure_ascii=False)
         try:
             if self._file is None:
                 self._file = self._open()
@@ -51,7 +43,7 @@ class MetricsWriter:
                 logger.warning("Cannot write %s: %s. The run goes on; lines are lost until it works.", self.path, error)
             self._has_complained = True
 
-    def event(self, event: str, step: int, **detail: Any) -> None:
+    def event(self, event: str, step: int, **detail: object) -> None:
         """Append an event record: a checkpoint, a resume, a bad sample, a stop."""
         self.write("event", event=event, step=step, detail=detail)
 
@@ -112,7 +104,7 @@ class MetricsWriter:
         return file
 
 
-def add_result(path: Path, record: Record, *, replaces: bool) -> None:
+def add_result(path: Path, record: Mapping[str, object], *, replaces: bool) -> None:
     """Append an evaluation to a file of them; a full disk costs the line, never the run.
 
     Args:
@@ -121,7 +113,7 @@ def add_result(path: Path, record: Record, *, replaces: bool) -> None:
         replaces: Drop what the file has of this point and of later ones: the run takes them again.
     """
 
-    def when(one: Record) -> tuple[float, float] | None:
+    def when(one: Mapping[str, object]) -> tuple[float, float] | None:
         epoch, step = one.get("epoch", 0), one.get("step", 0)
         return (epoch, step) if is_number(epoch) and is_number(step) else None
 
@@ -160,11 +152,6 @@ def iterate_metrics(path: str | Path, kind: str | None = None) -> Iterator[Recor
         logger.warning("%s: left out %d torn line(s), as a kill or a full disk leaves them", path, num_torn)
 
 
-def read_metrics(path: str | Path, kind: str | None = None) -> list[Record]:
-    """Read the records that :func:`iterate_metrics` yields."""
-    return list(iterate_metrics(path, kind))
-
-
 def _is_torn(path: Path) -> bool:
     """Tell whether a file's last line has no end."""
     with open_plain(path) as file:
@@ -178,12 +165,13 @@ def _step_of(record: Record) -> int | None:
     detail = record.get("detail")
     for holder in (record, detail if isinstance(detail, dict) else {}):
         for name in ("step", "steps"):
-            if isinstance(holder.get(name), int):
-                return int(holder[name])
+            step = holder.get(name)
+            if isinstance(step, int):
+                return step
     return None
 
 
-def finite_json(value: Any) -> Any:
+def finite_json(value: object) -> object:
     """Turn what trainers pass (tensors of one element, numpy scalars, paths) into plain JSON; secrets are left out."""
     if isinstance(value, dict):
         return {str(key): finite_json(one) for key, one in value.items()}

@@ -3,14 +3,13 @@
 import datetime
 import html
 from collections.abc import Sequence
-from typing import Any
 
 from open_clip.checked_json import is_number
 
 MAX_TEXT = 300
 
 
-def escape(value: Any, limit: int | None = None) -> str:
+def escape(value: object, limit: int | None = None) -> str:
     """Write a value as text that HTML cannot take for markup, cut at ``limit`` characters.
 
     Characters that no HTML page may hold (control characters, lone surrogates) become a replacement character.
@@ -22,12 +21,12 @@ def escape(value: Any, limit: int | None = None) -> str:
     return html.escape(clean, quote=True)
 
 
-def user_text(value: Any, limit: int = MAX_TEXT) -> str:
+def user_text(value: object, limit: int = MAX_TEXT) -> str:
     """Write text from the outside; its writing direction cannot leak into the page around it."""
     return f"<bdi>{escape(value, limit)}</bdi>"
 
 
-def short_path(value: Any, limit: int = 48) -> str:
+def short_path(value: object, limit: int = 48) -> str:
     """Write a path that is too long with its middle left out, its end in sight and the whole of it under the pointer.
 
     Other text comes back as :func:`user_text` writes it.
@@ -44,7 +43,7 @@ def short_path(value: Any, limit: int = 48) -> str:
     return f'<bdi title="{escape(text, 4 * MAX_TEXT)}">{escape(shown, MAX_TEXT)}</bdi>'
 
 
-def moment(seconds: Any, form: str) -> str:
+def moment(seconds: object, form: str) -> str:
     """Write a time in seconds since 1970; nothing for what is none."""
     try:
         return datetime.datetime.fromtimestamp(seconds).strftime(form) if is_number(seconds) else ""
@@ -66,7 +65,7 @@ def section(anchor: str, title: str, *content: str, intro: str = "") -> str:
     return f'<section id="{anchor}"><h2>{escape(title)}</h2>{intro_part}{body}</section>'
 
 
-def fact_list(facts: Sequence[tuple[str, Any]]) -> str:
+def fact_list(facts: Sequence[tuple[str, object]]) -> str:
     """Lay out names and values in two columns; facts that are None are left out."""
     rows = [
         f"<div><dt>{escape(name)}</dt><dd>{short_path(value)}</dd></div>" for name, value in facts if value is not None

@@ -1,12 +1,12 @@
 """What evaluations show beside their figures, drawn from its JSON form alone; trusts nothing in it."""
 
 import re
-from typing import Any
 
 from open_clip.checked_json import is_number
 from training.report.gallery_section import draw_gallery, show_thumbnail
+from training.report.jsonl import Record
 from training.report.markup import escape, section, user_text
-from training.report.run_files import RunFiles
+from training.report.run_files import RunFiles, list_of, record_of, records_in
 
 _MAX_ROWS = 200
 _MAX_COLUMNS = 60
@@ -26,7 +26,7 @@ def parts_sections(run: RunFiles) -> list[tuple[str, str, str]]:
     return sections
 
 
-def _draw(part: dict[str, Any]) -> str:
+def _draw(part: Record) -> str:
     kind = part.get("kind")
     if kind == "note":
         return f'<p class="intro">{user_text(part.get("text", ""), 2000)}</p>'
@@ -38,19 +38,17 @@ def _draw(part: dict[str, Any]) -> str:
     return draw_gallery(part) if kind == "gallery" else ""
 
 
-def _heading(part: dict[str, Any]) -> str:
+def _heading(part: Record) -> str:
     note = part.get("note")
     said = f'<p class="intro">{user_text(note, 600)}</p>' if note else ""
     return f"<h3>{user_text(part.get('title', ''), 160)}</h3>{said}"
 
 
-def _draw_table(part: dict[str, Any]) -> str:
-    rows = [one[:_MAX_COLUMNS] for one in _lists(part.get("rows"))][:_MAX_ROWS]
+def _draw_table(part: Record) -> str:
+    rows = [one[:_MAX_COLUMNS] for one in list_of(part.get("rows")) if isinstance(one, list)][:_MAX_ROWS]
     if not rows:
         return ""
-    head = part.get("head")
-    names = head[:_MAX_COLUMNS] if isinstance(head, list) else []
-    head_part = "".join(_heading_cells(names, rows[0]))
+    head_part = "".join(_heading_cells(list_of(part.get("head"))[:_MAX_COLUMNS], rows[0]))
     is_shaded = part.get("is_shaded") is True
     body = "".join(f"<tr>{''.join(_cells(row, is_shaded))}</tr>" for row in rows)
     css_class = "plain matrix" if is_shaded else "plain"
@@ -60,14 +58,14 @@ def _draw_table(part: dict[str, Any]) -> str:
     )
 
 
-def _heading_cells(names: list[Any], first_row: list[Any]) -> list[str]:
+def _heading_cells(names: list[object], first_row: list[object]) -> list[str]:
     """Write headings on the side where the cells under them stand."""
     numbers = [is_number(value) for value in first_row] + [False] * len(names)
     sides = (' class="number"' if one else "" for one in numbers)
     return [f'<th scope="col"{side}>{user_text(name, 60)}</th>' for name, side in zip(names, sides, strict=False)]
 
 
-def _cells(row: list[Any], is_shaded: bool) -> list[str]:
+def _cells(row: list[object], is_shaded: bool) -> list[str]:
     total = sum(one for one in row if is_number(one) and one > 0)
     cells = []
     for value in row:
@@ -81,18 +79,9 @@ def _cells(row: list[Any], is_shaded: bool) -> list[str]:
     return cells
 
 
-def _draw_images(part: dict[str, Any]) -> str:
-    shown = part.get("images")
-    images = [one for one in shown if isinstance(one, dict)][:_MAX_IMAGES] if isinstance(shown, list) else []
-    if not images:
-        return ""
+def _draw_images(part: Record) -> str:
     items = []
-    for one in images:
-        lines = one.get("lines")
-        said = "".join(f"<p>{user_text(line, 120)}</p>" for line in lines) if isinstance(lines, list) else ""
-        items.append(f"<li>{show_thumbnail(one.get('thumbnail'), 'image')}{said}</li>")
-    return f'{_heading(part)}<ol class="shown">{"".join(items)}</ol>'
-
-
-def _lists(value: Any) -> list[list[Any]]:
-    return [one for one in value if isinstance(one, list)] if isinstance(value, list) else []
+    for one in records_in(part.get("images"))[:_MAX_IMAGES]:
+        said = "".join(f"<p>{user_text(line, 120)}</p>" for line in list_of(one.get("lines")))
+        items.append(f"<li>{show_thumbnail(record_of(one.get('thumbnail')), 'image')}{said}</li>")
+    return f'{_heading(part)}<ol class="shown">{"".join(items)}</ol>' if items else ""

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import IO, Any
 
 from tqdm import tqdm
@@ -88,14 +88,6 @@ class ProgressBar:
                 desc=f"Epoch {min(1, epochs)}/{epochs}",
                 leave=True,
             )
-
-    def __enter__(self) -> "ProgressBar":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def update(self, step: int, *, epoch: int, loss: float | None, lr: float, samples_per_s: float) -> None:
         """Move to a step of a 0-based epoch and show its figures; loss None keeps it unread on the device."""

@@ -29,11 +29,11 @@ def training_curves(run: RunFiles) -> str:
     # A single loss is the sum itself.
     named = {name: points for name, points in run.losses.items() if len(run.losses) > 1 or points != total}
     charts = [
-        _noisy_chart("Loss", total),
-        *(_noisy_chart(_title(name), points) for name, points in named.items()),
-        _noisy_chart("Throughput, samples/s", run.curves.get("samples_per_s", []), y_from_zero=True),
-        _plain_chart("Learning rate", run.curves.get("lr", []), y_from_zero=True),
-        *(_plain_chart(_title(name), points) for name, points in run.figures.items()),
+        _step_chart("Loss", total, is_noisy=True),
+        *(_step_chart(_title(name), points, is_noisy=True) for name, points in named.items()),
+        _step_chart("Throughput, samples/s", run.curves.get("samples_per_s", []), is_noisy=True, y_from_zero=True),
+        _step_chart("Learning rate", run.curves.get("lr", []), is_noisy=False, y_from_zero=True),
+        *(_step_chart(_title(name), points, is_noisy=False) for name, points in run.figures.items()),
     ]
     return section("curves", "Training", _side_by_side(charts))
 
@@ -135,13 +135,8 @@ def _rising_loss(run: RunFiles) -> str:
     )
 
 
-def _noisy_chart(title: str, points: Points, y_from_zero: bool = False) -> str:
-    if len(points) < _SMOOTH_FROM:
-        series = [Series("logged", points)]
-    else:
+def _step_chart(title: str, points: Points, *, is_noisy: bool, y_from_zero: bool = False) -> str:
+    series = [Series("logged", points)]
+    if is_noisy and len(points) >= _SMOOTH_FROM:
         series = [Series("logged", points, "faint"), Series("smoothed", smooth(points))]
     return line_chart(title, series, x_name="step", y_from_zero=y_from_zero)
-
-
-def _plain_chart(title: str, points: Points, y_from_zero: bool = False) -> str:
-    return line_chart(title, [Series("logged", points)], x_name="step", y_from_zero=y_from_zero)

@@ -4,12 +4,11 @@ import itertools
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from open_clip.checked_json import numbers_of, read_json
 from open_clip.errors import OpenClipError
 from training.params import look_into_settings
-from training.report.jsonl import iterate_metrics
+from training.report.jsonl import Record, iterate_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -42,17 +41,17 @@ class RunFiles:
     """
 
     name: str
-    config: dict[str, Any] = field(default_factory=dict)
-    runs: list[dict[str, Any]] = field(default_factory=list)
+    config: Record = field(default_factory=dict)
+    runs: list[Record] = field(default_factory=list)
     curves: dict[str, Points] = field(default_factory=dict)
     losses: dict[str, Points] = field(default_factory=dict)
     figures: dict[str, Points] = field(default_factory=dict)
-    last_train: dict[str, Any] = field(default_factory=dict)
-    evals: list[dict[str, Any]] = field(default_factory=list)
-    events: list[dict[str, Any]] = field(default_factory=list)
-    summary: dict[str, Any] = field(default_factory=dict)
-    parts: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    bad_samples: list[dict[str, Any]] = field(default_factory=list)
+    last_train: Record = field(default_factory=dict)
+    evals: list[Record] = field(default_factory=list)
+    events: list[Record] = field(default_factory=list)
+    summary: Record = field(default_factory=dict)
+    parts: dict[str, list[Record]] = field(default_factory=dict)
+    bad_samples: list[Record] = field(default_factory=list)
     num_bad_samples: int = 0
 
     @property
@@ -81,7 +80,7 @@ def _read_records(run: RunFiles, path: Path) -> None:
     by_step: dict[str, dict[float, float]] = {}
     losses: dict[str, dict[float, float]] = {}
     figures: dict[str, dict[float, float]] = {}
-    evals: dict[Any, dict[str, Any]] = {}
+    evals: dict[float, Record] = {}
     for record in iterate_metrics(path):
         kind = record.get("kind")
         numbers = numbers_of(record)
@@ -114,30 +113,40 @@ def _sort_points(curves: dict[str, dict[float, float]]) -> dict[str, Points]:
     return {name: sorted(points.items()) for name, points in curves.items()}
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> Record:
     try:
-        loaded = read_json(path)
+        return record_of(read_json(path))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
         logger.warning("%s is left out of the report: %s", path, error)
         return {}
-    return loaded if isinstance(loaded, dict) else {}
 
 
-def _read_parts(folder: Path) -> dict[str, list[dict[str, Any]]]:
+def record_of(value: object) -> Record:
+    """Give the named values of what lies in a file; none where something else lies there."""
+    return {str(name): one for name, one in value.items()} if isinstance(value, dict) else {}
+
+
+def list_of(value: object) -> list[object]:
+    """Likewise the entries of a list."""
+    return value if isinstance(value, list) else []
+
+
+def records_in(value: object) -> list[Record]:
+    """Give the entries of a list that are named values."""
+    return [record_of(one) for one in list_of(value) if isinstance(one, dict)]
+
+
+def _read_parts(folder: Path) -> dict[str, list[Record]]:
     """Read what evaluations show; older run folders have a gallery in a file of its own."""
     old = _read_json(folder / "gallery.json")
-    found: dict[str, list[dict[str, Any]]] = {"retrieval": [{**old, "kind": "gallery"}]} if old else {}
-    evaluations = _read_json(folder / "evaluations.json").get("evaluations")
-    for name, one in evaluations.items() if isinstance(evaluations, dict) else ():
-        parts = one.get("parts") if isinstance(one, dict) else None
-        if isinstance(parts, list):
-            found[str(name)] = [part for part in parts if isinstance(part, dict)]
-    return found
+    found: dict[str, list[Record]] = {"retrieval": [{**old, "kind": "gallery"}]} if old else {}
+    evaluations = record_of(_read_json(folder / "evaluations.json").get("evaluations"))
+    return found | {name: records_in(record_of(one).get("parts")) for name, one in evaluations.items()}
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def _read_config(path: Path) -> Record:
     if not path.is_file():
         return {}
     try:

@@ -5,7 +5,7 @@ import re
 from open_clip.checked_json import numbers_of
 from training.report.markup import escape, moment, percent, section, table, user_text
 from training.report.recall import DIRECTIONS, ONE_TO_ONE, RECALL_AT, RECALL_ROWS, RecallRow, chance_levels
-from training.report.run_files import RunFiles
+from training.report.run_files import RunFiles, record_of
 from training.report.summary import TOP_K, describe_wall_time, describe_window, format_duration
 
 _STATUS = {"finished": "Finished", "stopped": "Stopped on request"}
@@ -158,6 +158,5 @@ def _share_with_chance(value: float | None, chance: float | None) -> str:
 
 def _device_line(run: RunFiles) -> str | None:
     world_size = run.summary.get("world_size") or (run.runs[-1].get("world_size") if run.runs else None)
-    device = run.runs[-1].get("device") if run.runs else None
-    name = run.summary.get("device") or (device.get("name") if isinstance(device, dict) else None)
+    name = run.summary.get("device") or (record_of(run.runs[-1].get("device")).get("name") if run.runs else None)
     return None if not name else f"{world_size or 1} \u00d7 {name}"

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from open_clip.errors import MissingDependency
@@ -59,20 +58,12 @@ class TensorBoardWriter:
         purge_step = None if resumed_step is None else resumed_step + 1
         self._writer: Any = find_tensorboard()(str(log_dir), purge_step=purge_step)
 
-    def __enter__(self) -> "TensorBoardWriter":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def write_train(self, record: Mapping[str, Any]) -> None:
+    def write_train(self, record: Mapping[str, object]) -> None:
         """Write the figures of a train record of ``metrics.jsonl``."""
         figures = {tag: record.get(field) for field, tag in _TRAIN_TAGS.items()}
-        figures |= record.get("losses") or {}
-        figures["loss"] = record.get("loss")
-        for tag, value in figures.items():
+        losses = record.get("losses")
+        figures |= losses if isinstance(losses, dict) else {}
+        for tag, value in (*figures.items(), ("loss", record.get("loss"))):
             if value is not None:
                 self._writer.add_scalar(f"train/{tag}", value, record["step"])
 

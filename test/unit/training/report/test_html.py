@@ -1,3 +1,4 @@
+import contextlib
 import json
 import re
 
@@ -68,7 +69,7 @@ def test_text_from_outside_never_becomes_markup(tmp_path):
     write_gallery(folder, caption=HOSTILE, name=HOSTILE)
     (folder / "config.yaml").write_text(json.dumps({"model": HOSTILE, HOSTILE: HOSTILE}))
     (folder / "bad_samples.jsonl").write_text(json.dumps(dict.fromkeys(("source", "row", "path", "reason"), HOSTILE)))
-    with MetricsWriter(folder / "metrics.jsonl") as writer:
+    with contextlib.closing(MetricsWriter(folder / "metrics.jsonl")) as writer:
         writer.write("run", device={"name": HOSTILE}, versions={HOSTILE: HOSTILE}, precision={"note": HOSTILE})
         writer.event(HOSTILE, 60, **{HOSTILE: HOSTILE})
         writer.write("eval", epoch=3, step=70, metrics={HOSTILE: 1.0})
@@ -132,7 +133,7 @@ def test_a_finished_run_without_validation_data_says_how_to_get_some(folder):
 
 def test_a_run_killed_in_its_first_epoch_shows_what_it_has(folder):
     folder.mkdir()
-    with MetricsWriter(folder / "metrics.jsonl") as writer:
+    with contextlib.closing(MetricsWriter(folder / "metrics.jsonl")) as writer:
         writer.write("run", world_size=1, device={"name": "Some Processor"})
         for step in (1, 2, 3):
             writer.write("train", step=step, epoch=0, loss=5.0, loss_avg=5.0, lr=1e-5, samples_per_s=99.5)
@@ -152,7 +153,7 @@ def test_a_run_without_gallery_or_second_evaluation_leaves_these_out(folder):
 
 def test_an_evaluation_alone_needs_no_training(folder):
     folder.mkdir()
-    with MetricsWriter(folder / "metrics.jsonl") as writer:
+    with contextlib.closing(MetricsWriter(folder / "metrics.jsonl")) as writer:
         writer.write("eval", epoch=0, step=0, metrics=METRICS)
     page = page_of(folder)
     assert "43.8\u00a0%" in page.text
@@ -178,7 +179,7 @@ def test_a_damaged_file_costs_only_its_own_part(folder, name, content):
 
 def test_records_written_twice_after_a_resume_count_once(folder):
     folder.mkdir()
-    with MetricsWriter(folder / "metrics.jsonl") as writer:
+    with contextlib.closing(MetricsWriter(folder / "metrics.jsonl")) as writer:
         for loss in (7.0, 5.0):
             writer.write("train", step=1, loss=loss)
             writer.write("train", step=2, loss=loss - 1)
@@ -203,7 +204,7 @@ def test_a_hundred_thousand_steps_stay_under_three_megabytes_and_keep_their_spik
 
 def test_losses_that_are_not_finite_leave_a_gap(folder):
     folder.mkdir()
-    with MetricsWriter(folder / "metrics.jsonl") as writer:
+    with contextlib.closing(MetricsWriter(folder / "metrics.jsonl")) as writer:
         for step, loss in enumerate((3.0, float("nan"), float("inf"), 2.0), start=1):
             writer.write("train", step=step, loss=loss)
     chart = json.loads(next(attrs["data-chart"] for tag, attrs in page_of(folder).tags if attrs.get("data-chart")))
@@ -248,7 +249,7 @@ def test_a_made_up_name_gives_way_to_a_title_for_people(tmp_path):
 
 def write_evals(folder, *values):
     folder.mkdir(parents=True, exist_ok=True)
-    with MetricsWriter(folder / "metrics.jsonl") as writer:
+    with contextlib.closing(MetricsWriter(folder / "metrics.jsonl")) as writer:
         for epoch, (recall, loss) in enumerate(values, start=1):
             metrics = {"image_to_text_R@5": recall, "text_to_image_R@5": recall, "clip_val_loss": loss}
             writer.write("eval", epoch=epoch, step=10 * epoch, metrics=metrics)
@@ -274,7 +275,7 @@ def titles_of_charts(page):
 
 def test_every_loss_figure_and_metric_has_a_curve_and_none_is_folded_away(folder):
     folder.mkdir()
-    with MetricsWriter(folder / "metrics.jsonl") as writer:
+    with contextlib.closing(MetricsWriter(folder / "metrics.jsonl")) as writer:
         for step in range(1, 5):
             losses = {"contrastive_loss": 2.0 / step, "caption_loss": 1.0 / step}
             writer.write("train", step=step, loss=3.0 / step, losses=losses, figures={"my_own": step / 2})
@@ -298,7 +299,7 @@ def test_every_loss_figure_and_metric_has_a_curve_and_none_is_folded_away(folder
 
 def test_evaluations_inside_an_epoch_are_drawn_over_steps(folder):
     folder.mkdir()
-    with MetricsWriter(folder / "metrics.jsonl") as writer:
+    with contextlib.closing(MetricsWriter(folder / "metrics.jsonl")) as writer:
         for step, epoch, value in ((4, 0, 0.5), (8, 0, 0.75), (10, 1, 0.25)):
             inside = {} if step == 10 else {"step": step}
             metrics = {"image_to_text_R@5": value, "text_to_image_R@5": value, "epoch": epoch, **inside}

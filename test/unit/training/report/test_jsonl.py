@@ -1,3 +1,4 @@
+import contextlib
 import json
 import logging
 from pathlib import Path
@@ -5,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.report.jsonl import MetricsWriter, add_result, read_metrics
+from training.report.jsonl import MetricsWriter, add_result, iterate_metrics
 
 
 @pytest.fixture
@@ -14,7 +15,7 @@ def path(tmp_path):
 
 
 def write_run(path, steps):
-    with MetricsWriter(path) as writer:
+    with contextlib.closing(MetricsWriter(path)) as writer:
         writer.write("run", world_size=1)
         for step in range(1, steps + 1):
             writer.write("train", step=step, loss=1.0 / step)
@@ -22,22 +23,22 @@ def write_run(path, steps):
 
 def test_records_come_back_with_kind_and_time(path):
     write_run(path, 2)
-    first, second, third = read_metrics(path)
+    first, second, third = list(iterate_metrics(path))
     assert first["kind"] == "run"
     assert first["world_size"] == 1
     assert first["time"] > 1.7e9
     assert (second["loss"], third["loss"]) == (1.0, 0.5)
-    assert len(read_metrics(path, "train")) == 2
+    assert len(list(iterate_metrics(path, "train"))) == 2
 
 
 def test_each_line_is_on_disk_at_once(path):
     writer = MetricsWriter(path)
     writer.write("train", step=1)
-    assert len(read_metrics(path)) == 1
+    assert len(list(iterate_metrics(path))) == 1
 
 
 def test_values_of_torch_and_paths_become_plain_json(path):
-    with MetricsWriter(path) as writer:
+    with contextlib.closing(MetricsWriter(path)) as writer:
         writer.write(
             "train", step=1, loss=torch.tensor(0.5), bad=float("nan"), where=Path("a/b"), losses={"x": float("inf")}
         )
@@ -46,11 +47,11 @@ def test_values_of_torch_and_paths_become_plain_json(path):
 
 
 def test_a_file_that_is_not_there_holds_no_records(path):
-    assert read_metrics(path) == []
+    assert list(iterate_metrics(path)) == []
 
 
 def test_truncating_drops_what_a_resumed_run_records_again(path):
-    with MetricsWriter(path) as writer:
+    with contextlib.closing(MetricsWriter(path)) as writer:
         writer.write("run", world_size=1)
         for step in range(1, 6):
             writer.write("train", step=step)
@@ -61,7 +62,7 @@ def test_truncating_drops_what_a_resumed_run_records_again(path):
         writer.write("run", world_size=1, resumed_from="step_2.pt")
         assert writer.truncate_after(3) == 5
         writer.write("train", step=4)
-    assert [(one["kind"], one.get("step")) for one in read_metrics(path)] == [
+    assert [(one["kind"], one.get("step")) for one in list(iterate_metrics(path))] == [
         ("run", None),
         ("train", 1),
         ("train", 2),
@@ -79,7 +80,7 @@ def test_truncating_removes_a_torn_last_line(path):
     writer = MetricsWriter(path)
     writer.truncate_after(10)
     writer.write("train", step=3)
-    assert [one["step"] for one in read_metrics(path, "train")] == [1, 2, 3]
+    assert [one["step"] for one in list(iterate_metrics(path, "train"))] == [1, 2, 3]
     assert list(path.parent.iterdir()) == [path]
 
 
@@ -97,15 +98,15 @@ def test_truncating_a_missing_file_is_no_error(path):
 def test_appending_after_a_kill_costs_only_the_torn_line(path, caplog):
     write_run(path, 3)
     path.write_bytes(path.read_bytes()[:-5])
-    with MetricsWriter(path) as writer:
+    with contextlib.closing(MetricsWriter(path)) as writer:
         writer.write("train", step=4)
     with caplog.at_level(logging.WARNING):
-        assert [one["step"] for one in read_metrics(path, "train")] == [1, 2, 4]
+        assert [one["step"] for one in list(iterate_metrics(path, "train"))] == [1, 2, 4]
     assert "left out 1 torn line" in caplog.text
 
 
 def test_a_full_disk_warns_once_and_the_run_goes_on(caplog):
-    with caplog.at_level(logging.WARNING), MetricsWriter("/dev/full") as writer:
+    with caplog.at_level(logging.WARNING), contextlib.closing(MetricsWriter("/dev/full")) as writer:
         for step in range(3):
             writer.write("train", step=step)
     assert caplog.text.count("Cannot write /dev/full") == 1
@@ -118,9 +119,9 @@ def test_an_evaluation_that_is_taken_again_stands_once_in_the_results(tmp_path):
     with path.open("a") as file:
         file.write('{"epoch": 3, "lo')
     add_result(path, {"epoch": 2, "loss": 2.5}, replaces=True)
-    assert read_metrics(path) == [{"epoch": 1, "loss": 1.0}, {"epoch": 2, "loss": 2.5}]
+    assert list(iterate_metrics(path)) == [{"epoch": 1, "loss": 1.0}, {"epoch": 2, "loss": 2.5}]
     add_result(path, {"epoch": 2, "loss": 2.5}, replaces=False)
-    assert len(read_metrics(path)) == 3
+    assert len(list(iterate_metrics(path))) == 3
     assert [file.name for file in tmp_path.iterdir()] == ["results.jsonl"]
 
 

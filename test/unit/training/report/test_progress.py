@@ -1,3 +1,4 @@
+import contextlib
 import fcntl
 import io
 import os
@@ -18,7 +19,7 @@ class Terminal(io.StringIO):
 
 def test_a_terminal_sees_epoch_step_loss_rate_and_time_left():
     terminal = Terminal()
-    with ProgressBar(100, epochs=5, stream=terminal) as bar:
+    with contextlib.closing(ProgressBar(100, epochs=5, stream=terminal)) as bar:
         bar.update(40, epoch=1, loss=2.34567, lr=5e-4, samples_per_s=1234.5)
         bar._bar.refresh()
     drawn = terminal.getvalue()
@@ -28,14 +29,14 @@ def test_a_terminal_sees_epoch_step_loss_rate_and_time_left():
 
 def test_a_pipe_or_file_stays_empty():
     stream = io.StringIO()
-    with ProgressBar(100, stream=stream) as bar:
+    with contextlib.closing(ProgressBar(100, stream=stream)) as bar:
         bar.update(40, epoch=1, loss=2.3, lr=5e-4, samples_per_s=1.0)
     assert stream.getvalue() == ""
 
 
 def test_a_resumed_run_starts_where_it_stopped():
     terminal = Terminal()
-    with ProgressBar(100, first_step=60, epochs=5, stream=terminal):
+    with contextlib.closing(ProgressBar(100, first_step=60, epochs=5, stream=terminal)):
         pass
     assert "60/100" in terminal.getvalue()
 
@@ -51,7 +52,7 @@ def last_line_in(columns, total_steps=100, epochs=5, loss=2.34567, last_loss=Non
     reader, writer = pty.openpty()
     fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     with os.fdopen(writer, "w") as terminal:
-        with ProgressBar(total_steps, epochs=epochs, stream=terminal) as bar:
+        with contextlib.closing(ProgressBar(total_steps, epochs=epochs, stream=terminal)) as bar:
             bar.update(total_steps * 2 // 5, epoch=1, loss=loss, lr=5e-4, samples_per_s=1234.5)
             bar.show_loss(last_loss)
         drawn = b""

@@ -1,3 +1,4 @@
+import contextlib
 import sys
 
 import pytest
@@ -25,7 +26,7 @@ def test_tags_are_upstreams(tmp_path):
         "loss": 2.0,
         "losses": {"contrastive_loss": 2.0},
     }
-    with TensorBoardWriter(tmp_path) as writer:
+    with contextlib.closing(TensorBoardWriter(tmp_path)) as writer:
         writer.write_train(record)
         writer.write_eval({"image_to_text_R@5": 0.5}, epoch=3)
     scalars = read_scalars(tmp_path)
@@ -38,10 +39,10 @@ def test_tags_are_upstreams(tmp_path):
 
 
 def test_a_resumed_run_hides_what_came_after_the_checkpoint(tmp_path):
-    with TensorBoardWriter(tmp_path) as writer:
+    with contextlib.closing(TensorBoardWriter(tmp_path)) as writer:
         for step in (1, 2, 3):
             writer.write_train({"step": step, "lr": 0.5})
-    with TensorBoardWriter(tmp_path, resumed_step=1) as writer:
+    with contextlib.closing(TensorBoardWriter(tmp_path, resumed_step=1)) as writer:
         writer.write_train({"step": 2, "lr": 0.25})
     assert read_scalars(tmp_path)["train/lr"] == [(1, 0.5), (2, 0.25)]
 
