@@ -14,7 +14,7 @@ from open_clip.tokenizer import SimpleTokenizer
 from open_clip.transform import AugmentationCfg, PreprocessCfg, image_transform_v2, to_uint8
 from scaling_devices import Measured
 from training.data.columns import ColumnBuilder
-from training.data.decode import decode_image
+from training.data.decode import ImageBytes
 from training.data.shards.index import ShardIndex
 from training.data.shards.order import ShardOrder
 
@@ -43,7 +43,7 @@ def image_ms(width: int, height: int, count: int = 20) -> float:
     rng = np.random.default_rng(0)
     transform = to_uint8(image_transform_v2(PreprocessCfg(size=224), is_train=True, aug_cfg=AugmentationCfg()))
     files = [_make_jpeg(rng, width, height) for _ in range(count)]
-    return _best_ms(lambda: [transform(decode_image(io.BytesIO(data), len(data), 10**9)) for data in files]) / count
+    return _best_ms(lambda: [transform(ImageBytes(data).open(10**9)) for data in files]) / count
 
 
 def index_bytes(samples: int) -> float:

@@ -12,7 +12,7 @@ from pathlib import Path
 from open_clip.errors import DataError, MissingDependency, OpenClipError, printable
 from open_clip.extras import install_advice
 from open_clip.files import write_whole
-from training.data import PairTable, SourceRequest, open_image, open_source, read_text
+from training.data import PairTable, SourceRequest, open_source, read_image, read_text
 from training.params.data import DataParams, ShardParams
 
 _KINDS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
@@ -67,7 +67,7 @@ def write_shards(
     with ShardWriter(str(out / "%05d.tar"), maxcount=samples_per_shard, verbose=0) as writer:
         for row in range(len(table)):
             try:
-                kind = _KINDS.get(open_image(table.image_path(row)).format or "")
+                kind = _KINDS.get(read_image(table, row).open().format or "")
                 if kind is None:
                     raise DataError("not a JPEG, PNG or WebP image")
                 image = Path(table.image_path(row)).read_bytes()

@@ -132,12 +132,12 @@ class Load(Row):
 
     def _our_crop(self, data: bytes, seed: int) -> torch.Tensor:
         from open_clip.transform import normalization_of, normalize_images, to_direct, to_uint8
-        from training.data.decode import decode_pixels
+        from training.data.decode import ImageBytes
 
         direct = to_direct(to_uint8(self.train_transform), self.size["pixels"])
         assert direct is not None
         out = torch.empty(1, 3, self.size["image"], self.size["image"], dtype=torch.uint8)
-        direct(decode_pixels(data, len(data)), out[0].numpy(), torch.Generator().manual_seed(seed))
+        direct(ImageBytes(data).open_pixels(), out[0].numpy(), torch.Generator().manual_seed(seed))
         return normalize_images(out, *normalization_of(self.train_transform))[0]
 
 

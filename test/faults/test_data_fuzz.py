@@ -11,7 +11,7 @@ from PIL import Image
 
 from image_sets import IMAGES_OF_EMOJI
 from open_clip.errors import DataError
-from training.data import ImageError, StoredImage, open_image, read_csv_pairs
+from training.data import ImageError, ImageFile, StoredImage, read_csv_pairs
 from training.data.members import MemberColumn
 
 pytestmark = pytest.mark.faults
@@ -73,7 +73,7 @@ def test_a_mutated_image_is_read_or_refused(tmp_path, kind, changes, share):
     path.write_bytes(content[: int(len(content) * share)])
     reason = ""
     try:
-        image = open_image(str(path))
+        image = ImageFile(str(path)).open()
         assert image.convert("RGB").size == image.size
     except ImageError as error:
         reason = str(error)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from image_sets import IMAGES_OF_EMOJI
-from training.data import ImageError, open_image
+from training.data import ImageError, ImageFile
 
 pytestmark = pytest.mark.faults
 IMAGE = IMAGES_OF_EMOJI[0]
@@ -36,11 +36,11 @@ def peak_bytes():
 def test_a_torn_image_is_refused_in_one_line(tmp_path, kind, share):
     path = tmp_path / f"torn.{kind.lower()}"
     Image.open(IMAGE).save(path, kind)
-    assert open_image(str(path)).size == Image.open(IMAGE).size
+    assert ImageFile(str(path)).open().size == Image.open(IMAGE).size
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
     with pytest.raises(ImageError) as caught:
-        open_image(str(path))
+        ImageFile(str(path)).open()
     assert str(caught.value).isprintable()
 
 
@@ -50,13 +50,13 @@ def test_a_bomb_is_refused_from_its_header(tmp_path, size):
     path.write_bytes(png_bytes(*size, rows=b"\0" * 1000))
     before = peak_bytes()
     with pytest.raises(ImageError, match="over the limit of 25,000,000"):
-        open_image(str(path))
+        ImageFile(str(path)).open()
     assert peak_bytes() - before < 50e6
 
 
 def test_the_bomb_limit_is_a_value(tmp_path):
     with pytest.raises(ImageError, match="over the limit of 1,000"):
-        open_image(IMAGE, max_pixels=1000)
+        ImageFile(IMAGE).open(max_pixels=1000)
 
 
 def test_a_bomb_is_refused_with_warnings_as_errors(tmp_path):
@@ -65,7 +65,7 @@ def test_a_bomb_is_refused_with_warnings_as_errors(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(ImageError, match="over the limit"):
-            open_image(str(path))
+            ImageFile(str(path)).open()
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
@@ -73,7 +73,7 @@ def test_of_an_animation_only_the_first_frame_is_read(tmp_path, kind):
     path = tmp_path / f"many.{kind.lower()}"
     frames = [Image.new("RGB", (40, 30), (level, 0, 0)) for level in range(250, 0, -5)]
     frames[0].save(path, kind, save_all=True, append_images=frames[1:], lossless=True)
-    image = open_image(str(path)).convert("RGB")
+    image = ImageFile(str(path)).open().convert("RGB")
     assert image.size == (40, 30)
     assert abs(image.getpixel((5, 5))[0] - 250) < 4
 
@@ -82,9 +82,9 @@ def test_modes_are_left_to_the_transform(tmp_path):
     for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
         path = tmp_path / "image.png"
         Image.new(mode, (20, 10)).save(path)
-        assert open_image(str(path)).mode == mode
+        assert ImageFile(str(path)).open().mode == mode
     Image.new("CMYK", (20, 10)).save(tmp_path / "image.jpg")
-    assert open_image(str(tmp_path / "image.jpg")).mode == "CMYK"
+    assert ImageFile(str(tmp_path / "image.jpg")).open().mode == "CMYK"
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_what_is_no_image_is_refused(tmp_path, content, words):
     path = tmp_path / "image.jpg"
     path.write_bytes(content)
     with pytest.raises(ImageError, match=words):
-        open_image(str(path))
+        ImageFile(str(path)).open()
 
 
 def test_a_fifo_or_device_in_place_of_a_image_never_blocks(tmp_path):
@@ -110,5 +110,5 @@ def test_a_fifo_or_device_in_place_of_a_image_never_blocks(tmp_path):
     start = time.perf_counter()
     for path in (str(tmp_path / "fifo.jpg"), "/dev/zero", str(tmp_path), "nul\0byte", "\ud800"):
         with pytest.raises(ImageError):
-            open_image(path)
+            ImageFile(path).open()
     assert time.perf_counter() - start < 2

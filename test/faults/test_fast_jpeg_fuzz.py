@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from sample_images import make_image
-from training.data.decode import ImageError, decode_image, decode_pixels
+from training.data.decode import ImageBytes, ImageError
 
 pytestmark = pytest.mark.faults
 
@@ -58,5 +58,5 @@ def test_mutated_jpegs_have_one_outcome(seed):
     files = list(make_files())
     for _ in range(400):
         content = mutate(rng, rng.choice(files)) or b"\xff"
-        expected = outcome(lambda c=content: decode_image(io.BytesIO(c), len(c)))
-        assert outcome(lambda c=content: decode_pixels(c, len(c))) == expected
+        expected = outcome(lambda c=content: ImageBytes(c).open())
+        assert outcome(lambda c=content: ImageBytes(c).open_pixels()) == expected

@@ -13,7 +13,7 @@ import open_clip.transform
 from open_clip.transform import image_transform, normalization_of, normalize_images, to_direct, to_uint8
 from peer import needs_peer, run_peer
 from sample_images import write_images
-from training.data import open_pixels
+from training.data import ImageFile
 
 pytestmark = needs_peer
 
@@ -119,7 +119,7 @@ def test_images_written_into_a_batch_equal_the_peers(case, files, answers):
     random.seed(case["seed"])
     torch.manual_seed(case["seed"])
     for number, file in enumerate(files):
-        direct(open_pixels(str(file)), batch[0].numpy())
+        direct(ImageFile(str(file)).open_pixels(), batch[0].numpy())
         theirs = answers[f"{case['name']}/{number}"]
         if theirs.dtype.kind != "U" and not file.name.startswith("I_16"):
             assert np.array_equal(normalize_images(batch, mean, std)[0].numpy(), theirs), file

@@ -4,13 +4,12 @@ It knows nothing of models, tasks or devices.
 """
 
 from training.data.batch import Batch
-from training.data.classes import RgbFirst, list_classes, read_class_folder, rgb_first
+from training.data.classes import list_classes, read_class_folder, rgb_first
 from training.data.csv import read_csv_pairs
 from training.data.dataset import RowDataset
-from training.data.decode import DEFAULT_MAX_PIXELS, ImageError, StoredImage, open_image, open_pixels
+from training.data.decode import DEFAULT_MAX_PIXELS, ImageError, ImageFile, StoredImage
 from training.data.fields import IMAGES, TEXTS, Field, Row, TextField, columns_of, name_field
 from training.data.fingerprint import name_changes
-from training.data.folder import read_folder_pairs
 from training.data.images import ImageField
 from training.data.kind import SourceKind, SourceRequest
 from training.data.kit import FieldKit
@@ -63,13 +62,13 @@ __all__ = [
     "FieldKit",
     "ImageError",
     "ImageField",
+    "ImageFile",
     "LabelField",
     "NumberField",
     "PairTable",
     "Quarantine",
     "ReadingRule",
     "ResampledShards2",
-    "RgbFirst",
     "Row",
     "RowDataset",
     "SharedEpoch",
@@ -105,8 +104,6 @@ __all__ = [
     "make_train_loader",
     "name_changes",
     "name_field",
-    "open_image",
-    "open_pixels",
     "open_source",
     "plan_lengths",
     "preprocess_txt",
@@ -115,7 +112,6 @@ __all__ = [
     "rank_slice",
     "read_class_folder",
     "read_csv_pairs",
-    "read_folder_pairs",
     "read_image",
     "read_text",
     "refuse_pipes",

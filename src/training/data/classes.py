@@ -4,13 +4,14 @@ Knows no class names that people read, and reads no images.
 """
 
 import os
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 from open_clip.errors import DataError, printable
 from open_clip.transform import Compose, ConvertMode
 from training.data.beside import Beside
 from training.data.csv import finish_table
-from training.data.decode import IMAGE_SUFFIXES, why_not_a_file
+from training.data.decode import find_images, why_not_a_file
 from training.data.kind import SourceKind, SourceRequest
 from training.data.source import IMAGE, TEXT, refuse_missing
 from training.data.table import PairTable, TableBuilder
@@ -27,7 +28,7 @@ class ClassFolderKind(SourceKind):
         if LABEL not in request.columns or request.own_name(LABEL) is not None or not os.path.isdir(request.path):
             return False
         classes = _list_classes(request.path)
-        images = _images_in(os.path.join(request.path, min(classes))) if classes else []
+        images = find_images(os.path.join(request.path, min(classes))) if classes else []
         return bool(images) and all(len(Beside(image).suffixes()) == 1 for image in images[:_NUM_TRIED])
 
     def check(self, request: SourceRequest) -> None:
@@ -67,7 +68,7 @@ def read_class_folder(path: str | os.PathLike[str], by_number: bool = False) -> 
             )
     builder, row = TableBuilder(path, (IMAGE, TEXT, LABEL)), 0
     for number, name in enumerate(classes):
-        images = _images_in(os.path.join(path, name))
+        images = find_images(os.path.join(path, name))
         if not images:
             raise DataError(f"{printable(os.path.join(path, name))}: this class folder holds no images.")
         for image in images:
@@ -105,26 +106,7 @@ def _list_classes(path: str) -> list[str]:
         return [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
 
 
-def _images_in(folder: str) -> list[str]:
-    found = []
-    for root, _, names in os.walk(folder):
-        found += [os.path.join(root, name) for name in names if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES]
-    return sorted(found)
-
-
-class RgbFirst:
-    """Runs a transform on images turned to RGB, as ImageFolder hands them out; pairs are turned after the resize."""
-
-    def __init__(self, transform: Any) -> None:
-        self._transform = transform
-
-    def __call__(self, image: Any) -> Any:
-        """Turn, then transform."""
-        return self._transform(ConvertMode()(image))
-
-
-def rgb_first(transform: Any) -> Any:
-    """Put the turn to RGB in front of a transform, as a step of it where it has steps."""
-    if type(transform) is Compose:
-        return Compose([ConvertMode(), *transform.transforms])
-    return RgbFirst(transform)
+def rgb_first(transform: Callable[..., object]) -> Compose:
+    """Put the turn to RGB in front of a transform, as ImageFolder hands images out: it comes after the resize else."""
+    steps = transform.transforms if type(transform) is Compose else [transform]
+    return Compose([ConvertMode(), *steps])

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from open_clip.errors import DataError, printable
+from open_clip.errors import DataError
 from open_clip.transformer.texts import Texts
 from training.data.batch import Batch
 from training.data.buffers import Shape
 from training.data.fields import IMAGES, TEXTS, Field, Row, row_seed
 from training.data.order import sample_seed
-from training.data.quarantine import Fault
+from training.data.quarantine import Fault, one_line
 from training.data.source import Source
 
 _MAX_BAD_IN_A_ROW: Final = 100
@@ -175,9 +175,7 @@ class RowDataset(Dataset[Sample]):
 
 
 def _why(name: str, error: Exception) -> str:
-    text = str(error)
-    if not isinstance(error, DataError):
-        text = printable(f"{' '.join(text.split())[:200]} ({type(error).__name__})")
+    text = str(error) if isinstance(error, DataError) else one_line(error)
     # What is wrong with an image or a caption says by itself which of the two is meant.
     return text if name in (IMAGES, TEXTS) else f"field {name}: {text}"
 

@@ -1,4 +1,4 @@
-"""ImageLike files: where they lie, and reading one safely.
+"""Image files: where they lie, and reading one safely.
 
 It leaves the mode (palette, grey, CMYK, alpha) and the EXIF rotation alone: the transform converts, as upstream does.
 """
@@ -16,6 +16,7 @@ from open_clip.errors import DataError, printable
 from open_clip.files import open_plain
 from open_clip.transform.direct import ImageLike
 from training.data.fast_jpeg import load_jpeg_decoder
+from training.data.quarantine import one_line
 
 IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 DEFAULT_MAX_PIXELS: Final = 25_000_000
@@ -37,7 +38,7 @@ def why_not_a_file(path: str) -> str | None:
     except FileNotFoundError:
         return "image not found"
     except (OSError, ValueError) as error:
-        return f"image cannot be reached: {_one_line(error)}"
+        return f"image cannot be reached: {one_line(error)}"
     return None if stat.S_ISREG(mode) else f"not an image file but {_kind(mode)}"
 
 
@@ -75,10 +76,13 @@ class StoredImage(ABC):
 
     @abstractmethod
     def open(self, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
-        """Decode it with Pillow.
+        """Decode the first frame with Pillow, whole or not at all.
+
+        Args:
+            max_pixels: limit on width x height, checked in the header before anything is decoded.
 
         Raises:
-            ImageError: it cannot be used.
+            ImageError: the file is missing, not an image, too large, torn or broken.
         """
 
     def open_pixels(self, max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageLike:
@@ -87,7 +91,7 @@ class StoredImage(ABC):
         An array belongs to the thread: the next image that it reads may overwrite it.
 
         Raises:
-            ImageError: it cannot be used.
+            ImageError: as `open`.
         """
         return self.open(max_pixels)
 
@@ -96,7 +100,7 @@ class ImageFile(StoredImage):
     """An image in a file of its own.
 
     Args:
-        path: the file.
+        path: JPEG, PNG, WebP, BMP, GIF or TIFF file; anything but a regular file is refused unopened.
     """
 
     def __init__(self, path: str) -> None:
@@ -104,11 +108,13 @@ class ImageFile(StoredImage):
 
     def open(self, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
         """Decode it with Pillow."""
-        return open_image(self.path, max_pixels)
+        with _open_file(self.path) as file:
+            return _read(file, os.fstat(file.fileno()).st_size, max_pixels, _load_image)
 
     def open_pixels(self, max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageLike:
         """Decode it for a `DirectTransform`."""
-        return open_pixels(self.path, max_pixels)
+        with _open_file(self.path) as file:
+            return _read(file, os.fstat(file.fileno()).st_size, max_pixels, _load_pixels)
 
 
 class ImageBytes(StoredImage):
@@ -116,60 +122,20 @@ class ImageBytes(StoredImage):
 
     Args:
         content: the file; empty where it was over the limit and not read.
-        num_bytes: its size.
+        num_bytes: its size where it was not read.
     """
 
-    def __init__(self, content: bytes, num_bytes: int) -> None:
+    def __init__(self, content: bytes, num_bytes: int | None = None) -> None:
         self._content = content
-        self._num_bytes = num_bytes
+        self._num_bytes = len(content) if num_bytes is None else num_bytes
 
     def open(self, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
         """Decode it with Pillow."""
-        return decode_image(io.BytesIO(self._content), self._num_bytes, max_pixels)
+        return _read(io.BytesIO(self._content), self._num_bytes, max_pixels, _load_image)
 
     def open_pixels(self, max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageLike:
         """Decode it for a `DirectTransform`."""
-        return decode_pixels(self._content, self._num_bytes, max_pixels)
-
-
-def open_image(path: str, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
-    """Read the first frame of an image file, whole or not at all.
-
-    Args:
-        path: JPEG, PNG, WebP, BMP, GIF or TIFF file; anything but a regular file is refused unopened.
-        max_pixels: limit on width x height, checked in the header before anything is decoded.
-
-    Raises:
-        ImageError: the file is missing, not an image, too large, torn or broken.
-    """
-    with _open_file(path) as file:
-        return _read(file, os.fstat(file.fileno()).st_size, max_pixels, _load_image)
-
-
-def open_pixels(path: str, max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageLike:
-    """Read an image file as `open_image` does; where that is faster, as the pixels [H, W, 3] that Pillow would give.
-
-    An array belongs to the thread: the next image that it reads may overwrite it.
-
-    Raises:
-        ImageError: as `open_image`.
-    """
-    with _open_file(path) as file:
-        return _read(file, os.fstat(file.fileno()).st_size, max_pixels, _load_pixels)
-
-
-def decode_pixels(content: bytes, num_bytes: int, max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageLike:
-    """Decode an image in memory as `decode_image` does; where that is faster, to pixels as `open_pixels` does.
-
-    Args:
-        content: The file; empty where it was over the limit and not read.
-        num_bytes: Its size.
-        max_pixels: Limit on width x height.
-
-    Raises:
-        ImageError: as `decode_image`.
-    """
-    return _read(io.BytesIO(content), num_bytes, max_pixels, _load_pixels)
+        return _read(io.BytesIO(self._content), self._num_bytes, max_pixels, _load_pixels)
 
 
 def _open_file(path: str) -> BinaryIO:
@@ -179,16 +145,7 @@ def _open_file(path: str) -> BinaryIO:
     try:
         return open_plain(path)
     except OSError as error:
-        raise ImageError(f"image cannot be opened: {_one_line(error)}") from None
-
-
-def decode_image(file: BinaryIO, num_bytes: int, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
-    """Read the first frame of an open image, whole or not at all.
-
-    Raises:
-        ImageError: it is not an image, too large, torn or broken.
-    """
-    return _read(file, num_bytes, max_pixels, _load_image)
+        raise ImageError(f"image cannot be opened: {one_line(error)}") from None
 
 
 def _read(file: BinaryIO, num_bytes: int, max_pixels: int, load: Callable[[Image.Image, BinaryIO], _Read]) -> _Read:
@@ -207,7 +164,7 @@ def _read(file: BinaryIO, num_bytes: int, max_pixels: int, load: Callable[[Image
         raise ImageError("not an image in a format that is read (JPEG, PNG, WebP, BMP, GIF, TIFF)") from None
     # Broken files make Pillow's readers raise nearly anything; each becomes one named reason.
     except Exception as error:
-        raise ImageError(f"image is torn or broken: {_one_line(error)}") from None
+        raise ImageError(f"image is torn or broken: {one_line(error)}") from None
     raise ImageError(
         f"image of {image.width} x {image.height} = {num_pixels:,} pixels is over the limit of {max_pixels:,}"
     )
@@ -231,11 +188,14 @@ def _load_pixels(image: Image.Image, file: BinaryIO) -> ImageLike:
     return _load_image(image, file)
 
 
-def _one_line(error: BaseException) -> str:
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return printable(f"{' '.join(text.split())[:200]} ({type(error).__name__})")
-
-
 def _kind(mode: int) -> str:
     names = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a fifo"), (stat.S_ISSOCK, "a socket"))
     return next((name for test, name in names if test(mode)), "a device")
+
+
+def find_images(folder: str) -> list[str]:
+    """List the image files of a folder and its sub-folders by their names, sorted; opens none."""
+    found = []
+    for root, _, names in os.walk(folder):
+        found += [os.path.join(root, name) for name in names if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES]
+    return sorted(found)

@@ -10,7 +10,7 @@ from typing import Final
 from open_clip.errors import DataError, cut_list, printable
 from training.data.beside import Beside
 from training.data.csv import check_csv, finish_table, read_csv
-from training.data.decode import IMAGE_SUFFIXES, why_not_a_file
+from training.data.decode import find_images, why_not_a_file
 from training.data.encoding import open_text, read_lines, why_not_caption
 from training.data.kind import SourceKind, SourceRequest
 from training.data.members import MemberColumn, refuse_missing_keys
@@ -20,7 +20,6 @@ from training.data.table import PairTable, TableBuilder
 _LISTS: Final = {
     "train": ("flickr30k_train.csv",),
     "val": ("flickr30k_val.csv", "flickr30k_test.csv"),
-    "test": ("flickr30k_test.csv",),
 }
 _NUM_DESCRIBED: Final = 3
 _LIST_COLUMNS: Final = {IMAGE: "img_key", TEXT: "caption_key"}
@@ -66,25 +65,6 @@ def _names_in_list(request: SourceRequest) -> dict[str, str]:
     return {name: request.own_name(name) or _LIST_COLUMNS.get(name, name) for name in request.columns}
 
 
-def read_folder_pairs(path: str | os.PathLike[str], split: str) -> PairTable:
-    """Read the pairs of a folder.
-
-    A folder with ``flickr30k_train.csv`` and ``flickr30k_test.csv`` (columns img_key, caption_key) gives the one of the
-    split asked for. Any other folder is searched, sub-folders included, for images with a text file of the same name
-    beside them, one caption a line; there the row of a pair is its running number in path order.
-
-    Args:
-        path: the folder.
-        split: ``train``, ``val`` or ``test``; ``val`` falls back to the test list.
-
-    Raises:
-        DataError: the folder is missing or holds neither form, or no row is usable.
-    """
-    path = os.fspath(path)
-    found = _find_rows(path, split, needs_captions=True)
-    return read_csv(found, ",", _LIST_COLUMNS) if isinstance(found, str) else _read_images(path, found)
-
-
 def _find_rows(path: str, split: str, needs_captions: bool) -> str | list[str]:
     """Find the list of a split, or else the images.
 
@@ -99,23 +79,13 @@ def _find_rows(path: str, split: str, needs_captions: bool) -> str | list[str]:
             return list_path
     if any(os.path.lexists(os.path.join(path, name)) for names in _LISTS.values() for name in names):
         raise DataError(_nothing_found(path, split))
-    images = _find_images(path)
+    images = find_images(path)
     if not images or (needs_captions and not any("txt" in Beside(image) for image in images)):
         raise DataError(_nothing_found(path, split, len(images)))
     return images
 
 
-def _find_images(folder: str) -> list[str]:
-    found = []
-    for root, folders, names in os.walk(folder):
-        folders.sort()
-        found += [os.path.join(root, name) for name in names if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES]
-    return sorted(found)
-
-
-def _read_images(
-    path: str, images: Sequence[str], columns: Sequence[str] = (IMAGE, TEXT), files: Sequence[MemberColumn] = ()
-) -> PairTable:
+def _read_images(path: str, images: Sequence[str], columns: Sequence[str], files: Sequence[MemberColumn]) -> PairTable:
     """Read a row of each image, or one of each caption where captions are read.
 
     Raises:

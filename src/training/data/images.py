@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from open_clip.errors import DataError, printable
+from open_clip.errors import DataError
 from open_clip.transform.direct import ImageLike, PixelMode, to_direct
 from training.data.decode import DEFAULT_MAX_PIXELS
 from training.data.fields import IMAGES, Field, Row
 from training.data.order import field_seed
+from training.data.quarantine import one_line
 from training.data.seeding import seeded
 from training.data.source import IMAGE
 
@@ -86,8 +87,7 @@ class ImageField(Field):
         try:
             return tuple(make(view, self._seed(row, view)) for view in range(len(self._transforms)))
         except Exception as error:
-            reason = " ".join(str(error).split())[:200]
-            raise DataError(printable(f"transform failed: {reason} ({type(error).__name__})")) from error
+            raise DataError(f"transform failed: {one_line(error)}") from error
 
     def _seed(self, row: Row, view: int) -> int:
         return row.seed if view == 0 or self._is_one_crop else field_seed(row.seed, f"view {view}")

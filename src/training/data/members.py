@@ -109,7 +109,7 @@ class MemberColumn:
             return read_archive(content, key)
         value: object = content
         if f".{ending}" in IMAGE_SUFFIXES:
-            return ImageBytes(content, len(content))
+            return ImageBytes(content)
         if ending in _TEXTS:
             value = _decode(content, suffix)
         elif ending == "json":

@@ -8,40 +8,25 @@ from open_clip.extras import install_advice
 
 
 def import_webdataset() -> Any:
-    """Import webdataset.
-
-    Raises:
-        MissingDependency: it is not installed.
-    """
-    try:
-        import webdataset
-    except ImportError as error:
-        raise MissingDependency(
-            f"streaming shards needs webdataset, which cannot be imported ({error}): {install_advice('shards')}."
-        ) from error
-    return webdataset
+    """Import webdataset; MissingDependency where it is not installed."""
+    return _import("webdataset", "streaming shards needs")
 
 
 def import_openers() -> Any:
-    """Import the part of webdataset that opens addresses; the package's attribute of its name is a function.
-
-    Raises:
-        MissingDependency: webdataset is not installed.
-    """
-    import_webdataset()
-    return importlib.import_module("webdataset.gopen")
+    """Import the part of webdataset that opens addresses; the package's attribute of its name is a function."""
+    return _import("webdataset.gopen", "streaming shards needs")
 
 
 def import_fsspec() -> Any:
-    """Import fsspec.
+    """Import fsspec; MissingDependency where it is not installed."""
+    return _import("fsspec", "shards on other machines need")
 
-    Raises:
-        MissingDependency: it is not installed.
-    """
+
+def _import(name: str, who_needs: str) -> Any:
     try:
-        import fsspec
+        return importlib.import_module(name)
     except ImportError as error:
+        package = name.partition(".")[0]
         raise MissingDependency(
-            f"shards on other machines need fsspec, which cannot be imported ({error}): {install_advice('shards')}."
+            f"{who_needs} {package}, which cannot be imported ({error}): {install_advice('shards')}."
         ) from error
-    return fsspec

@@ -44,10 +44,8 @@ def _stream_key(stream: int, seed: int, epoch: int) -> int:
     return _mix(_mix(_mix(stream) ^ (seed & _MASK)) ^ (epoch & _MASK))
 
 
-def epoch_order(num_samples: int, seed: int, epoch: int, shuffle: bool = True) -> IntArray:
+def epoch_order(num_samples: int, seed: int, epoch: int) -> IntArray:
     """Return the order in which one epoch visits the samples, int64 [num_samples]."""
-    if not shuffle:
-        return np.arange(num_samples, dtype=np.int64)
     return np.argsort(hash_positions(num_samples, seed, epoch), kind="stable").astype(np.int64, copy=False)
 
 

@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from open_clip.checked_json import read_json_lines
 from open_clip.errors import DataError, printable
@@ -27,7 +27,7 @@ class Fault(NamedTuple):
     path: str
     reason: str
 
-    def shown(self) -> dict[str, Any]:
+    def shown(self) -> dict[str, object]:
         """Give the fields as the run folder lists them: addresses without their secrets."""
         return {name: redact(one) if isinstance(one, str) else one for name, one in self._asdict().items()}
 
@@ -35,6 +35,12 @@ class Fault(NamedTuple):
         # A row of data without images has no path.
         where = " ".join(filter(None, (f"{self.source}:{self.row}", self.path)))
         return printable(f"{where}: {self.reason}")
+
+
+def one_line(error: BaseException) -> str:
+    """Write an error of any library as the reason of a fault: its text in one line, and its kind."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return printable(f"{' '.join(text.split())[:200]} ({type(error).__name__})")
 
 
 class Quarantine:

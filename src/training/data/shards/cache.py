@@ -14,11 +14,12 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import unquote
 
 from open_clip.errors import DataError, OpenClipError, printable
 from open_clip.files import TEMPORARY, new_file
+from training.data.quarantine import one_line
 from training.data.shard_files import open_shard
 from training.data.urls import local_path
 
@@ -93,7 +94,7 @@ class ShardCache:
         except DataError as error:
             _LOG.warning("%s", error)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return self.__dict__ | {"_ahead": None}
 
     def copy_of(self, shard: str) -> Path:
@@ -123,7 +124,7 @@ class ShardCache:
                 raise
             # Every file system raises errors of its own kind; each is tried again, since most pass.
             except Exception as error:
-                reason = printable(f"{' '.join(str(error).split())[:200]} ({type(error).__name__})")
+                reason = one_line(error)
                 if attempt == _NUM_TRIES - 1 or isinstance(error, FileNotFoundError):
                     raise DataError(f"shard {printable(shard)} cannot be fetched: {reason}") from error
                 _LOG.warning("fetching %s again after: %s", printable(shard), reason)

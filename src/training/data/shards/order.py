@@ -27,7 +27,6 @@ class ShardOrder:
         num_samples: samples of the epoch; all, once, when None. More than there are only with ``weights``.
         window: samples that are shuffled among each other, at least.
         weights: how often each shard is drawn, with replacement; None visits each once.
-        shuffle: False gives the samples as they stand.
     """
 
     def __init__(
@@ -39,14 +38,12 @@ class ShardOrder:
         num_samples: int | None = None,
         window: int = DEFAULT_WINDOW,
         weights: Sequence[float] | None = None,
-        shuffle: bool = True,
     ) -> None:
         total = int(counts.sum())
         self._length = total if num_samples is None else num_samples if weights is not None else min(num_samples, total)
         self._starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
         self._counts = counts
         self._seed, self._epoch = seed, epoch
-        self._shuffle = shuffle
         self._slots = self._visit(weights)
         # Where each slot of the order starts, and which slots end a window.
         self._slot_starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts[self._slots])])
@@ -83,7 +80,7 @@ class ShardOrder:
         """Return the shards in the order of the epoch, enough of them for its length."""
         num_shards = len(self._counts)
         if weights is None:
-            return epoch_order(num_shards, _key(_SHARD_STREAM, self._seed), self._epoch, self._shuffle)
+            return epoch_order(num_shards, _key(_SHARD_STREAM, self._seed), self._epoch)
         shares = np.cumsum(np.asarray(weights, dtype=np.float64) * (self._counts > 0))
         slots = np.zeros(0, np.int64)
         # Draw k depends on k alone, so drawing more never changes the first ones.
@@ -101,9 +98,7 @@ class ShardOrder:
             return self._held[1]
         slots = self._slots[self._bounds[number] : self._bounds[number + 1]]
         samples = np.concatenate([np.arange(self._starts[slot], self._starts[slot + 1]) for slot in slots])
-        if self._shuffle:
-            within = epoch_order(len(samples), sample_seed(self._seed, self._epoch, number), self._epoch)
-            samples = samples[within]
+        samples = samples[epoch_order(len(samples), sample_seed(self._seed, self._epoch, number), self._epoch)]
         self._held = number, samples
         return samples
 

@@ -16,8 +16,7 @@ from open_clip.errors import cut_list, printable
 from open_clip.transform import ConvertMode
 from training.data.classes import read_class_folder
 from training.data.csv import read_csv_pairs
-from training.data.decode import open_image
-from training.data.source import read_text
+from training.data.source import read_image, read_text
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -82,7 +81,7 @@ class CsvDataset(Dataset[tuple[Any, Any]]):
 
     def __getitem__(self, idx: int) -> tuple[Any, Any]:
         """Read a pair; an image that cannot be read raises DataError."""
-        image = self.transforms(open_image(self.table.image_path(idx)))
+        image = self.transforms(read_image(self.table, idx).open())
         return image, first_row(self.tokenize, read_text(self.table, idx))
 
 
@@ -149,7 +148,7 @@ class ClassFolderDataset(Dataset[tuple[Any, int]]):
 
     def __getitem__(self, idx: int) -> tuple[Any, int]:
         """Read an image; one that cannot be read raises DataError."""
-        return self.transform(ConvertMode()(open_image(self.table.image_path(idx)))), self.targets[idx]
+        return self.transform(ConvertMode()(read_image(self.table, idx).open())), self.targets[idx]
 
 
 def _width_and_height(image_size: int | tuple[int, int]) -> tuple[int, int]:

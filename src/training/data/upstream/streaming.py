@@ -3,7 +3,6 @@
 The trainer's own loaders are not built on it: an order that a restart can enter anywhere needs an index of members.
 """
 
-import io
 import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,7 +13,7 @@ import torch
 from open_clip.errors import ConfigError, DataError
 from open_clip.transform import ConvertMode
 from open_clip.transform.direct import PixelMode, to_direct
-from training.data.decode import DEFAULT_MAX_PIXELS, decode_image, decode_pixels
+from training.data.decode import DEFAULT_MAX_PIXELS, ImageBytes
 from training.data.encoding import MAX_CAPTION_BYTES
 from training.data.optional import import_webdataset
 from training.data.order import sample_seed
@@ -247,9 +246,9 @@ class _Decode:
             raise DataError(f"caption of {len(sample[TEXT_SUFFIX]):,} bytes is over the limit of {MAX_CAPTION_BYTES:,}")
         text = sample[TEXT_SUFFIX].decode("utf-8")
         if self.direct is None:
-            image: Any = self.to_rgb(decode_image(io.BytesIO(data), len(data), self.max_pixels))
+            image: Any = self.to_rgb(ImageBytes(data).open(self.max_pixels))
             return self.transform(image), self.tokenizer(text)[0]
-        image = decode_pixels(data, len(data), self.max_pixels)
+        image = ImageBytes(data).open_pixels(self.max_pixels)
         pixels = torch.empty(3, *self.direct.size, dtype=torch.uint8)
         self.direct(self.to_rgb(image), pixels.numpy())
         return pixels, self.tokenizer(text)[0]

@@ -5,7 +5,7 @@ from PIL import Image
 
 from open_clip.errors import DataError
 from open_clip.transform import image_transform, to_direct, to_uint8
-from training.data import LabelField, RgbFirst, RowDataset, read_class_folder, rgb_first
+from training.data import LabelField, RowDataset, read_class_folder, rgb_first
 
 
 def make_folder(root, names, count=2):
@@ -69,8 +69,8 @@ def test_a_dangling_link_is_a_refused_row(tmp_path):
 
 def test_images_are_turned_to_rgb_before_the_transform():
     palette = Image.new("P", (2, 2))
-    assert RgbFirst(lambda image: image.mode)(palette) == "RGB"
-    assert RgbFirst(np.asarray)(palette).shape == (2, 2, 3)
+    assert rgb_first(lambda image: image.mode)(palette) == "RGB"
+    assert rgb_first(np.asarray)(palette).shape == (2, 2, 3)
 
 
 def test_the_turn_to_rgb_becomes_a_step_of_a_transform_that_has_steps():
@@ -79,4 +79,3 @@ def test_the_turn_to_rgb_becomes_a_step_of_a_transform_that_has_steps():
     turned = rgb_first(transform)
     assert torch.equal(turned(palette), transform(palette.convert("RGB")))
     assert to_direct(turned) is not None
-    assert isinstance(rgb_first(np.asarray), RgbFirst)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from sample_images import make_image
-from training.data.decode import ImageError, decode_image, decode_pixels, open_pixels
+from training.data.decode import ImageBytes, ImageError, ImageFile
 from training.data.fast_jpeg import load_jpeg_decoder
 
 SIZES = [(1, 1), (7, 5), (16, 16), (33, 47), (250, 188), (500, 375)]
@@ -39,8 +39,8 @@ def outcome(decode):
 
 
 def assert_as_pillow(content, max_pixels=25_000_000):
-    expected = outcome(lambda: decode_image(io.BytesIO(content), len(content), max_pixels))
-    assert outcome(lambda: decode_pixels(content, len(content), max_pixels)) == expected
+    expected = outcome(lambda: ImageBytes(content).open(max_pixels))
+    assert outcome(lambda: ImageBytes(content).open_pixels(max_pixels)) == expected
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -51,7 +51,7 @@ def test_sound_images_take_the_fast_way_and_equal_pillow(simplejpeg, size, subsa
         content = simplejpeg.encode_jpeg(
             np.ascontiguousarray(pixels), quality=quality, colorspace="RGB", colorsubsampling=subsampling
         )
-        assert isinstance(decode_pixels(content, len(content)), np.ndarray)
+        assert isinstance(ImageBytes(content).open_pixels(), np.ndarray)
         assert_as_pillow(content)
 
 
@@ -77,14 +77,14 @@ def test_every_kind_of_jpeg_equals_pillow(simplejpeg, size, options):
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
 def test_grey_and_four_colour_images_keep_their_mode(simplejpeg, mode):
     content = as_jpeg(make_image(50, 40, 1, mode))
-    assert decode_pixels(content, len(content)).mode == mode
+    assert ImageBytes(content).open_pixels().mode == mode
     assert_as_pillow(content)
 
 
 @pytest.mark.parametrize("suffix", ["PNG", "WEBP", "BMP", "GIF", "TIFF"])
 def test_other_formats_are_read_by_pillow(simplejpeg, suffix):
     content = as_jpeg(make_image(50, 40, 1), format=suffix)
-    assert isinstance(decode_pixels(content, len(content)), Image.Image)
+    assert isinstance(ImageBytes(content).open_pixels(), Image.Image)
     assert_as_pillow(content)
 
 
@@ -102,17 +102,17 @@ def test_the_limit_on_pixels_holds_before_decoding(simplejpeg):
     assert_as_pillow(content, max_pixels=120 * 90)
     assert_as_pillow(content, max_pixels=120 * 90 - 1)
     with pytest.raises(ImageError, match="over the limit of 100"):
-        decode_pixels(content, len(content), max_pixels=100)
+        ImageBytes(content).open_pixels(max_pixels=100)
     with pytest.raises(ImageError, match="empty"):
-        decode_pixels(b"", 0)
+        ImageBytes(b"").open_pixels()
 
 
 def test_files_equal_bytes(simplejpeg, tmp_path):
     path = tmp_path / "image.jpg"
     path.write_bytes(as_jpeg(make_image(120, 90, 1)))
-    assert np.array_equal(open_pixels(str(path)), np.asarray(Image.open(path)))
+    assert np.array_equal(ImageFile(str(path)).open_pixels(), np.asarray(Image.open(path)))
     with pytest.raises(ImageError, match="not found"):
-        open_pixels(str(tmp_path / "none.jpg"))
+        ImageFile(str(tmp_path / "none.jpg")).open_pixels()
 
 
 def test_threads_do_not_share_pixels(simplejpeg):
@@ -121,7 +121,7 @@ def test_threads_do_not_share_pixels(simplejpeg):
 
     def is_sound(turn):
         place = turn % len(contents)
-        return np.array_equal(decode_pixels(contents[place], len(contents[place])), expected[place])
+        return np.array_equal(ImageBytes(contents[place]).open_pixels(), expected[place])
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(is_sound, range(200)))
@@ -132,6 +132,6 @@ def test_without_simplejpeg_pillow_decodes(monkeypatch):
     load_jpeg_decoder.cache_clear()
     content = as_jpeg(make_image(50, 40))
     try:
-        assert isinstance(decode_pixels(content, len(content)), Image.Image)
+        assert isinstance(ImageBytes(content).open_pixels(), Image.Image)
     finally:
         load_jpeg_decoder.cache_clear()

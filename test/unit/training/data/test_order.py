@@ -19,10 +19,6 @@ def test_the_order_is_pinned_so_that_old_runs_resume_under_new_versions():
     assert sample_seed(0, 0, 0) == PINNED_SEED
 
 
-def test_without_shuffle_the_order_is_the_file():
-    assert epoch_order(5, seed=3, epoch=2, shuffle=False).tolist() == [0, 1, 2, 3, 4]
-
-
 def test_seeds_and_epochs_do_not_mirror_one_another():
     orders = {tuple(epoch_order(50, seed, epoch)) for seed in range(-2, 8) for epoch in range(10)}
     assert len(orders) == 100

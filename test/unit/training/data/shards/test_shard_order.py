@@ -39,10 +39,6 @@ def test_a_window_takes_from_neighbouring_shards_only():
         assert len(set((order[start : start + 500] // 100).tolist())) == 5
 
 
-def test_without_shuffling_samples_come_as_they_stand():
-    assert whole(ShardOrder(COUNTS, 0, 0, shuffle=False)) == list(range(500))
-
-
 def test_a_shorter_epoch_is_the_start_of_the_whole_one():
     assert whole(ShardOrder(COUNTS, 0, 5, num_samples=120)) == whole(ShardOrder(COUNTS, 0, 5))[:120]
     assert len(ShardOrder(COUNTS, 0, 5, num_samples=9999)) == 500
