@@ -88,6 +88,16 @@ def naming(flag: str) -> Iterator[None]:
         raise
 
 
+@contextlib.contextmanager
+def naming_file(path: object) -> Iterator[None]:
+    """Say before the message of an error about weights which file it is about."""
+    try:
+        yield
+    except CheckpointError as error:
+        error.args = (f"{printable(path)}: {error.args[0]}", *error.args[1:])
+        raise
+
+
 def suggest_nearest(name: object, known: Iterable[str], count: int = 3) -> str:
     """Say which known names are nearest to a misspelt one.
 

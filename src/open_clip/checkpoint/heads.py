@@ -10,6 +10,7 @@ from open_clip.files import open_plain
 
 ZIP_MAGIC = b"PK\x03\x04"
 PICKLE_MAGIC = b"\x80"
+GZIP_MAGIC = b"\x1f\x8b"
 _NUMPY_MAGIC = b"\x93NUMPY"
 _NUMPY_HEADER_BYTES = 1 << 16
 _HEAD_BYTES = 64

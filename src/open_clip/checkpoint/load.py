@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from open_clip.checkpoint.keys import fit_to_model
 from open_clip.checkpoint.positions import resize_pos_embed, resize_text_pos_embed
 from open_clip.checkpoint.read import read_state_dict
-from open_clip.errors import CheckpointError, cut_list, printable
+from open_clip.errors import CheckpointError, cut_list, naming_file, printable
 
 
 class WeightsMismatch(CheckpointError):
@@ -41,12 +41,8 @@ def load_checkpoint(
         CheckpointError: the file cannot be read or does not fit the model.
     """
     state_dict = read_state_dict(checkpoint_path)
-    try:
+    with naming_file(checkpoint_path):
         return load_weights(model, state_dict, strict=strict)
-    except WeightsMismatch as error:
-        raise WeightsMismatch(f"{printable(checkpoint_path)}: {error}", error.shapes) from None
-    except CheckpointError as error:
-        raise CheckpointError(f"{printable(checkpoint_path)}: {error}") from error
 
 
 def load_big_vision_weights(model: nn.Module, checkpoint_path: str | Path) -> None:

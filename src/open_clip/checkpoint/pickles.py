@@ -8,7 +8,7 @@ import io
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
@@ -37,10 +37,17 @@ _SIZED = (str, bytes, bytearray, list, tuple, dict)
 class _Reader:
     """Reads a file as far as a pickle may be long, and never asks for more memory than there are bytes."""
 
-    def __init__(self, file: BinaryIO, most_bytes: int) -> None:
+    def __init__(self, file: BinaryIO, most_bytes: int, content_bytes: int) -> None:
         self._file = file
         self._left = most_bytes
+        self._content_left = content_bytes
         self.taken = 0
+
+    def announce(self, size: int) -> None:
+        """Say that bytes come which are content: they become an object of their own size, so they count apart."""
+        granted = min(size, self._content_left)
+        self._content_left -= granted
+        self._left += granted
 
     def read(self, size: int) -> bytes:
         if size > self._left:
@@ -66,13 +73,14 @@ class PlainUnpickler(pickle._Unpickler):
         records: Beginnings of the full names that become a :class:`PickledObject`.
         storage: Answers persistent ids, by which torch names what lies beside the pickle.
         most_bytes: The longest pickle.
+        content_bytes: How much longer it may be for objects of bytes in it, as a file without storages beside it is.
     """
 
     dispatch = dict(pickle._Unpickler.dispatch)
     # What the base has and its type stubs leave out.
-    stack: list[Any]
+    stack: list[object]
     append: Callable[[object], None]
-    pop_mark: Callable[[], list[Any]]
+    pop_mark: Callable[[], list[object]]
     read: Callable[[int], bytes]
 
     def __init__(
@@ -83,8 +91,9 @@ class PlainUnpickler(pickle._Unpickler):
         records: tuple[str, ...] = (),
         storage: Builder | None = None,
         most_bytes: int = MOST_BYTES,
+        content_bytes: int = 0,
     ) -> None:
-        self._reader = _Reader(file, most_bytes)
+        self._reader = _Reader(file, most_bytes, content_bytes)
         # UTF-8, as torch reads text of Python 2.
         super().__init__(self._reader, encoding="utf-8")
         self._table = {**PLAIN, **(table or {})}
@@ -193,10 +202,20 @@ class PlainUnpickler(pickle._Unpickler):
         members = self.pop_mark()
         self.append(frozenset(check_keys(members)))
 
+    def _load_binbytes(self) -> None:
+        self.append(self._read_content(4))
+
+    def _load_binbytes8(self) -> None:
+        self.append(self._read_content(8))
+
     def _load_bytearray8(self) -> None:
         # The base makes it before it knows whether there are so many bytes.
-        length = int.from_bytes(self.read(8), "little")
-        self.append(bytearray(self.read(length)))
+        self.append(bytearray(self._read_content(8)))
+
+    def _read_content(self, width: int) -> bytes:
+        length = int.from_bytes(self.read(width), "little")
+        self._reader.announce(length)
+        return self.read(length)
 
     def _refuse_extension(self) -> None:
         raise CheckpointError(f"refused: it names an object by a number that only its program knows. {WAY_OUT}")
@@ -211,6 +230,8 @@ class PlainUnpickler(pickle._Unpickler):
         (pickle.DICT, _load_dict),
         (pickle.ADDITEMS, _load_additems),
         (pickle.FROZENSET, _load_frozenset),
+        (pickle.BINBYTES, _load_binbytes),
+        (pickle.BINBYTES8, _load_binbytes8),
         (pickle.BYTEARRAY8, _load_bytearray8),
         (pickle.EXT1, _refuse_extension),
         (pickle.EXT2, _refuse_extension),

@@ -3,10 +3,13 @@
 Every failure is a ``CheckpointError`` that names the file, says what is wrong with it and what to do.
 """
 
+import gzip
 import json
+import os
+import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -14,25 +17,23 @@ from torch import Tensor
 
 from open_clip.checkpoint.archive import find_data_root, read_script_archive
 from open_clip.checkpoint.arrays import is_array_archive, read_array_archive
-from open_clip.checkpoint.heads import PICKLE_MAGIC, ZIP_MAGIC, is_safetensors, name_unknown, read_head
+from open_clip.checkpoint.heads import GZIP_MAGIC, PICKLE_MAGIC, ZIP_MAGIC, is_safetensors, name_unknown, read_head
 from open_clip.checkpoint.keys import normalise_state_dict
 from open_clip.checkpoint.metadata import CONFIG_ENTRY, read_metadata
-from open_clip.checkpoint.torch_files import read_legacy, read_zip
-from open_clip.checkpoint.trees import check_tree
-from open_clip.errors import CheckpointError, first_line, printable
+from open_clip.checkpoint.torch_files import read_pickled, read_zip
+from open_clip.checkpoint.trees import check_tree, most_bytes_of
+from open_clip.errors import CheckpointError, first_line, naming_file, printable
 from open_clip.files import open_plain
 
-# Scripts inside an archive are compressed, tensors are not: more growth than this is a bomb.
-_MAX_EXPANSION = 4
-_EXPANSION_SLACK_BYTES = 64 << 20
+_PIECE_BYTES = 1 << 20
 
 
 def read_checkpoint(path: str | Path, *, is_verified: bool = False) -> dict[str, Any]:
     """Read a whole checkpoint file: weights alone, or a training checkpoint with its optimizer and counters.
 
-    Knows torch files (zip and the older plain pickle), OpenAI's TorchScript archives, safetensors and numpy archives,
-    told apart by what is in them. Tensors come on the CPU. Files are read by a restricted unpickler only: plain
-    containers and tensors pass, anything else is refused.
+    Knows torch files (zip and the older plain pickle), bare pickles of tensors, OpenAI's TorchScript archives, numpy
+    archives, any of these packed with gzip, and safetensors, told apart by what is in them. Tensors come on the CPU.
+    Files are read by a restricted unpickler only: plain containers and tensors pass, anything else is refused.
 
     Args:
         path: the file.
@@ -43,24 +44,17 @@ def read_checkpoint(path: str | Path, *, is_verified: bool = False) -> dict[str,
             dict, holds objects that would run code, or tensors larger than what the file has of them.
     """
     path = Path(path)
-    where = printable(path)
     head = read_head(path)
-    if head.startswith(ZIP_MAGIC):
-        loaded = _read_zip(path, is_verified)
-    elif is_safetensors(path, head):
-        loaded = _read_safetensors(path)
-    elif head.startswith(PICKLE_MAGIC):
-        loaded = _read_legacy(path)
-    else:
-        raise CheckpointError(f"{where}: {name_unknown(path, head)}")
-    if not isinstance(loaded, dict):
-        raise CheckpointError(
-            f"{where}: holds a {type(loaded).__name__}, not a dict of weights or a training checkpoint."
-        )
-    try:
+    with naming_file(path):
+        if is_safetensors(path, head):
+            loaded: object = _read_safetensors(path)
+        elif head.startswith((ZIP_MAGIC, PICKLE_MAGIC, GZIP_MAGIC)):
+            loaded = _read_torch_file(path, is_verified)
+        else:
+            raise CheckpointError(name_unknown(path, head))
+        if not isinstance(loaded, dict):
+            raise CheckpointError(f"holds a {type(loaded).__name__}, not a dict of weights or a training checkpoint.")
         check_tree(loaded)
-    except CheckpointError as error:
-        raise CheckpointError(f"{where}: {error}") from None
     return loaded
 
 
@@ -76,7 +70,7 @@ def read_state_dict(path: str | Path, averaged: bool = False) -> dict[str, Tenso
     return _take_weights(read_checkpoint(path), path, averaged)
 
 
-def read_described(path: str | Path) -> tuple[dict[str, Tensor], Any]:
+def read_described(path: str | Path) -> tuple[dict[str, Tensor], object]:
     """Read the weights of any supported file, and the entry that says which model they are of; None in most files.
 
     Raises:
@@ -104,14 +98,12 @@ def read_text_entries(path: str | Path) -> dict[str, str]:
 
 
 def _take_weights(checkpoint: dict[str, Any], path: str | Path, averaged: bool) -> dict[str, Tensor]:
-    try:
+    with naming_file(path):
         if not averaged:
             return normalise_state_dict(checkpoint)
         if "state_dict_ema" not in checkpoint:
             raise CheckpointError("holds no averaged weights (state_dict_ema); a run writes them with --ema-decay.")
         return normalise_state_dict({"state_dict": checkpoint["state_dict_ema"]})
-    except CheckpointError as error:
-        raise CheckpointError(f"{printable(path)}: {error}") from error
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -119,39 +111,66 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path, device="cpu")
     except (SafetensorError, json.JSONDecodeError, ValueError, OSError, KeyError) as error:
         raise CheckpointError(
-            f"{printable(path)}: is not a whole safetensors file ({first_line(error)}). Fetch or write it again."
+            f"is not a whole safetensors file ({first_line(error)}). Fetch or write it again."
         ) from error
 
 
-def _read_zip(path: Path, is_verified: bool) -> Any:
+def _read_torch_file(path: Path, is_verified: bool) -> object:
     try:
-        with zipfile.ZipFile(path) as archive:
-            _check_expansion(path, archive)
-            if not is_verified:
-                _check_members(archive)
-            if is_array_archive(archive.namelist()):
-                return read_array_archive(archive)
-            if archive_root := find_data_root(archive, member="constants.pkl"):
-                return read_script_archive(archive, archive_root)
-            root = find_data_root(archive)
-            if root is None:
-                raise CheckpointError("is a zip file with no weights of torch or numpy in it. Name another file.")
-            return read_zip(archive, root)
-    except CheckpointError as error:
-        raise CheckpointError(f"{printable(path)}: {error}") from error
-    except MemoryError:
+        with open_plain(path) as file:
+            if not file.read(len(GZIP_MAGIC)).startswith(GZIP_MAGIC):
+                return _read_opened(file, is_verified)
+            with tempfile.TemporaryFile() as unpacked:
+                _unpack(file, unpacked)
+                return _read_opened(unpacked, is_verified)
+    except (CheckpointError, MemoryError):
         raise
     except Exception as error:
-        # zipfile answers damage with half a dozen kinds of errors.
+        # zipfile and gzip answer damage with half a dozen kinds of errors.
         raise CheckpointError(
-            f"{printable(path)}: the file is cut short or damaged ({first_line(error)}). Fetch or write it again."
+            f"the file is cut short or damaged ({first_line(error)}). Fetch or write it again."
         ) from error
 
 
-def _check_expansion(path: Path, archive: zipfile.ZipFile) -> None:
-    expanded = sum(member.file_size for member in archive.infolist())
-    if expanded > _MAX_EXPANSION * path.stat().st_size + _EXPANSION_SLACK_BYTES:
-        raise CheckpointError(f"would expand to {expanded} bytes; no torch file does that, so it is refused.")
+def _read_opened(file: BinaryIO, is_verified: bool) -> object:
+    file.seek(0)
+    size = os.fstat(file.fileno()).st_size
+    head = file.read(len(ZIP_MAGIC))
+    if head.startswith(PICKLE_MAGIC):
+        file.seek(0)
+        return read_pickled(file, size)
+    if head != ZIP_MAGIC:
+        raise CheckpointError("is a gzip file with no weights of torch or numpy in it. Name another file.")
+    with zipfile.ZipFile(file) as archive:
+        if (expanded := sum(member.file_size for member in archive.infolist())) > most_bytes_of(size):
+            raise CheckpointError(f"would expand to {expanded} bytes; no torch file does that, so it is refused.")
+        if not is_verified:
+            _check_members(archive)
+        if is_array_archive(archive.namelist()):
+            return read_array_archive(archive)
+        if archive_root := find_data_root(archive, member="constants.pkl"):
+            return read_script_archive(archive, archive_root)
+        root = find_data_root(archive)
+        if root is None:
+            raise CheckpointError("is a zip file with no weights of torch or numpy in it. Name another file.")
+        return read_zip(archive, root)
+
+
+def _unpack(file: BinaryIO, unpacked: BinaryIO) -> None:
+    """Unpack a gzip file into another, as far as weights may grow by it: what it claims of its size is any number."""
+    left = most_bytes_of(os.fstat(file.fileno()).st_size)
+    file.seek(0)
+    with gzip.GzipFile(fileobj=file) as packed:
+        while piece := packed.read(_PIECE_BYTES):
+            left -= len(piece)
+            if left < 0:
+                raise CheckpointError("would unpack to far more than weights do, so it is refused.")
+            try:
+                unpacked.write(piece)
+            except OSError as error:
+                raise CheckpointError(
+                    f"cannot be unpacked ({error}). Let TMPDIR name a folder with more room."
+                ) from error
 
 
 def _check_members(archive: zipfile.ZipFile) -> None:
@@ -161,11 +180,3 @@ def _check_members(archive: zipfile.ZipFile) -> None:
         raise CheckpointError(
             f"the content of {printable(damaged, 200)} does not match its checksum. Fetch or write the file again."
         )
-
-
-def _read_legacy(path: Path) -> object:
-    try:
-        with open_plain(path) as file:
-            return read_legacy(file)
-    except (CheckpointError, OSError) as error:
-        raise CheckpointError(f"{printable(path)}: {error}") from None

@@ -1,6 +1,7 @@
 """Tensors out of files that ``torch.save`` and ``torch.jit.save`` write, without running any code of them.
 
 A file is a pickle, which names storages, and the storages: members of a zip, or in the older format one after another.
+Python's own ``pickle.dump`` puts the storages into the pickle, each as a file of the older format.
 Source: torch 1.0 to 2.14, torch/serialization.py (_legacy_save, _save), torch/_utils.py (_rebuild_tensor_v2 and v3).
 """
 
@@ -103,15 +104,19 @@ def read_zip(archive: zipfile.ZipFile, root: str, records: tuple[str, ...] = ())
     return PlainUnpickler(content, TENSORS, records=records, storage=ZipStorages(archive, root)).unpickle()
 
 
-def read_legacy(file: BinaryIO) -> object:
-    """Read a file in the format that torch wrote before 1.6, and writes when it is asked to.
+def read_pickled(file: BinaryIO, size: int) -> object:
+    """Read a file of ``size`` bytes that begins with a pickle: torch's format before 1.6, or a bare pickle of tensors.
 
     Raises:
         CheckpointError: As :func:`read_zip`.
     """
-    size = os.fstat(file.fileno()).st_size
-    if PlainUnpickler(file).unpickle() != _LEGACY_MAGIC:
-        raise CheckpointError("is a pickle that torch did not write, no weights file. Give the state dict alone.")
+    first = PlainUnpickler(file, TENSORS | _STORED_INSIDE, content_bytes=size).unpickle()
+    is_magic = isinstance(first, int) and first == _LEGACY_MAGIC
+    return _read_legacy(file, size) if is_magic else first
+
+
+def _read_legacy(file: BinaryIO, size: int) -> object:
+    """Read what follows the first pickle of the format that torch wrote before 1.6, and writes when it is asked to."""
     protocol, system = PlainUnpickler(file).unpickle(), PlainUnpickler(file).unpickle()
     if protocol != _LEGACY_PROTOCOL or not isinstance(system, dict):
         raise CheckpointError(_DAMAGED.format("its beginning is of no known version"))
@@ -186,6 +191,14 @@ def _typed_tensor(
     return _tensor(Storage(storage.content, dtype), offset, size, stride)
 
 
+def _storage_inside(content: bytes) -> object:
+    """Make the storage that stands in a bare pickle. What is in it is no bare pickle, so files do not nest."""
+    file = io.BytesIO(content)
+    if PlainUnpickler(file).unpickle() != _LEGACY_MAGIC:
+        raise CheckpointError(_DAMAGED.format("a storage in it is of no known version"))
+    return _read_legacy(file, len(content))
+
+
 def _first(value: object, *_: object) -> object:
     return value
 
@@ -239,3 +252,4 @@ TENSORS: dict[str, object] = {
     "torch.Size": torch.Size,
     "torch.device": _device,
 }
+_STORED_INSIDE: dict[str, object] = {"torch.storage._load_from_bytes": _storage_inside}

@@ -4,8 +4,7 @@ A few bytes seen again and again (a stride of 0, or thousands of views of one st
 day, of whoever reads them. So would containers that hold each other.
 """
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Collection, Iterable
 
 import numpy as np
 import torch
@@ -15,14 +14,20 @@ from open_clip.errors import CheckpointError, printable
 
 _MAX_DEPTH = 64
 _MAX_ITEMS = 50_000_000
-# Tied weights and averages that are the weights themselves are seen twice or thrice.
+# Tied weights and averages that are the weights themselves are seen twice or thrice; what is packed and grows more
+# than weights of few values do is a bomb.
 _MAX_VIEWS = 4
 _SLACK_BYTES = 64 << 20
 _LEAVES = (type(None), bool, int, float, complex, str, bytes, bytearray, np.ndarray, torch.dtype)
 _AGAIN = "Fetch or write the file again."
 
 
-def check_tree(content: Any) -> None:
+def most_bytes_of(held: int) -> int:
+    """Give how many bytes may come of this many that are held, by being seen again or by being unpacked."""
+    return _MAX_VIEWS * held + _SLACK_BYTES
+
+
+def check_tree(content: object) -> None:
     """Compare everything a file holds with what it can hold; reads no value.
 
     Raises:
@@ -31,7 +36,7 @@ def check_tree(content: Any) -> None:
     walk = _Walk()
     walk.visit(content, ())
     held = sum(walk.storages.values())
-    if walk.seen_bytes > _MAX_VIEWS * held + _SLACK_BYTES:
+    if walk.seen_bytes > most_bytes_of(held):
         raise CheckpointError(
             f"its tensors take {walk.seen_bytes} bytes and the file holds {held}: the same bytes are seen many times. "
             f"{_AGAIN}"
@@ -47,7 +52,7 @@ class _Walk:
         self._sizes: dict[int, int] = {}
         self._open: set[int] = set()
 
-    def visit(self, value: Any, place: tuple[object, ...]) -> int:
+    def visit(self, value: object, place: tuple[object, ...]) -> int:
         """Check a value and what is in it; gives the number of items it unfolds to."""
         if isinstance(value, Tensor):
             self._visit_tensor(value, place)
@@ -86,7 +91,7 @@ class _Walk:
         self.seen_bytes += tensor.numel() * tensor.itemsize
 
 
-def _items(container: Any) -> Iterable[tuple[object, Any]]:
+def _items(container: Collection[object]) -> Iterable[tuple[object, object]]:
     return container.items() if isinstance(container, dict) else enumerate(container)
 
 

@@ -235,3 +235,49 @@ def test_the_older_format_never_gives_more_than_the_file_has(tmp_path):
 def test_a_table_decides_what_else_is_built():
     content = pickle.dumps(Reduced(os.getpid), 2)
     assert PlainUnpickler(io.BytesIO(content), {"posix.getpid": lambda: 7}).unpickle() == 7
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_tensors_of_a_bare_pickle_come_back_as_they_were(tmp_path, protocol):
+    base = torch.randn(6, 4)
+    content = {
+        "half": torch.arange(5, dtype=torch.bfloat16),
+        "trained": torch.nn.Parameter(torch.ones(2)),
+        "part": base[2:4].t(),
+        "rows": [{"key": "a", "image_emb": base}],
+    }
+    (tmp_path / "bare.pth").write_bytes(pickle.dumps(content, protocol))
+    read = read_checkpoint(tmp_path / "bare.pth")
+    assert (read["half"].dtype, read["half"].tolist()) == (torch.bfloat16, [0, 1, 2, 3, 4])
+    assert torch.equal(read["trained"], torch.ones(2))
+    assert torch.equal(read["part"], base[2:4].t())
+    assert torch.equal(read["rows"][0]["image_emb"], base)
+
+
+def test_a_file_inside_a_bare_pickle_runs_nothing_either(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    inside = io.BytesIO()
+    torch.save(Reduced(os.system, "touch hostile-was-here"), inside, _use_new_zipfile_serialization=False)
+    bare = pickle.dumps({"w": Reduced(torch.storage._load_from_bytes, inside.getvalue())})
+    (tmp_path / "bare.pth").write_bytes(bare)
+    with pytest.raises(CheckpointError, match=r"bare\.pth: refused.*posix\.system"):
+        read_checkpoint("bare.pth")
+    nested = pickle.dumps({"w": Reduced(torch.storage._load_from_bytes, bare)})
+    (tmp_path / "bare.pth").write_bytes(nested)
+    with pytest.raises(CheckpointError, match="refused.*_load_from_bytes"):
+        read_checkpoint("bare.pth")
+    assert not (tmp_path / "hostile-was-here").exists()
+
+
+def test_bytes_may_be_longer_than_a_pickle_and_nothing_else_may():
+    def read(value):
+        file = io.BytesIO(pickle.dumps(value, 4))
+        return PlainUnpickler(file, most_bytes=1 << 17, content_bytes=1 << 20).unpickle()
+
+    # Python frames what is small, and leaves what is large outside.
+    small = [bytes([number]) * 5_000 for number in range(200)]
+    assert read(small) == small
+    assert read(bytes(1 << 20)) == bytes(1 << 20)
+    for value in (bytes(2 << 20), [[] for _ in range(200_000)], [*small, *([] for _ in range(200_000))]):
+        with pytest.raises(CheckpointError, match="longer than any"):
+            read(value)

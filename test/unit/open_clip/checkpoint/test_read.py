@@ -1,3 +1,10 @@
+import errno
+import gzip
+import io
+import pickle
+import tempfile
+import tracemalloc
+
 import pytest
 import torch
 
@@ -36,6 +43,52 @@ def test_plain_torch_files_of_both_formats_are_read(tmp_path, new_format):
     path = tmp_path / "weights.bin"
     torch.save(WEIGHTS, path, _use_new_zipfile_serialization=new_format)
     _assert_weights(read_state_dict(path))
+
+
+@pytest.mark.parametrize("layout", ["zip", "older", "bare"])
+def test_files_that_gzip_packed_are_read(tmp_path, layout):
+    path = tmp_path / "weights.pth.gz"
+    with gzip.open(path, "wb") as file:
+        if layout == "bare":
+            pickle.dump(WEIGHTS, file)
+        else:
+            torch.save(WEIGHTS, file, _use_new_zipfile_serialization=layout == "zip")
+    _assert_weights(read_state_dict(path))
+
+
+def test_a_gzip_bomb_is_refused_before_it_fills_memory_or_disk(tmp_path):
+    path = tmp_path / "bomb.pth.gz"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        for _ in range(80):
+            file.write(bytes(1 << 20))
+    tracemalloc.start()
+    with pytest.raises(CheckpointError, match=r"bomb\.pth\.gz: would unpack to far more than weights do"):
+        read_checkpoint(path)
+    assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    tracemalloc.stop()
+
+
+def test_a_gzip_file_cut_short_or_of_something_else_is_refused_by_name(tmp_path):
+    path = tmp_path / "weights.pth.gz"
+    whole = gzip.compress(pickle.dumps(WEIGHTS))
+    path.write_bytes(whole[:-9])
+    with pytest.raises(CheckpointError, match=r"weights\.pth\.gz: the file is cut short or damaged"):
+        read_checkpoint(path)
+    path.write_bytes(gzip.compress(b"i n\nt h\n"))
+    with pytest.raises(CheckpointError, match=r"weights\.pth\.gz: is a gzip file with no weights"):
+        read_checkpoint(path)
+
+
+def test_weights_that_cannot_be_unpacked_for_want_of_room_are_not_called_damaged(tmp_path, monkeypatch):
+    class FullDisk(io.BytesIO):
+        def write(self, _):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "weights.pth.gz"
+    path.write_bytes(gzip.compress(pickle.dumps(WEIGHTS)))
+    monkeypatch.setattr(tempfile, "TemporaryFile", FullDisk)
+    with pytest.raises(CheckpointError, match="cannot be unpacked .*No space left.*TMPDIR"):
+        read_checkpoint(path)
 
 
 def test_safetensors_are_known_by_their_content(tmp_path):
