@@ -11,6 +11,7 @@ from open_clip.families import find_family
 from open_clip.families.image_classifier.model import ImageClassifier
 from open_clip.push_to_hf_hub import save_for_hf
 from tiny_models import tiny_config
+from toy_families import added
 
 CLASSES = ["cat", "dog", "red fox"]
 
@@ -24,8 +25,9 @@ def config(**changes):
 def model(tmp_path):
     path = tmp_path / "tiny-classifier.json"
     path.write_text(json.dumps(config()))
-    open_clip.add_model_config(path)
-    return open_clip.create_model("tiny-classifier")
+    with added(path):
+        open_clip.add_model_config(path)
+        yield open_clip.create_model("tiny-classifier")
 
 
 def test_it_scores_classes_and_comes_back_from_its_folder(model, tmp_path):
