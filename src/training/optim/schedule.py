@@ -13,7 +13,7 @@ Schedule = Callable[[int], float]
 
 
 def cosine_schedule(base_lr: float, warmup: int, total_steps: int, min_lr: float = 0.0) -> Schedule:
-    """Rise linearly over ``warmup`` steps, then fall along half a cosine to ``min_lr`` at ``total_steps``.
+    """Rise linearly over ``warmup`` steps, then fall along half a cosine to ``min_lr`` at ``total_steps``, and stay.
 
     Source of the floor: MAE, ``util/lr_sched.py``.
     """
@@ -21,7 +21,8 @@ def cosine_schedule(base_lr: float, warmup: int, total_steps: int, min_lr: float
     def lr_at(step: int) -> float:
         if step < warmup:
             return _warmup_lr(base_lr, warmup, step)
-        progress = (step - warmup) / max(total_steps - warmup, 1)
+        # A run that goes on with fewer steps an epoch may be past the last, where a cosine would rise again.
+        progress = min((step - warmup) / max(total_steps - warmup, 1), 1.0)
         return min_lr + 0.5 * (1 + math.cos(math.pi * progress)) * (base_lr - min_lr)
 
     return lr_at
@@ -43,7 +44,7 @@ def cooldown_schedule(
             return _warmup_lr(base_lr, warmup, step)
         if step < start:
             return base_lr
-        # A run that goes on with fewer steps an epoch may be past the last: no root of less than nothing.
+        # Past the last step, too: no root of less than nothing.
         decay: float = max(0.0, 1 - (step - start) / max(total_steps - start, 1)) ** power
         return decay * (base_lr - end_lr) + end_lr
 

@@ -61,11 +61,11 @@ def test_cosine_rises_over_the_warmup_and_ends_at_zero():
     assert lr(100) == pytest.approx(0.0)
 
 
-def test_cosine_ends_at_its_floor():
+def test_cosine_ends_at_its_floor_and_stays_there():
     lr = build_schedule(ScheduleParams(warmup=10, min_lr=0.2), 1.0, Length(50, 2))
     assert lr(0) == pytest.approx(0.1)
     assert lr(55) == pytest.approx(0.6)
-    assert lr(100) == pytest.approx(0.2)
+    assert lr(100) == lr(145) == lr(190) == pytest.approx(0.2)
 
 
 def test_a_share_of_warmup_is_of_all_steps_and_the_longer_of_both_counts():
