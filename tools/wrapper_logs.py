@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -35,6 +36,7 @@ class RunLog:
         self.final = path
         self.path = path
         self.file = _open_alone(path)
+        self._is_full = False
         # Held while this run lasts, so that others find the name taken, whichever file has it.
         self._held: BinaryIO | None = None
         if not append and os.fstat(self.file.fileno()).st_size:
@@ -49,6 +51,16 @@ class RunLog:
         if self.path != self.final:
             self.path.replace(self.final)
             self.path = self.final
+
+    def write_line(self, line: bytes) -> None:
+        """Append one line; a full disk ends the log, not the run."""
+        if self._is_full:
+            return
+        try:
+            self.file.write(line + b"\n")
+        except OSError as error:
+            self._is_full = True
+            print(f"[Warning] {self.path}: {error.strerror}; the log ends here, training goes on.", file=sys.stderr)
 
     def close(self) -> None:
         """Close the file."""

@@ -69,7 +69,7 @@ class RankGroup:
             stdin=subprocess.DEVNULL,
             stdout=None if log is None else log.file,
             stderr=None if log is None else subprocess.STDOUT,
-            env={**os.environ, **rank.variables},
+            env={**os.environ, **rank.variables, **({} if log is None else {"OPEN_CLIP_LOG_FILE": ""})},
             # The run saves and ends when this process is killed.
             preexec_fn=lambda: signal_when_parent_ends(signal.SIGTERM, parent),
         )

@@ -39,17 +39,17 @@ def main(words: list[str] | None = None) -> int:
             log.begin()
         log.close()
     except OpenClipError as error:
-        print(f"[Error] {error}", file=sys.stderr)
+        _tell(f"[Error] {error}")
         return error.exit_status
     except OSError as error:
-        print(f"[Error] {error.filename or output_dir}: {error.strerror}", file=sys.stderr)
+        _tell(f"[Error] {error.filename or output_dir}: {error.strerror}")
         return 2
     if status == 0 and options.first_rank != 0:
         return 0  # the first machine writes the results
     if status == 0:
         return _write_results(options, run_dir)
     if status != _STOPPED:
-        print(f"[Error] training ended with status {status}; its output is in {log.path}", file=sys.stderr)
+        _tell(f"[Error] training ended with status {status}; its output is in {log.path}")
     if status != _USAGE:
         _print_how_to_go_on(run_dir, options)
     return status
@@ -88,9 +88,7 @@ def _train(options: argparse.Namespace, log: RunLog) -> tuple[int, Path | None]:
     # of the results, which may be full by then.
     with tempfile.TemporaryDirectory(prefix="open_clip_status_", ignore_cleanup_errors=True) as folder:
         status_path, note = Path(folder) / "status", Path(folder) / "run"
-        # Step lines are asked for even where a progress bar is drawn: the log file gets them, the screen does not.
-        env = dict(os.environ, OPEN_CLIP_STATUS_FILE=str(status_path), OPEN_CLIP_STEP_LINES="1")
-        env["OPEN_CLIP_RUN_FILE"] = str(note)
+        env = dict(os.environ, OPEN_CLIP_STATUS_FILE=str(status_path), OPEN_CLIP_RUN_FILE=str(note))
         # A folder named `training` where the user stands must not be taken for the trainer.
         env.setdefault("PYTHONSAFEPATH", "1")
         start = Start(note, begin)
@@ -101,7 +99,7 @@ def _train(options: argparse.Namespace, log: RunLog) -> tuple[int, Path | None]:
             status = int(text) if text.isdecimal() and int(text) > 0 else status
         elif status != 0 and was_asked and start.run_dir is None:
             # The launcher, which has no answer to signals either while it is imported.
-            print("[Error] stopped before training began. The same command starts it.", file=sys.stderr)
+            _tell("[Error] stopped before training began. The same command starts it.")
             status = _STOPPED
     return status, start.run_dir
 
@@ -113,7 +111,7 @@ def _goes_on(command: list[str]) -> bool:
 def _write_results(options: argparse.Namespace, run_dir: Path | None) -> int:
     output_dir: Path = options.output_dir
     if run_dir is None:
-        print(f"[Error] training ended well but left no run folder under {output_dir / 'logs'}", file=sys.stderr)
+        _tell(f"[Error] training ended well but left no run folder under {output_dir / 'logs'}")
         return 1
     case = options.case_name
     try:
@@ -123,8 +121,8 @@ def _write_results(options: argparse.Namespace, run_dir: Path | None) -> int:
     except (DataError, OSError, ValueError, KeyError, TypeError) as error:
         words = [sys.executable, modelzoo_summary.__file__, str(run_dir), "--output_dir", str(output_dir)]
         words += ["--job", options.job, *(["--case_name", case] if case else [])]
-        print(f"[Error] the results could not be written: {error}", file=sys.stderr)
-        print(f"The run itself is sound. Write them with: {shlex.join(words)}", file=sys.stderr)
+        _tell(f"[Error] the results could not be written: {error}")
+        _tell(f"The run itself is sound. Write them with: {shlex.join(words)}")
         return 1
     try:
         print("\n".join(modelzoo_summary.closing_block(outcome, options.job)), flush=True)
@@ -141,7 +139,14 @@ def _print_how_to_go_on(run_dir: Path | None, options: argparse.Namespace) -> No
     flags = ["--name", run_dir.name, "--resume", "latest"]
     if shlex.split(command)[-len(flags) :] != flags:
         command += f"{separator} {shlex.join(flags)}"
-    print(f"Go on with the wrapper: {command}", file=sys.stderr)
+    _tell(f"Go on with the wrapper: {command}")
+
+
+def _tell(text: str) -> None:
+    try:
+        print(text, file=sys.stderr)
+    except OSError:  # the terminal is gone; the status still counts
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Run one program with its output both on the screen and in a log file, signals passed on.
 
-A program whose output would be on a terminal still gets a terminal, so that its progress bar stays alive; the log file
-gets finished lines only, without the frames of the bar. `wrapper_screen.py` decides what the screen need not show.
+What would be on a terminal stays the program's own, so that its progress bar lives: the trainer writes its lines into
+the log by itself then. Any other output comes through a pipe, and the log file gets finished lines only.
 """
 
 import contextlib
@@ -11,67 +11,30 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import FrameType
 
 from training.parents import signal_when_parent_ends
 from wrapper_logs import RunLog
-from wrapper_screen import ESCAPE, Screen
 
 # `timeout` and process groups deliver one request to stop twice; a person needs longer for the second one.
 _SAME_REQUEST_S = 1.0
 _CHUNK_BYTES = 65536
 
 
-class LogFile:
-    """The log file of a run; a full disk ends the log, not the run."""
-
-    def __init__(self, log: RunLog) -> None:
-        """Write to an open log."""
-        self._log: RunLog | None = log
-
-    def write_line(self, line: bytes) -> None:
-        """Append one line as a terminal would show it in the end."""
-        if self._log is None:
-            return
-        try:
-            self._log.file.write(ESCAPE.sub(b"", line) + b"\n")
-        except OSError as error:
-            path, self._log = self._log.path, None
-            print(f"[Warning] {path}: {error.strerror}; the log ends here, training goes on.", file=sys.stderr)
-
-
 class Channel:
-    """One output stream of the program: read from a terminal or pipe, shown on the screen, logged by lines."""
+    """One output stream of the program: read from a pipe, passed on byte by byte, logged by lines."""
 
-    def __init__(self, screen_fd: int, log: LogFile, is_stopping: Callable[[], bool]) -> None:
-        self._screen_fd = screen_fd
-        self._screen = Screen(screen_fd, is_stopping)
+    def __init__(self, screen_fd: int, log: RunLog) -> None:
+        self.screen_fd: int | None = screen_fd
         self._log = log
         self._line = b""
-        self.is_terminal = os.isatty(screen_fd)
-        self.read_fd, self.write_fd = os.openpty() if self.is_terminal else os.pipe()
-        if self.is_terminal:
-            _leave_newlines_alone(self.write_fd)
-            self.copy_window_size()
-
-    def copy_window_size(self) -> None:
-        """Give the program's terminal the width of the real one."""
-        import fcntl
-        import termios
-
-        if self.is_terminal:
-            with contextlib.suppress(OSError):
-                size = fcntl.ioctl(self._screen_fd, termios.TIOCGWINSZ, b"\0" * 8)
-                fcntl.ioctl(self.read_fd, termios.TIOCSWINSZ, size)
+        self.read_fd, self.write_fd = os.pipe()
 
     def pump(self) -> bool:
         """Pass on what can be read; False at the end of the stream."""
-        try:
-            data = os.read(self.read_fd, _CHUNK_BYTES)
-        except OSError:  # how a terminal without a writer ends
-            data = b""
-        self._screen.show(data)
+        data = os.read(self.read_fd, _CHUNK_BYTES)
+        self._show(data)
         *lines, self._line = (self._line + data).split(b"\n")
         for line in lines:
             self._log.write_line(line.removesuffix(b"\r").rpartition(b"\r")[2])
@@ -81,11 +44,17 @@ class Channel:
         return bool(data)
 
     def finish(self) -> None:
-        """Show and log an unfinished last line and close."""
-        self._screen.finish()
+        """Log an unfinished last line and close."""
         if self._line.strip():
             self._log.write_line(self._line.rstrip(b"\r"))
         os.close(self.read_fd)
+
+    def _show(self, data: bytes) -> None:
+        while data and self.screen_fd is not None:
+            try:
+                data = data[os.write(self.screen_fd, data) :]
+            except OSError:  # the reader went away; training goes on without an audience
+                self.screen_fd = None
 
 
 def run_logged(
@@ -102,28 +71,29 @@ def run_logged(
     Returns:
         Its exit status, 128 + N when signal N ended it; and whether it was asked to stop.
     """
-    lines = LogFile(log)
     sys.stdout.flush()
     requests = _Requests()
-    channels = [Channel(fd, lines, requests.were_made) for fd in (1, 2)]
+    channels = {fd: Channel(fd, log) for fd in (1, 2) if not os.isatty(fd)}
+    # The trainer's lines go to stderr.
+    own_lines = {} if 2 in channels else {"OPEN_CLIP_LOG_FILE": str(log.path.absolute())}
     parent = os.getpid()
-    with _signals_passed_on(requests, channels):
+    with _signals_passed_on(requests):
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
-            stdout=channels[0].write_fd,
-            stderr=channels[1].write_fd,
-            env=dict(env),
+            stdout=channels[1].write_fd if 1 in channels else None,
+            stderr=channels[2].write_fd if 2 in channels else None,
+            env={**env, **own_lines},
             # Its own session: Ctrl-C reaches this program only, which passes it on once.
             start_new_session=True,
             preexec_fn=lambda: signal_when_parent_ends(signal.SIGTERM, parent),
         )
-        for channel in channels:
+        for channel in channels.values():
             os.close(channel.write_fd)
         requests.attach(process)
-        _pump_all(process, channels, look)
+        _pump_all(process, channels.values(), look)
         status = process.wait()
-    for channel in channels:
+    for channel in channels.values():
         channel.finish()
     return status if status >= 0 else 128 - status, requests.were_made()
 
@@ -165,16 +135,11 @@ class _Requests:
 
 
 @contextlib.contextmanager
-def _signals_passed_on(requests: _Requests, channels: Sequence[Channel]) -> Iterator[None]:
-    def follow_window(_number: int, _frame: FrameType | None) -> None:
-        for channel in channels:
-            channel.copy_window_size()
-
+def _signals_passed_on(requests: _Requests) -> Iterator[None]:
     stops = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
     handlers: dict[int, Callable[[int, FrameType | None], None]] = dict.fromkeys(stops, requests.handle)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup asks to outlive the terminal
         handlers[signal.SIGHUP] = requests.handle
-    handlers[signal.SIGWINCH] = follow_window
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
@@ -183,11 +148,11 @@ def _signals_passed_on(requests: _Requests, channels: Sequence[Channel]) -> Iter
             signal.signal(number, handler)
 
 
-def _pump_all(process: subprocess.Popen[bytes], channels: Sequence[Channel], look: Callable[[], None]) -> None:
+def _pump_all(process: subprocess.Popen[bytes], channels: Iterable[Channel], look: Callable[[], None]) -> None:
     with selectors.DefaultSelector() as selector:
         for channel in channels:
             selector.register(channel.read_fd, selectors.EVENT_READ, channel)
-        while selector.get_map():
+        while selector.get_map() or process.poll() is None:
             ready = selector.select(timeout=0.2)
             look()
             # A grandchild that outlives the program may hold its output open for ever.
@@ -196,11 +161,3 @@ def _pump_all(process: subprocess.Popen[bytes], channels: Sequence[Channel], loo
             for key, _ in ready:
                 if not key.data.pump():
                     selector.unregister(key.fd)
-
-
-def _leave_newlines_alone(fd: int) -> None:
-    import termios
-
-    settings = termios.tcgetattr(fd)
-    settings[1] &= ~termios.OPOST
-    termios.tcsetattr(fd, termios.TCSANOW, settings)

@@ -113,7 +113,8 @@ def test_a_stop_saves_and_the_printed_command_goes_on(script: str, data: Path, t
     _, said = process.communicate(timeout=120)
 
     assert process.returncode == 75, said
-    assert "Traceback" not in said
+    # torchrun's own answer to a signal is a traceback; there is no other.
+    assert said.count("Traceback") == (said.count("SignalException: Process") if "8p" in script else 0)
     again = re.search(r"Go on with the wrapper: (bash .*)", said)
     assert again is not None
     done = _run(["bash", "-c", again[1]])

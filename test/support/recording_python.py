@@ -81,15 +81,16 @@ def make_wrapper(script: str, folder: Path) -> Wrapper:
 def stand_in_trainer(words: list[str]) -> int:
     """Behave as the trainer would: record, print, leave a run folder, end with the status asked for."""
     kept = ("OPEN_CLIP_STATUS_FILE", "OMP_NUM_THREADS", "PYTHONPATH", "PYTHONSAFEPATH", "INF_NAN_MODE_ENABLE")
-    kept += ("OPEN_CLIP_STEP_LINES", "CPU_AFFINITY_CONF", *PLACE)
+    kept += ("CPU_AFFINITY_CONF", *PLACE)
     record = {"words": words, "cwd": os.getcwd(), "env": {name: os.environ.get(name) for name in kept}}
     record["cores"] = sorted(os.sched_getaffinity(0))
     rank = os.environ.get("RANK")
     Path(os.environ["STAND_IN_RECORD"] + (f".{rank}" if rank else "")).write_text(json.dumps(record), encoding="utf-8")
     print("2026-01-01,00:00:00 | INFO | Train Epoch: 0", flush=True)
     print("a warning\rstep 1\rstep 2", file=sys.stderr, flush=True)
-    if os.environ.get("STAND_IN_TERMINALS"):
-        print(f"terminals {sys.stdout.isatty()} {sys.stderr.isatty()}", flush=True)
+    if log_path := os.environ.get("OPEN_CLIP_LOG_FILE"):
+        with open(log_path, "a", encoding="utf-8") as log:
+            log.write(f"terminals {sys.stdout.isatty()} {sys.stderr.isatty()}\n")
     if os.environ.get("STAND_IN_FAILS_EARLY"):
         return int(os.environ["STAND_IN_FAILS_EARLY"])
     run_dir = Path(words[words.index("--logs-dir") + 1]) / os.environ.get("STAND_IN_RUN", "run-1")

@@ -102,12 +102,14 @@ def test_the_log_holds_both_streams_and_only_the_last_frame_of_a_bar(wrapper: Wr
     assert "step 1" in done.stderr
 
 
-def test_on_a_terminal_the_trainer_has_a_terminal(wrapper: Wrapper) -> None:
+def test_on_a_terminal_the_trainer_has_it_and_writes_the_log_itself(wrapper: Wrapper) -> None:
     controller, terminal = pty.openpty()
-    environment = wrapper.environment(STAND_IN_TERMINALS="1")
+    environment = wrapper.environment()
+    (wrapper.output / "logs").mkdir(parents=True)
+    (wrapper.output / "train_0.log").write_text("of the run before\n", encoding="utf-8")
     process = subprocess.Popen(wrapper.command(), env=environment, stdout=subprocess.PIPE, stderr=terminal, text=True)
     os.close(terminal)
-    shown, _ = process.communicate(timeout=60)
+    process.communicate(timeout=60)
     seen = b""
     while select.select([controller], [], [], 0.2)[0]:
         try:
@@ -116,9 +118,12 @@ def test_on_a_terminal_the_trainer_has_a_terminal(wrapper: Wrapper) -> None:
             break
     os.close(controller)
 
-    assert "terminals False True" in shown
     assert b"step 1" in seen
-    assert "terminals False True" in (wrapper.output / "train_0.log").read_text(encoding="utf-8")
+    # What goes to the terminal does not come by the wrapper; the trainer writes into the log of this run by itself.
+    assert sorted((wrapper.output / "train_0.log").read_text(encoding="utf-8").splitlines()) == [
+        "2026-01-01,00:00:00 | INFO | Train Epoch: 0",
+        "terminals False True",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -182,6 +187,23 @@ def test_a_usage_error_and_a_run_without_a_checkpoint_do_not_say_how_to_go_on(wr
     assert "Go on" not in wrapper.run(STAND_IN_FAILS_EARLY="4", STAND_IN_RUN="other").stderr
 
 
+def test_a_terminal_that_is_gone_does_not_change_the_status(wrapper: Wrapper, tmp_path: Path) -> None:
+    _leave_checkpoint(wrapper)
+    controller, terminal = pty.openpty()
+    process = subprocess.Popen(
+        wrapper.command(),
+        env=wrapper.environment(STAND_IN_SLEEP=str(tmp_path / "ready"), STAND_IN_RUN="my-run"),
+        stdout=subprocess.DEVNULL,
+        stderr=terminal,
+    )
+    os.close(terminal)
+    _wait_for(tmp_path / "ready")
+    os.close(controller)
+    process.terminate()
+
+    assert process.wait(30) == 75
+
+
 def test_going_on_keeps_the_log_and_says_the_same_command_again(wrapper: Wrapper) -> None:
     _leave_checkpoint(wrapper, "my run")
     stopped = {"STAND_IN_STATUS": "75", "STAND_IN_RUN": "my run"}
@@ -208,7 +230,6 @@ def test_the_status_of_the_trainer_is_kept_off_the_disk_of_the_results(wrapper: 
     assert isinstance(environment, dict)
     assert scratch in Path(environment["OPEN_CLIP_STATUS_FILE"]).parents
     assert not list(scratch.iterdir())
-    assert environment["OPEN_CLIP_STEP_LINES"] == "1"
 
 
 def test_a_reader_that_leaves_does_not_end_the_training(wrapper: Wrapper) -> None:
@@ -371,5 +392,6 @@ exec {sys.executable} "$@"
     _, said = process.communicate(timeout=30)
 
     assert process.returncode == 75
-    assert said == "[Error] stopped before training began. The same command starts it.\n"
+    # Before it stands Python's own traceback of a Ctrl-C.
+    assert said.endswith("[Error] stopped before training began. The same command starts it.\n")
     assert (wrapper.output / "train_0.log").read_text(encoding="utf-8") == "of the run before\n"

@@ -22,7 +22,8 @@ DATE_FORMAT = "%Y-%m-%d,%H:%M:%S"
 
 # Marks a record as the line of one training step: `_LOG.info(..., extra=STEP_LINE)`.
 STEP_LINE = {"is_step_line": True}
-STEP_LINES_VARIABLE = "OPEN_CLIP_STEP_LINES"
+# Names a file that gets every line too: the log of a wrapper, which does not see what goes to a terminal.
+_LOG_FILE = "OPEN_CLIP_LOG_FILE"
 
 # Libraries that fill a debug log with lines of no use to a reader of a run.
 _CHATTY = ("PIL", "urllib3", "matplotlib", "fsspec", "asyncio")
@@ -71,7 +72,7 @@ def format_eval_line(metrics: Mapping[str, float], epoch: int) -> str:
 
 
 def setup_logging(path: str | Path | None, level: int | str = logging.INFO, *, rank: int = 0) -> None:
-    """Send log lines to stderr and, when a path is given, to a file, both with upstream's prefix.
+    """Send log lines to stderr, to a file when a path is given, and to ``OPEN_CLIP_LOG_FILE``, with upstream's prefix.
 
     Rank 0 speaks at ``level``; the other ranks only warn. A second call replaces what the first one set up. Python
     warnings become log lines, so that they neither tear a progress bar nor miss the file.
@@ -86,6 +87,8 @@ def setup_logging(path: str | Path | None, level: int | str = logging.INFO, *, r
     if path is not None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         handlers.append(LogFileHandler(path))
+    if of_wrapper := os.environ.get(_LOG_FILE):
+        handlers.append(LogFileHandler(of_wrapper))
     for handler in handlers:
         handler.setFormatter(formatter)
         root.addHandler(handler)
@@ -111,8 +114,7 @@ class ConsoleHandler(logging.StreamHandler):  # type: ignore[type-arg]
     """Writes to stderr above any progress bar: the bar is lifted, the line written, the bar drawn again.
 
     On a terminal the bar shows the figures of a step. Records logged with ``extra=STEP_LINE`` are left to the log file
-    there, or a run with a line a step would push everything else off the screen. Files and pipes get them all, and so
-    does a terminal when the environment says ``OPEN_CLIP_STEP_LINES=1``.
+    there, or a run with a line a step would push everything else off the screen. Files and pipes get them all.
     """
 
     def __init__(self) -> None:
@@ -120,7 +122,7 @@ class ConsoleHandler(logging.StreamHandler):  # type: ignore[type-arg]
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record, unless it is a step's and the bar tells the same, or one for the file that is open."""
-        if getattr(record, "is_step_line", False) and self._shows_bar():
+        if getattr(record, "is_step_line", False) and self.stream.isatty():
             return
         if getattr(record, "is_file_line", False) and any(
             isinstance(one, LogFileHandler) for one in logging.getLogger().handlers
@@ -128,9 +130,6 @@ class ConsoleHandler(logging.StreamHandler):  # type: ignore[type-arg]
             return
         with tqdm.external_write_mode(file=self.stream):
             super().emit(record)
-
-    def _shows_bar(self) -> bool:
-        return self.stream.isatty() and os.environ.get(STEP_LINES_VARIABLE) != "1"
 
 
 class LogFileHandler(logging.FileHandler):

@@ -37,7 +37,6 @@ RECORD = StepRecord(
 
 
 def test_on_a_terminal_a_step_moves_the_bar_and_its_line_goes_to_the_file(tmp_path, monkeypatch):
-    monkeypatch.delenv("OPEN_CLIP_STEP_LINES", raising=False)
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     setup_logging(tmp_path / "out.log", logging.INFO)

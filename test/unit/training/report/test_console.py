@@ -113,7 +113,6 @@ def log_one_step(folder, stream, monkeypatch):
 
 
 def test_a_terminal_leaves_step_lines_to_the_file(tmp_path, monkeypatch):
-    monkeypatch.delenv("OPEN_CLIP_STEP_LINES", raising=False)
     shown, written = log_one_step(tmp_path, Terminal(), monkeypatch)
     assert "a step" not in shown
     assert "an epoch" in shown
@@ -121,13 +120,15 @@ def test_a_terminal_leaves_step_lines_to_the_file(tmp_path, monkeypatch):
 
 
 def test_a_pipe_gets_step_lines(tmp_path, monkeypatch):
-    monkeypatch.delenv("OPEN_CLIP_STEP_LINES", raising=False)
     assert "a step" in log_one_step(tmp_path, io.StringIO(), monkeypatch)[0]
 
 
-def test_a_terminal_gets_step_lines_where_the_environment_asks_for_them(tmp_path, monkeypatch):
-    monkeypatch.setenv("OPEN_CLIP_STEP_LINES", "1")
-    assert "a step" in log_one_step(tmp_path, Terminal(), monkeypatch)[0]
+def test_the_log_of_a_wrapper_gets_what_the_file_of_the_run_gets(tmp_path, monkeypatch):
+    (tmp_path / "train_0.log").write_text("a start\n")
+    monkeypatch.setenv("OPEN_CLIP_LOG_FILE", str(tmp_path / "train_0.log"))
+    written = log_one_step(tmp_path, Terminal(), monkeypatch)[1]
+    assert "a step" in written
+    assert (tmp_path / "train_0.log").read_text() == "a start\n" + written
 
 
 @pytest.mark.parametrize(
