@@ -5,10 +5,9 @@ import logging
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from open_clip.errors import CheckpointError, ConfigError, printable
-from training.checkpoint import RemoteFolder, RemoteSync, fetch_file, read_newest, read_verified
+from training.checkpoint import Payload, RemoteFolder, RemoteSync, fetch_file, read_newest, read_verified
 from training.distributed import World, barrier, broadcast_object, gather_objects
 from training.params import CheckpointParams
 from training.run_folder import RunFolder
@@ -56,7 +55,7 @@ def keep_copy(
     return RemoteSync(remote, folder.root, params.remote_sync_frequency)
 
 
-def read_latest(params: CheckpointParams, folder: RunFolder, world: World) -> tuple[Path, dict[str, Any]] | None:
+def read_latest(params: CheckpointParams, folder: RunFolder, world: World) -> tuple[Path, Payload] | None:
     """Read the newest good checkpoint of a run, here or in its remote copy; all processes read the same.
 
     Returns:
@@ -88,7 +87,7 @@ def read_latest(params: CheckpointParams, folder: RunFolder, world: World) -> tu
     return path, payload if payload is not None else read_verified(path, is_verifier=world.local_rank == 0)
 
 
-def read_address(address: str, world: World) -> dict[str, Any]:
+def read_address(address: str, world: World) -> Payload:
     """Read a checkpoint of another place; each machine fetches it once and keeps no copy.
 
     Raises:

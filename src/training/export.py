@@ -40,7 +40,7 @@ def export(folder: Path, path: Path | None = None) -> Path:
     # Slow to import, and of no use before the names are right.
     from training.checkpoint import write_checkpoint
     from training.checkpoint.folders import FOLDER, read_folder
-    from training.checkpoint.sharded import read_whole
+    from training.checkpoint.sharded_read import read_whole
 
     notes = read_folder(folder)
     del notes[FOLDER]

@@ -9,15 +9,16 @@ from typing import Any
 import torch
 
 from open_clip.checkpoint import read_checkpoint
+from training.checkpoint.schema import Payload
 from training.checkpoint.write import write_checkpoint
 
 
-def pt_save(pt_obj: dict[str, Any], file_path: str | Path) -> None:
+def pt_save(pt_obj: Payload, file_path: str | Path) -> None:
     """Write a checkpoint whole or not at all."""
     write_checkpoint(pt_obj, Path(file_path))
 
 
-def pt_load(file_path: str | Path, map_location: str | torch.device | None = None) -> dict[str, Any]:
+def pt_load(file_path: str | Path, map_location: str | torch.device | None = None) -> Payload:
     """Read a checkpoint without running code from it; its tensors go to ``map_location``, the host when left out."""
     return {key: _to(value, map_location) for key, value in read_checkpoint(file_path).items()}
 

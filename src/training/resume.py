@@ -3,12 +3,12 @@
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from open_clip.errors import CheckpointError, printable
 from training.assembly import Parts, Place, refuse_untrained
 from training.checkpoint import (
     Order,
+    Payload,
     Trained,
     is_remote,
     is_training_checkpoint,
@@ -101,7 +101,7 @@ def resume(params: RunParams, parts: Parts, place: Place) -> tuple[Progress, Pat
     return progress, path
 
 
-def _take_weights(task: Task, payload: dict[str, Any], path: Path) -> Progress:
+def _take_weights(task: Task, payload: Payload, path: Path) -> Progress:
     """Put back what an evaluation needs, and say where the run was that saved it."""
     restore_weights(task.model, payload, path)
     restore_own(task.own, payload, path)
@@ -136,7 +136,7 @@ def roll_back(params: RunParams, parts: Parts, place: Place, resumed_from: Path 
     return None if state is None or "step" not in state else (Progress.from_state_dict(state), path)
 
 
-def _find_checkpoint(wanted: str, params: CheckpointParams, place: Place) -> tuple[Path, dict[str, Any]] | None:
+def _find_checkpoint(wanted: str, params: CheckpointParams, place: Place) -> tuple[Path, Payload] | None:
     if wanted == "latest":
         return read_latest(params, place.folder, place.world)
     if is_remote(wanted):

@@ -13,7 +13,7 @@ from training.checkpoint.restore import (
     restore_own,
     restore_weights,
 )
-from training.checkpoint.schema import is_training_checkpoint
+from training.checkpoint.schema import Payload, is_training_checkpoint
 from training.checkpoint.snapshot import Snapshot
 from training.checkpoint.store import FileStore, Store
 from training.checkpoint.sync import RemoteSync
@@ -26,8 +26,9 @@ __all__ = [
     "FileStore",
     "Keeper",
     "Manifest",
-    "Order",
     "ManifestEntry",
+    "Order",
+    "Payload",
     "RemoteFolder",
     "RemoteSync",
     "RunState",

@@ -18,7 +18,7 @@ from open_clip.files import open_plain, write_whole
 from training.checkpoint.digest import Digest, digest_file
 from training.checkpoint.manifest import DIGEST, MANIFEST, read_files, read_text
 from training.checkpoint.schema import FOLDER as FOLDER
-from training.checkpoint.schema import by_name, check_payload, each, entries, text
+from training.checkpoint.schema import Payload, by_name, check_payload, each, entries, text
 
 #: Without an ending: who looks for `*.pt` must not take the notes for a checkpoint.
 NOTES = "training_state"
@@ -51,7 +51,7 @@ def seal_folder(folder: Path, digests: Mapping[str, Digest]) -> None:
     write_whole(folder / MANIFEST, text + "\n")
 
 
-def read_folder(folder: Path, *, is_verified: bool = False) -> dict[str, Any]:
+def read_folder(folder: Path, *, is_verified: bool = False) -> Payload:
     """Compare every file of a folder with its manifest and give its notes.
 
     Args:

@@ -8,6 +8,7 @@ from torch.distributed.tensor import DTensor
 from open_clip.errors import NumericsError, cut_list
 from training.distributed import World
 from training.distributed.fsdp import reshard, shard_like, share_buffers, whole_tensor
+from training.optim import State
 
 
 def gather_weights(model: torch.nn.Module, world: World) -> dict[str, torch.Tensor]:
@@ -46,14 +47,14 @@ def refuse_nonfinite(names: list[str]) -> None:
         )
 
 
-def gather_optimizer(optimizer: torch.optim.Optimizer, world: World) -> dict[str, Any]:
+def gather_optimizer(optimizer: torch.optim.Optimizer, world: World) -> State:
     """Gather the state of a spread model's optimizer; every process must call it.
 
     Returns:
         What ``optimizer.state_dict()`` of a whole model would be, in host memory, on the master; nothing in the others.
     """
     spread = optimizer.state_dict()
-    state: dict[int, dict[str, Any]] = {}
+    state: dict[int, State] = {}
     for index, values in spread["state"].items():
         whole = {key: _to_host(value, world) for key, value in values.items()}
         if world.is_master:
@@ -61,7 +62,7 @@ def gather_optimizer(optimizer: torch.optim.Optimizer, world: World) -> dict[str
     return {"state": state, "param_groups": spread["param_groups"]} if world.is_master else {}
 
 
-def spread_optimizer_state(optimizer: torch.optim.Optimizer, whole: dict[str, Any]) -> dict[str, Any]:
+def spread_optimizer_state(optimizer: torch.optim.Optimizer, whole: State) -> State:
     """Take this process's parts of a whole optimizer state, spread as the optimizer's parameters are."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     numbers = [number for group in whole["param_groups"] for number in group["params"]]
@@ -77,7 +78,7 @@ def spread_optimizer_state(optimizer: torch.optim.Optimizer, whole: dict[str, An
     return {**whole, "state": {number: values for number, values in state.items() if values}}
 
 
-def _to_host(value: Any, world: World) -> Any:
+def _to_host(value: object, world: World) -> Any:
     if not isinstance(value, torch.Tensor):
         return value
     whole = whole_tensor(value)

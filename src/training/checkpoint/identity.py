@@ -2,13 +2,13 @@
 
 import logging
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from open_clip.checkpoint import CONFIG_ENTRY
 from open_clip.errors import ConfigError, cut_list, printable
 from open_clip.factory.description import TRAINING_ONLY, Description, Difference, list_differences, read_description
+from training.checkpoint.schema import Payload
 
 _LOG = logging.getLogger(__name__)
 # Which flag sets what a checkpoint says of its model; what is not here comes with --model.
@@ -27,7 +27,7 @@ _FLAGS = {
 }
 
 
-def read_told(payload: dict[str, Any], path: Path) -> Description:
+def read_told(payload: Payload, path: Path) -> Description:
     """Read what a checkpoint says of its model; upstream's and older files say nothing.
 
     Raises:
@@ -37,7 +37,7 @@ def read_told(payload: dict[str, Any], path: Path) -> Description:
     return Description() if entry is None else read_description(entry, str(path))
 
 
-def refuse_other_model(model: torch.nn.Module, payload: dict[str, Any], path: Path) -> None:
+def refuse_other_model(model: torch.nn.Module, payload: Payload, path: Path) -> None:
     """Compare a model, and how its images are prepared, with what a checkpoint was trained with.
 
     Args:
@@ -58,7 +58,7 @@ def refuse_other_model(model: torch.nn.Module, payload: dict[str, Any], path: Pa
         )
 
 
-def refuse_other_recipe(recipe: str, model: torch.nn.Module, payload: dict[str, Any], path: Path) -> None:
+def refuse_other_recipe(recipe: str, model: torch.nn.Module, payload: Payload, path: Path) -> None:
     """Refuse to go on training with another loss than a checkpoint was trained with.
 
     Settings that only training sees may change, with a warning.

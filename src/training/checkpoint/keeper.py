@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from open_clip.errors import CheckpointError
 from open_clip.files import make_folder, remove_leftovers
@@ -18,6 +17,7 @@ from training.checkpoint.find import (
     step_path,
 )
 from training.checkpoint.manifest import Manifest, ManifestEntry
+from training.checkpoint.schema import Payload
 from training.checkpoint.write import remove_checkpoint, write_checkpoint
 
 # Two, so that one good file remains if the newest turns out damaged.
@@ -59,7 +59,7 @@ class Keeper:
         remove_leftovers(folder)
         self._manifest = Manifest(folder)
 
-    def save_epoch(self, payload: dict[str, Any], *, keep: bool = True) -> Saved:
+    def save_epoch(self, payload: Payload, *, keep: bool = True) -> Saved:
         """Write the state at the end of an epoch.
 
         Args:
@@ -78,7 +78,7 @@ class Keeper:
         self._delete(self._spent_by_epoch(epoch if keep else None), path, record)
         return Saved(path, time.monotonic() - started)
 
-    def save_step(self, payload: dict[str, Any]) -> Saved:
+    def save_step(self, payload: Payload) -> Saved:
         """Write the state inside an epoch and keep only the newest few of its kind.
 
         Raises:
@@ -90,7 +90,7 @@ class Keeper:
         self._delete(list_step_checkpoints(self.folder)[:-LEAST_KEPT], path, record)
         return Saved(path, time.monotonic() - started)
 
-    def _write(self, payload: dict[str, Any], path: Path) -> ManifestEntry:
+    def _write(self, payload: Payload, path: Path) -> ManifestEntry:
         records: list[ManifestEntry] = []
 
         def announce(digest: Digest) -> None:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import torch
 from open_clip.errors import CheckpointError, printable
 from open_clip.files import read_plain, write_whole
 from training.checkpoint.digest import Digest
-from training.checkpoint.schema import by_name, count, each, entries, finite, optional, text
+from training.checkpoint.schema import Payload, by_name, count, each, entries, finite, optional, text
 
 MANIFEST = "manifest.json"
 _SCHEMA = 1
@@ -61,7 +61,7 @@ class ManifestEntry:
         return Digest(self.size, self.sha256)
 
     @classmethod
-    def of(cls, digest: Digest, payload: Mapping[str, Any]) -> "ManifestEntry":
+    def of(cls, digest: Digest, payload: Payload) -> "ManifestEntry":
         """Describe a payload that was just written."""
         return cls(
             digest.size,
@@ -169,7 +169,7 @@ def read_text(path: Path) -> str:
     return read_plain(path, _MOST_BYTES).decode("utf-8", errors="replace")
 
 
-def _known(values: dict[str, Any]) -> dict[str, Any]:
+def _known(values: Payload) -> Payload:
     return {item.name: values[item.name] for item in dataclasses.fields(ManifestEntry) if item.name in values}
 
 

@@ -150,5 +150,5 @@ def _is_a(thing: object, kind: str) -> bool:
     return isinstance(thing, PickledObject) and thing.kind.rpartition(".")[2] == kind
 
 
-def _are_counts(values: Any) -> bool:
+def _are_counts(values: object) -> bool:
     return isinstance(values, tuple) and all(type(value) is int and 0 <= value < 2**53 for value in values)

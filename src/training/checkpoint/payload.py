@@ -6,12 +6,11 @@ what upstream lacks for an exact continuation stands under ``training_state``.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 
 from open_clip.errors import NumericsError, cut_list
-from training.checkpoint.schema import OWN_AVERAGE, OWN_WEIGHTS
+from training.checkpoint.schema import OWN_AVERAGE, OWN_WEIGHTS, Payload
 from training.device import Device, MixedPrecision, rng_snapshot
 from training.distributed import World, gather_objects, is_sharded, unwrap_model
 from training.optim import WeightAverage
@@ -70,10 +69,10 @@ class RunState:
     """
 
     trained: Trained
-    progress: dict[str, Any]
+    progress: Payload
     order: Order
     name: str
-    extras: Mapping[str, Any] = field(default_factory=dict)
+    extras: Mapping[str, object] = field(default_factory=dict)
 
 
 def name_parameters(model: torch.nn.Module, own: torch.nn.Module | None) -> dict[str, torch.nn.Parameter]:
@@ -82,7 +81,7 @@ def name_parameters(model: torch.nn.Module, own: torch.nn.Module | None) -> dict
     return dict(model.named_parameters()) | of_recipe
 
 
-def collect(state: RunState) -> dict[str, Any]:
+def collect(state: RunState) -> Payload:
     """Gather the state of all processes into one payload; every process must call it.
 
     Raises:
@@ -100,10 +99,10 @@ def collect(state: RunState) -> dict[str, Any]:
     return first | describe(state)
 
 
-def describe(state: RunState) -> dict[str, Any]:
+def describe(state: RunState) -> Payload:
     """Gather what :func:`collect` does without what may be spread; every process must call it."""
     trained, progress = state.trained, state.progress
-    payload: dict[str, Any] = {
+    payload: Payload = {
         "epoch": progress["epoch"],
         "name": state.name,
         "global_step": progress["step"],

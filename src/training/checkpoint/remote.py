@@ -15,6 +15,7 @@ from open_clip.files import TEMPORARY, sync_folder
 from training.checkpoint.digest import digest_file
 from training.checkpoint.find import LATEST, order_names
 from training.checkpoint.manifest import MANIFEST, Manifest, parse_manifest
+from training.checkpoint.schema import Payload
 from training.run_lock import LOCK_NAME
 
 _LOG = logging.getLogger(__name__)
@@ -209,7 +210,7 @@ class RemoteFolder:
     def _place_of(self, name: str) -> str:
         return f"{self._shown}/{printable(name, 200)}"
 
-    def _known_checkpoints(self) -> dict[str, Any]:
+    def _known_checkpoints(self) -> Payload:
         """Give the records of the checkpoints that were sent by an earlier start, so that they are not sent again."""
         if self._sent:
             return {}

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
@@ -11,11 +11,11 @@ from open_clip.checkpoint import list_mismatches, load_weights, normalise_state_
 from open_clip.errors import CheckpointError, ConfigError, cut_list, printable
 from training.checkpoint.identity import refuse_other_model
 from training.checkpoint.payload import Order, Trained, name_parameters, refuse_nonfinite
-from training.checkpoint.schema import FOLDER, OWN_AVERAGE, OWN_WEIGHTS, is_training_checkpoint
+from training.checkpoint.schema import FOLDER, OWN_AVERAGE, OWN_WEIGHTS, Payload, is_training_checkpoint
 from training.data import name_changes
 from training.device import restore_rng
 from training.distributed import is_sharded, unwrap_model
-from training.optim import WeightAverage, fit_optimizer_state, load_optimizer_state
+from training.optim import State, WeightAverage, fit_optimizer_state, load_optimizer_state
 
 _LOG = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class Stored(Protocol):
             CheckpointError: When they do not fit, or are not finite.
         """
 
-    def optimizer_state(self, trained: Trained) -> dict[str, Any]:
+    def optimizer_state(self, trained: Trained) -> State:
         """Give the optimizer's state as ``load_state_dict`` takes it, compared with what the optimizer keeps.
 
         Raises:
@@ -39,7 +39,7 @@ class Stored(Protocol):
         """
 
 
-def restore(payload: dict[str, Any], path: Path, trained: Trained, order: Order) -> dict[str, Any] | None:
+def restore(payload: Payload, path: Path, trained: Trained, order: Order) -> Payload | None:
     """Put a payload back.
 
     Returns:
@@ -57,7 +57,7 @@ def restore(payload: dict[str, Any], path: Path, trained: Trained, order: Order)
         restore_averages(trained.average, trained.own_average, payload, path)
         return None
     training_state = payload.get("training_state") or {}
-    progress: dict[str, Any] = training_state.get("progress") or {"epoch": payload["epoch"]}
+    progress: Payload = training_state.get("progress") or {"epoch": payload["epoch"]}
     if progress.get("batch"):
         _check_order(training_state.get("order") or {}, order, path)
     else:
@@ -78,7 +78,7 @@ def restore(payload: dict[str, Any], path: Path, trained: Trained, order: Order)
     return progress
 
 
-def restore_weights(model: torch.nn.Module, payload: dict[str, Any], path: Path) -> None:
+def restore_weights(model: torch.nn.Module, payload: Payload, path: Path) -> None:
     """Put only the weights of a payload into a model, wrapped or not.
 
     Raises:
@@ -92,7 +92,7 @@ def restore_weights(model: torch.nn.Module, payload: dict[str, Any], path: Path)
         raise CheckpointError(f"{printable(path)}: {error}") from error
 
 
-def restore_own(own: torch.nn.Module | None, payload: dict[str, Any], path: Path) -> None:
+def restore_own(own: torch.nn.Module | None, payload: Payload, path: Path) -> None:
     """Put the parameters of a recipe's own back; they begin anew where weights alone are loaded.
 
     Raises:
@@ -123,7 +123,7 @@ def restore_own(own: torch.nn.Module | None, payload: dict[str, Any], path: Path
 
 
 def restore_averages(
-    average: WeightAverage | None, own_average: WeightAverage | None, payload: dict[str, Any], path: Path
+    average: WeightAverage | None, own_average: WeightAverage | None, payload: Payload, path: Path
 ) -> None:
     """Go on with a checkpoint's averages, or begin them at the weights that were put back.
 
@@ -132,7 +132,7 @@ def restore_averages(
     """
     if average is None and "state_dict_ema" in payload:
         _LOG.warning("%s holds averaged weights; without --ema-decay they are not kept up.", printable(path))
-    num_updates = payload.get("ema_updates", payload.get("global_step", 0))
+    num_updates = payload["ema_updates"] if "ema_updates" in payload else payload.get("global_step", 0)
     for kept, entry in ((average, "state_dict_ema"), (own_average, OWN_AVERAGE)):
         if kept is None:
             continue
@@ -152,7 +152,7 @@ def restore_averages(
 class _WholeFile:
     """Tensors that stand in the payload."""
 
-    def __init__(self, payload: dict[str, Any]) -> None:
+    def __init__(self, payload: Payload) -> None:
         self._payload = payload
 
     def load_weights(self, model: torch.nn.Module) -> None:
@@ -160,7 +160,7 @@ class _WholeFile:
         refuse_nonfinite(state, CheckpointError, "its weights are not finite")
         load_weights(model, state)
 
-    def optimizer_state(self, trained: Trained) -> dict[str, Any]:
+    def optimizer_state(self, trained: Trained) -> State:
         state = fit_optimizer_state(trained.optimizer, self._payload["optimizer"], trained.parameter_names())
         if not is_sharded(trained.model):
             return state
@@ -170,19 +170,19 @@ class _WholeFile:
 
 
 class _Folder:
-    """Tensors that each process reads its part of; ``sharded`` is slow to import."""
+    """Tensors that each process reads its part of; ``sharded_read`` is slow to import."""
 
-    def __init__(self, notes: dict[str, Any]) -> None:
+    def __init__(self, notes: Payload) -> None:
         self._notes = notes
         self._folder = Path(notes[FOLDER])
 
     def load_weights(self, model: torch.nn.Module) -> None:
-        from training.checkpoint.sharded import load_sharded_weights
+        from training.checkpoint.sharded_read import load_sharded_weights
 
         load_sharded_weights(model, self._folder)
 
-    def optimizer_state(self, trained: Trained) -> dict[str, Any]:
-        from training.checkpoint.sharded import load_sharded_optimizer
+    def optimizer_state(self, trained: Trained) -> State:
+        from training.checkpoint.sharded_read import load_sharded_optimizer
 
         saved = self._notes["optimizer"]
         names = name_parameters(unwrap_model(trained.model), trained.own)
@@ -190,11 +190,11 @@ class _Folder:
         return fit_optimizer_state(trained.optimizer, state, trained.parameter_names())
 
 
-def _stored(payload: dict[str, Any]) -> Stored:
+def _stored(payload: Payload) -> Stored:
     return _Folder(payload) if FOLDER in payload else _WholeFile(payload)
 
 
-def _restore_rng(snapshots: Sequence[Mapping[str, Any]], path: Path, trained: Trained) -> None:
+def _restore_rng(snapshots: Sequence[Mapping[str, object]], path: Path, trained: Trained) -> None:
     rank = trained.world.rank
     if rank >= len(snapshots):
         _LOG.warning("%s holds no random state for process %d: dropout will differ", printable(path), rank)
@@ -210,7 +210,7 @@ def _restore_rng(snapshots: Sequence[Mapping[str, Any]], path: Path, trained: Tr
         ) from error
 
 
-def _check_order(saved: dict[str, Any], order: Order, path: Path) -> None:
+def _check_order(saved: Payload, order: Order, path: Path) -> None:
     changed = [
         f"{name} was {printable(saved[name], 200)} and is {printable(value, 200)}"
         for name, value in vars(order).items()

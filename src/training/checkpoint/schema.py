@@ -5,14 +5,16 @@ Tensors of weights are ``open_clip.checkpoint``'s, those of the optimizer ``trai
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
 from open_clip.checked_json import MOST_COUNT, is_number
 from open_clip.errors import CheckpointError, printable
 
-Check = Callable[[Any, str], None]
+Check = Callable[[object, str], None]
+#: What a checkpoint holds, by the names of its entries: numbers, text, tensors and containers of these.
+Payload = dict[str, Any]
 #: Entry of a payload that says in which folder its tensors are; only a folder's reader writes it.
 FOLDER = "folder"
 #: Entries of a recipe's own parameters and of their average; absent where a recipe has none.
@@ -20,7 +22,7 @@ OWN_WEIGHTS, OWN_AVERAGE = "task_state_dict", "task_state_dict_ema"
 _MERSENNE_WORDS = 624
 
 
-def check_payload(payload: dict[str, Any], path: Path) -> dict[str, Any]:
+def check_payload(payload: Payload, path: Path) -> Payload:
     """Compare a payload's entries with what a trainer writes, this one or upstream's; those it lacks are left alone.
 
     Returns:
@@ -43,25 +45,25 @@ def is_training_checkpoint(payload: Mapping[str, Any]) -> bool:
     return not payload.keys().isdisjoint(("state_dict", FOLDER))
 
 
-def count(value: Any, where: str) -> None:
+def count(value: object, where: str) -> None:
     """Take whole numbers from 0 up."""
     if type(value) is not int or not 0 <= value <= MOST_COUNT:
         _refuse(value, where, "a whole number from 0 up")
 
 
-def number(value: Any, where: str) -> None:
+def number(value: object, where: str) -> None:
     """Take numbers, those included that stand for none."""
     if not isinstance(value, float) and not is_number(value):
         _refuse(value, where, "a number")
 
 
-def finite(value: Any, where: str) -> None:
+def finite(value: object, where: str) -> None:
     """Take finite numbers."""
     if not is_number(value):
         _refuse(value, where, "a finite number")
 
 
-def text(value: Any, where: str) -> None:
+def text(value: object, where: str) -> None:
     """Take text."""
     if not isinstance(value, str):
         _refuse(value, where, "text")
@@ -70,7 +72,7 @@ def text(value: Any, where: str) -> None:
 def entries(known: Mapping[str, Check], needed: tuple[str, ...] = ()) -> Check:
     """Take dicts whose known entries pass; others are newer versions' and are left alone."""
 
-    def check(value: Any, where: str) -> None:
+    def check(value: object, where: str) -> None:
         if not isinstance(value, dict):
             _refuse(value, where, "a dict")
         for key in needed:
@@ -86,7 +88,7 @@ def entries(known: Mapping[str, Check], needed: tuple[str, ...] = ()) -> Check:
 def by_name(check_entry: Check) -> Check:
     """Take dicts of text to what passes."""
 
-    def check(value: Any, where: str) -> None:
+    def check(value: object, where: str) -> None:
         if not isinstance(value, dict):
             _refuse(value, where, "a dict")
         for key, item in value.items():
@@ -99,7 +101,7 @@ def by_name(check_entry: Check) -> Check:
 def each(check_item: Check, length: int | None = None) -> Check:
     """Take lists and tuples whose items pass, of some length where one is given."""
 
-    def check(value: Any, where: str) -> None:
+    def check(value: object, where: str) -> None:
         if not isinstance(value, list | tuple) or length not in (None, len(value)):
             _refuse(value, where, "a list" if length is None else f"a list of {length}")
         for place, item in enumerate(value):
@@ -108,70 +110,69 @@ def each(check_item: Check, length: int | None = None) -> Check:
     return check
 
 
+def parts(*checks: Check) -> Check:
+    """Take lists and tuples of as many items, each of which passes a check of its own."""
+
+    def check(value: object, where: str) -> None:
+        if not isinstance(value, list | tuple) or len(value) != len(checks):
+            _refuse(value, where, f"a list of {len(checks)}")
+        for place, (item, check_item) in enumerate(zip(value, checks, strict=True)):
+            check_item(item, f"{where}[{place}]")
+
+    return check
+
+
 def optional(check_value: Check) -> Check:
     """Take None too."""
 
-    def check(value: Any, where: str) -> None:
+    def check(value: object, where: str) -> None:
         if value is not None:
             check_value(value, where)
 
     return check
 
 
-def _setting(value: Any, where: str) -> None:
+def _setting(value: object, where: str) -> None:
     if not isinstance(value, str) and (type(value) is not int or abs(value) > MOST_COUNT):
         _refuse(value, where, "a whole number or text")
 
 
-def _positive(value: Any, where: str) -> None:
-    finite(value, where)
-    if value <= 0:
+def _positive(value: object, where: str) -> None:
+    if not is_number(value) or value <= 0:
         _refuse(value, where, "a number above 0")
 
 
-def _bytes(value: Any, where: str) -> None:
-    if not _is_tensor(value, torch.uint8):
+def _bytes(value: object, where: str) -> None:
+    if not isinstance(value, torch.Tensor) or value.dtype != torch.uint8 or value.dim() != 1:
         _refuse(value, where, "a tensor of bytes")
 
 
-def _python_state(value: Any, where: str) -> None:
-    each(lambda item, place: None, 3)(value, where)
-    count(value[0], f"{where}[0]")
-    each(count, _MERSENNE_WORDS + 1)(value[1], f"{where}[1]")
-    optional(finite)(value[2], f"{where}[2]")
+def _numpy_words(value: object, where: str) -> None:
+    if not isinstance(value, torch.Tensor) or value.dtype != torch.int64 or value.shape != (_MERSENNE_WORDS,):
+        _refuse(value, where, f"{_MERSENNE_WORDS} whole numbers")
 
 
-def _numpy_state(value: Any, where: str) -> None:
-    each(lambda item, place: None, 5)(value, where)
-    text(value[0], f"{where}[0]")
-    if not _is_tensor(value[1], torch.int64) or len(value[1]) != _MERSENNE_WORDS:
-        _refuse(value[1], f"{where}[1]", f"{_MERSENNE_WORDS} whole numbers")
-    count(value[2], f"{where}[2]")
-    if value[2] > _MERSENNE_WORDS:
-        _refuse(value[2], f"{where}[2]", f"at most {_MERSENNE_WORDS}")
-    count(value[3], f"{where}[3]")
-    finite(value[4], f"{where}[4]")
+def _numpy_place(value: object, where: str) -> None:
+    count(value, where)
+    if is_number(value) and value > _MERSENNE_WORDS:
+        _refuse(value, where, f"at most {_MERSENNE_WORDS}")
 
 
-def _tensor(value: Any, where: str) -> None:
+def _tensor(value: object, where: str) -> None:
     if not isinstance(value, torch.Tensor):
         _refuse(value, where, "a tensor")
 
 
-def _masters(value: Any, where: str) -> None:
+def _masters(value: object, where: str) -> None:
     if not isinstance(value, torch.Tensor) or not value.is_floating_point() or not value.isfinite().all():
         _refuse(value, where, "a tensor of finite numbers")
-
-
-def _is_tensor(value: Any, dtype: torch.dtype) -> bool:
-    return isinstance(value, torch.Tensor) and value.dtype == dtype and value.dim() == 1
 
 
 def _join(where: str, key: object) -> str:
     return f"{where}.{printable(key, 60)}" if where else printable(key, 60)
 
 
-def _refuse(value: Any, where: str, wanted: str) -> None:
+def _refuse(value: object, where: str, wanted: str) -> NoReturn:
     if isinstance(value, torch.Tensor):
         shown = f"a tensor {tuple(value.shape)} of {value.dtype}"
     elif isinstance(value, dict | list | tuple | set):
@@ -194,8 +195,9 @@ _PROGRESS = entries(
 )
 _RNG = entries(
     {
-        "python": _python_state,
-        "numpy": _numpy_state,
+        # As `random.getstate` and `numpy.random.get_state` give them.
+        "python": parts(count, each(count, _MERSENNE_WORDS + 1), optional(finite)),
+        "numpy": parts(text, _numpy_words, _numpy_place, count, finite),
         "torch": _bytes,
         "device_kind": text,
         "device": optional(_bytes),

@@ -1,4 +1,4 @@
-"""Write and read the tensors of a checkpoint folder, each process its own part; any number of processes can read it.
+"""Write the tensors of a checkpoint folder, each process its own part; ``sharded_read`` reads them.
 
 Everything but tensors is in the folder's notes (``folders``). A save is all or nothing: the folder gets its name when
 every process has its part on the disk.
@@ -9,36 +9,34 @@ import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemWriter
-from torch.distributed.checkpoint.metadata import Metadata
-from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
-from open_clip.errors import CheckpointError, cut_list, printable
+from open_clip.errors import CheckpointError, printable
 from open_clip.files import TEMPORARY, sync_folder
 from training.checkpoint.digest import Digest, digest_file
 from training.checkpoint.folders import NOTES, seal_folder
 from training.checkpoint.gathered import refuse_nonfinite
-from training.checkpoint.metadata import ShardReader, read_metadata
 from training.checkpoint.payload import name_parameters
+from training.checkpoint.schema import Payload
 from training.checkpoint.write import remove_checkpoint, write_checkpoint
-from training.distributed import World, broadcast_object, gather_objects
+from training.distributed import World, broadcast_object, gather_objects, local_part
 from training.distributed.fsdp import reshard, share_buffers
+from training.optim import State
 
-_WEIGHTS = "model."
-_STATES = "optimizer."
+#: How names of tensors begin in the folder; those of an optimizer end in what it calls them.
+WEIGHTS, STATES = "model.", "optimizer."
 
 
 def save_sharded(
     path: Path,
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
-    notes: dict[str, Any],
+    notes: Payload,
     world: World,
     own: torch.nn.Module | None = None,
 ) -> None:
@@ -73,95 +71,6 @@ def save_sharded(
         raise CheckpointError(f"could not write {path}: {error}. Earlier checkpoints are untouched.") from error
 
 
-def load_sharded_weights(model: torch.nn.Module, folder: Path) -> None:
-    """Load a folder's weights into a bare or spread model; every process must call it.
-
-    Raises:
-        CheckpointError: When they do not fit the model.
-    """
-    reshard(model)
-    state = model.state_dict()
-    metadata = read_metadata(folder)
-    _check_fit(state, metadata, folder)
-    _load({f"{_WEIGHTS}{name}": value for name, value in state.items()}, folder)
-
-
-def load_sharded_optimizer(
-    parameters: dict[str, torch.nn.Parameter],
-    optimizer: torch.optim.Optimizer,
-    values: dict[str, Any],
-    folder: Path,
-) -> dict[str, Any]:
-    """Read a folder's optimizer state as ``optimizer.load_state_dict`` takes it; every process must call it.
-
-    Args:
-        parameters: What :func:`payload.name_parameters` gives of the run, bare or spread.
-        optimizer: Their optimizer, which says which parts to read.
-        values: The entry ``optimizer`` of the folder's notes.
-        folder: The checkpoint.
-
-    Raises:
-        ValueError: When the groups hold other parameters than those that were saved.
-    """
-    names = {id(parameter): name for name, parameter in parameters.items()}
-    groups = [[names[id(parameter)] for parameter in group["params"]] for group in optimizer.param_groups]
-    saved = [group["params"] for group in values["param_groups"]]
-    if groups != saved:
-        changed = sorted({name for group in groups for name in group} ^ {name for group in saved for name in group})
-        raise ValueError(f"its groups hold other parameters than the run's: {cut_list(changed) or 'in another order'}")
-    order = [name for group in groups for name in group]
-    targets = _make_targets({name: parameters[name] for name in order}, read_metadata(folder))
-    _load(targets, folder)
-    states = {name: dict(values["state"].get(name, {})) for name in order}
-    for key, tensor in targets.items():
-        name, _, kind = key.removeprefix(_STATES).rpartition(".")
-        states[name][kind] = tensor
-    numbers = {name: number for number, name in enumerate(order)}
-    return {
-        "state": {numbers[name]: state for name, state in states.items() if state},
-        "param_groups": [
-            {**group, "params": [numbers[name] for name in group["params"]]} for group in values["param_groups"]
-        ],
-    }
-
-
-def read_whole(folder: Path, notes: dict[str, Any]) -> dict[str, Any]:
-    """Read a folder as one payload in upstream's layout; needs memory for all of it, and no model.
-
-    Raises:
-        CheckpointError: When a tensor cannot be read.
-    """
-    metadata = read_metadata(folder)
-    values = notes["optimizer"]
-    order = [name for group in values["param_groups"] for name in group["params"]]
-    wanted = [f"{_WEIGHTS}{name}" for name in notes["order_of_weights"]]
-    wanted += [f"{_STATES}{name}.{kind}" for name in order for kind in values["kinds"].get(name, ())]
-    if missing := [key for key in wanted if key not in metadata.state_dict_metadata]:
-        raise CheckpointError(f"{printable(folder)}: lacks {cut_list(missing)}. Take another checkpoint.")
-    tensors = {
-        key: torch.empty(entry.size, dtype=entry.properties.dtype)  # type: ignore[union-attr]
-        for key, entry in metadata.state_dict_metadata.items()
-    }
-    _load(dict(tensors), folder)
-    numbers = {name: number for number, name in enumerate(order)}
-    states: dict[int, dict[str, Any]] = {}
-    for name in order:
-        state = dict(values["state"].get(name, {}))
-        for key in values["kinds"].get(name, ()):
-            state[key] = tensors[f"{_STATES}{name}.{key}"]
-        if state:
-            states[numbers[name]] = state
-    groups = [{**group, "params": [numbers[name] for name in group["params"]]} for group in values["param_groups"]]
-    others = {key: value for key, value in notes.items() if key not in ("optimizer", "order_of_weights")}
-    return {
-        "epoch": others.pop("epoch"),
-        "name": others.pop("name"),
-        "state_dict": {name: tensors[f"{_WEIGHTS}{name}"] for name in notes["order_of_weights"]},
-        "optimizer": {"state": states, "param_groups": groups},
-        **others,
-    }
-
-
 def on_master(world: World, work: Callable[[], None]) -> None:
     """Do what only the master does; every process must call it.
 
@@ -173,7 +82,7 @@ def on_master(world: World, work: Callable[[], None]) -> None:
         try:
             work()
         except (OSError, CheckpointError) as error:
-            problem = _reason(error)
+            problem = reason_of(error)
     problem = broadcast_object(problem, world)
     if problem is not None:
         raise CheckpointError(problem)
@@ -181,12 +90,12 @@ def on_master(world: World, work: Callable[[], None]) -> None:
 
 def _split_state(
     model: torch.nn.Module, optimizer: torch.optim.Optimizer, own: torch.nn.Module | None
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
+) -> tuple[dict[str, Tensor], State]:
     """Tell the tensors that are spread or large from the rest of the optimizer's state; parameters by their names."""
-    tensors = {f"{_WEIGHTS}{name}": value.detach() for name, value in model.state_dict().items()}
+    tensors = {f"{WEIGHTS}{name}": value.detach() for name, value in model.state_dict().items()}
     names = {id(parameter): name for name, parameter in name_parameters(model, own).items()}
     kinds: dict[str, list[str]] = {}
-    states: dict[str, dict[str, Any]] = {}
+    states: dict[str, State] = {}
     groups = []
     for group in optimizer.param_groups:
         groups.append({**group, "params": [names[id(parameter)] for parameter in group["params"]]})
@@ -195,7 +104,7 @@ def _split_state(
             for key, value in optimizer.state.get(parameter, {}).items():
                 # The step is a tensor of one value too, and on the host.
                 if isinstance(value, Tensor) and key != "step" and value.shape == parameter.shape:
-                    tensors[f"{_STATES}{name}.{key}"] = value
+                    tensors[f"{STATES}{name}.{key}"] = value
                     kinds.setdefault(name, []).append(key)
                 else:
                     states.setdefault(name, {})[key] = value
@@ -205,9 +114,9 @@ def _split_state(
 def _refuse_nonfinite(tensors: dict[str, Tensor], world: World) -> None:
     bad = []
     for name, value in tensors.items():
-        own = value.to_local() if hasattr(value, "to_local") else value
-        if name.startswith(_WEIGHTS) and own.is_floating_point() and not torch.isfinite(own).all():
-            bad.append(name.removeprefix(_WEIGHTS))
+        own = local_part(value)
+        if name.startswith(WEIGHTS) and own.is_floating_point() and not torch.isfinite(own).all():
+            bad.append(name.removeprefix(WEIGHTS))
     refuse_nonfinite(sorted(set().union(*gather_objects(bad, world))))
 
 
@@ -220,8 +129,7 @@ def _write_parts(tensors: dict[str, Tensor], folder: Path) -> None:
             save(dict(tensors), storage_writer=writer)
     except CheckpointException as error:
         # torch gathers the failures: every process raises.
-        first = next(iter(error.failures.values()))[0]
-        raise CheckpointError(_reason(first)) from error
+        raise CheckpointError(reason_of(error)) from error
 
 
 def _digest_parts(folder: Path, world: World) -> dict[str, Digest]:
@@ -232,7 +140,7 @@ def _digest_parts(folder: Path, world: World) -> dict[str, Digest]:
         names = [path.name for path in folder.glob(f"__{world.rank}_*")]
         digests = {name: digest_file(folder / name) for name in names}
     except OSError as error:
-        problem = _reason(error)
+        problem = reason_of(error)
     gathered = gather_objects((digests, problem), world)
     problems = [problem for _, problem in gathered if problem is not None]
     if problems:
@@ -240,7 +148,7 @@ def _digest_parts(folder: Path, world: World) -> dict[str, Digest]:
     return {name: digest for part, _ in gathered for name, digest in part.items()}
 
 
-def _finish(temporary: Path, path: Path, notes: dict[str, Any], digests: dict[str, Digest]) -> None:
+def _finish(temporary: Path, path: Path, notes: Payload, digests: dict[str, Digest]) -> None:
     digests[NOTES] = write_checkpoint(notes, temporary / NOTES)
     digests[".metadata"] = digest_file(temporary / ".metadata")
     seal_folder(temporary, digests)
@@ -250,52 +158,10 @@ def _finish(temporary: Path, path: Path, notes: dict[str, Any], digests: dict[st
     sync_folder(path.parent)
 
 
-def _check_fit(state: dict[str, Tensor], metadata: Metadata, folder: Path) -> None:
-    saved = {
-        key.removeprefix(_WEIGHTS): tuple(entry.size)  # type: ignore[union-attr]
-        for key, entry in metadata.state_dict_metadata.items()
-        if key.startswith(_WEIGHTS)
-    }
-    own = {name: tuple(value.shape) for name, value in state.items()}
-    if saved != own:
-        differ = sorted(name for name in saved.keys() | own.keys() if saved.get(name) != own.get(name))
-        raise CheckpointError(
-            f"{printable(folder)}: {len(differ)} of its weights do not fit the model: {cut_list(differ)}. Give the "
-            "--model it was saved with; to resize its positions, export it to one file first "
-            "(python -m training.export)."
-        )
-
-
-def _make_targets(parameters: dict[str, torch.nn.Parameter], metadata: Metadata) -> dict[str, Tensor]:
-    targets = {}
-    for key, entry in metadata.state_dict_metadata.items():
-        if not key.startswith(_STATES):
-            continue
-        name, _, kind = key.removeprefix(_STATES).rpartition(".")
-        parameter, size = parameters.get(name), tuple(entry.size)  # type: ignore[union-attr]
-        dtype = entry.properties.dtype  # type: ignore[union-attr]
-        if parameter is None or size != tuple(parameter.shape) or not dtype.is_floating_point:
-            own = "no parameter of the run" if parameter is None else f"{tuple(parameter.shape)} in the model"
-            shown = f"{printable(name, 120)}: {printable(kind, 60)}"
-            raise CheckpointError(f"{shown} is {size} of {dtype} in the file and {own}")
-        targets[key] = torch.zeros_like(parameter.detach(), dtype=dtype)
-    return targets
-
-
-def _load(tensors: dict[str, Tensor], folder: Path) -> None:
-    """Read tensors in place, each process the parts it holds."""
-    try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            load(tensors, storage_reader=ShardReader(folder))
-    except CheckpointException as error:
-        first = next(iter(error.failures.values()))[0]
-        raise CheckpointError(
-            f"{printable(folder)}: cannot be read ({_reason(first)}). Take another checkpoint."
-        ) from error
-
-
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
+    """Put what went wrong into one line; of torch's failures, one a process, the first."""
+    if isinstance(error, CheckpointException):
+        error = next(iter(error.failures.values()))[0]
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return printable(" ".join(str(error).split()), 200) or type(error).__name__

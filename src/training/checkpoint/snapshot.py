@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from training.checkpoint.schema import Payload
 from training.device import Device
 
 _Place = tuple[object, ...]
@@ -20,20 +21,20 @@ class Snapshot:
         self._device = device
         self._buffers: dict[_Place, torch.Tensor] = {}
 
-    def take(self, payload: dict[str, Any]) -> dict[str, Any]:
+    def take(self, payload: Payload) -> Payload:
         """Copy a state; what was returned before is overwritten.
 
         Tensors that are one stay one, so the file written from the copy is that of the original.
         """
         seen: dict[_Place, torch.Tensor] = {}
         buffers: dict[_Place, torch.Tensor] = {}
-        copied: dict[str, Any] = self._copy(payload, (), seen, buffers)
+        copied: Payload = self._copy(payload, (), seen, buffers)
         self._buffers = buffers
         self._device.synchronize()
         return copied
 
     def _copy(
-        self, value: Any, place: _Place, seen: dict[_Place, torch.Tensor], buffers: dict[_Place, torch.Tensor]
+        self, value: object, place: _Place, seen: dict[_Place, torch.Tensor], buffers: dict[_Place, torch.Tensor]
     ) -> Any:
         if isinstance(value, torch.Tensor):
             return self._copy_tensor(value.detach(), place, seen, buffers)

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from open_clip.checkpoint import read_checkpoint
 from open_clip.errors import CheckpointError, printable
@@ -11,12 +10,12 @@ from training.checkpoint.digest import PIECE_BYTES, Digest, digest_file
 from training.checkpoint.find import LATEST, list_checkpoints, order_names
 from training.checkpoint.folders import read_folder
 from training.checkpoint.manifest import MANIFEST, Manifest
-from training.checkpoint.schema import FOLDER, check_payload
+from training.checkpoint.schema import FOLDER, Payload, check_payload
 
 Fetch = Callable[[str], bool]
 
 
-def read_verified(path: Path, *, is_verifier: bool = True) -> dict[str, Any]:
+def read_verified(path: Path, *, is_verifier: bool = True) -> Payload:
     """Read a checkpoint and compare it with what the manifest beside it says was written.
 
     The comparison runs beside the reading. A file without an entry (upstream's, or one copied here) is held to the
@@ -44,7 +43,7 @@ def read_verified(path: Path, *, is_verifier: bool = True) -> dict[str, Any]:
 
 def read_newest(
     folder: Path, on_damaged: Callable[[str], None], *, elsewhere: Sequence[str] = (), fetch: Fetch | None = None
-) -> tuple[Path, dict[str, Any]] | None:
+) -> tuple[Path, Payload] | None:
     """Read the newest good checkpoint of a folder.
 
     Args:
@@ -72,7 +71,7 @@ def read_newest(
     return None
 
 
-def _read_file(path: Path) -> dict[str, Any]:
+def _read_file(path: Path) -> Payload:
     manifest = Manifest(path.parent)
     known = manifest.of(path.name)
     if not known or not path.is_file():
@@ -85,7 +84,7 @@ def _read_file(path: Path) -> dict[str, Any]:
         )
     with ThreadPoolExecutor(max_workers=1) as pool:
         digesting = pool.submit(digest_file, path)
-        payload: dict[str, Any] | None = None
+        payload: Payload | None = None
         failure: CheckpointError | None = None
         try:
             payload = read_checkpoint(path, is_verified=True)
@@ -113,7 +112,7 @@ def _merge(here: list[str], elsewhere: Sequence[str]) -> list[str]:
     return names
 
 
-def _read_here_or_fetched(path: Path, on_damaged: Callable[[str], None], fetch: Fetch | None) -> dict[str, Any] | None:
+def _read_here_or_fetched(path: Path, on_damaged: Callable[[str], None], fetch: Fetch | None) -> Payload | None:
     if path.exists():
         try:
             return read_verified(path)

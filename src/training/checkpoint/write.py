@@ -11,6 +11,7 @@ import torch
 from open_clip.errors import CheckpointError
 from open_clip.files import TEMPORARY, new_file
 from training.checkpoint.digest import Digest, RunningDigest
+from training.checkpoint.schema import Payload
 
 
 class HashedFile:
@@ -43,7 +44,7 @@ class HashedFile:
         return self._digest.finish()
 
 
-def write_checkpoint(payload: dict[str, Any], path: Path, commit: Callable[[Digest], None] | None = None) -> Digest:
+def write_checkpoint(payload: Payload, path: Path, commit: Callable[[Digest], None] | None = None) -> Digest:
     """Save a payload under its final name only once every byte is on the disk.
 
     The file is written beside its place under a temporary name, flushed to the disk, and renamed: a kill or a full disk
@@ -89,7 +90,7 @@ def remove_checkpoint(path: Path) -> None:
     shutil.rmtree(spent)
 
 
-def to_host(value: Any) -> Any:
+def to_host(value: object) -> Any:
     """Give nested dicts, lists and tuples with every tensor in host memory; those that are there are not copied."""
     if isinstance(value, torch.Tensor):
         return value.detach().cpu()

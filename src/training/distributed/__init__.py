@@ -19,7 +19,7 @@ from training.distributed.questions import (
 )
 from training.distributed.relaunch import launch_words
 from training.distributed.setup import DdpOptions, start_process_group, stop_process_group, unwrap_model, wrap_model
-from training.distributed.sharding import Sharding, is_sharded, whole_model
+from training.distributed.sharding import Sharding, is_sharded, local_part, whole_model
 from training.distributed.signals import StopRequest
 from training.distributed.startup import (
     all_gather_object,
@@ -34,7 +34,6 @@ from training.distributed.watchdog import Limits, LostProcesses, Watchdog
 
 __all__ = [
     "DdpOptions",
-    "Sharding",
     "Limits",
     "LostProcesses",
     "Standings",
@@ -59,6 +58,7 @@ __all__ = [
     "is_using_distributed",
     "is_using_horovod",
     "launch_words",
+    "local_part",
     "mean_over_processes",
     "set_device",
     "start_process_group",

@@ -21,7 +21,7 @@ from torch.distributed.tensor import DTensor
 from open_clip.errors import DeviceError
 from open_clip.modified_resnet import ModifiedResNet
 from training.distributed.env import World
-from training.distributed.sharding import SPREAD, Sharding
+from training.distributed.sharding import SPREAD, Sharding, local_part
 
 _LOG = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ def clip_gradients(parameters: Iterable[Tensor], max_norm: float | None) -> Tens
     norm = torch.zeros(())
     if spread:
         # A small parameter leaves some processes nothing, and not every device has a norm of nothing.
-        parts = [part for part in map(_own_part, spread) if part.numel()]
+        parts = [part for part in map(local_part, spread) if part.numel()]
         # One message for all of them, where torch's own clipping sends one for each; of one type, even of no part.
         square = torch.nn.utils.get_total_norm(parts).float().square()
         norm = square.to(spread[0].device_mesh.device_type)
@@ -148,14 +148,9 @@ def clip_gradients(parameters: Iterable[Tensor], max_norm: float | None) -> Tens
         norm = norm.to(whole[0].device) + torch.nn.utils.get_total_norm(whole).square()
     norm = norm.sqrt()
     if max_norm is not None:
-        own = [p for p, gradient in zip(with_gradient, gradients, strict=True) if _own_part(gradient).numel()]
+        own = [p for p, gradient in zip(with_gradient, gradients, strict=True) if local_part(gradient).numel()]
         torch.nn.utils.clip_grads_with_norm_(own, max_norm, norm)
     return norm
-
-
-def _own_part(tensor: Tensor) -> Tensor:
-    """Give what this process holds of a tensor."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,11 @@ def is_sharded(model: torch.nn.Module) -> bool:
     return hasattr(model, SPREAD)
 
 
+def local_part(tensor: torch.Tensor) -> torch.Tensor:
+    """Give what this process holds of a tensor that may be spread."""
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
+
+
 @contextlib.contextmanager
 def whole_model(model: torch.nn.Module) -> Iterator[torch.nn.Module]:
     """Lend a whole copy of a spread model, for forwards that need not be as many in every process.

@@ -2,15 +2,14 @@
 
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
 from open_clip.errors import ConfigError
 from training.device import Device
-from training.optim.groups import find_undecayed, layer_scales, parameter_groups
+from training.optim.groups import Group, State, find_undecayed, layer_scales, parameter_groups
 from training.optim.rows import hold_other_rows
-from training.optim.state import IMPLEMENTATION_KEYS
+from training.optim.saved_groups import implementation
 from training.optim.timm_optimizers import build_timm_optimizer
 from training.params.optim import OptimParams
 from training.run_folder import FILE_LINE
@@ -18,7 +17,6 @@ from training.run_folder import FILE_LINE
 _LOG = logging.getLogger(__name__)
 _TIMM = "timm/"
 Named = Sequence[tuple[str, torch.nn.Parameter]]
-Groups = list[dict[str, Any]]
 
 
 def build_optimizer(
@@ -62,7 +60,7 @@ def build_optimizer(
 
 def _make_groups(
     model: torch.nn.Module, named: Named, own: torch.nn.Module | None, params: OptimParams, decay_rule: str
-) -> Groups:
+) -> list[Group]:
     rule = params.decay_rule or decay_rule
     spared = find_undecayed(rule, model) | (set() if own is None else find_undecayed(rule, own, "task"))
     scales = layer_scales(model, params.image_layer_decay, params.text_layer_decay)
@@ -75,7 +73,7 @@ def _asks_for_groups(params: OptimParams) -> bool:
     return any(value is not None for value in flags)
 
 
-def _build_adamw(groups: Groups, named: Named, params: OptimParams, device: Device) -> torch.optim.Optimizer:
+def _build_adamw(groups: list[Group], named: Named, params: OptimParams, device: Device) -> torch.optim.Optimizer:
     if params.lr is None or params.beta1 is None or params.beta2 is None or params.eps is None:
         raise ConfigError("lr, beta1, beta2 and eps must be set; training.params.parse_args fills them in.")
     options = device.optimizer_options([parameter for _, parameter in named if parameter.requires_grad])
@@ -86,21 +84,24 @@ def _build_adamw(groups: Groups, named: Named, params: OptimParams, device: Devi
         raise ConfigError(f"--opt-kwargs {params.opt_kwargs}: AdamW refuses them: {error}.") from error
 
 
-def _build_timm(parameters: torch.nn.Module | Groups, params: OptimParams) -> torch.optim.Optimizer:
-    given: dict[str, Any] = {"lr": params.lr, "weight_decay": params.wd, "eps": params.eps, "momentum": params.momentum}
+def _build_timm(parameters: torch.nn.Module | list[Group], params: OptimParams) -> torch.optim.Optimizer:
+    given: dict[str, object] = {
+        "lr": params.lr,
+        "weight_decay": params.wd,
+        "eps": params.eps,
+        "momentum": params.momentum,
+    }
     if params.beta1 is not None:
         given["betas"] = (params.beta1, params.beta2)
     options = {name: value for name, value in given.items() if value is not None} | params.opt_kwargs
     return build_timm_optimizer(parameters, params.opt.removeprefix(_TIMM), options)
 
 
-def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+def load_optimizer_state(optimizer: torch.optim.Optimizer, state: State) -> None:
     """Load a state that :func:`fit_optimizer_state` gave, keeping this device's own way to compute a step."""
-    implementation = [
-        {key: group[key] for key in IMPLEMENTATION_KEYS if key in group} for group in optimizer.param_groups
-    ]
+    settings = [implementation(group) for group in optimizer.param_groups]
     optimizer.load_state_dict(state)
-    for group, own in zip(optimizer.param_groups, implementation, strict=True):
+    for group, own in zip(optimizer.param_groups, settings, strict=True):
         group.update(own)
 
 

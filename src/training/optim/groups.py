@@ -9,6 +9,11 @@ import torch
 from open_clip.protocols import HasLayerGroups
 from open_clip.transformer.freezing import LayerGroup
 
+#: A parameter group: `params`, and settings by the optimizer's own names.
+Group = dict[str, Any]
+#: What an optimizer keeps, as its ``state_dict`` gives it, or of one parameter; each has names of its own.
+State = dict[str, Any]
+
 
 def _has_openclips_words(name: str) -> bool:
     return any(word in name for word in ("bn", "ln", "bias", "logit_scale"))
@@ -51,7 +56,7 @@ def parameter_groups(
     exclude: Collection[str] = (),
     scales: Mapping[str, float] | None = None,
     rule: str = "openclip",
-) -> list[dict[str, Any]]:
+) -> list[Group]:
     """Sort trainable parameters into an undecayed and a decayed group, in that order.
 
     The order is upstream's, so optimizer states are interchangeable with it. With ``scales`` both are cut further, by

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from open_clip.errors import ConfigError, suggest_nearest
-from training.optim.state import local_part
+from training.distributed import local_part
 
 # Stands on the module that holds a table: FSDP makes new parameters and leaves modules as they are.
 _MARK = "_trained_rows"

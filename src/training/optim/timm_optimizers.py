@@ -1,15 +1,14 @@
 """Optimizers made by timm, an optional package that is imported when one is asked for."""
 
-from typing import Any
-
 import torch
 
 from open_clip.errors import ConfigError, MissingDependency, suggest_nearest
 from open_clip.extras import install_advice
+from training.optim.groups import Group
 
 
 def build_timm_optimizer(
-    parameters: torch.nn.Module | list[dict[str, Any]], name: str, options: dict[str, Any]
+    parameters: torch.nn.Module | list[Group], name: str, options: dict[str, object]
 ) -> torch.optim.Optimizer:
     """Make one of timm's optimizers.
 

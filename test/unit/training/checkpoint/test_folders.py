@@ -10,13 +10,8 @@ from training.checkpoint import Keeper, list_checkpoints, read_newest, read_veri
 from training.checkpoint.digest import RunningDigest, digest_file
 from training.checkpoint.folders import FOLDER, NOTES, read_folder, seal_folder
 from training.checkpoint.metadata import read_metadata
-from training.checkpoint.sharded import (
-    load_sharded_optimizer,
-    load_sharded_weights,
-    on_master,
-    read_whole,
-    save_sharded,
-)
+from training.checkpoint.sharded import on_master, save_sharded
+from training.checkpoint.sharded_read import load_sharded_optimizer, load_sharded_weights, read_whole
 from training.distributed import World
 from training.export import export, main
 
