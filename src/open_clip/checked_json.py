@@ -8,10 +8,12 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, TypeAlias, TypeGuard
 
 from open_clip.files import open_plain, read_plain
 
+#: An object of JSON, such as a model's configuration; its values are any, so whoever reads one checks them first.
+JsonObject: TypeAlias = dict[str, Any]
 _MOST_BYTES = 1 << 26
 _LONGEST_LINE = 1 << 22
 _DEEPEST = 50
@@ -47,7 +49,7 @@ def read_json(path: str | Path, most_bytes: int = _MOST_BYTES) -> Any:
     return parse_json(read_plain(path, most_bytes))
 
 
-def read_json_lines(path: str | Path) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
+def read_json_lines(path: str | Path) -> Iterator[tuple[bytes, JsonObject | None]]:
     """Yield each line that is not empty with its JSON object; None for one that is none, or is too long to be read.
 
     Raises:
@@ -63,21 +65,21 @@ def read_json_lines(path: str | Path) -> Iterator[tuple[bytes, dict[str, Any] | 
                 yield raw, _parse_object(raw)
 
 
-def numbers_of(value: Any) -> dict[str, float]:
+def numbers_of(value: object) -> dict[str, float]:
     """Keep the entries of a mapping that are finite numbers; anything but a mapping has none."""
     if not isinstance(value, dict):
         return {}
     return {str(key): one for key, one in value.items() if is_number(one)}
 
 
-def is_number(value: object) -> TypeGuard[int | float]:
+def is_number(value: object) -> TypeGuard[float]:
     """Tell a finite number, which is no truth value, of a JSON file or of a checkpoint."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return abs(value) <= MOST_COUNT if isinstance(value, int) else math.isfinite(value)
 
 
-def _parse_object(raw: bytes) -> dict[str, Any] | None:
+def _parse_object(raw: bytes) -> JsonObject | None:
     try:
         value = parse_json(raw)
     except ValueError:
@@ -94,7 +96,7 @@ def _finite(digits: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _check_depth(value: Any) -> None:
+def _check_depth(value: object) -> None:
     layer, depth = [value], 0
     while layer:
         depth += 1

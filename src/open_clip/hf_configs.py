@@ -6,7 +6,7 @@ Source: open_clip.hf_configs.arch_dict (3.3.0): the dict's shape, names and defa
 config.json of the repositories of these names, as far as it differs from transformers' own defaults.
 """
 
-from typing import Any
+from open_clip.checked_json import JsonObject
 
 _BERT_NAMES = {
     "context_length": "max_position_embeddings",
@@ -18,7 +18,7 @@ _BERT_NAMES = {
     "token_embeddings_attr": "embeddings",
 }
 
-arch_dict: dict[str, dict[str, Any]] = {
+arch_dict: dict[str, JsonObject] = {
     "roberta": {"config_names": dict(_BERT_NAMES), "pooler": "mean_pooler"},
     "xlm-roberta": {"config_names": dict(_BERT_NAMES), "pooler": "mean_pooler"},
     "bert": {"config_names": dict(_BERT_NAMES), "pooler": "cls_pooler"},
@@ -56,7 +56,7 @@ _NLLB = {"model_type": "m2m_100", "vocab_size": 256206, "encoder_layerdrop": 0, 
 _NLLB |= {"bos_token_id": 0, "max_length": 200}
 _LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
 
-ENCODERS: dict[str, dict[str, Any]] = {
+ENCODERS: dict[str, JsonObject] = {
     "roberta-base": _ROBERTA | {"model_type": "roberta"},
     "xlm-roberta-base": _XLM_ROBERTA,
     "xlm-roberta-large": _XLM_ROBERTA | _LARGE,

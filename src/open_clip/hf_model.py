@@ -6,15 +6,17 @@ Shapes: B texts, L tokens, D encoder width, E output width.
 import contextlib
 import logging
 import os
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from open_clip.checked_json import JsonObject
 from open_clip.errors import ConfigError, MissingDependency, cut_list, printable, suggest_nearest
 from open_clip.extras import install_advice, run_no_foreign_code, tell_of_hub
 from open_clip.hf_configs import ENCODERS, arch_dict
 from open_clip.transformer.freezing import LayerGroup
+from open_clip.transformer.types import Intermediates
 
 _logger = logging.getLogger(__name__)
 
@@ -42,10 +44,16 @@ def import_transformers() -> Any:
     return transformers
 
 
+class EncoderOutput(Protocol):
+    """What an encoder of transformers gives; some have a ``pooler_output`` besides."""
+
+    last_hidden_state: Tensor
+
+
 class MeanPooler(nn.Module):
     """Averages the last hidden states [B, L, D] over the positions that are no padding."""
 
-    def forward(self, output: Any, attention_mask: Tensor) -> Tensor:
+    def forward(self, output: EncoderOutput, attention_mask: Tensor) -> Tensor:
         """Pool to [B, D]; ``attention_mask`` [B, L] is 1 where a token stands."""
         masked = output.last_hidden_state * attention_mask.unsqueeze(-1)
         mean: Tensor = masked.sum(dim=1) / attention_mask.sum(-1, keepdim=True)
@@ -55,7 +63,7 @@ class MeanPooler(nn.Module):
 class MaxPooler(nn.Module):
     """Takes the largest of the last hidden states [B, L, D] over the positions that are no padding."""
 
-    def forward(self, output: Any, attention_mask: Tensor) -> Tensor:
+    def forward(self, output: EncoderOutput, attention_mask: Tensor) -> Tensor:
         """Pool to [B, D]; ``attention_mask`` [B, L] is 1 where a token stands."""
         masked = output.last_hidden_state.masked_fill(attention_mask.unsqueeze(-1) == 0, float("-inf"))
         largest: Tensor = masked.max(1).values
@@ -70,7 +78,7 @@ class ClsPooler(nn.Module):
         self.cls_token_position = 0
         self.use_pooler_output = use_pooler_output
 
-    def forward(self, output: Any, attention_mask: Tensor) -> Tensor:
+    def forward(self, output: EncoderOutput, attention_mask: Tensor) -> Tensor:
         """Pool to [B, D]; padding never stands first, so the mask is not looked at."""
         pooled: Tensor | None = getattr(output, "pooler_output", None) if self.use_pooler_output else None
         if pooled is None:
@@ -86,7 +94,7 @@ class ClsLastHiddenStatePooler(nn.Module):
         super().__init__()
         self.cls_token_position = 0
 
-    def forward(self, output: Any, attention_mask: Tensor) -> Tensor:
+    def forward(self, output: EncoderOutput, attention_mask: Tensor) -> Tensor:
         """Pool to [B, D]; padding never stands first, so the mask is not looked at."""
         first: Tensor = output.last_hidden_state[:, self.cls_token_position]
         return first
@@ -165,7 +173,7 @@ class HFTextEncoder(nn.Module):
         tokens: Tensor = output.last_hidden_state
         return projected, tokens[:, 1:] if isinstance(self.pooler, ClsPooler) else tokens
 
-    def forward_intermediates(self, text: Tensor, *_: Any, **__: Any) -> dict[str, Any]:
+    def forward_intermediates(self, text: Tensor, *_: Any, **__: Any) -> Intermediates:
         """Refuse: these encoders do not hand out what is between their blocks.
 
         Raises:
@@ -236,7 +244,7 @@ def _refuse_kernels(config: Any, what: str) -> None:
         raise ConfigError(f"{what} has a quantization_config; only encoders in plain floating point are read.")
 
 
-def _find_architecture(config: Any) -> dict[str, Any]:
+def _find_architecture(config: Any) -> JsonObject:
     kind = config.model_type
     if kind not in arch_dict:
         raise ConfigError(f"text towers of type {kind!r} are not known; hf_configs has {cut_list(arch_dict)}.")

@@ -6,7 +6,7 @@ Source: arXiv 2103.00020, section 2.4; parameter names and initial draws of open
 """
 
 from collections import OrderedDict
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from open_clip.transformer.freezing import LayerGroup, freeze_batch_norm_2d
 from open_clip.transformer.patches import check_images
 from open_clip.transformer.reading import accompany
 from open_clip.transformer.stack import take_indices
+from open_clip.transformer.types import Intermediates
 
 _TOTAL_STRIDE = 32
 
@@ -201,7 +202,7 @@ class ModifiedResNet(nn.Module):
         intermediates_only: bool = False,
         output_fmt: Literal["NCHW", "NLC"] = "NCHW",
         output_extra_tokens: bool = False,
-    ) -> dict[str, Any]:
+    ) -> Intermediates:
         """Encode images and collect the outputs of the stem (0) and of some stages (1 to 4).
 
         ``indices`` as in ``VisionTransformer.forward_intermediates``. Stages are skipped by ``stop_early`` only when
@@ -221,7 +222,7 @@ class ModifiedResNet(nn.Module):
             x = stage(x)
             if index in taken:
                 collected.append(x)
-        output: dict[str, Any] = {"image_intermediates": collected}
+        output: Intermediates = {"image_intermediates": collected}
         if not intermediates_only:
             output["image_features"] = self.attnpool(x)
         return output

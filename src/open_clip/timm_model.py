@@ -9,10 +9,12 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from open_clip.checked_json import JsonObject
 from open_clip.errors import ConfigError, MissingDependency, first_line, printable, suggest_nearest
 from open_clip.extras import install_advice
 from open_clip.transformer.freezing import LayerGroup
 from open_clip.transformer.patches import check_images
+from open_clip.transformer.types import Intermediates
 from open_clip.transformer.vision import to_pair
 
 _logger = logging.getLogger(__name__)
@@ -71,7 +73,7 @@ class TimmModel(nn.Module):
         self.image_size = to_pair(image_size)
         self.output_dim = embed_dim
         options = {"drop_path_rate": drop_path, "patch_drop_rate": patch_drop}
-        given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
+        given: JsonObject = {key: value for key, value in options.items() if value is not None}
         if proj in ("linear", "mlp") or pool in _ATTENTION_POOLS:
             self.trunk = _make_trunk(model_name, pretrained, given)
             _take_classifier_off(self.trunk, pool)
@@ -178,7 +180,7 @@ class TimmModel(nn.Module):
         intermediates_only: bool = False,
         output_fmt: Literal["NCHW", "NLC"] = "NCHW",
         output_extra_tokens: bool = False,
-    ) -> dict[str, Any]:
+    ) -> Intermediates:
         """Encode images and collect the outputs of some blocks or stages; arguments as ``VisionTransformer`` has them.
 
         Raises:
@@ -200,7 +202,7 @@ class TimmModel(nn.Module):
         except (AssertionError, TypeError) as error:
             raise ConfigError(f"timm's {type(self.trunk).__name__} refuses these options: {error}.") from error
         last, collected = (None, found) if intermediates_only else found
-        output: dict[str, Any] = {}
+        output: Intermediates = {}
         if output_extra_tokens and collected and isinstance(collected[0], tuple):
             output["image_intermediates_prefix"] = [prefix for _, prefix in collected]
             collected = [tokens for tokens, _ in collected]
@@ -210,7 +212,7 @@ class TimmModel(nn.Module):
         return output
 
 
-def _make_trunk(model_name: str, pretrained: bool, options: dict[str, Any]) -> Any:
+def _make_trunk(model_name: str, pretrained: bool, options: JsonObject) -> Any:
     timm = import_timm()
     try:
         return timm.create_model(model_name, pretrained=pretrained, **options)

@@ -3,11 +3,12 @@
 Source: open_clip.factory.load_state_dict and load_checkpoint (3.3.0).
 """
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from open_clip.checked_json import JsonObject
 from open_clip.checkpoint.big_vision import convert_big_vision_state_dict, is_big_vision
 from open_clip.checkpoint.mobileclip import convert_mobile_clip, is_mobile_clip
 from open_clip.checkpoint.transformers import convert_transformers_weights, is_transformers
@@ -35,7 +36,7 @@ def drop_openai_extras(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key: value for key, value in state_dict.items() if key not in extras}
 
 
-def _strip_wrapper_prefixes(weights: dict[str, Any]) -> dict[str, Any]:
+def _strip_wrapper_prefixes(weights: JsonObject) -> JsonObject:
     """Take ``module.`` and ``_orig_mod.`` off, up to a few times, then what a trainer put before all.
 
     Lightning and others keep a model as ``model.`` or ``net.clip.``: what stands before ``logit_scale`` goes when every
@@ -54,7 +55,7 @@ def _strip_wrapper_prefixes(weights: dict[str, Any]) -> dict[str, Any]:
     return weights
 
 
-def _unwrap(checkpoint: dict[str, Any]) -> dict[str, Any]:
+def _unwrap(checkpoint: JsonObject) -> JsonObject:
     """Take weights out of their container, and that out of another one: a trainer's may hold a framework's."""
     for _ in range(_MAX_CONTAINERS):
         name = next((name for name in _CONTAINERS if isinstance(checkpoint.get(name), dict)), None)
@@ -64,7 +65,7 @@ def _unwrap(checkpoint: dict[str, Any]) -> dict[str, Any]:
     return checkpoint
 
 
-def normalise_state_dict(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+def normalise_state_dict(checkpoint: JsonObject) -> dict[str, Tensor]:
     """Take the weights out of whatever a checkpoint file holds, as a flat dict of tensors with plain names.
 
     Raises:

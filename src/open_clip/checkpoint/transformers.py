@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from open_clip.checked_json import JsonObject
 from open_clip.errors import ConfigError, cut_list, printable
 
 # (ours, theirs): beginnings of names outside the blocks. `pre_layrnorm` is spelt so there.
@@ -53,8 +54,8 @@ _KNOWN_KEYS = {
 
 
 def from_transformers(
-    state_dict: Mapping[str, Tensor], config: Mapping[str, Any] | Any
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    state_dict: Mapping[str, Tensor], config: JsonObject | Any
+) -> tuple[dict[str, Tensor], JsonObject]:
     """Turn a transformers CLIPModel's weights and configuration into ours.
 
     Args:
@@ -67,7 +68,7 @@ def from_transformers(
     Raises:
         ConfigError: the model is not a plain CLIP.
     """
-    model_cfg = _config_from(config if isinstance(config, Mapping) else config.to_dict())
+    model_cfg = _config_from(dict(config) if isinstance(config, Mapping) else config.to_dict())
     return convert_transformers_weights(state_dict), model_cfg
 
 
@@ -100,9 +101,7 @@ def convert_transformers_weights(state_dict: Mapping[str, Tensor]) -> dict[str, 
     return converted
 
 
-def to_transformers(
-    state_dict: Mapping[str, Tensor], model_cfg: Mapping[str, Any]
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def to_transformers(state_dict: Mapping[str, Tensor], model_cfg: JsonObject) -> tuple[dict[str, Tensor], JsonObject]:
     """Turn our weights and configuration into those of a transformers CLIPModel.
 
     Args:
@@ -179,7 +178,7 @@ def _name_to(key: str) -> str:
     )
 
 
-def _config_from(config: Mapping[str, Any]) -> dict[str, Any]:
+def _config_from(config: JsonObject) -> JsonObject:
     text, vision = config["text_config"], config["vision_config"]
     acts = {tower.get("hidden_act", "quick_gelu") for tower in (text, vision)}
     if len(acts) != 1 or not acts <= _ACTIVATIONS.keys():
@@ -223,7 +222,7 @@ def _ratio(inner: int, width: int) -> float:
     return ratio if int(width * ratio) == inner else math.nextafter(ratio, math.inf)
 
 
-def _config_to(model_cfg: Mapping[str, Any]) -> dict[str, Any]:
+def _config_to(model_cfg: JsonObject) -> JsonObject:
     vision, text = dict(model_cfg["vision_cfg"]), dict(model_cfg["text_cfg"])
     for name, cfg in (("vision", vision), ("text", text)):
         if other := sorted(cfg.keys() - _KNOWN_KEYS[name]):

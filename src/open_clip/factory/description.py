@@ -9,11 +9,11 @@ import copy
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
+from open_clip.checked_json import JsonObject
 from open_clip.checkpoint import CONFIG_ENTRY
 from open_clip.errors import CheckpointError, ConfigError, printable
 from open_clip.factory.names import LOCAL_DIR_SCHEME, parse_config, parse_model_name
@@ -46,7 +46,7 @@ class Origin:
     """
 
     name: str
-    model_cfg: dict[str, Any]
+    model_cfg: JsonObject
     weights: Path | None = None
 
 
@@ -61,10 +61,10 @@ class Description:
         recipe: What trained it.
     """
 
-    model_cfg: dict[str, Any] | None = None
-    preprocess_cfg: dict[str, Any] = field(default_factory=dict)
+    model_cfg: JsonObject | None = None
+    preprocess_cfg: JsonObject = field(default_factory=dict)
     model: str | None = None
-    recipe: dict[str, Any] = field(default_factory=dict)
+    recipe: JsonObject = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ class Difference:
     """One value in which a model differs from what its weights were trained with."""
 
     key: str
-    trained: Any
-    built: Any
+    trained: object
+    built: object
 
     def __str__(self) -> str:
         return f"{self.key} was {show(self.trained)} and is {show(self.built)}"
@@ -86,7 +86,7 @@ def public_name(model_name: str) -> str:
 
 
 def describe_model(
-    model: nn.Module, recipe: dict[str, Any] | None = None, model_cfg: dict[str, Any] | None = None
+    model: nn.Module, recipe: JsonObject | None = None, model_cfg: JsonObject | None = None
 ) -> str | None:
     """Write down what a model is, for the file of its weights.
 
@@ -103,7 +103,7 @@ def describe_model(
     if model_cfg is None:
         return None
     known = get_model_preprocess_cfg(model)
-    told: dict[str, Any] = {
+    told: JsonObject = {
         "model_cfg": model_cfg,
         "preprocess_cfg": {key: known[key] for key in PREPROCESS_KEYS if key in known},
         "model": getattr(origin, "name", None),
@@ -112,13 +112,13 @@ def describe_model(
     return json.dumps(told | ({"recipe": recipe} if recipe else {}), default=_plain)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> JsonObject:
     if isinstance(value, CLIPVisionCfg | CLIPTextCfg):
         return asdict(value)
     raise TypeError(f"a configuration cannot hold {type(value).__name__}")
 
 
-def read_description(text: Any, place: str) -> Description:
+def read_description(text: object, place: str) -> Description:
     """Read what a file says of its model.
 
     Args:
@@ -140,7 +140,7 @@ def read_description(text: Any, place: str) -> Description:
         ) from error
 
 
-def parse_description(told: dict[str, Any], place: str) -> Description:
+def parse_description(told: JsonObject, place: str) -> Description:
     """Check a description that was read; see ``read_description``.
 
     Raises:
@@ -159,7 +159,7 @@ def parse_description(told: dict[str, Any], place: str) -> Description:
     return Description(model_cfg or None, known, model, recipe)
 
 
-def adopt(model_cfg: dict[str, Any], told: Description, model_name: str) -> tuple[dict[str, Any], list[Difference]]:
+def adopt(model_cfg: JsonObject, told: Description, model_name: str) -> tuple[JsonObject, list[Difference]]:
     """Let a file of the model that was named bring along what options had changed when it was trained.
 
     The name of another model is the caller's word for that model's values, so nothing is taken over then.
@@ -182,7 +182,7 @@ def adopt(model_cfg: dict[str, Any], told: Description, model_name: str) -> tupl
     return cfg, taken
 
 
-def settle_config(model: nn.Module, model_cfg: dict[str, Any] | None) -> tuple[dict[str, Any], list[Difference]]:
+def settle_config(model: nn.Module, model_cfg: JsonObject | None) -> tuple[JsonObject, list[Difference]]:
     """Bring a configuration that is to be written beside a model in line with what the model was built with.
 
     Returns:
@@ -228,5 +228,5 @@ def list_differences(model: nn.Module, told: Description, training: bool = False
     return found
 
 
-def _listed(value: Any) -> Any:
+def _listed(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value

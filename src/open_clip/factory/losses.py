@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from torch import nn
+
 from open_clip.errors import CheckpointError, ConfigError
 from open_clip.factory.names import get_model_config
 from open_clip.families import family_of, find_family
@@ -9,7 +11,7 @@ from open_clip.families.base import Family
 from open_clip.loss import ClipLoss, DistillClipLoss, SigLipLoss
 
 
-def create_loss(args: Any, model: Any = None) -> ClipLoss | SigLipLoss:
+def create_loss(args: Any, model: nn.Module | None = None) -> ClipLoss | SigLipLoss:
     """Make the loss for a trainer's flags: distillation, else the one of the model's family (CoCa's, SigLIP's, CLIP's).
 
     What the model is, ``model`` says (wrapped or not), else the configuration of ``args.model``; the name counts only
@@ -29,7 +31,7 @@ def create_loss(args: Any, model: Any = None) -> ClipLoss | SigLipLoss:
     return _choose_family(args.model, model).create_loss(args, ranks, options)
 
 
-def _choose_family(name: str, model: Any) -> Family:
+def _choose_family(name: str, model: nn.Module | None) -> Family:
     if model is not None:
         # Any other model is scored as a CLIP is.
         return family_of(getattr(model, "module", model)) or find_family({})

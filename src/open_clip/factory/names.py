@@ -5,8 +5,9 @@ import re
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
+from open_clip.checked_json import JsonObject
 from open_clip.constants import HF_CONFIG_NAME
 from open_clip.errors import ConfigError, ModelFolderError, ModelNotFound, printable, suggest_nearest
 from open_clip.files import read_plain
@@ -55,7 +56,7 @@ def _natural_key(name: str) -> list[tuple[bool, int, str]]:
     return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts if part]
 
 
-def _read_json(path: Path) -> Any:
+def _read_json(path: Path) -> object:
     try:
         return parse_config(read_plain(path, MAX_CONFIG_BYTES).decode("utf-8"))
     except (OSError, ValueError) as error:
@@ -63,7 +64,7 @@ def _read_json(path: Path) -> Any:
         raise ConfigError(f"{printable(path)}: cannot be read as JSON: {reason}.") from error
 
 
-def parse_config(text: str) -> Any:
+def parse_config(text: str) -> object:
     """Parse a configuration's JSON, which may come from anywhere.
 
     Raises:
@@ -77,7 +78,7 @@ def parse_config(text: str) -> Any:
         raise ValueError("it is nested deeper than any configuration") from None
 
 
-def _refuse_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _refuse_twins(pairs: list[tuple[str, object]]) -> JsonObject:
     read = dict(pairs)
     if len(read) != len(pairs):
         keys = [key for key, _ in pairs]
@@ -85,23 +86,23 @@ def _refuse_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return read
 
 
-def _refuse_constant(name: str) -> Any:
+def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number of JSON")
 
 
-def _read_configs(path: Path) -> dict[str, tuple[Path, dict[str, Any]]]:
+def _read_configs(path: Path) -> dict[str, tuple[Path, JsonObject]]:
     files = sorted(path.glob("*.json")) if path.is_dir() else [path]
     read = {file.stem: (file, _read_json(file)) for file in files}
     return {name: (file, cfg) for name, (file, cfg) in read.items() if isinstance(cfg, dict) and _is_model(cfg)}
 
 
-def _is_model(cfg: dict[str, Any]) -> bool:
+def _is_model(cfg: JsonObject) -> bool:
     # A model of another family is kept, so that building it is refused by the family's name.
     return all(key in cfg for key in _REQUIRED_KEYS) or "family" in cfg or is_of_unknown_family(cfg)
 
 
 @cache
-def model_registry() -> dict[str, dict[str, Any]]:
+def model_registry() -> dict[str, JsonObject]:
     """Return the registry itself, read from the package's folder at first use."""
     return {name: cfg for name, (_, cfg) in _read_configs(_CONFIG_FOLDER).items()}
 
@@ -128,7 +129,7 @@ def add_model_config(path: str | Path) -> None:
         _ADDED_FROM[name] = file
 
 
-def read_folder_config(folder: str | Path) -> dict[str, Any]:
+def read_folder_config(folder: str | Path) -> JsonObject:
     """Read ``open_clip_config.json`` of a model folder: ``model_cfg`` and perhaps ``preprocess_cfg``.
 
     Raises:
@@ -156,7 +157,7 @@ def read_folder_config(folder: str | Path) -> dict[str, Any]:
     )
 
 
-def read_hub_config(model_id: str, cache_dir: str | None = None) -> dict[str, Any]:
+def read_hub_config(model_id: str, cache_dir: str | None = None) -> JsonObject:
     """Read ``open_clip_config.json`` of a hub repository (``org/repo``): ``model_cfg`` and perhaps ``preprocess_cfg``.
 
     Raises:
@@ -166,14 +167,14 @@ def read_hub_config(model_id: str, cache_dir: str | None = None) -> dict[str, An
     return _read_model_file(Path(download_pretrained_from_hf(model_id, HF_CONFIG_NAME, cache_dir=cache_dir)))
 
 
-def _read_model_file(path: Path) -> dict[str, Any]:
+def _read_model_file(path: Path) -> JsonObject:
     config = _read_json(path)
     if not isinstance(config, dict) or not isinstance(config.get("model_cfg"), dict):
         raise ConfigError(f"{printable(path)}: has no 'model_cfg'.")
     return config
 
 
-def get_model_config(model_name: str) -> dict[str, Any] | None:
+def get_model_config(model_name: str) -> JsonObject | None:
     """Return a copy of a model's configuration, or None when the name is not known.
 
     Raises:
@@ -182,10 +183,10 @@ def get_model_config(model_name: str) -> dict[str, Any] | None:
     """
     scheme, rest = parse_model_name(model_name)
     if scheme == "hf-hub":
-        hub_cfg: dict[str, Any] = read_hub_config(rest)["model_cfg"]
+        hub_cfg: JsonObject = read_hub_config(rest)["model_cfg"]
         return hub_cfg
     if scheme == "local-dir":
-        cfg: dict[str, Any] = read_folder_config(rest)["model_cfg"]
+        cfg: JsonObject = read_folder_config(rest)["model_cfg"]
         return cfg
     return deepcopy(model_registry().get(rest))
 

@@ -3,10 +3,10 @@
 import contextlib
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from torch import nn
 
+from open_clip.checked_json import JsonObject
 from open_clip.checkpoint import WeightsMismatch
 from open_clip.checkpoint.foreign import name_foreign
 from open_clip.errors import cut_list
@@ -15,7 +15,7 @@ from open_clip.factory.names import list_models, model_registry
 Shapes = Mapping[str, tuple[int, ...]]
 _IMAGE = {"width": "width", "layers": "layers", "patch_size": "patches of"}
 _TEXT = {"width": "width", "layers": "layers", "vocab_size": "words"}
-_DEFAULTS: dict[str, dict[str, Any]] = {
+_DEFAULTS: dict[str, JsonObject] = {
     "vision": {"width": 768, "layers": 12, "patch_size": 16, "image_size": 224},
     "text": {"width": 512, "layers": 12, "vocab_size": 49408, "context_length": 77},
 }
@@ -49,7 +49,7 @@ def describe_shapes(shapes: Shapes) -> str:
     return f"No model known here has their shapes: {_write(found)}."
 
 
-def _write(found: Mapping[str, Mapping[str, Any]]) -> str:
+def _write(found: Mapping[str, JsonObject]) -> str:
     sides = (("vision", "image tower", _IMAGE), ("text", "text tower", _TEXT))
     told = []
     for side, name, words in sides:
@@ -62,7 +62,7 @@ def _count(shapes: Shapes, pattern: str) -> int:
     return len({match[1] for match in (re.match(pattern, name) for name in shapes) if match})
 
 
-def _read_image(shapes: Shapes) -> dict[str, Any]:
+def _read_image(shapes: Shapes) -> JsonObject:
     patches = shapes.get("visual.conv1.weight", ())
     if "visual.class_embedding" in shapes and len(patches) == 4:
         layers = _count(shapes, r"visual\.transformer\.resblocks\.(\d+)\.")
@@ -74,7 +74,7 @@ def _read_image(shapes: Shapes) -> dict[str, Any]:
     return {}
 
 
-def _read_text(shapes: Shapes) -> dict[str, Any]:
+def _read_text(shapes: Shapes) -> JsonObject:
     words = _text_shape(shapes, "token_embedding.weight")
     if len(words) != 2:
         return {}
@@ -94,7 +94,7 @@ def _read_embed_dim(shapes: Shapes) -> int | None:
     return linear[0] if linear else None
 
 
-def _fits(config: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]], embed_dim: int | None) -> bool:
+def _fits(config: JsonObject, found: Mapping[str, JsonObject], embed_dim: int | None) -> bool:
     if not {"vision_cfg", "text_cfg", "embed_dim"} <= config.keys():
         # A family of other parts does not show here what shapes they have.
         return False
@@ -112,7 +112,7 @@ def _fits(config: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]], emb
     return embed_dim is None or config["embed_dim"] == embed_dim
 
 
-def _has_sizes(config: Mapping[str, Any], shapes: Shapes, found: Mapping[str, Mapping[str, Any]]) -> bool:
+def _has_sizes(config: JsonObject, shapes: Shapes, found: Mapping[str, JsonObject]) -> bool:
     """Tell whether the tables of positions are as long as a configuration's, too."""
     vision, text = _DEFAULTS["vision"] | config["vision_cfg"], _DEFAULTS["text"] | config["text_cfg"]
     table, size = shapes.get("visual.positional_embedding", ()), vision["image_size"]

@@ -5,11 +5,10 @@ import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
-from open_clip.checked_json import read_json
+from open_clip.checked_json import JsonObject, read_json
 from open_clip.checkpoint import is_openai_archive, read_described
 from open_clip.constants import HF_CONFIG_NAME
 from open_clip.errors import ConfigError, ModelNotFound, cut_list, printable, suggest_nearest
@@ -47,8 +46,8 @@ class ModelSource:
         told: What that file says of its model.
     """
 
-    model_cfg: dict[str, Any]
-    preprocess_cfg: dict[str, Any]
+    model_cfg: JsonObject
+    preprocess_cfg: JsonObject
     weights_path: Path | None
     quick_gelu: bool | None = None
     state_dict: dict[str, Tensor] | None = None
@@ -105,7 +104,7 @@ def _bring_weights(scheme: str, rest: str, cache_dir: str | None) -> Path | None
     return find_weights_in_folder(rest)
 
 
-def _refuse_other_places(model_name: str, model_cfg: dict[str, Any]) -> None:
+def _refuse_other_places(model_name: str, model_cfg: JsonObject) -> None:
     """Refuse a downloaded or given configuration that sends timm to another repository or folder.
 
     Raises:
@@ -131,7 +130,7 @@ def _unknown_tag(tag: str, model: str) -> ModelNotFound:
     )
 
 
-def _of_file(model_cfg: dict[str, Any], preprocess_cfg: dict[str, Any], path: Path, load_weights: bool) -> ModelSource:
+def _of_file(model_cfg: JsonObject, preprocess_cfg: JsonObject, path: Path, load_weights: bool) -> ModelSource:
     """Read a weights file that the caller named, with what it or a configuration beside it says of its model."""
     if not load_weights:
         return ModelSource(model_cfg, preprocess_cfg, None)
@@ -170,7 +169,7 @@ def _read_transformers_activation(path: Path) -> bool | None:
     return (text.get("hidden_act", "quick_gelu") if isinstance(text, dict) else "quick_gelu") == "quick_gelu"
 
 
-def warn_of_quick_gelu(model_name: str, model_cfg: dict[str, Any], source: ModelSource) -> None:
+def warn_of_quick_gelu(model_name: str, model_cfg: JsonObject, source: ModelSource) -> None:
     """Warn when the weights were trained with another activation than the model has."""
     has = bool(model_cfg.get("quick_gelu"))
     if source.weights_path is None or source.quick_gelu is None or source.quick_gelu == has:

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from open_clip.checked_json import JsonObject
 from open_clip.errors import CheckpointError, ConfigError
 from open_clip.factory.names import get_model_config, parse_model_name, place_of, read_folder_config, read_hub_config
 from open_clip.families import find_family
@@ -70,15 +71,15 @@ def choose_tokenizer(
     return family.choose_tokenizer(config, request)
 
 
-def _find_config(scheme: str | None, rest: str, cache_dir: str | None) -> dict[str, Any] | None:
+def _find_config(scheme: str | None, rest: str, cache_dir: str | None) -> JsonObject | None:
     """Return a model's configuration; None when a name of ours is not known."""
     if scheme is None:
         return get_model_config(rest)
     if scheme == "local-dir":
-        folder_cfg: dict[str, Any] = read_folder_config(rest)["model_cfg"]
+        folder_cfg: JsonObject = read_folder_config(rest)["model_cfg"]
         return folder_cfg
     try:
-        hub_cfg: dict[str, Any] = read_hub_config(rest, cache_dir)["model_cfg"]
+        hub_cfg: JsonObject = read_hub_config(rest, cache_dir)["model_cfg"]
         return hub_cfg
     except (CheckpointError, ConfigError) as error:
         _logger.warning("%s Its tokenizer is taken from the repository %s itself.", error, rest)

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from open_clip.checked_json import JsonObject
 from open_clip.errors import CheckpointError, cut_list
 from open_clip.factory.create import create_model
 from open_clip.factory.names import HUB_SCHEME, LOCAL_DIR_SCHEME, parse_model_name
@@ -16,7 +17,7 @@ from open_clip.pretrained import list_pretrained_tags_by_model
 from open_clip.transform import AugmentationCfg, Compose, PreprocessCfg, image_transform_v2
 
 
-def _forced_preprocess(mean: Any, std: Any, interpolation: str | None, resize_mode: str | None) -> dict[str, Any]:
+def _forced_preprocess(mean: Any, std: Any, interpolation: str | None, resize_mode: str | None) -> JsonObject:
     given = {"mean": mean, "std": std, "interpolation": interpolation, "resize_mode": resize_mode}
     return {key: value for key, value in given.items() if value is not None}
 
@@ -37,7 +38,7 @@ def create_model_and_transforms(
     image_std: tuple[float, ...] | None = None,
     image_interpolation: str | None = None,
     image_resize_mode: str | None = None,
-    aug_cfg: dict[str, Any] | AugmentationCfg | None = None,
+    aug_cfg: JsonObject | AugmentationCfg | None = None,
     pretrained_image: bool = False,
     pretrained_text: bool = True,
     pretrained_image_path: str | Path | None = None,

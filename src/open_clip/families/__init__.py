@@ -7,10 +7,10 @@ outside this package, ``register`` it and name the JSON by ``open_clip.add_model
 
 import pkgutil
 from importlib import import_module
-from typing import Any
 
 from torch import nn
 
+from open_clip.checked_json import JsonObject
 from open_clip.errors import ConfigError, printable, suggest_nearest
 from open_clip.families.base import Family
 
@@ -34,7 +34,7 @@ def list_families() -> list[str]:
     return sorted({*own, *_REGISTERED})
 
 
-def find_family(model_cfg: Any) -> Family:
+def find_family(model_cfg: object) -> Family:
     """Find the family of a model's configuration.
 
     Raises:
@@ -63,7 +63,7 @@ def family_of(model: nn.Module) -> Family | None:
     return None
 
 
-def check_model_cfg(model_cfg: Any, place: str) -> None:
+def check_model_cfg(model_cfg: JsonObject, place: str) -> None:
     """Check a model's configuration as its family does, before anything is built from it.
 
     Args:
@@ -89,7 +89,7 @@ def _load(name: str) -> Family:
     return family
 
 
-def _told_by_sections(model_cfg: Any) -> str:
+def _told_by_sections(model_cfg: object) -> str:
     """Tell the family of a configuration that does not say it. Source: open_clip.create_model (3.3.0)."""
     if not isinstance(model_cfg, dict):
         return "clip"

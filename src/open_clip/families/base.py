@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+from open_clip.checked_json import JsonObject
 from open_clip.errors import ConfigError, printable, suggest_nearest
 from open_clip.loss import ClipLoss, SigLipLoss
 
@@ -50,7 +51,7 @@ class TokenizerRequest:
     is_own: bool
     context_length: int | None
     cache_dir: str | None
-    options: Mapping[str, Any]
+    options: JsonObject
 
 
 class Family:
@@ -71,7 +72,7 @@ class Family:
         """Name the top-level keys that ``create_model`` takes as keyword arguments."""
         return tuple(name for name in inspect.signature(self.model_class).parameters if name != "cast_dtype")
 
-    def check(self, model_cfg: Mapping[str, Any]) -> None:
+    def check(self, model_cfg: JsonObject) -> None:
         """Check a configuration before anything is built from it.
 
         Raises:
@@ -83,11 +84,11 @@ class Family:
                 near = suggest_nearest(str(key)[:100], known)
                 raise ConfigError(f"models of the family {self.name} have no {printable(repr(key), 100)}.{near}")
 
-    def check_texts(self, model_cfg: dict[str, Any]) -> None:
+    def check_texts(self, model_cfg: JsonObject) -> None:
         """Check what a tokenizer is chosen by."""
         self.check(model_cfg)
 
-    def apply_options(self, model_cfg: dict[str, Any], forced: Forced) -> dict[str, Any]:
+    def apply_options(self, model_cfg: JsonObject, forced: Forced) -> JsonObject:
         """Return a copy of a configuration with the ``force_*`` options written into it.
 
         Raises:
@@ -98,7 +99,7 @@ class Family:
                 raise ConfigError(f"force_{name}={value!r}: models of the family {self.name} have no such option.")
         return deepcopy(model_cfg)
 
-    def ask_base_weights(self, model_cfg: dict[str, Any], image: bool, text: bool) -> tuple[bool, bool]:
+    def ask_base_weights(self, model_cfg: JsonObject, image: bool, text: bool) -> tuple[bool, bool]:
         """Write into a configuration whether towers of other libraries start from those libraries' weights.
 
         Returns:
@@ -106,7 +107,7 @@ class Family:
         """
         return False, False
 
-    def build(self, model_cfg: Mapping[str, Any], cast_dtype: torch.dtype | None) -> nn.Module:
+    def build(self, model_cfg: JsonObject, cast_dtype: torch.dtype | None) -> nn.Module:
         """Make the model with random weights.
 
         Args:
@@ -124,12 +125,12 @@ class Family:
         except TypeError as error:
             raise ConfigError(f"the model configuration does not fit: {error}.") from error
 
-    def settings(self, model_cfg: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    def settings(self, model_cfg: JsonObject) -> dict[str, JsonObject]:
         """Give the values of a configuration by section, defaults included, to be compared with another's."""
         sections = {key: dict(value) for key, value in model_cfg.items() if isinstance(value, dict)}
         return {"": {key: value for key, value in model_cfg.items() if key not in sections}, **sections}
 
-    def choose_tokenizer(self, model_cfg: dict[str, Any], request: TokenizerRequest) -> Callable[[], Any]:
+    def choose_tokenizer(self, model_cfg: JsonObject, request: TokenizerRequest) -> Callable[[], Any]:
         """Say what makes the tokenizer, before anything of it is read.
 
         Raises:
@@ -137,7 +138,7 @@ class Family:
         """
         raise ConfigError(f"models of the family {self.name} take no texts, so they have no tokenizer.")
 
-    def create_loss(self, args: Any, ranks: dict[str, Any], options: dict[str, Any]) -> ClipLoss | SigLipLoss:
+    def create_loss(self, args: Any, ranks: JsonObject, options: JsonObject) -> ClipLoss | SigLipLoss:
         """Make the loss that ``open_clip.create_loss`` gives for these models.
 
         Args:

@@ -9,14 +9,14 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+from open_clip.checked_json import JsonObject
 from open_clip.errors import ConfigError
 from open_clip.families.base import Family, Forced, TokenizerRequest
-from open_clip.modeling.config import CLIPTextCfg, CLIPVisionCfg, MultimodalCfg, make_cfg
+from open_clip.modeling.config import SECTIONS, make_cfg
 from open_clip.modeling.schema import KNOWN_KEYS, check_text_section, check_towers
 from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer, SigLipTokenizer, SimpleTokenizer
 from open_clip.tokenizer.options import HF_OPTIONS, OWN_OPTIONS, check_config_options
 
-_SECTIONS: dict[str, Any] = {"vision_cfg": CLIPVisionCfg, "text_cfg": CLIPTextCfg, "multimodal_cfg": MultimodalCfg}
 _TOP_DEFAULTS = {"quick_gelu": False, "custom_text": False, "init_logit_bias": None, "nonscalar_logit_scale": False}
 
 
@@ -34,20 +34,20 @@ class TowerFamily(Family):
         """Name the top-level keys of all three, as a ``multimodal_cfg`` makes a CoCa of any."""
         return tuple(key for key in KNOWN_KEYS if key != "custom_text")
 
-    def build(self, model_cfg: Mapping[str, Any], cast_dtype: torch.dtype | None) -> nn.Module:
+    def build(self, model_cfg: JsonObject, cast_dtype: torch.dtype | None) -> nn.Module:
         """Make the model; a decoder that is null is one that is not there."""
         present = {key: value for key, value in model_cfg.items() if value is not None or key != "multimodal_cfg"}
         return super().build(present, cast_dtype)
 
-    def check(self, model_cfg: Mapping[str, Any]) -> None:
+    def check(self, model_cfg: JsonObject) -> None:
         """Check keys, kinds and bounds, and that the parts fit each other."""
         check_towers(_without_family(model_cfg))
 
-    def check_texts(self, model_cfg: dict[str, Any]) -> None:
+    def check_texts(self, model_cfg: JsonObject) -> None:
         """Check a configuration for its tokenizer: only the text part must be there."""
         check_text_section(_without_family(model_cfg))
 
-    def apply_options(self, model_cfg: dict[str, Any], forced: Forced) -> dict[str, Any]:
+    def apply_options(self, model_cfg: JsonObject, forced: Forced) -> JsonObject:
         """Return a copy of a configuration with the ``force_*`` options written into it."""
         cfg = deepcopy(model_cfg)
         if forced.quick_gelu:
@@ -70,7 +70,7 @@ class TowerFamily(Family):
                 cfg["family"] = "custom_text"
         return cfg
 
-    def ask_base_weights(self, model_cfg: dict[str, Any], image: bool, text: bool) -> tuple[bool, bool]:
+    def ask_base_weights(self, model_cfg: JsonObject, image: bool, text: bool) -> tuple[bool, bool]:
         """Write whether a timm and a Hugging Face tower start from weights of their own library.
 
         What the configuration says itself does not count. Source: open_clip.create_model (3.3.0).
@@ -82,19 +82,19 @@ class TowerFamily(Family):
             text_cfg["hf_model_pretrained"] = text
         return image and bool(vision_cfg.get("timm_model_name")), text and bool(text_cfg.get("hf_model_name"))
 
-    def settings(self, model_cfg: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    def settings(self, model_cfg: JsonObject) -> dict[str, JsonObject]:
         """Give all values by section, defaults included, in one form; an empty dict for a section that is not there."""
-        values = {section: _flat(model_cfg, section) for section in _SECTIONS}
+        values = {section: _flat(model_cfg, section) for section in SECTIONS}
         top = {key: model_cfg.get(key, default) for key, default in _TOP_DEFAULTS.items()}
         top["custom_text"] = bool(top["custom_text"] or values["text_cfg"].get("hf_model_name"))
         return {"": top | {"embed_dim": model_cfg["embed_dim"]}, **values}
 
-    def choose_tokenizer(self, model_cfg: dict[str, Any], request: TokenizerRequest) -> Callable[[], Any]:
+    def choose_tokenizer(self, model_cfg: JsonObject, request: TokenizerRequest) -> Callable[[], Any]:
         """Choose the Hugging Face tokenizer that a configuration names, SigLIP's by the model's name, else CLIP's own.
 
         Source: open_clip.get_tokenizer (3.3.0): the order of the choices.
         """
-        text_cfg: dict[str, Any] = model_cfg.get("text_cfg") or {}
+        text_cfg: JsonObject = model_cfg.get("text_cfg") or {}
         length = request.context_length
         length = text_cfg.get("context_length", DEFAULT_CONTEXT_LENGTH) if length is None else length
         hf_name = text_cfg.get("hf_tokenizer_name")
@@ -117,7 +117,7 @@ class TowerFamily(Family):
         return partial(SimpleTokenizer, context_length=length, **options)
 
 
-def _without_family(model_cfg: Any) -> Any:
+def _without_family(model_cfg: JsonObject) -> JsonObject:
     if not isinstance(model_cfg, dict):
         return model_cfg
     return {key: value for key, value in model_cfg.items() if key != "family"}
@@ -129,25 +129,25 @@ def _siglip_vocabulary(name: str) -> str:
     return "mc4" if "i18n" in name else "c4-en"
 
 
-def _flat(model_cfg: Mapping[str, Any], section: str) -> dict[str, Any]:
+def _flat(model_cfg: JsonObject, section: str) -> JsonObject:
     values = model_cfg.get(section)
     if values is None:
         return {}
-    made = asdict(make_cfg(_SECTIONS[section], values))
+    made = asdict(make_cfg(SECTIONS[section], values))
     return {key: list(value) if isinstance(value, tuple) else value for key, value in made.items()}
 
 
-def _to_size(image_size: Any) -> Any:
+def _to_size(image_size: object) -> object:
     if isinstance(image_size, list | tuple) and len(image_size) == 1:
         return image_size[0]
     return tuple(image_size) if isinstance(image_size, list) else image_size
 
 
-def _is_whole(value: Any) -> bool:
+def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
-def _checked_size(size: Any, vision_cfg: dict[str, Any]) -> Any:
+def _checked_size(size: object, vision_cfg: JsonObject) -> Any:
     """Return the size of an image when the tower can make at least one patch of it."""
     sides = size if isinstance(size, tuple) else (size, size)
     if len(sides) != 2 or not all(map(_is_whole, sides)):

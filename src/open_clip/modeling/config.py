@@ -2,11 +2,14 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from open_clip.checked_json import JsonObject
 from open_clip.errors import ConfigError
 from open_clip.modeling.fields import check_fields, refuse_unknown
 
+# A ResNet's `width` is its stem's; what its pool reads is this many times as wide.
+RESNET_POOL_WIDENING = 32
 Cfg = TypeVar("Cfg", "CLIPVisionCfg", "CLIPTextCfg", "MultimodalCfg")
 
 
@@ -33,8 +36,8 @@ class CLIPVisionCfg:
     final_ln_after_pool: bool = False
     pool_type: str = "tok"
     output_tokens: bool = False
-    act_kwargs: dict[str, Any] | None = None
-    norm_kwargs: dict[str, Any] | None = None
+    act_kwargs: JsonObject | None = None
+    norm_kwargs: JsonObject | None = None
     block_type: str | None = None
     qk_norm: bool = False
     scaled_cosine_attn: bool = False
@@ -62,7 +65,7 @@ class CLIPTextCfg:
     vocab_size: int = 49408
     hf_tokenizer_name: str | None = None
     tokenizer_mode: str | None = None
-    tokenizer_kwargs: dict[str, Any] | None = None
+    tokenizer_kwargs: JsonObject | None = None
     width: int = 512
     heads: int = 8
     layers: int = 12
@@ -77,8 +80,8 @@ class CLIPTextCfg:
     proj_bias: bool = False
     proj_type: str = "linear"
     output_tokens: bool = False
-    act_kwargs: dict[str, Any] | None = None
-    norm_kwargs: dict[str, Any] | None = None
+    act_kwargs: JsonObject | None = None
+    norm_kwargs: JsonObject | None = None
     block_type: str | None = None
     qk_norm: bool = False
     scaled_cosine_attn: bool = False
@@ -105,10 +108,11 @@ class MultimodalCfg(CLIPTextCfg):
     attn_pooler_heads: int = 8
 
 
-_SECTION_NAMES: dict[type, str] = {
-    CLIPVisionCfg: "vision_cfg",
-    CLIPTextCfg: "text_cfg",
-    MultimodalCfg: "multimodal_cfg",
+#: The sections of a configuration with towers.
+SECTIONS: dict[str, type[CLIPVisionCfg | CLIPTextCfg]] = {
+    "vision_cfg": CLIPVisionCfg,
+    "text_cfg": CLIPTextCfg,
+    "multimodal_cfg": MultimodalCfg,
 }
 
 # Configs written for v2.17 are still around; these are the fields that were renamed since.
@@ -116,7 +120,7 @@ _OLD_VISION_NAMES = {"n_queries": "attn_pooler_queries"}
 _OLD_TEXT_NAMES = {"proj": "hf_proj_type", "pooler_type": "hf_pooler_type"}
 
 
-def _rename_old_keys(cls: type, values: dict[str, Any]) -> dict[str, Any]:
+def _rename_old_keys(cls: type, values: JsonObject) -> JsonObject:
     old_names = _OLD_VISION_NAMES if cls is CLIPVisionCfg else _OLD_TEXT_NAMES
     renamed = {old_names.get(key, key): value for key, value in values.items()}
     if cls is CLIPVisionCfg and "global_average_pool" in renamed:
@@ -129,7 +133,7 @@ def _rename_old_keys(cls: type, values: dict[str, Any]) -> dict[str, Any]:
     return renamed
 
 
-def make_cfg(cls: type[Cfg], values: Cfg | dict[str, Any]) -> Cfg:
+def make_cfg(cls: type[Cfg], values: Cfg | JsonObject) -> Cfg:
     """Make a tower configuration from a dict of a JSON file (an instance passes through); v2.17 names are known.
 
     Raises:
@@ -138,7 +142,7 @@ def make_cfg(cls: type[Cfg], values: Cfg | dict[str, Any]) -> Cfg:
     if isinstance(values, cls):
         return values
     assert isinstance(values, dict)
-    section = _SECTION_NAMES[cls]
+    section = next(name for name, kind in SECTIONS.items() if kind is cls)
     values = _rename_old_keys(cls, values)
     known = {field.name for field in dataclasses.fields(cls)}
     refuse_unknown(section, values, known)

@@ -15,6 +15,7 @@ from open_clip.errors import ConfigError
 from open_clip.modeling.towers import ImageTower
 from open_clip.transformer.freezing import LayerGroup
 from open_clip.transformer.texts import Texts, open_texts
+from open_clip.transformer.types import Intermediates
 
 DEFAULT_LOGIT_SCALE = math.log(1 / 0.07)
 
@@ -86,7 +87,7 @@ class ContrastiveModel(nn.Module):
         intermediates_only: bool = False,
         output_fmt: Literal["NLC"] = "NLC",
         output_extra_tokens: bool = False,
-    ) -> dict[str, Any]:
+    ) -> Intermediates:
         """Encode texts and collect block outputs; arguments as ``TextTransformer.forward_intermediates``."""
 
     def encode_image(self, image: Tensor, normalize: bool = False) -> Tensor:

@@ -8,6 +8,7 @@ import math
 import types
 from typing import Any, Union, get_args, get_origin
 
+from open_clip.checked_json import JsonObject
 from open_clip.errors import ConfigError, printable, suggest_nearest
 
 _SHOWN = 80
@@ -41,14 +42,14 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "init_logit_bias": (-1e6, 1e6),
     "eps": (0, 1),
 }
-_CHOICES: dict[str, tuple[Any, ...]] = {
+_CHOICES: dict[str, tuple[object, ...]] = {
     "attentional_pool": (True, False, "parallel", "cascade"),
     "pos_embed_type": ("learnable", "sin_cos_2d"),
     "block_type": ("default", "custom"),
     "proj_type": ("linear", "none"),
     "approximate": ("none", "tanh"),
 }
-_OPTIONS_OF_LAYERS: dict[str, dict[str, Any]] = {
+_OPTIONS_OF_LAYERS: dict[str, JsonObject] = {
     "norm_kwargs": {"eps": float, "elementwise_affine": bool, "bias": bool},
     "act_kwargs": {"approximate": str, "inplace": bool},
 }
@@ -73,7 +74,7 @@ _FOREIGN_KEYS = {
 }
 
 
-def refuse_unknown(section: str, values: dict[str, Any], known: set[str]) -> None:
+def refuse_unknown(section: str, values: JsonObject, known: set[str]) -> None:
     """Refuse a key that a section does not have, by the family that needs it or with the nearest known ones.
 
     Raises:
@@ -97,7 +98,7 @@ def is_foreign(key: str) -> bool:
     return key in _FOREIGN_KEYS
 
 
-def check_fields(section: str, cls: type, values: dict[str, Any]) -> None:
+def check_fields(section: str, cls: type, values: JsonObject) -> None:
     """Compare a section's values with the types of a dataclass's fields and with the bounds of their names.
 
     Raises:
@@ -108,7 +109,7 @@ def check_fields(section: str, cls: type, values: dict[str, Any]) -> None:
             check_value(section, field.name, field.type, values[field.name])
 
 
-def check_value(section: str, key: str, kind: Any, value: Any) -> None:
+def check_value(section: str, key: str, kind: Any, value: object) -> None:
     """Check one value; see ``check_fields``."""
     place = f"{section}.{key}" if section else key
     if key in _OPTIONS_OF_LAYERS and isinstance(value, dict):
@@ -128,7 +129,7 @@ def check_value(section: str, key: str, kind: Any, value: Any) -> None:
             raise ConfigError(f"{place} is {show(value)}; it must be from {least:g} to {most:g}.")
 
 
-def show(value: Any) -> str:
+def show(value: object) -> str:
     """Write a foreign value for a message: as JSON has it, in one line, cut."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
@@ -139,7 +140,7 @@ def show(value: Any) -> str:
     return printable(repr(value[:_SHOWN] if isinstance(value, str) else value), _SHOWN)
 
 
-def _is_of(value: Any, kind: Any) -> bool:
+def _is_of(value: object, kind: Any) -> bool:
     if kind is Any:
         return True
     if kind is types.NoneType:
@@ -155,8 +156,7 @@ def _is_of(value: Any, kind: Any) -> bool:
         )
     if kind is float:
         # An integer may be too large to be a float.
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        return is_number and abs(value) <= 1e300 and value == value
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 1e300
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
     base = get_origin(kind) or kind

@@ -2,22 +2,25 @@
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import is_dataclass
-from typing import Any
 
 import torch
 
+from open_clip.checked_json import JsonObject
 from open_clip.errors import ConfigError
-from open_clip.modeling.config import CLIPTextCfg, CLIPVisionCfg, MultimodalCfg, make_cfg
+from open_clip.modeling.config import (
+    RESNET_POOL_WIDENING,
+    SECTIONS,
+    Cfg,
+    CLIPTextCfg,
+    CLIPVisionCfg,
+    MultimodalCfg,
+    make_cfg,
+)
 from open_clip.modeling.fields import check_value, is_foreign, refuse_unknown, show
 
-_SECTIONS: dict[str, Any] = {
-    "vision_cfg": CLIPVisionCfg,
-    "text_cfg": CLIPTextCfg,
-    "multimodal_cfg": MultimodalCfg,
-}
-_TOP_LEVEL: dict[str, Any] = {
+_TOP_LEVEL: JsonObject = {
     "embed_dim": int,
     "quick_gelu": bool,
     "custom_text": bool,
@@ -28,14 +31,13 @@ _TOP_LEVEL: dict[str, Any] = {
     "pad_id": int,
 }
 # The keys that a configuration with towers can have.
-KNOWN_KEYS = (*_TOP_LEVEL, *_SECTIONS)
+KNOWN_KEYS = (*_TOP_LEVEL, *SECTIONS)
 _BYTES_PER_WEIGHT = 4
-_RESNET_POOL_WIDENING = 32
 # A bottleneck block of p planes: 1x1 from 4p, 3x3, 1x1 to 4p.
 _RESNET_BLOCK_WEIGHTS = 17
 
 
-def check_text_section(cfg: dict[str, Any]) -> None:
+def check_text_section(cfg: JsonObject) -> None:
     """Check a configuration as ``check_towers`` does, for its tokenizer: only the text part must be there.
 
     Raises:
@@ -44,16 +46,16 @@ def check_text_section(cfg: dict[str, Any]) -> None:
     if "embed_dim" in cfg or is_of_unknown_family(cfg):
         check_towers(cfg)
     else:
-        _read("text_cfg", cfg.get("text_cfg") or {})
+        _read(CLIPTextCfg, "text_cfg", {"text_cfg": cfg.get("text_cfg") or {}})
 
 
-def is_of_unknown_family(cfg: dict[str, Any]) -> bool:
+def is_of_unknown_family(cfg: JsonObject) -> bool:
     """Tell from the sections of a configuration whether it is one of a family that this version does not have."""
     is_decoder = cfg.get("multimodal_cfg") is not None and cfg.get("text_cfg") is None
     return is_decoder or any(is_foreign(key) and cfg[key] is not None for key in cfg)
 
 
-def check_towers(cfg: Any) -> None:
+def check_towers(cfg: object) -> None:
     """Check the keys, kinds and bounds of a configuration with towers, and that its parts fit each other.
 
     Raises:
@@ -77,15 +79,15 @@ def check_towers(cfg: Any) -> None:
     for key, kind in _TOP_LEVEL.items():
         if key in cfg:
             check_value("", key, kind, cfg[key])
-    sections = {name: _read(name, cfg[name]) for name in _SECTIONS if name in cfg}
-    vision, text, decoder = (sections.get(name) for name in _SECTIONS)
+    vision, text = _read(CLIPVisionCfg, "vision_cfg", cfg), _read(CLIPTextCfg, "text_cfg", cfg)
+    decoder = _read(MultimodalCfg, "multimodal_cfg", cfg) if "multimodal_cfg" in cfg else None
     weights = _check_vision(vision, cfg["embed_dim"]) + _check_text(text, cfg["embed_dim"], "text_cfg")
     if decoder is not None:
         weights += 2 * _check_text(decoder, cfg["embed_dim"], "multimodal_cfg")
     _refuse_too_large(weights)
 
 
-def check_image_tower(cfg: Mapping[str, Any]) -> None:
+def check_image_tower(cfg: JsonObject) -> None:
     """Check ``embed_dim``, ``vision_cfg`` and ``quick_gelu`` of a configuration whose only tower is that of images.
 
     Raises:
@@ -97,7 +99,7 @@ def check_image_tower(cfg: Mapping[str, Any]) -> None:
     for key in ("embed_dim", "quick_gelu"):
         if key in cfg:
             check_value("", key, _TOP_LEVEL[key], cfg[key])
-    _refuse_too_large(_check_vision(_read("vision_cfg", cfg["vision_cfg"]), cfg["embed_dim"]))
+    _refuse_too_large(_check_vision(_read(CLIPVisionCfg, "vision_cfg", cfg), cfg["embed_dim"]))
 
 
 def _refuse_too_large(weights: float) -> None:
@@ -117,19 +119,20 @@ def _memory_bytes() -> float:
     return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
 
 
-def _read(name: str, values: Any) -> Any:
+def _read(kind: type[Cfg], name: str, cfg: JsonObject) -> Cfg:
+    values = cfg[name]
     if not isinstance(values, dict) and not is_dataclass(values):
         raise ConfigError(f"{name} is {show(values)}; it must be an object.")
-    return make_cfg(_SECTIONS[name], values if isinstance(values, dict) else vars(values))
+    return make_cfg(kind, values if isinstance(values, dict) else vars(values))
 
 
-def _check_vision(cfg: Any, embed_dim: int) -> float:
+def _check_vision(cfg: CLIPVisionCfg, embed_dim: int) -> float:
     """Check an image tower's sizes, and estimate the number of its weights."""
     if cfg.timm_model_name:
         return 0.0
     if not isinstance(cfg.layers, int):
-        pool = cfg.width * _RESNET_POOL_WIDENING
-        _refuse_uneven("vision_cfg", pool, pool // cfg.head_width, f"width x {_RESNET_POOL_WIDENING}", "head_width")
+        pool = cfg.width * RESNET_POOL_WIDENING
+        _refuse_uneven("vision_cfg", pool, pool // cfg.head_width, f"width x {RESNET_POOL_WIDENING}", "head_width")
         planes = [cfg.width * 2**stage for stage in range(len(cfg.layers))]
         blocks = sum(n * _RESNET_BLOCK_WEIGHTS * p * p for n, p in zip(cfg.layers, planes, strict=True))
         return float(blocks + 4 * pool * pool)
@@ -146,21 +149,24 @@ def _check_vision(cfg: Any, embed_dim: int) -> float:
     if cfg.pos_embed_type == "sin_cos_2d" and (cfg.width % 4 or height // rows != width // columns):
         raise ConfigError("vision_cfg.pos_embed_type sin_cos_2d needs a square grid and a width that 4 divides.")
     places = (height // rows) * (width // columns) + 1
-    return float(_block_weights(cfg) + cfg.width * (places + 3 * rows * columns + embed_dim))
+    return float(
+        _block_weights(cfg.layers, cfg.width, cfg.mlp_ratio) + cfg.width * (places + 3 * rows * columns + embed_dim)
+    )
 
 
-def _check_text(cfg: Any, embed_dim: int, section: str) -> float:
+def _check_text(cfg: CLIPTextCfg, embed_dim: int, section: str) -> float:
     """Check a text tower's or decoder's sizes, and estimate the number of its weights."""
     if cfg.hf_model_name:
         return 0.0
     _refuse_uneven(section, cfg.width, cfg.heads, "width", "heads")
     positions = float(cfg.context_length) * (cfg.context_length + cfg.width)
-    return float(_block_weights(cfg) + positions + cfg.width * (cfg.vocab_size + embed_dim))
+    return float(
+        _block_weights(cfg.layers, cfg.width, cfg.mlp_ratio) + positions + cfg.width * (cfg.vocab_size + embed_dim)
+    )
 
 
-def _block_weights(cfg: Any) -> float:
-    weights: float = float(cfg.layers) * cfg.width * cfg.width * (4 + 2 * cfg.mlp_ratio)
-    return weights
+def _block_weights(layers: int, width: int, mlp_ratio: float) -> float:
+    return float(layers) * width * width * (4 + 2 * mlp_ratio)
 
 
 def _refuse_uneven(section: str, width: int, heads: int, of_what: str, key: str) -> None:
@@ -170,5 +176,5 @@ def _refuse_uneven(section: str, width: int, heads: int, of_what: str, key: str)
         )
 
 
-def _pair(size: Any) -> tuple[int, int]:
-    return (size[0], size[1]) if isinstance(size, list | tuple) else (size, size)
+def _pair(size: int | Sequence[int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (size[0], size[1])

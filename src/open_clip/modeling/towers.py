@@ -2,14 +2,15 @@
 
 import dataclasses
 import functools
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import nn
 
+from open_clip.checked_json import JsonObject
 from open_clip.errors import ConfigError
 from open_clip.hf_model import HFTextEncoder
-from open_clip.modeling.config import CLIPTextCfg, CLIPVisionCfg, MultimodalCfg, make_cfg
+from open_clip.modeling.config import RESNET_POOL_WIDENING, CLIPTextCfg, CLIPVisionCfg, MultimodalCfg, make_cfg
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import (
@@ -25,9 +26,6 @@ from open_clip.transformer.types import ActLayer, NormLayer
 ImageTower: TypeAlias = VisionTransformer | ModifiedResNet | TimmModel
 TextTower: TypeAlias = TextTransformer | HFTextEncoder
 
-# A ResNet's `width` is its stem's; what its pool reads is this many times as wide.
-_RESNET_POOL_WIDENING = 32
-
 _BLOCK_FIELDS = (
     "block_type",
     "qk_norm",
@@ -39,7 +37,7 @@ _BLOCK_FIELDS = (
 )
 
 
-def _block_options(cfg: CLIPVisionCfg | CLIPTextCfg) -> dict[str, Any]:
+def _block_options(cfg: CLIPVisionCfg | CLIPTextCfg) -> JsonObject:
     return {name: getattr(cfg, name) for name in _BLOCK_FIELDS}
 
 
@@ -58,7 +56,7 @@ def _layer_kinds(
 
 def build_vision_tower(
     embed_dim: int,
-    vision_cfg: CLIPVisionCfg | dict[str, Any],
+    vision_cfg: CLIPVisionCfg | JsonObject,
     quick_gelu: bool = False,
     cast_dtype: torch.dtype | None = None,
 ) -> ImageTower:
@@ -85,7 +83,7 @@ def build_vision_tower(
         return ModifiedResNet(
             cfg.layers,
             output_dim=embed_dim,
-            heads=cfg.width * _RESNET_POOL_WIDENING // cfg.head_width,
+            heads=cfg.width * RESNET_POOL_WIDENING // cfg.head_width,
             image_size=cfg.image_size,
             width=cfg.width,
         )
@@ -118,7 +116,7 @@ def build_vision_tower(
 
 def build_text_tower(
     embed_dim: int,
-    text_cfg: CLIPTextCfg | dict[str, Any],
+    text_cfg: CLIPTextCfg | JsonObject,
     quick_gelu: bool = False,
     cast_dtype: torch.dtype | None = None,
 ) -> TextTower:
@@ -142,7 +140,7 @@ def build_text_tower(
 
 def build_native_text_tower(
     embed_dim: int,
-    text_cfg: CLIPTextCfg | dict[str, Any],
+    text_cfg: CLIPTextCfg | JsonObject,
     quick_gelu: bool = False,
     cast_dtype: torch.dtype | None = None,
 ) -> TextTransformer:
@@ -182,7 +180,7 @@ def build_native_text_tower(
 
 def build_text_decoder(
     vocab_size: int,
-    multimodal_cfg: MultimodalCfg | dict[str, Any],
+    multimodal_cfg: MultimodalCfg | JsonObject,
     quick_gelu: bool = False,
     cast_dtype: torch.dtype | None = None,
 ) -> MultimodalTransformer:

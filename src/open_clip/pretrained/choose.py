@@ -1,8 +1,8 @@
 """Choosing where a tag's weights come from. The fetching is done in ``hub`` and ``download``."""
 
 import logging
-from typing import Any
 
+from open_clip.checked_json import JsonObject
 from open_clip.errors import CheckpointError
 from open_clip.pretrained.download import download_pretrained_from_url
 from open_clip.pretrained.hub import download_pretrained_from_hf, has_hf_hub
@@ -10,7 +10,7 @@ from open_clip.pretrained.hub import download_pretrained_from_hf, has_hf_hub
 _logger = logging.getLogger(__name__)
 
 
-def download_pretrained(cfg: dict[str, Any], prefer_hf_hub: bool = True, cache_dir: str | None = None) -> str:
+def download_pretrained(cfg: JsonObject, prefer_hf_hub: bool = True, cache_dir: str | None = None) -> str:
     """Return the local path of the weights that an entry of the tag table describes; empty when it says no place.
 
     Args:

@@ -69,7 +69,7 @@ def download_pretrained_from_url(url: str, cache_dir: str | None = None) -> str:
     return str(target)
 
 
-def _only_one(path: Path) -> contextlib.AbstractContextManager[Any]:
+def _only_one(path: Path) -> contextlib.AbstractContextManager[object]:
     from filelock import FileLock
 
     return FileLock(path)
@@ -189,7 +189,7 @@ def _download(url: str, part: Path, is_verified: bool) -> None:
     )
 
 
-def _open(url: str, start: int, validator: str) -> Any:
+def _open(url: str, start: int, validator: str) -> http.client.HTTPResponse:
     # Callers may have put an `urllib` of their own there; importing the package from inside would be a circle.
     package: Any = sys.modules["open_clip.pretrained"]
     headers = {"User-Agent": "open_clip"}
@@ -197,10 +197,12 @@ def _open(url: str, start: int, validator: str) -> Any:
         headers["Range"] = f"bytes={start}-"
         if validator:
             headers["If-Range"] = validator
-    return package.urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_S)
+    asked = urllib.request.Request(url, headers=headers)
+    response: http.client.HTTPResponse = package.urllib.request.urlopen(asked, timeout=_TIMEOUT_S)
+    return response
 
 
-def _receive(response: Any, part: Path) -> None:
+def _receive(response: http.client.HTTPResponse, part: Path) -> None:
     """Append an answer to ``part``, or replace it when the server sends the whole file."""
     is_rest = response.status == http.HTTPStatus.PARTIAL_CONTENT
     begins = f"bytes {part.stat().st_size if part.exists() else 0}-"

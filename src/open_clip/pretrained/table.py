@@ -9,7 +9,9 @@ ViT-B-16-plus-240 laion400m_e32 is the one of laion400m_e31; its URL is right.
 import json
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Literal, overload
+
+from open_clip.checked_json import JsonObject
 
 _DEFAULT_PREPROCESS = "openai"
 _QUICK_GELU_SUFFIX = "-quickgelu"
@@ -18,14 +20,14 @@ _QUICK_GELU_SUFFIX = "-quickgelu"
 _DATA = json.loads(Path(__file__).with_name("tags.json").read_text(encoding="utf-8"))
 
 #: How images are prepared for each group of weights.
-PREPROCESS: dict[str, dict[str, Any]] = {
+PREPROCESS: dict[str, JsonObject] = {
     name: {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
     for name, settings in _DATA["preprocess"].items()
 }
 
 
-def _read_table() -> dict[str, dict[str, dict[str, Any]]]:
-    table: dict[str, dict[str, dict[str, Any]]] = {}
+def _read_table() -> dict[str, dict[str, JsonObject]]:
+    table: dict[str, dict[str, JsonObject]] = {}
     for model, tags in _DATA["models"].items():
         table[model] = {}
         for tag, entry in tags.items():
@@ -70,7 +72,7 @@ def is_pretrained_cfg(model: str, tag: str) -> bool:
     return _clean_tag(tag) in _PRETRAINED.get(model, ())
 
 
-def get_pretrained_cfg(model: str, tag: str) -> dict[str, Any]:
+def get_pretrained_cfg(model: str, tag: str) -> JsonObject:
     """Return what is known of a model's tag (url, hf_hub, mean, std, ...), or an empty dict."""
     return deepcopy(_PRETRAINED.get(model, {}).get(_clean_tag(tag), {}))
 

@@ -6,13 +6,13 @@ Does not know Hugging Face tokenizers, and which tokenizer a model wants is the 
 from array import array
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import regex
 import torch
 from torch import Tensor
 
+from open_clip.checked_json import JsonObject
 from open_clip.errors import ConfigError, DataError
 from open_clip.tokenizer.captions import choose_length, clean_captions, refuse_non_strings, to_captions
 from open_clip.tokenizer.cleaning import CleanFn, get_clean_fn
@@ -104,11 +104,11 @@ class SimpleTokenizer:
         self._words_are_plain = all(token.startswith("<") for token in special_tokens)
         self._word_ids = _WordIds(self._encode_word)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> JsonObject:
         """Leave the memory of words behind when a loader sends the tokenizer to its workers."""
         return {name: value for name, value in self.__dict__.items() if name != "_word_ids"}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: JsonObject) -> None:
         self.__dict__.update(state)
         self._word_ids = _WordIds(self._encode_word)
 

@@ -1,7 +1,6 @@
 """What every tokenizer asks of its call: sound captions and a length that can hold one. Makes no ids."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from open_clip.errors import ConfigError, DataError, printable
 from open_clip.tokenizer.cleaning import CleanFn
@@ -24,7 +23,7 @@ def choose_length(asked: int | None, own: int | None) -> int:
     return length
 
 
-def refuse_non_strings(captions: list[Any]) -> None:
+def refuse_non_strings(captions: Sequence[object]) -> None:
     """Name the first caption that is not a string.
 
     Raises:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from open_clip.checked_json import JsonObject
 from open_clip.errors import ConfigError, MissingDependency, printable, suggest_nearest
 from open_clip.extras import install_advice, run_no_foreign_code, tell_of_hub
 from open_clip.tokenizer.bpe import DEFAULT_CONTEXT_LENGTH
@@ -171,7 +172,7 @@ def _name_of(tokenizer: Any) -> str:
     return f"The tokenizer {tokenizer.name_or_path!r}"
 
 
-def _load(name: str, cache_dir: str | None, options: dict[str, Any]) -> Any:
+def _load(name: str, cache_dir: str | None, options: JsonObject) -> Any:
     options = _without_code(name, options)
     transformers = import_for_tokenizers("transformers")
     remedy = "Without a network, give the path of a folder that holds its files, or a filled cache_dir."
@@ -186,7 +187,7 @@ def _load(name: str, cache_dir: str | None, options: dict[str, Any]) -> Any:
     return made
 
 
-def _without_code(name: str, options: dict[str, Any]) -> dict[str, Any]:
+def _without_code(name: str, options: JsonObject) -> JsonObject:
     """Leave out the words about code that say no, and refuse those that say yes."""
     for word in _CODE_OPTIONS:
         if options.get(word):

@@ -7,7 +7,6 @@ import random
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
-from typing import Any
 
 import numpy as np
 import torch
@@ -90,7 +89,7 @@ def _tag_words(text: str) -> tuple[list[str], list[str]]:
     try:
         nltk = import_module("nltk")
         words: list[str] = nltk.tokenize.word_tokenize(text)
-        tagged: list[Any] = nltk.pos_tag(words)
+        tagged: list[tuple[str, str]] = nltk.pos_tag(words)
     except ImportError as error:
         raise MissingDependency("reduction_mask='syntax' tags words with nltk: run `pip install nltk`.") from error
     except LookupError as error:

@@ -4,10 +4,11 @@ Holds plain data and its merging; what the settings do to an image is in `image`
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from open_clip.checked_json import JsonObject
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.errors import ConfigError, printable, suggest_nearest
 
@@ -82,7 +83,7 @@ class AugmentationCfg:
     gray_scale_prob: float | None = None
 
 
-def read_augmentation(aug_cfg: AugmentationCfg | Mapping[str, Any] | None) -> AugmentationCfg:
+def read_augmentation(aug_cfg: AugmentationCfg | JsonObject | None) -> AugmentationCfg:
     """Bring augmentation settings to their class and check each value.
 
     Raises:
@@ -105,32 +106,38 @@ def read_augmentation(aug_cfg: AugmentationCfg | Mapping[str, Any] | None) -> Au
     return aug_cfg if isinstance(aug_cfg, AugmentationCfg) else AugmentationCfg(**settings)
 
 
-def _is_number(value: Any, least: float = -math.inf, most: float = math.inf) -> bool:
+def _is_number(value: object, least: float = -math.inf, most: float = math.inf) -> bool:
     return isinstance(value, int | float) and math.isfinite(value) and least <= value <= most
 
 
-def _is_range(value: Any, most_low: float = math.inf) -> bool:
-    is_pair = isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_number, value))
-    return is_pair and 0 <= value[0] <= value[1] and value[0] <= most_low and value[1] > 0
+def _is_range(value: object, most_low: float = math.inf) -> bool:
+    if not isinstance(value, list | tuple) or len(value) != 2 or not all(map(_is_number, value)):
+        return False
+    low, high = value
+    return bool(0 <= low <= high and low <= most_low and high > 0)
 
 
-def _is_jitter(value: Any) -> bool:
+def _is_ratio(value: object) -> bool:
+    return isinstance(value, list | tuple) and _is_range(value) and value[0] > 0
+
+
+def _is_jitter(value: object) -> bool:
     if not isinstance(value, list | tuple):
         return _is_number(value, 0)
     parts = [part if isinstance(part, list | tuple) else (part, part) for part in value]
     return len(parts) in (3, 4) and all(len(part) == 2 and all(map(_is_number, part)) for part in parts)
 
 
-def _or_none(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+def _or_none(fits: Callable[[object], bool]) -> Callable[[object], bool]:
     return lambda value: value is None or fits(value)
 
 
 _PROBABILITY = (_or_none(lambda value: _is_number(value, 0, 1)), "a probability, 0 to 1")
 # A part drawn larger than the image does not fit and is drawn anew; one that is always larger leaves no choice.
-_AUGMENTATION: dict[str, tuple[Callable[[Any], bool], str]] = {
+_AUGMENTATION: dict[str, tuple[Callable[[object], bool], str]] = {
     "scale": (lambda value: _is_range(value, 1), "two shares of the area, the smaller first, as in (0.9, 1.0)"),
     "ratio": (
-        _or_none(lambda value: _is_range(value) and value[0] > 0),
+        _or_none(_is_ratio),
         "two ratios of width to height, the smaller first, as in (0.75, 1.33)",
     ),
     "color_jitter": (_or_none(_is_jitter), "a number of at least 0, or four: brightness, contrast, saturation and hue"),
@@ -143,14 +150,14 @@ _AUGMENTATION: dict[str, tuple[Callable[[Any], bool], str]] = {
 _PREPROCESS_KEYS = frozenset(field.name for field in fields(PreprocessCfg))
 
 
-def merge_preprocess_dict(base: PreprocessCfg | Mapping[str, Any], overlay: Mapping[str, Any] | None) -> dict[str, Any]:
+def merge_preprocess_dict(base: PreprocessCfg | JsonObject, overlay: JsonObject | None) -> JsonObject:
     """Lay the preprocess settings of `overlay` over those of `base`.
 
     Keys that `PreprocessCfg` does not have are left out, and so is a None in the overlay.
 
     Source: `merge_preprocess_dict` of open_clip_torch 3.3.0.
     """
-    settings: Mapping[str, Any] = asdict(base) if isinstance(base, PreprocessCfg) else base
+    settings: JsonObject = asdict(base) if isinstance(base, PreprocessCfg) else base
     merged = {key: value for key, value in settings.items() if key in _PREPROCESS_KEYS}
     merged.update(
         {key: value for key, value in (overlay or {}).items() if key in _PREPROCESS_KEYS and value is not None}
@@ -158,6 +165,6 @@ def merge_preprocess_dict(base: PreprocessCfg | Mapping[str, Any], overlay: Mapp
     return merged
 
 
-def merge_preprocess_kwargs(base: PreprocessCfg | Mapping[str, Any], **kwargs: Any) -> dict[str, Any]:
+def merge_preprocess_kwargs(base: PreprocessCfg | JsonObject, **kwargs: Any) -> JsonObject:
     """Lay keyword arguments over the preprocess settings of `base`, as `merge_preprocess_dict` does."""
     return merge_preprocess_dict(base, kwargs)

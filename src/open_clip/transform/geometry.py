@@ -4,7 +4,6 @@ Knows no tensors and no colours. Sizes are (height, width), although Pillow says
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -33,7 +32,7 @@ def to_pair(size: Size) -> tuple[int, int]:
     return int(pair[0]), int(pair[1])
 
 
-def to_filter(interpolation: Any) -> Image.Resampling:
+def to_filter(interpolation: object) -> Image.Resampling:
     """Return Pillow's filter for a name, a Pillow filter or torchvision's InterpolationMode.
 
     Raises:
@@ -47,7 +46,7 @@ def to_filter(interpolation: Any) -> Image.Resampling:
     return _FILTERS[name]
 
 
-def require_image(image: Any) -> Image.Image:
+def require_image(image: object) -> Image.Image:
     """Return the image as it is.
 
     Raises:
@@ -98,7 +97,7 @@ def _pad(image: Image.Image, border: tuple[int, int, int, int], fill: int | Sequ
 class Resize:
     """Resizes to (height, width), or the shorter side to one number, keeping the ratio."""
 
-    def __init__(self, size: Size, interpolation: Any = "bilinear") -> None:
+    def __init__(self, size: Size, interpolation: object = "bilinear") -> None:
         self.size = size if isinstance(size, int) else tuple(size)
         self.interpolation = to_filter(interpolation)
         to_pair(self.size)

@@ -9,15 +9,19 @@ import math
 import mmap
 import weakref
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 
 def lend(
-    memory: mmap.mmap, shape: tuple[int, ...], dtype: Any, offset: int = 0, on_return: Callable[[], None] | None = None
+    memory: mmap.mmap,
+    shape: tuple[int, ...],
+    dtype: npt.DTypeLike,
+    offset: int = 0,
+    on_return: Callable[[], None] | None = None,
 ) -> Tensor:
     """Return a part of some memory as a tensor; ``on_return`` is called when nothing that shares it is left."""
     array = np.frombuffer(memory, dtype=dtype, count=math.prod(shape), offset=offset).reshape(shape)
@@ -40,7 +44,7 @@ class Recycler:
         self._num_kept = num_kept
         self._free: list[mmap.mmap] = []
 
-    def empty(self, shape: tuple[int, ...], dtype: Any) -> Tensor:
+    def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Tensor:
         """Return a tensor of this shape and NumPy type that holds anything."""
         memory = self._take(math.prod(shape) * np.dtype(dtype).itemsize)
         return lend(memory, shape, dtype, on_return=lambda: self._keep(memory))

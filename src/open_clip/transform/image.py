@@ -4,10 +4,11 @@ The steps themselves are in `geometry`, `random_geometry`, `augment` and `pixels
 """
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from open_clip.checked_json import JsonObject
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.errors import ConfigError, MissingDependency, suggest_nearest
 from open_clip.extras import install_advice
@@ -19,7 +20,7 @@ from open_clip.transform.pixels import Channels, ConvertMode, Normalize, ToTenso
 from open_clip.transform.random_geometry import RandomResizedCrop, ResizeKeepRatio
 
 Steps = list[Callable[..., Any]]
-AugSettings = AugmentationCfg | Mapping[str, Any] | None
+AugSettings = AugmentationCfg | JsonObject | None
 
 _INTERPOLATIONS = ("bicubic", "bilinear", "random")
 _RESIZE_MODES = ("shortest", "longest", "squash")
@@ -115,7 +116,7 @@ def _training_steps(image_size: Size, augmentation: AugmentationCfg) -> Steps:
     return steps
 
 
-def _validation_steps(image_size: Size, resize_mode: str, interpolation: str, fill_color: Any) -> Steps:
+def _validation_steps(image_size: Size, resize_mode: str, interpolation: str, fill_color: int | Sequence[int]) -> Steps:
     resample = "bilinear" if interpolation == "bilinear" else "bicubic"
     height, width = to_pair(image_size)
     if resize_mode == "longest":

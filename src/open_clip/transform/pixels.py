@@ -28,12 +28,13 @@ _BYTE_LEVELS = (-128, 383)
 _WIDE_DTYPES = {"I": np.int32, "I;16": np.int16, "F": np.float32}
 
 
-def _to_channels_first(image: Any) -> Tensor:
+def _to_channels_first(image: object) -> Tensor:
     """Return an image or an array [H, W] or [H, W, C] as a tensor [C, H, W] that shares no memory with it."""
     if isinstance(image, np.ndarray):
         pixels = image
     else:
-        pixels = np.asarray(require_image(image), dtype=_WIDE_DTYPES.get(image.mode, np.uint8))
+        image = require_image(image)
+        pixels = np.asarray(image, dtype=_WIDE_DTYPES.get(image.mode, np.uint8))
         pixels = pixels * np.uint8(255) if image.mode == "1" else pixels
     if pixels.ndim not in (2, 3):
         raise TypeError(f"An array of pixels has 2 or 3 dimensions, not {pixels.ndim}: pass one image at a time.")
@@ -91,7 +92,7 @@ class ToTensor:
     Pixels wider than 8 bits keep their type and scale, as in torchvision.
     """
 
-    def __call__(self, image: Any) -> Tensor:
+    def __call__(self, image: object) -> Tensor:
         """Convert one image."""
         if isinstance(image, Tensor):
             return image
@@ -105,7 +106,7 @@ class ToTensor:
 class ToUint8Tensor:
     """Turns an image or array into a uint8 tensor [C, H, W]; a tensor passes unchanged."""
 
-    def __call__(self, image: Any) -> Tensor:
+    def __call__(self, image: object) -> Tensor:
         """Convert one image."""
         return image if isinstance(image, Tensor) else _to_channels_first(image)
 

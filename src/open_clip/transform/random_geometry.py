@@ -6,7 +6,6 @@ Knows no tensors and no colours.
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
 
 import torch
 from PIL import Image
@@ -69,7 +68,7 @@ class RandomResizedCrop(RandomTransform):
         size: Size,
         scale: Sequence[float] = (0.08, 1.0),
         ratio: Sequence[float] = (3 / 4, 4 / 3),
-        interpolation: Any = "bilinear",
+        interpolation: object = "bilinear",
     ) -> None:
         self.size = to_pair(size)
         self.scale = _require_range("scale", scale)
@@ -125,7 +124,7 @@ class ResizeKeepRatio(RandomTransform):
         self,
         size: Size,
         longest: float = 0.0,
-        interpolation: Any = "bicubic",
+        interpolation: object = "bicubic",
         random_scale_prob: float = 0.0,
         random_scale_range: tuple[float, float] = (0.85, 1.05),
         random_aspect_prob: float = 0.0,

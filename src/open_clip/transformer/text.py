@@ -16,7 +16,7 @@ from open_clip.transformer.pooling import text_global_pool
 from open_clip.transformer.stack import Transformer
 from open_clip.transformer.text_rows import can_read_ends, check_text_length, encode_ends
 from open_clip.transformer.texts import Texts, open_texts
-from open_clip.transformer.types import ActLayer, NormLayer
+from open_clip.transformer.types import ActLayer, Intermediates, NormLayer
 
 
 def causal_mask(num_positions: int) -> Tensor:
@@ -232,7 +232,7 @@ class TextTransformer(nn.Module):
         intermediates_only: bool = False,
         output_fmt: Literal["NLC"] = "NLC",
         output_extra_tokens: bool = False,
-    ) -> dict[str, Any]:
+    ) -> Intermediates:
         """Encode texts and collect the outputs of some blocks; arguments as in the image tower.
 
         Raises:
@@ -244,7 +244,7 @@ class TextTransformer(nn.Module):
         last, collected = self.transformer.forward_intermediates(x, mask, indices, stop_early, is_causal)
         if normalize_intermediates:
             collected = [self.ln_final(tokens) for tokens in collected]
-        output: dict[str, Any] = {}
+        output: Intermediates = {}
         if self.cls_emb is not None:
             if output_extra_tokens:
                 output["text_intermediates_suffix"] = [tokens[:, -1:] for tokens in collected]

@@ -15,7 +15,7 @@ from open_clip.transformer.patches import PatchDropout, check_images, expand_tok
 from open_clip.transformer.pooling import AttentionalPooler
 from open_clip.transformer.reading import has_own_hooks
 from open_clip.transformer.stack import Transformer
-from open_clip.transformer.types import ActLayer, NormLayer
+from open_clip.transformer.types import ActLayer, Intermediates, NormLayer
 
 
 def to_pair(size: int | tuple[int, int] | list[int]) -> tuple[int, int]:
@@ -185,7 +185,7 @@ class VisionTransformer(nn.Module):
         intermediates_only: bool = False,
         output_fmt: Literal["NCHW", "NLC"] = "NCHW",
         output_extra_tokens: bool = False,
-    ) -> dict[str, Any]:
+    ) -> Intermediates:
         """Encode images and collect the outputs of some blocks.
 
         Args:
@@ -213,7 +213,7 @@ class VisionTransformer(nn.Module):
         patches = [tokens[:, 1:] for tokens in collected]
         if output_fmt == "NCHW":
             patches = [tokens.transpose(1, 2).reshape(x.shape[0], -1, height, width) for tokens in patches]
-        output: dict[str, Any] = {"image_intermediates": patches}
+        output: Intermediates = {"image_intermediates": patches}
         if output_extra_tokens:
             output["image_intermediates_prefix"] = [tokens[:, :1] for tokens in collected]
         if not intermediates_only:

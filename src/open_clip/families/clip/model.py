@@ -15,6 +15,7 @@ from open_clip.transformer.freezing import LayerGroup
 from open_clip.transformer.text import lock_text_layers, project_pooled, text_layer_groups
 from open_clip.transformer.text_rows import can_read_ends, check_text_length, encode_ends
 from open_clip.transformer.texts import Texts, open_texts
+from open_clip.transformer.types import Intermediates
 
 
 class CLIP(ContrastiveModel):
@@ -126,7 +127,7 @@ class CLIP(ContrastiveModel):
         intermediates_only: bool = False,
         output_fmt: Literal["NLC"] = "NLC",
         output_extra_tokens: bool = False,
-    ) -> dict[str, Any]:
+    ) -> Intermediates:
         """Encode texts and collect block outputs; ``stop_early`` is ignored here, as upstream does."""
         if output_fmt != "NLC":
             raise ConfigError(f"text_output_fmt is {output_fmt!r}; texts have no other form than NLC.")
@@ -135,7 +136,7 @@ class CLIP(ContrastiveModel):
         )
         if normalize_intermediates:
             collected = [self.ln_final(tokens) for tokens in collected]
-        output: dict[str, Any] = {"text_intermediates": collected}
+        output: Intermediates = {"text_intermediates": collected}
         if not intermediates_only:
             output["text_features"] = self._pool_text(x, text)
         return output

@@ -19,6 +19,7 @@ from open_clip.modeling.contrastive import DEFAULT_LOGIT_SCALE, ContrastiveModel
 from open_clip.modeling.towers import build_text_decoder, build_text_tower, build_vision_tower
 from open_clip.transformer.freezing import LayerGroup
 from open_clip.transformer.texts import Texts, open_texts
+from open_clip.transformer.types import Intermediates
 
 
 def _pooled_and_tokens(tower: nn.Module, inputs: Tensor, kind: str) -> tuple[Tensor, Tensor]:
@@ -101,7 +102,7 @@ class CoCa(ContrastiveModel):
         intermediates_only: bool = False,
         output_fmt: Literal["NLC"] = "NLC",
         output_extra_tokens: bool = False,
-    ) -> dict[str, Any]:
+    ) -> Intermediates:
         """Encode texts and collect block outputs of the text tower; the decoder's are not to be had."""
         return self.text.forward_intermediates(
             text, indices, stop_early, normalize_intermediates, intermediates_only, output_fmt, output_extra_tokens

@@ -13,6 +13,7 @@ from open_clip.modeling.towers import build_text_tower, build_vision_tower
 from open_clip.transformer import TextTransformer
 from open_clip.transformer.freezing import LayerGroup
 from open_clip.transformer.texts import Texts, open_texts
+from open_clip.transformer.types import Intermediates
 
 
 class CustomTextCLIP(ContrastiveModel):
@@ -102,7 +103,7 @@ class CustomTextCLIP(ContrastiveModel):
         intermediates_only: bool = False,
         output_fmt: Literal["NLC"] = "NLC",
         output_extra_tokens: bool = False,
-    ) -> dict[str, Any]:
+    ) -> Intermediates:
         """Encode texts and collect block outputs; arguments as ``TextTransformer.forward_intermediates``."""
         return self.text.forward_intermediates(
             text, indices, stop_early, normalize_intermediates, intermediates_only, output_fmt, output_extra_tokens

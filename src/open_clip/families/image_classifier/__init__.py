@@ -1,8 +1,6 @@
 """Image classifiers: the image tower of any model here with a linear head, and the names of its classes."""
 
-from collections.abc import Mapping
-from typing import Any
-
+from open_clip.checked_json import JsonObject
 from open_clip.errors import ConfigError, printable
 from open_clip.families.base import Family
 from open_clip.families.image_classifier.model import ImageClassifier
@@ -18,7 +16,7 @@ class ImageClassifierFamily(Family):
     name = "image_classifier"
     model_class = ImageClassifier
 
-    def check(self, model_cfg: Mapping[str, Any]) -> None:
+    def check(self, model_cfg: JsonObject) -> None:
         """Check keys, the image tower's sizes, and that classes are names."""
         super().check(model_cfg)
         check_image_tower(model_cfg)

@@ -4,12 +4,12 @@ Shapes: B rows, E embedding width, C classes.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from open_clip.checked_json import JsonObject
 from open_clip.modeling.config import CLIPVisionCfg
 from open_clip.modeling.towers import ImageTower, build_vision_tower
 from open_clip.transformer.freezing import LayerGroup
@@ -27,7 +27,7 @@ class ImageClassifier(nn.Module):
     def __init__(
         self,
         embed_dim: int,
-        vision_cfg: CLIPVisionCfg | dict[str, Any],
+        vision_cfg: CLIPVisionCfg | JsonObject,
         classes: Sequence[str],
         quick_gelu: bool = False,
         cast_dtype: torch.dtype | None = None,
