@@ -3,8 +3,8 @@
 from open_clip.generation.beams import beam_search
 from open_clip.generation.cached import CachedDecoder
 from open_clip.generation.decoder import Decoder, PrefixDecoder
-from open_clip.generation.generate import generate
+from open_clip.generation.generate import Captioner
 from open_clip.generation.options import GenerationOptions
 from open_clip.generation.sampling import sample
 
-__all__ = ["CachedDecoder", "Decoder", "GenerationOptions", "PrefixDecoder", "beam_search", "generate", "sample"]
+__all__ = ["CachedDecoder", "Captioner", "Decoder", "GenerationOptions", "PrefixDecoder", "beam_search", "sample"]

@@ -3,7 +3,7 @@
 Shapes: N images, R rows (N times the rows per image), L tokens, n of them new, S image tokens, D width, V vocabulary.
 """
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from open_clip.generation.decoder import Decoder
 from open_clip.transformer import MultiHeadAttention, MultimodalTransformer, ResidualAttentionBlock, TextTransformer
 
 
-def can_cache(text: nn.Module) -> bool:
+def can_cache(text: nn.Module) -> TypeGuard[TextTransformer]:
     """Tell whether a text tower is one whose earlier tokens never depend on later ones."""
     if not isinstance(text, TextTransformer) or text.attn_mask is None:
         return False

@@ -4,10 +4,10 @@ from typing import Any
 
 from torch import Tensor
 
+from open_clip.checked_json import JsonObject
 
-def prepare_inputs_for_generation(
-    input_ids: Tensor, image_inputs: Any, past: Any = None, **kwargs: Any
-) -> dict[str, Any]:
+
+def prepare_inputs_for_generation(input_ids: Tensor, image_inputs: Any, past: Any = None, **kwargs: Any) -> JsonObject:
     """Collect the inputs of a step: with ``past`` only the last token, positions counted over ``attention_mask``.
 
     Source: open_clip.coca_model.prepare_inputs_for_generation (3.3.0).

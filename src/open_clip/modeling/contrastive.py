@@ -1,18 +1,19 @@
-"""What both CLIP classes share: the call contract, logits and intermediates. How text is encoded is theirs.
+"""What contrastive models share: the call contract, logits and intermediates. How text is encoded is theirs.
 
 Shapes: B images, T texts, E embedding width.
 """
 
 import math
 from abc import abstractmethod
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from open_clip.checkpoint.keys import convert_state_dict, convert_to_custom_text_state_dict
 from open_clip.errors import ConfigError
-from open_clip.modeling.towers import ImageTower
+from open_clip.modeling.towers import ImageTower, TextTower
 from open_clip.transformer.freezing import LayerGroup
 from open_clip.transformer.texts import Texts, open_texts
 from open_clip.transformer.types import Intermediates
@@ -20,18 +21,19 @@ from open_clip.transformer.types import Intermediates
 DEFAULT_LOGIT_SCALE = math.log(1 / 0.07)
 
 
-def make_logit_scale(init_logit_scale: float, nonscalar: bool) -> nn.Parameter:
-    """Make the learned scale, kept as a logarithm; shape [] or, when ``nonscalar``, [1]."""
-    return nn.Parameter(torch.ones([1] if nonscalar else []) * init_logit_scale)
+class TextIntermediatesOptions(TypedDict):
+    """What ``forward_intermediates`` of a text tower takes beside the texts."""
 
-
-def make_logit_bias(init_logit_bias: float | None, nonscalar: bool) -> nn.Parameter | None:
-    """Make the learned bias, or None when the model has none."""
-    return None if init_logit_bias is None else nn.Parameter(torch.ones([1] if nonscalar else []) * init_logit_bias)
+    indices: int | list[int] | None
+    stop_early: bool
+    normalize_intermediates: bool
+    intermediates_only: bool
+    output_fmt: Literal["NLC"]
+    output_extra_tokens: bool
 
 
 class ContrastiveModel(nn.Module):
-    """Base of ``CLIP`` and ``CustomTextCLIP``: two towers, a scale and perhaps a bias."""
+    """An image tower ``visual``, a text tower in whatever form, a scale and perhaps a bias."""
 
     visual: ImageTower
     logit_scale: nn.Parameter
@@ -39,7 +41,13 @@ class ContrastiveModel(nn.Module):
     context_length: int
     output_dict: bool
     # What it was made of, where a factory made it.
-    origin: Any
+    origin: object
+
+    def _add_scale(self, init_logit_scale: float, init_logit_bias: float | None, nonscalar: bool) -> None:
+        """Add the learned scale, kept as a logarithm, and the bias unless it is None; [] or, ``nonscalar``, [1]."""
+        one = torch.ones([1] if nonscalar else [])
+        self.logit_scale = nn.Parameter(one * init_logit_scale)
+        self.logit_bias = None if init_logit_bias is None else nn.Parameter(one * init_logit_bias)
 
     def lock_image_tower(self, unlocked_groups: int = 0, freeze_bn_stats: bool = False) -> None:
         """Freeze the image tower but for its last ``unlocked_groups`` groups of layers."""
@@ -78,17 +86,8 @@ class ContrastiveModel(nn.Module):
         """Encode texts or their token ids [T, L] as [T, E], scaled to length one when ``normalize``."""
 
     @abstractmethod
-    def text_intermediates(
-        self,
-        text: Tensor,
-        indices: int | list[int] | None = None,
-        stop_early: bool = False,
-        normalize_intermediates: bool = False,
-        intermediates_only: bool = False,
-        output_fmt: Literal["NLC"] = "NLC",
-        output_extra_tokens: bool = False,
-    ) -> Intermediates:
-        """Encode texts and collect block outputs; arguments as ``TextTransformer.forward_intermediates``."""
+    def _text_intermediates(self, text: Tensor, options: TextIntermediatesOptions) -> Intermediates:
+        """Encode token ids [T, L] and collect block outputs; see ``TextTransformer.forward_intermediates``."""
 
     def encode_image(self, image: Tensor, normalize: bool = False) -> Tensor:
         """Encode images [B, 3, H, W] as [B, E], scaled to length one when ``normalize``."""
@@ -143,7 +142,7 @@ class ContrastiveModel(nn.Module):
         text_output_extra_tokens: bool = False,
         output_logits: bool = False,
         output_logit_scale_bias: bool = False,
-    ) -> dict[str, Any]:
+    ) -> Intermediates:
         """Encode what is given and collect the outputs of some blocks.
 
         The ``*_indices`` name the blocks: None = all, n = the last n, a list = those (negatives from the end);
@@ -161,28 +160,27 @@ class ContrastiveModel(nn.Module):
         output_logits = output_logits and not intermediates_only
         if output_logits and (image is None or text is None):
             raise ConfigError("forward_intermediates: output_logits=True needs both an image and a text.")
-        shared: dict[str, bool] = {
-            "stop_early": stop_early,
-            "normalize_intermediates": normalize_intermediates,
-            "intermediates_only": intermediates_only,
-        }
-        output: dict[str, Any] = {}
+        output: Intermediates = {}
         if image is not None:
             output |= self.visual.forward_intermediates(
                 image,
                 image_indices,
-                output_fmt=image_output_fmt,
-                output_extra_tokens=image_output_extra_tokens,
-                **shared,
+                stop_early,
+                normalize_intermediates,
+                intermediates_only,
+                image_output_fmt,
+                image_output_extra_tokens,
             )
         if text is not None:
-            output |= self.text_intermediates(
-                open_texts(text)[0],
-                indices=text_indices,
-                output_fmt=text_output_fmt,
-                output_extra_tokens=text_output_extra_tokens,
-                **shared,
-            )
+            options: TextIntermediatesOptions = {
+                "indices": text_indices,
+                "stop_early": stop_early,
+                "normalize_intermediates": normalize_intermediates,
+                "intermediates_only": intermediates_only,
+                "output_fmt": text_output_fmt,
+                "output_extra_tokens": text_output_extra_tokens,
+            }
+            output |= self._text_intermediates(open_texts(text)[0], options)
         for name in ("image_features", "text_features"):
             if normalize and name in output:
                 output[name] = F.normalize(output[name], dim=-1)
@@ -195,3 +193,33 @@ class ContrastiveModel(nn.Module):
             if self.logit_bias is not None:
                 output["logit_bias"] = self.logit_bias
         return output
+
+
+class TwoTowerModel(ContrastiveModel):
+    """A contrastive model that holds its text tower whole, under ``text``."""
+
+    text: TextTower
+
+    def lock_text_tower(self, unlocked_layers: int = 0, freeze_layer_norm: bool = True) -> None:
+        """Freeze the text tower but for its last groups; with ``freeze_layer_norm=False`` its norms stay trainable."""
+        self.text.lock(unlocked_layers, freeze_layer_norm)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Trade time for memory: recompute each block in the backward pass."""
+        self.visual.set_grad_checkpointing(enable)
+        self.text.set_grad_checkpointing(enable)
+
+    def no_weight_decay(self) -> set[str]:
+        """Return the parameters that weight decay should leave alone."""
+        towers = {"visual": self.visual, "text": self.text}
+        return {f"{place}.{name}" for place, tower in towers.items() for name in tower.no_weight_decay()}
+
+    def convert_weights(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Bring weights of other projects, and those of a CLIP, into this model's layout."""
+        return convert_to_custom_text_state_dict(convert_state_dict(self, state_dict))
+
+    def _text_groups(self) -> list[LayerGroup]:
+        return self.text.layer_groups()
+
+    def _text_intermediates(self, text: Tensor, options: TextIntermediatesOptions) -> Intermediates:
+        return self.text.forward_intermediates(text, **options)

@@ -1,14 +1,13 @@
 """CLIP with its text tower's parts at the top level, as OpenAI laid it out. No loading, no tokenising."""
 
-from typing import Any, Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from open_clip.checked_json import JsonObject
 from open_clip.errors import ConfigError
 from open_clip.modeling.config import CLIPTextCfg, CLIPVisionCfg
-from open_clip.modeling.contrastive import DEFAULT_LOGIT_SCALE, ContrastiveModel, make_logit_bias, make_logit_scale
+from open_clip.modeling.contrastive import DEFAULT_LOGIT_SCALE, ContrastiveModel, TextIntermediatesOptions
 from open_clip.modeling.towers import build_native_text_tower, build_vision_tower
 from open_clip.transformer import text_global_pool
 from open_clip.transformer.freezing import LayerGroup
@@ -27,8 +26,8 @@ class CLIP(ContrastiveModel):
     def __init__(
         self,
         embed_dim: int,
-        vision_cfg: CLIPVisionCfg | dict[str, Any],
-        text_cfg: CLIPTextCfg | dict[str, Any],
+        vision_cfg: CLIPVisionCfg | JsonObject,
+        text_cfg: CLIPTextCfg | JsonObject,
         quick_gelu: bool = False,
         init_logit_scale: float = DEFAULT_LOGIT_SCALE,
         init_logit_bias: float | None = None,
@@ -53,8 +52,7 @@ class CLIP(ContrastiveModel):
         self.text_eos_id = text.eos_id
         self.attn_mask: Tensor | None
         self.register_buffer("attn_mask", text.attn_mask, persistent=False)
-        self.logit_scale = make_logit_scale(init_logit_scale, nonscalar_logit_scale)
-        self.logit_bias = make_logit_bias(init_logit_bias, nonscalar_logit_scale)
+        self._add_scale(init_logit_scale, init_logit_bias, nonscalar_logit_scale)
 
     def lock_text_tower(self, unlocked_layers: int = 0, freeze_layer_norm: bool = True) -> None:
         """Freeze the text parts but for their last groups; with ``freeze_layer_norm=False`` norms stay trainable."""
@@ -118,25 +116,16 @@ class CLIP(ContrastiveModel):
             features = self._pool_text(x, ids)
         return F.normalize(features, dim=-1) if normalize else features
 
-    def text_intermediates(
-        self,
-        text: Tensor,
-        indices: int | list[int] | None = None,
-        stop_early: bool = False,
-        normalize_intermediates: bool = False,
-        intermediates_only: bool = False,
-        output_fmt: Literal["NLC"] = "NLC",
-        output_extra_tokens: bool = False,
-    ) -> Intermediates:
-        """Encode texts and collect block outputs; ``stop_early`` is ignored here, as upstream does."""
-        if output_fmt != "NLC":
-            raise ConfigError(f"text_output_fmt is {output_fmt!r}; texts have no other form than NLC.")
+    def _text_intermediates(self, text: Tensor, options: TextIntermediatesOptions) -> Intermediates:
+        # Upstream's passes over `stop_early` here.
+        if options["output_fmt"] != "NLC":
+            raise ConfigError(f"text_output_fmt is {options['output_fmt']!r}; texts have no other form than NLC.")
         x, collected = self.transformer.forward_intermediates(
-            self._embed_text(text), None, indices, is_causal=self.attn_mask is not None
+            self._embed_text(text), None, options["indices"], is_causal=self.attn_mask is not None
         )
-        if normalize_intermediates:
+        if options["normalize_intermediates"]:
             collected = [self.ln_final(tokens) for tokens in collected]
         output: Intermediates = {"text_intermediates": collected}
-        if not intermediates_only:
+        if not options["intermediates_only"]:
             output["text_features"] = self._pool_text(x, text)
         return output

@@ -3,23 +3,17 @@
 Shapes: B rows, L tokens, S image tokens, D width, E embedding width, V vocabulary.
 """
 
-from collections.abc import Sequence
-from typing import Any, Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from open_clip.checkpoint.keys import convert_state_dict, convert_to_custom_text_state_dict
+from open_clip.checked_json import JsonObject
 from open_clip.errors import ConfigError
-from open_clip.generation.generate import generate
-from open_clip.generation.options import StoppingCriterion
+from open_clip.generation.generate import Captioner
 from open_clip.modeling.config import CLIPTextCfg, CLIPVisionCfg, MultimodalCfg, make_cfg
-from open_clip.modeling.contrastive import DEFAULT_LOGIT_SCALE, ContrastiveModel, make_logit_bias, make_logit_scale
+from open_clip.modeling.contrastive import DEFAULT_LOGIT_SCALE, TwoTowerModel
 from open_clip.modeling.towers import build_text_decoder, build_text_tower, build_vision_tower
-from open_clip.transformer.freezing import LayerGroup
 from open_clip.transformer.texts import Texts, open_texts
-from open_clip.transformer.types import Intermediates
 
 
 def _pooled_and_tokens(tower: nn.Module, inputs: Tensor, kind: str) -> tuple[Tensor, Tensor]:
@@ -30,7 +24,7 @@ def _pooled_and_tokens(tower: nn.Module, inputs: Tensor, kind: str) -> tuple[Ten
     return pooled, tokens
 
 
-class CoCa(ContrastiveModel):
+class CoCa(TwoTowerModel, Captioner):
     """Image tower ``visual``, text tower ``text`` and ``text_decoder``, which reads the tokens of both.
 
     Source: open_clip.coca_model.CoCa (3.3.0): names, shapes and the order of the initial draws; arXiv 2205.01917.
@@ -39,9 +33,9 @@ class CoCa(ContrastiveModel):
     def __init__(
         self,
         embed_dim: int,
-        multimodal_cfg: MultimodalCfg | dict[str, Any],
-        text_cfg: CLIPTextCfg | dict[str, Any],
-        vision_cfg: CLIPVisionCfg | dict[str, Any],
+        multimodal_cfg: MultimodalCfg | JsonObject,
+        text_cfg: CLIPTextCfg | JsonObject,
+        vision_cfg: CLIPVisionCfg | JsonObject,
         quick_gelu: bool = False,
         init_logit_scale: float = DEFAULT_LOGIT_SCALE,
         init_logit_bias: float | None = None,
@@ -56,32 +50,14 @@ class CoCa(ContrastiveModel):
         self.text = build_text_tower(embed_dim, text_cfg, quick_gelu, cast_dtype)
         self.visual = build_vision_tower(embed_dim, vision_cfg, quick_gelu, cast_dtype)
         self.text_decoder = build_text_decoder(text_cfg.vocab_size, multimodal_cfg, quick_gelu, cast_dtype)
-        self.logit_scale = make_logit_scale(init_logit_scale, nonscalar_logit_scale)
-        self.logit_bias = make_logit_bias(init_logit_bias, nonscalar_logit_scale)
+        self._add_scale(init_logit_scale, init_logit_bias, nonscalar_logit_scale)
         self.pad_id = pad_id
         self.context_length = multimodal_cfg.context_length
 
-    def _text_groups(self) -> list[LayerGroup]:
-        return self.text.layer_groups()
-
-    def convert_weights(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Bring weights of other projects, and those of a CLIP, into this model's layout."""
-        return convert_to_custom_text_state_dict(convert_state_dict(self, state_dict))
-
-    def lock_text_tower(self, unlocked_layers: int = 0, freeze_layer_norm: bool = True) -> None:
-        """Freeze the text tower but for its last groups; the decoder stays trainable."""
-        self.text.lock(unlocked_layers, freeze_layer_norm)
-
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Trade time for memory: recompute each block in the backward pass."""
-        self.visual.set_grad_checkpointing(enable)
-        self.text.set_grad_checkpointing(enable)
+        super().set_grad_checkpointing(enable)
         self.text_decoder.set_grad_checkpointing(enable)
-
-    def no_weight_decay(self) -> set[str]:
-        """Return the parameters that weight decay should leave alone."""
-        visual = {f"visual.{name}" for name in self.visual.no_weight_decay()}
-        return visual | {f"text.{name}" for name in self.text.no_weight_decay()}
 
     def encode_image(self, images: Tensor, normalize: bool = True) -> Tensor:
         """Encode images [B, 3, H, W] as [B, E], scaled to length one unless told otherwise."""
@@ -92,21 +68,6 @@ class CoCa(ContrastiveModel):
         """Encode texts or their token ids [B, L] as [B, E], scaled to length one unless told otherwise."""
         features, _ = _pooled_and_tokens(self.text, open_texts(text)[0], "text")
         return F.normalize(features, dim=-1) if normalize else features
-
-    def text_intermediates(
-        self,
-        text: Tensor,
-        indices: int | list[int] | None = None,
-        stop_early: bool = False,
-        normalize_intermediates: bool = False,
-        intermediates_only: bool = False,
-        output_fmt: Literal["NLC"] = "NLC",
-        output_extra_tokens: bool = False,
-    ) -> Intermediates:
-        """Encode texts and collect block outputs of the text tower; the decoder's are not to be had."""
-        return self.text.forward_intermediates(
-            text, indices, stop_early, normalize_intermediates, intermediates_only, output_fmt, output_extra_tokens
-        )
 
     def forward(  # type: ignore[override]
         self,
@@ -147,54 +108,3 @@ class CoCa(ContrastiveModel):
         if self.logit_bias is not None:
             output["logit_bias"] = self.logit_bias
         return output
-
-    def generate(
-        self,
-        image: Tensor,
-        text: Tensor | None = None,
-        seq_len: int = 30,
-        max_seq_len: int = 77,
-        temperature: float = 1.0,
-        generation_type: str = "beam_search",
-        top_p: float = 0.1,
-        top_k: int = 1,
-        pad_token_id: int | None = None,
-        eos_token_id: int | Sequence[int] | Tensor | None = None,
-        sot_token_id: int | Tensor | None = None,
-        num_beams: int = 6,
-        num_beam_groups: int = 3,
-        min_seq_len: int = 5,
-        stopping_criteria: Sequence[StoppingCriterion] | None = None,
-        repetition_penalty: float = 1.0,
-        fixed_output_length: bool = False,
-    ) -> Tensor:
-        """Write a caption for each image [B, 3, H, W]: token ids [B, at most seq_len], start token first.
-
-        ``text`` ([L] or [B, L]) is what the captions begin with, otherwise the start token. ``generation_type`` is
-        'beam_search' over groups of ``num_beams / num_beam_groups`` beams, 'top_k' or 'top_p', which draw from the
-        likeliest tokens (``top_k=1`` is greedy). Lengths count the start token; ``max_seq_len`` is how far back the
-        model reads. The model is in eval mode meanwhile, and no gradients are kept.
-
-        Raises:
-            ConfigError: an argument is out of its range, or texts and images do not pair up.
-        """
-        return generate(
-            self,
-            image,
-            text,
-            seq_len,
-            max_seq_len,
-            temperature,
-            generation_type,
-            top_p,
-            top_k,
-            pad_token_id,
-            eos_token_id,
-            sot_token_id,
-            num_beams,
-            num_beam_groups,
-            min_seq_len,
-            stopping_criteria,
-            repetition_penalty,
-            fixed_output_length,
-        )

@@ -1,22 +1,18 @@
 """CLIP with a whole text tower under ``text``. No loading, no tokenising."""
 
-from typing import Any, Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from open_clip.checkpoint.keys import convert_state_dict, convert_to_custom_text_state_dict
+from open_clip.checked_json import JsonObject
 from open_clip.modeling.config import CLIPTextCfg, CLIPVisionCfg
-from open_clip.modeling.contrastive import DEFAULT_LOGIT_SCALE, ContrastiveModel, make_logit_bias, make_logit_scale
+from open_clip.modeling.contrastive import DEFAULT_LOGIT_SCALE, TwoTowerModel
 from open_clip.modeling.towers import build_text_tower, build_vision_tower
 from open_clip.transformer import TextTransformer
-from open_clip.transformer.freezing import LayerGroup
 from open_clip.transformer.texts import Texts, open_texts
-from open_clip.transformer.types import Intermediates
 
 
-class CustomTextCLIP(ContrastiveModel):
+class CustomTextCLIP(TwoTowerModel):
     """Image tower ``visual`` and text tower ``text``, each a module of its own.
 
     Source: open_clip.model.CustomTextCLIP (3.3.0): names, shapes and the order of the initial draws.
@@ -25,8 +21,8 @@ class CustomTextCLIP(ContrastiveModel):
     def __init__(
         self,
         embed_dim: int,
-        vision_cfg: CLIPVisionCfg | dict[str, Any],
-        text_cfg: CLIPTextCfg | dict[str, Any],
+        vision_cfg: CLIPVisionCfg | JsonObject,
+        text_cfg: CLIPTextCfg | JsonObject,
         quick_gelu: bool = False,
         init_logit_scale: float = DEFAULT_LOGIT_SCALE,
         init_logit_bias: float | None = None,
@@ -40,29 +36,7 @@ class CustomTextCLIP(ContrastiveModel):
         self.text = build_text_tower(embed_dim, text_cfg, quick_gelu, cast_dtype)
         self.context_length = self.text.context_length
         self.vocab_size = self.text.vocab_size
-        self.logit_scale = make_logit_scale(init_logit_scale, nonscalar_logit_scale)
-        self.logit_bias = make_logit_bias(init_logit_bias, nonscalar_logit_scale)
-
-    def lock_text_tower(self, unlocked_layers: int = 0, freeze_layer_norm: bool = True) -> None:
-        """Freeze the text tower but for its last groups; with ``freeze_layer_norm=False`` its norms stay trainable."""
-        self.text.lock(unlocked_layers, freeze_layer_norm)
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Trade time for memory: recompute each block in the backward pass."""
-        self.visual.set_grad_checkpointing(enable)
-        self.text.set_grad_checkpointing(enable)
-
-    def no_weight_decay(self) -> set[str]:
-        """Return the parameters that weight decay should leave alone."""
-        visual = {f"visual.{name}" for name in self.visual.no_weight_decay()}
-        return visual | {f"text.{name}" for name in self.text.no_weight_decay()}
-
-    def _text_groups(self) -> list[LayerGroup]:
-        return self.text.layer_groups()
-
-    def convert_weights(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Bring weights of other projects, and those of a CLIP, into this model's layout."""
-        return convert_to_custom_text_state_dict(convert_state_dict(self, state_dict))
+        self._add_scale(init_logit_scale, init_logit_bias, nonscalar_logit_scale)
 
     def text_reading(self) -> tuple[str, int]:
         """Say where texts are read: ``pool_type`` and ``eos_id``; of a native tower."""
@@ -93,18 +67,3 @@ class CustomTextCLIP(ContrastiveModel):
         # Towers that others made know nothing but tensors.
         features: Tensor = self.text(text if isinstance(self.text, TextTransformer) else open_texts(text)[0])
         return F.normalize(features, dim=-1) if normalize else features
-
-    def text_intermediates(
-        self,
-        text: Tensor,
-        indices: int | list[int] | None = None,
-        stop_early: bool = False,
-        normalize_intermediates: bool = False,
-        intermediates_only: bool = False,
-        output_fmt: Literal["NLC"] = "NLC",
-        output_extra_tokens: bool = False,
-    ) -> Intermediates:
-        """Encode texts and collect block outputs; arguments as ``TextTransformer.forward_intermediates``."""
-        return self.text.forward_intermediates(
-            text, indices, stop_early, normalize_intermediates, intermediates_only, output_fmt, output_extra_tokens
-        )

@@ -19,7 +19,7 @@ def _both(name, window=15, rows_per_image=2):
     model.text.correct_cls_mask = name == "class-token-mask-put-right"
     encoded = model(tiny_batch(2)[0])
     arguments = (model, encoded["image_features"], encoded["image_embs"], rows_per_image, window)
-    return make_decoder(*arguments), make_decoder(*arguments, use_cache=False)
+    return make_decoder(*arguments), PrefixDecoder(*arguments)
 
 
 @pytest.mark.parametrize("name", TOWERS)
