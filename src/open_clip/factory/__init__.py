@@ -18,10 +18,9 @@ from open_clip.factory.names import (
     model_registry,
     parse_model_name,
 )
-from open_clip.factory.state_dict import load_state_dict
 from open_clip.factory.tokenizers import get_tokenizer
 from open_clip.factory.transforms import create_model_and_transforms, create_model_from_pretrained
-from open_clip.factory.weights import load_checkpoint
+from open_clip.factory.weights import load_checkpoint, load_state_dict
 from open_clip.loss import ClipLoss, CoCaLoss, DistillClipLoss, SigLipLoss
 from open_clip.model import (
     CLIP,

@@ -9,15 +9,16 @@ from typing import Any, cast
 
 import torch
 
+from open_clip.checked_json import JsonObject
 from open_clip.checkpoint import load_checkpoint
 from open_clip.errors import CheckpointError, ConfigError, printable, suggest_nearest
 from open_clip.factory.description import Difference, Origin, adopt, public_name
 from open_clip.factory.names import place_of
 from open_clip.factory.nearest import explain_mismatch
-from open_clip.factory.options import apply_options
 from open_clip.factory.source import ModelSource, find_source, warn_of_quick_gelu
 from open_clip.factory.weights import load_described, load_tower
 from open_clip.families import check_model_cfg, find_family
+from open_clip.families.base import Forced
 from open_clip.families.clip.model import CLIP
 from open_clip.families.coca.model import CoCa
 from open_clip.families.custom_text.model import CustomTextCLIP
@@ -36,7 +37,7 @@ from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 _logger = logging.getLogger(__name__)
 
 
-def _build(model_cfg: dict[str, Any], precision: str) -> CLIP | CustomTextCLIP | CoCa:
+def _build(model_cfg: JsonObject, precision: str) -> CLIP | CustomTextCLIP | CoCa:
     model = find_family(model_cfg).build(model_cfg, get_cast_dtype(precision))
     # What programs with type checkers expect; another family's model is of its own class.
     return cast(CLIP | CustomTextCLIP | CoCa, model)
@@ -74,7 +75,7 @@ def create_model(
     force_custom_text: bool = False,
     force_patch_dropout: float | None = None,
     force_image_size: int | tuple[int, int] | None = None,
-    force_preprocess_cfg: dict[str, Any] | None = None,
+    force_preprocess_cfg: JsonObject | None = None,
     force_context_length: int | None = None,
     pretrained_image: bool = False,
     pretrained_text: bool = True,
@@ -109,15 +110,8 @@ def create_model(
         raise CheckpointError(f"{model_name}: pretrained weights are required and none were named or found.")
     check_model_cfg(source.model_cfg, place_of(model_name))
     told_cfg, taken = adopt(source.model_cfg, source.told, model_name)
-    model_cfg = apply_options(
-        told_cfg,
-        model_kwargs,
-        force_quick_gelu=force_quick_gelu,
-        force_custom_text=force_custom_text,
-        force_patch_dropout=force_patch_dropout,
-        force_image_size=force_image_size,
-        force_context_length=force_context_length,
-    )
+    forced = Forced(force_quick_gelu, force_custom_text, force_patch_dropout, force_image_size, force_context_length)
+    model_cfg = _apply_options(told_cfg, forced, model_kwargs)
     check_model_cfg(model_cfg, printable(model_name))
     origin = Origin(public_name(model_name), deepcopy(model_cfg), source.weights_path)
     image_weights = pretrained_image and source.weights_path is None and not pretrained_image_path
@@ -144,6 +138,15 @@ def create_model(
     return model
 
 
+def _apply_options(model_cfg: JsonObject, forced: Forced, model_kwargs: JsonObject) -> JsonObject:
+    family = find_family(model_cfg)
+    known = family.option_names()
+    for key in model_kwargs:
+        if key not in known:
+            raise ConfigError(f"create_model: no model takes {key!r}.{suggest_nearest(key, known)}")
+    return family.apply_options(model_cfg, forced) | model_kwargs
+
+
 def _load(model: CLIP | CustomTextCLIP | CoCa, source: ModelSource, taken: list[Difference]) -> None:
     """Load the weights a model's source has, and say in what the model is not the one they were trained in."""
     path = source.weights_path
@@ -159,9 +162,7 @@ def _load(model: CLIP | CustomTextCLIP | CoCa, source: ModelSource, taken: list[
     load_described(model, source.state_dict, source.told, path)
 
 
-def _set_preprocess(
-    model: CLIP | CustomTextCLIP | CoCa, preprocess_cfg: dict[str, Any], forced: dict[str, Any] | None
-) -> None:
+def _set_preprocess(model: CLIP | CustomTextCLIP | CoCa, preprocess_cfg: JsonObject, forced: JsonObject | None) -> None:
     merged = merge_preprocess_dict(dataclasses.asdict(PreprocessCfg()), preprocess_cfg)
     merged = merge_preprocess_dict(merged, forced or {})
     merged["size"] = model.visual.image_size

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from open_clip.checkpoint import WeightsMismatch, load_weights, read_described
+from open_clip.checkpoint import WeightsMismatch, load_weights, read_described, read_state_dict
 from open_clip.checkpoint.foreign import name_foreign
 from open_clip.checkpoint.keys import convert_for
-from open_clip.errors import CheckpointError, cut_list, printable, suggest_nearest
+from open_clip.errors import CheckpointError, cut_list, naming_file, printable, suggest_nearest
 from open_clip.factory.description import Description, Difference, list_differences, read_description
 
 _logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def find_weights_file(pretrained: str | Path) -> Path | None:
     return None
 
 
-def _place_in(model: Any, name: str, key: str) -> str:
+def _place_in(model: nn.Module, name: str, key: str) -> str:
     """Return what stands before an entry's name of a tower's own file in the whole model's names."""
     tower = getattr(model, name, None)
     if tower is None:
@@ -108,15 +108,14 @@ def _load_compared(
     quiet: tuple[str, ...] = (),
 ) -> Any:
     """Load weights; name the differences where they do not fit, and warn of those that are not quiet where they do."""
-    try:
-        result: Any = load_weights(model, weights, strict=strict)
-    except WeightsMismatch as error:
-        of = f" of {printable(told.model)}" if told.model else ""
-        named = cut_list(differences)
-        reason = f"\nThe file says that it holds a model{of} with other settings: {named}." if named else ""
-        raise WeightsMismatch(f"{printable(path)}: {error}{reason}", error.shapes) from None
-    except CheckpointError as error:
-        raise CheckpointError(f"{printable(path)}: {error}") from error
+    with naming_file(path):
+        try:
+            result = load_weights(model, weights, strict=strict)
+        except WeightsMismatch as error:
+            of = f" of {printable(told.model)}" if told.model else ""
+            named = cut_list(differences)
+            reason = f"\nThe file says that it holds a model{of} with other settings: {named}." if named else ""
+            raise WeightsMismatch(f"{error}{reason}", error.shapes) from None
     if loud := [one for one in differences if one.key not in quiet]:
         _logger.warning(
             "%s was trained with other settings than the model has, so its results are not those of training: %s.",
@@ -124,6 +123,17 @@ def _load_compared(
             cut_list(loud),
         )
     return result
+
+
+def load_state_dict(
+    checkpoint_path: str | Path, device: str | torch.device = "cpu", weights_only: bool = True
+) -> dict[str, Tensor]:
+    """Read a weights file of any supported layout to a device; its code is never run, whatever ``weights_only`` is.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
+    return {name: tensor.to(device) for name, tensor in read_state_dict(checkpoint_path).items()}
 
 
 def load_checkpoint(
@@ -151,7 +161,7 @@ def load_tower(model: nn.Module, path: str | Path, name: str) -> None:
     prefix = f"{name}." if hasattr(model, name) else ""
     read, entry = read_described(path)
     told = Description() if entry is None else read_description(entry, str(path))
-    try:
+    with naming_file(path):
         read = convert_for(model, read)
         if any(key.startswith(prefix) for key in read):
             weights = {key: value for key, value in read.items() if key.startswith(prefix)}
@@ -160,11 +170,9 @@ def load_tower(model: nn.Module, path: str | Path, name: str) -> None:
         if weights.keys().isdisjoint(model.state_dict()):
             remedy = name_foreign(read) or "Check the file."
             raise CheckpointError(f"nothing in it belongs to the tower {name!r}. {remedy}")
-        if (bias := getattr(model, "logit_bias", None)) is not None:
-            # Of a whole model's weights a missing bias is zero; a tower's say nothing about it.
-            weights.setdefault("logit_bias", bias.detach())
-    except CheckpointError as error:
-        raise CheckpointError(f"{printable(path)}: {error}") from error
+    if (bias := getattr(model, "logit_bias", None)) is not None:
+        # Of a whole model's weights a missing bias is zero; a tower's say nothing about it.
+        weights.setdefault("logit_bias", bias.detach())
     differences = [one for one in list_differences(model, told) if _concerns(one.key, name, told)]
     result = _load_compared(model, weights, told, differences, path, strict=False)
     if missing := [key for key in result.missing_keys if key.startswith(prefix)]:

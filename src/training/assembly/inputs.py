@@ -4,9 +4,9 @@ import os
 
 from open_clip.errors import CheckpointError, ConfigError, DataError, naming, printable
 from open_clip.factory.names import HUB_SCHEME, LOCAL_DIR_SCHEME
-from open_clip.factory.options import apply_options
 from open_clip.factory.source import find_source
 from open_clip.families import find_family
+from open_clip.families.base import Forced
 from open_clip.protocols import WritesCaptions
 from open_clip.transform.config import read_augmentation
 from training.assembly.data import sketch_fields
@@ -54,12 +54,9 @@ def _check_model(params: RunParams, world: World) -> type[Task]:
         read_augmentation(params.data.aug_cfg)
     if params.model.model.startswith(HUB_SCHEME):
         return choose_recipe(params, writes_captions=False)
-    model_cfg = apply_options(
-        find_source(params.model.model, None, load_weights=False).model_cfg,
-        {},
-        force_image_size=image_size(params.model.force_image_size),
-        force_context_length=params.model.force_context_length,
-    )
+    model_cfg = find_source(params.model.model, None, load_weights=False).model_cfg
+    size, length = image_size(params.model.force_image_size), params.model.force_context_length
+    model_cfg = find_family(model_cfg).apply_options(model_cfg, Forced(image_size=size, context_length=length))
     writes_captions = issubclass(find_family(model_cfg).model_class, WritesCaptions)
     recipe = choose_recipe(params, writes_captions=writes_captions)
     recipe.check(params, world)
