@@ -16,20 +16,22 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from open_clip.checked_json import JsonObject
 from open_clip.checkpoint import CONFIG_ENTRY, write_safetensors
 from open_clip.constants import HF_CONFIG_NAME, HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
-from open_clip.errors import CheckpointError, OpenClipError, cut_list, first_line
+from open_clip.errors import CheckpointError, ConfigError, OpenClipError, cut_list, first_line
 from open_clip.factory import create_model_from_pretrained, get_model_config, get_tokenizer
 from open_clip.factory.description import PREPROCESS_KEYS, describe_model, settle_config
 from open_clip.model import get_model_preprocess_cfg
 from open_clip.modeling.fields import show
+from open_clip.protocols import EncodesTexts
 from open_clip.tokenizer import SimpleTokenizer
 from open_clip.tokenizer.export import save_for_transformers
 
 _logger = logging.getLogger(__name__)
 
 
-def _settle(model: nn.Module, model_config: dict[str, Any] | None) -> dict[str, Any]:
+def _settle(model: nn.Module, model_config: JsonObject | None) -> JsonObject:
     settled, changed = settle_config(model, model_config)
     if changed:
         _logger.warning(
@@ -39,7 +41,7 @@ def _settle(model: nn.Module, model_config: dict[str, Any] | None) -> dict[str, 
     return settled
 
 
-def save_config_for_hf(model: nn.Module, config_path: str | Path, model_config: dict[str, Any] | None) -> None:
+def save_config_for_hf(model: nn.Module, config_path: str | Path, model_config: JsonObject | None) -> None:
     """Write ``open_clip_config.json``: a model's configuration and how its images are prepared.
 
     What options of ``create_model`` changed in the model is written as it is in the model.
@@ -47,7 +49,7 @@ def save_config_for_hf(model: nn.Module, config_path: str | Path, model_config: 
     _write_config(model, Path(config_path), _settle(model, model_config))
 
 
-def _write_config(model: nn.Module, path: Path, model_config: dict[str, Any]) -> None:
+def _write_config(model: nn.Module, path: Path, model_config: JsonObject) -> None:
     known = get_model_preprocess_cfg(model)
     preprocess_cfg = {key: known[key] for key in PREPROCESS_KEYS if key in known}
     config = {"model_cfg": model_config, "preprocess_cfg": preprocess_cfg}
@@ -57,7 +59,7 @@ def _write_config(model: nn.Module, path: Path, model_config: dict[str, Any]) ->
 def save_for_hf(
     model: nn.Module,
     tokenizer: Any,
-    model_config: dict[str, Any],
+    model_config: JsonObject,
     save_directory: str | Path,
     safe_serialization: bool | Literal["both"] = "both",
     skip_weights: bool = False,
@@ -91,7 +93,7 @@ def save_for_hf(
 
 
 def _save_weights(
-    model: nn.Module, model_config: dict[str, Any], folder: Path, safe_serialization: bool | Literal["both"]
+    model: nn.Module, model_config: JsonObject, folder: Path, safe_serialization: bool | Literal["both"]
 ) -> None:
     tensors = model.state_dict()
     if safe_serialization:
@@ -104,14 +106,14 @@ def _save_weights(
 def push_to_hf_hub(
     model: nn.Module,
     tokenizer: Any,
-    model_config: dict[str, Any] | None,
+    model_config: JsonObject | None,
     repo_id: str,
     commit_message: str = "Add model",
     token: str | None = None,
     revision: str | None = None,
     private: bool = False,
     create_pr: bool = False,
-    model_card: dict[str, Any] | None = None,
+    model_card: JsonObject | None = None,
     safe_serialization: bool | Literal["both"] = "both",
 ) -> Any:
     """Put a model on the hub, making the repository where there is none; a page that is there is left as it is.
@@ -165,7 +167,7 @@ def push_pretrained_to_hf_hub(
     revision: str | None = None,
     private: bool = False,
     create_pr: bool = False,
-    model_card: dict[str, Any] | None = None,
+    model_card: JsonObject | None = None,
     hf_tokenizer_self: bool = False,
     **kwargs: Any,
 ) -> None:
@@ -189,9 +191,13 @@ def push_pretrained_to_hf_hub(
     )
     assert isinstance(model, nn.Module)
     model_config, _ = settle_config(model, get_model_config(model_name))
-    tokenizer = get_tokenizer(model_name, context_length=model_config["text_cfg"].get("context_length"))
+    text_cfg, tokenizer = model_config.get("text_cfg"), None
+    if isinstance(model, EncodesTexts):
+        tokenizer = get_tokenizer(model_name, context_length=text_cfg.get("context_length") if text_cfg else None)
     if hf_tokenizer_self:
-        model_config["text_cfg"]["hf_tokenizer_name"] = repo_id
+        if not text_cfg:
+            raise ConfigError(f"hf_tokenizer_self: {model_name} has no text_cfg that could name a tokenizer.")
+        text_cfg["hf_tokenizer_name"] = repo_id
     push_to_hf_hub(
         model,
         tokenizer,
@@ -206,7 +212,7 @@ def push_pretrained_to_hf_hub(
     )
 
 
-def generate_readme(model_card: dict[str, Any], model_name: str) -> str:
+def generate_readme(model_card: JsonObject, model_name: str) -> str:
     """Write the page of a model on the hub: a head of yaml, then what ``model_card`` has."""
     tags = [*model_card.get("tags", ("clip", "zero-shot-image-classification"))]
     head = {"license": model_card.get("license", "mit"), "library_name": "open_clip", "tags": tags}
@@ -224,7 +230,7 @@ def generate_readme(model_card: dict[str, Any], model_name: str) -> str:
     return "\n".join(lines)
 
 
-def _one_line(value: Any) -> str:
+def _one_line(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
@@ -268,7 +274,7 @@ def main(words: Sequence[str] | None = None) -> int:
 class _CallableModule(ModuleType):
     """Upstream's ``open_clip.push_to_hf_hub`` is the function; here it is that and the module, whoever came first."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> object:
         """Call the function of the module's name."""
         return push_to_hf_hub(*args, **kwargs)
 

@@ -16,7 +16,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import open_clip
+from open_clip.checked_json import JsonObject
 from open_clip.errors import ConfigError
+from open_clip.families import find_family
+from open_clip.families.towers import TowerFamily
 
 
 def count_params(model: nn.Module) -> int:
@@ -80,34 +83,41 @@ def profile_model(
 ) -> dict[str, Any]:
     """Describe a model by name: widths, millions of parameters, billions of operations, whole and by tower.
 
+    A family without a text tower is counted on images; what it lacks is 0.
+
     Raises:
         ConfigError: ``profiler`` is not ``torch``.
         ModelNotFound: There is no such model.
     """
     if profiler != "torch":
         raise ConfigError(f"--profiler {profiler}: there is only torch, whose own counter is used.")
-    # The towers stand apart in this class, so that each can be counted.
-    model: Any = open_clip.create_model(
-        model_name, load_weights=False, force_custom_text=True, pretrained_text=False, device=device
-    )
     config = open_clip.get_model_config(model_name) or {}
+    # The towers of upstream's families stand apart in this class, so that each can be counted.
+    is_apart = isinstance(find_family(config), TowerFamily)
+    options: JsonObject = {"force_custom_text": True, "pretrained_text": False} if is_apart else {}
+    model: Any = open_clip.create_model(model_name, load_weights=False, device=device, **options)
     side = model.visual.image_size
     image_size = (3, *side) if isinstance(side, tuple) else (3, side, side)
-    text_size = (config["text_cfg"].get("context_length", 77),)
-    flops = {
-        "gflops": profile_torch(model, text_size, image_size, batch_size),
-        "image_gflops": profile_torch_image(model.visual, image_size, batch_size),
-        "text_gflops": profile_torch_text(model.text, text_size, batch_size),
-    }
-    parameters = {"mparams": model, "image_mparams": model.visual, "text_mparams": model.text}
+    text_cfg = config.get("text_cfg", {})
+    text_size = (text_cfg.get("context_length", 77),)
+    parts = {"": model, "image_": model.visual} | ({"text_": model.text} if is_apart else {})
+    flops = {"image_": profile_torch_image(model.visual, image_size, batch_size)}
+    if is_apart:
+        flops["text_"] = profile_torch_text(model.text, text_size, batch_size)
+        flops[""] = profile_torch(model, text_size, image_size, batch_size)
+    else:
+        run = model.encode_image if type(model).forward is nn.Module.forward else model
+        flops[""] = _count(model, lambda: run(_images(model, image_size, batch_size)))
+    found = {f"{part}mparams": round(count_params(module) / 1e6, 2) for part, module in parts.items()}
+    found |= {f"{part}gflops": round(flops[part] / 1e9, 2) for part in parts}
     return {
         "model": model_name,
         "image_size": image_size[1],
-        "image_width": int(config["vision_cfg"].get("width", 0)),
-        "text_width": int(config["text_cfg"].get("width", 0)),
-        "embed_dim": int(config["embed_dim"]),
-        **{name: round(count_params(part) / 1e6, 2) for name, part in parameters.items()},
-        **{name: round(count / 1e9, 2) for name, count in flops.items()},
+        "image_width": int(config.get("vision_cfg", {}).get("width", 0)),
+        "text_width": int(text_cfg.get("width", 0)),
+        "embed_dim": int(config.get("embed_dim", 0)),
+        **dict.fromkeys(("mparams", "image_mparams", "text_mparams", "gflops", "image_gflops", "text_gflops"), 0.0),
+        **found,
     }
 
 

@@ -8,6 +8,7 @@ import open_clip
 from open_clip.errors import CheckpointError
 from open_clip.push_to_hf_hub import generate_readme, main, save_for_hf
 from tiny_models import tiny_clip, tiny_config, write_config
+from toy_families import ImageFamily, added
 
 NAME = "tiny-shared"
 
@@ -100,6 +101,23 @@ def test_the_command_puts_a_whole_folder_on_the_hub(model, hub, tmp_path):
     assert config["model_cfg"] == open_clip.get_model_config(NAME)
     assert config["preprocess_cfg"]["mean"] == [0.1, 0.2, 0.3]
     assert hub["files"]["README.md"].startswith(b"---\nlicense")
+
+
+def test_a_model_without_texts_goes_to_the_hub_without_a_tokenizer(hub, tmp_path):
+    with added(tmp_path / "pushed-toy.json") as add:
+        add(ImageFamily(), {"width": 6})
+        model = open_clip.create_model("pushed-toy")
+        torch.save(model.state_dict(), tmp_path / "weights.pt")
+        words = ["--model", "pushed-toy", "--pretrained", str(tmp_path / "weights.pt"), "--repo-id", "org/toy"]
+        assert main(words) == 0
+        assert main([*words, "--hf-tokenizer-self"]) == 2
+    assert json.loads(hub["files"]["open_clip_config.json"])["model_cfg"] == {"family": "image_only", "width": 6}
+    assert set(hub["files"]) == {
+        "README.md",
+        "open_clip_config.json",
+        "open_clip_model.safetensors",
+        "open_clip_pytorch_model.bin",
+    }
 
 
 def test_a_command_that_fails_says_why(hub, caplog):
