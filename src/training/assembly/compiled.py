@@ -17,7 +17,7 @@ from training.device import Device
 _GRAPHS = 16
 
 
-def compile_model(model: Any, mode: str = "default", backend: str | Callable[..., Any] = "inductor") -> None:
+def compile_model(model: Any, mode: str = "default", backend: str | Callable[..., object] = "inductor") -> None:
     """Compile a bare model, before it is wrapped for several processes.
 
     Where texts can go without their padding, the image tower and the text transformer are compiled each for itself:
@@ -48,8 +48,8 @@ def refuse_without_compiler(device: Device) -> None:
         raise DeviceError(f"--torchcompile: {fault}. Without the flag the run does the same, uncompiled.")
 
 
-def _while_training(module: torch.nn.Module, compiled: Callable[..., Any]) -> Callable[..., Any]:
-    def call(*args: Any, **kwargs: Any) -> Any:
+def _while_training(module: torch.nn.Module, compiled: Callable[..., object]) -> Callable[..., object]:
+    def call(*args: object, **kwargs: object) -> object:
         return (compiled if module.training else module._call_impl)(*args, **kwargs)
 
     return call

@@ -9,7 +9,7 @@ from open_clip.families import find_family
 from open_clip.families.base import Forced
 from open_clip.protocols import WritesCaptions
 from open_clip.transform.config import read_augmentation
-from training.assembly.data import sketch_fields
+from training.assembly.fields import sketch_fields
 from training.assembly.model import image_size
 from training.assembly.task import choose_recipe
 from training.checkpoint import is_remote

@@ -9,10 +9,13 @@ import torch
 import open_clip
 from open_clip.checkpoint import load_weights, read_state_dict
 from open_clip.errors import ConfigError, DeviceError
+from open_clip.factory.description import Origin
 from open_clip.protocols import LocksImages, LocksTexts, SharesBatchNorms
 from open_clip.transform import Compose
 from training.assembly.place import Place
 from training.params import LockParams, RunParams
+
+_CANNOT_LOCK = "--lock-{0}: this model has no {0} tower that can be frozen; leave it out."
 
 
 def build_model(
@@ -56,13 +59,14 @@ def build_model(
     return model, train, val
 
 
-def refuse_untrained(model: Any) -> None:
+def refuse_untrained(model: torch.nn.Module) -> None:
     """Refuse to measure a model whose weights are random: the result would be chance and look like one.
 
     Raises:
         ConfigError: no weights were loaded into it.
     """
-    if getattr(model, "origin", None) is not None and model.origin.weights is None:
+    origin = getattr(model, "origin", None)
+    if isinstance(origin, Origin) and origin.weights is None:
         raise ConfigError(
             "there are no trained weights to evaluate: give --pretrained FILE or a tag, or --resume FILE; a model "
             "folder (local-dir:) needs a weights file beside its configuration. To train first, give --train-data."
@@ -77,7 +81,7 @@ def fit_text_length(params: RunParams, model: Any) -> RunParams:
     return replace(params, model=replace(params.model, force_context_length=length))
 
 
-def share_batch_norms(model: Any, place: Place) -> Any:
+def share_batch_norms(model: torch.nn.Module, place: Place) -> torch.nn.Module:
     """Let the batch norms of all processes take their statistics together; a single process has nothing to share.
 
     Raises:
@@ -90,7 +94,8 @@ def share_batch_norms(model: Any, place: Place) -> Any:
     for module in list(model.modules()):
         if isinstance(module, SharesBatchNorms):
             module.share_batch_norms()
-    return torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    shared: torch.nn.Module = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    return shared
 
 
 def image_size(values: list[int] | None) -> int | tuple[int, int] | None:
@@ -100,16 +105,16 @@ def image_size(values: list[int] | None) -> int | tuple[int, int] | None:
     return values[0] if len(values) == 1 else (values[0], values[1])
 
 
-def _lock_towers(model: Any, lock: LockParams) -> None:
-    asked = ((lock.lock_image, LocksImages, "image"), (lock.lock_text, LocksTexts, "text"))
-    for flag, can_lock, tower in asked:
-        if flag and not isinstance(model, can_lock):
-            raise ConfigError(f"--lock-{tower}: this model has no {tower} tower that can be frozen; leave it out.")
+def _lock_towers(model: torch.nn.Module, lock: LockParams) -> None:
     if lock.lock_image:
+        if not isinstance(model, LocksImages):
+            raise ConfigError(_CANNOT_LOCK.format("image"))
         model.lock_image_tower(
             unlocked_groups=lock.lock_image_unlocked_groups, freeze_bn_stats=lock.lock_image_freeze_bn_stats
         )
     if lock.lock_text:
+        if not isinstance(model, LocksTexts):
+            raise ConfigError(_CANNOT_LOCK.format("text"))
         model.lock_text_tower(
             unlocked_layers=lock.lock_text_unlocked_layers, freeze_layer_norm=lock.lock_text_freeze_layer_norm
         )

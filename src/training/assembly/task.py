@@ -1,6 +1,6 @@
 """Choose the recipe of a run, and make it for the run's model. What a recipe computes is `tasks`'."""
 
-from typing import Any
+from torch import nn
 
 from open_clip.errors import ConfigError, printable
 from open_clip.protocols import WritesCaptions
@@ -32,7 +32,7 @@ def choose_recipe(params: RunParams, *, writes_captions: bool) -> type[Task]:
     return CoCaTask if writes_captions else ClipTask
 
 
-def recipe_for(params: RunParams, model: Any) -> type[Task]:
+def recipe_for(params: RunParams, model: nn.Module) -> type[Task]:
     """Find the recipe for a bare model.
 
     Raises:

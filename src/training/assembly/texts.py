@@ -1,7 +1,9 @@
 """How the texts of a run are computed: with their padding, or in which form without it."""
 
 import logging
-from typing import Any
+from typing import cast
+
+from torch import nn
 
 from open_clip.transformer.layout import TextShapes
 from training.assembly.place import Place
@@ -16,23 +18,24 @@ _FORMS = {
 
 
 def evaluation_shapes(params: RunParams, place: Place) -> TextShapes:
-    """Choose the form for evaluation, where no process waits for another's: the flag's, else the device's."""
-    asked: Any = params.model.text_shapes
-    return place.device.text_shapes if asked == "auto" else asked
+    """Choose the flag's form, else the device's; right for evaluation, where no process waits for another's."""
+    asked = params.model.text_shapes
+    # Beside "auto" the flag takes the names of shapes alone.
+    return place.device.text_shapes if asked == "auto" else cast(TextShapes, asked)
 
 
-def make_text_planner(params: RunParams, place: Place, model: Any) -> TextPlanner | None:
+def make_text_planner(params: RunParams, place: Place, model: nn.Module) -> TextPlanner | None:
     """Choose the form for training and say so, once.
 
     Returns:
         What plans each batch; None where every position of the model's texts must be computed.
     """
-    asked: Any = params.model.text_shapes
+    asked = params.model.text_shapes
     rule = ReadingRule.of(model)
     if rule is None:
         _LOG.info("text: padded: this model's text tower needs all positions%s", _unheeded(asked))
         return None
-    shapes: TextShapes = place.device.text_shapes if asked == "auto" else asked
+    shapes = evaluation_shapes(params, place)
     reason = f"--text-shapes {asked}" if asked != "auto" else f"--device {place.device.kind}"
     if asked == "auto" and params.model.torchcompile and shapes == "packed":
         shapes, reason = "bucketed", "--torchcompile makes a graph for each shape"

@@ -20,6 +20,7 @@ from training.data.quarantine import Fault, one_line
 from training.data.source import Source
 
 _MAX_BAD_IN_A_ROW: Final = 100
+_NUM_TRIED: Final = 8
 
 Request = tuple[int, int]
 
@@ -101,6 +102,20 @@ class RowDataset(Dataset[Sample]):
         """
         row = Row(self.source, index, row_seed(name, sample_seed(self.seed, epoch, index)))
         return self.fields[name].read(row)
+
+    def try_rows(self) -> None:
+        """Read the first rows: a set of which none can be read would be noticed only after an epoch of training.
+
+        Raises:
+            DataError: None of them can be used.
+        """
+        faults: list[Fault] = []
+        for row in range(min(len(self), _NUM_TRIED)):
+            sample = self[0, row]
+            if sample.values is not None:
+                return
+            faults += sample.faults
+        raise DataError(f"None of the first {len(faults)} rows to evaluate can be used. One is: {faults[0].reason}")
 
     def _take(self, count: int) -> list[Tensor]:
         return [torch.empty(count, *shape, dtype=torch.uint8) for shape in self.shapes]
