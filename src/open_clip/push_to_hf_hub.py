@@ -58,7 +58,7 @@ def _write_config(model: nn.Module, path: Path, model_config: JsonObject) -> Non
 
 def save_for_hf(
     model: nn.Module,
-    tokenizer: Any,
+    tokenizer: object,
     model_config: JsonObject,
     save_directory: str | Path,
     safe_serialization: bool | Literal["both"] = "both",
@@ -105,7 +105,7 @@ def _save_weights(
 
 def push_to_hf_hub(
     model: nn.Module,
-    tokenizer: Any,
+    tokenizer: object,
     model_config: JsonObject | None,
     repo_id: str,
     commit_message: str = "Add model",
@@ -115,7 +115,7 @@ def push_to_hf_hub(
     create_pr: bool = False,
     model_card: JsonObject | None = None,
     safe_serialization: bool | Literal["both"] = "both",
-) -> Any:
+) -> object:
     """Put a model on the hub, making the repository where there is none; a page that is there is left as it is.
 
     ``model_card`` may have ``license``, ``tags``, ``description``, ``details`` (a dict), ``usage``, ``citation``.

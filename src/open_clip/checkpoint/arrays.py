@@ -7,7 +7,6 @@ import io
 import math
 import zipfile
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -60,7 +59,7 @@ def describe_array(head: bytes) -> str:
     return "holds a single array without a name, not the weights of a model. Give the .npz with all of them."
 
 
-def _read_header(file: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def _read_header(file: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
     version = npy_format.read_magic(file)
     if version == (1, 0):
         return npy_format.read_array_header_1_0(file)

@@ -2,15 +2,19 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _IncompatibleKeys
 
 from open_clip.checkpoint.keys import fit_to_model
 from open_clip.checkpoint.positions import resize_pos_embed, resize_text_pos_embed
 from open_clip.checkpoint.read import read_state_dict
 from open_clip.errors import CheckpointError, cut_list, naming_file, printable
+
+#: The names that were missing in the weights and those that the model does not have, as torch gives them.
+LoadedKeys: TypeAlias = _IncompatibleKeys
 
 
 class WeightsMismatch(CheckpointError):
@@ -27,7 +31,7 @@ def load_checkpoint(
     strict: bool = True,
     weights_only: bool = True,
     device: str | torch.device = "cpu",
-) -> Any:
+) -> LoadedKeys:
     """Load a weights file of any supported layout into a model, resizing position tables to fit.
 
     ``strict`` refuses missing and unexpected entries; entries of another shape are refused in any case.
@@ -54,7 +58,7 @@ def load_big_vision_weights(model: nn.Module, checkpoint_path: str | Path) -> No
     load_checkpoint(model, checkpoint_path)
 
 
-def load_weights(model: nn.Module, state_dict: dict[str, Tensor], strict: bool = True) -> Any:
+def load_weights(model: nn.Module, state_dict: dict[str, Tensor], strict: bool = True) -> LoadedKeys:
     """Load weights already read into a model; see ``load_checkpoint``."""
     fitted = fit_to_model(state_dict, model)
     shapes = {name: tuple(value.shape) for name, value in fitted.items()}
@@ -66,7 +70,8 @@ def load_weights(model: nn.Module, state_dict: dict[str, Tensor], strict: bool =
     problems = list_mismatches(model, fitted, strict)
     if problems:
         raise WeightsMismatch("the weights do not fit the model.\n" + "\n".join(problems), shapes)
-    return model.load_state_dict(fitted, strict=False)
+    loaded: LoadedKeys = model.load_state_dict(fitted, strict=False)
+    return loaded
 
 
 def list_mismatches(model: nn.Module, state_dict: dict[str, Tensor], strict: bool = True) -> list[str]:

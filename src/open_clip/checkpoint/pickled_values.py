@@ -6,12 +6,15 @@ Source: Python's pickletools; numpy, numpy/_core/src/multiarray/methods.c (array
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from open_clip.errors import CheckpointError, printable
 
+Array: TypeAlias = npt.NDArray[np.generic]
+NumberType: TypeAlias = "np.dtype[np.generic]"
 WAY_OUT = "Ask its author for the state dict alone, best as safetensors."
 _NUMBERS = "fiubc"
 
@@ -64,7 +67,7 @@ def check_keys(keys: Iterable[object]) -> list[object]:
     return checked
 
 
-def fill_array(array: "np.ndarray[Any, Any]", state: object) -> None:
+def fill_array(array: Array, state: object) -> None:
     """Put into an array what its pickle says.
 
     Raises:
@@ -114,25 +117,25 @@ def _bytes_array(content: str | bytes = b"", encoding: str = "latin1") -> bytear
     return bytearray(_encode(content, encoding) if isinstance(content, str) else memoryview(content))
 
 
-def _number_type(name: str, *_: object) -> "np.dtype[Any]":
+def _number_type(name: str, *_: object) -> NumberType:
     """Give a type of numbers; the only way to one, so that no array of objects is ever built."""
     if name[:1] not in _NUMBERS or not name[1:].isdigit():
         raise CheckpointError(f"refused: it holds an array of {printable(name, 60)}, not of numbers. {WAY_OUT}")
     return np.dtype(name)
 
 
-def _scalar(dtype: "np.dtype[Any]", content: bytes) -> object:
+def _scalar(dtype: NumberType, content: bytes) -> object:
     (number,) = _array(content, dtype, (1,), "C").tolist()
     return number
 
 
-def _array(content: bytes, dtype: "np.dtype[Any]", shape: tuple[int, ...], order: str) -> "np.ndarray[Any, Any]":
+def _array(content: bytes, dtype: NumberType, shape: tuple[int, ...], order: str) -> Array:
     if not isinstance(dtype, np.dtype):
         raise TypeError(type(dtype))
     return np.frombuffer(content, dtype).reshape(shape, order="F" if order == "F" else "C")
 
 
-def _empty(*_: object) -> "np.ndarray[Any, Any]":
+def _empty(*_: object) -> Array:
     return np.empty(0, np.uint8)
 
 

@@ -7,7 +7,7 @@ Source: transformers' CLIPModel and CLIPConfig (4.x and 5.x use the same names).
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -53,8 +53,15 @@ _KNOWN_KEYS = {
 }
 
 
+class GivesDict(Protocol):
+    """A configuration of transformers'."""
+
+    def to_dict(self) -> JsonObject:
+        """Give its entries."""
+
+
 def from_transformers(
-    state_dict: Mapping[str, Tensor], config: JsonObject | Any
+    state_dict: Mapping[str, Tensor], config: JsonObject | GivesDict
 ) -> tuple[dict[str, Tensor], JsonObject]:
     """Turn a transformers CLIPModel's weights and configuration into ours.
 

@@ -1,7 +1,6 @@
 """The way in: models, transforms, tokenizers and losses by name. No logic here."""
 
-from typing import Any
-
+from open_clip.checked_json import JsonObject
 from open_clip.checkpoint import (
     convert_to_custom_text_state_dict,
     resize_pos_embed,
@@ -90,7 +89,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> dict[str, JsonObject]:
     # Programs add models of their own by writing into this; it is read from the files at first use.
     if name == "_MODEL_CONFIGS":
         return model_registry()

@@ -33,7 +33,7 @@ def create_loss(args: Any, model: nn.Module | None = None) -> ClipLoss | SigLipL
 
 def _choose_family(name: str, model: nn.Module | None) -> Family:
     if model is not None:
-        # Any other model is scored as a CLIP is.
+        # Another model is scored as a CLIP is.
         return family_of(getattr(model, "module", model)) or find_family({})
     try:
         cfg = get_model_config(name)

@@ -1,7 +1,6 @@
 """Finding the configuration by which a family chooses a tokenizer. Tokenising is ``open_clip.tokenizer``'s job."""
 
 import logging
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from open_clip.checked_json import JsonObject
 from open_clip.errors import CheckpointError, ConfigError
 from open_clip.factory.names import get_model_config, parse_model_name, place_of, read_folder_config, read_hub_config
 from open_clip.families import find_family
-from open_clip.families.base import TokenizerRequest
+from open_clip.families.base import TokenizerMaker, TokenizerRequest
 from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer, SigLipTokenizer, SimpleTokenizer
 
 _logger = logging.getLogger(__name__)
@@ -43,7 +42,7 @@ def get_tokenizer(
 
 def choose_tokenizer(
     model_name: str = "", context_length: int | None = None, cache_dir: str | None = None, **kwargs: Any
-) -> Callable[[], Any]:
+) -> TokenizerMaker:
     """Say what makes a model's tokenizer, before anything of it is read: its family's choice.
 
     Arguments as in ``get_tokenizer``.

@@ -17,7 +17,7 @@ from open_clip.pretrained import list_pretrained_tags_by_model
 from open_clip.transform import AugmentationCfg, Compose, PreprocessCfg, image_transform_v2
 
 
-def _forced_preprocess(mean: Any, std: Any, interpolation: str | None, resize_mode: str | None) -> JsonObject:
+def _forced_preprocess(mean: object, std: object, interpolation: str | None, resize_mode: str | None) -> JsonObject:
     given = {"mean": mean, "std": std, "interpolation": interpolation, "resize_mode": resize_mode}
     return {key: value for key, value in given.items() if value is not None}
 

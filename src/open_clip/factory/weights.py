@@ -3,7 +3,6 @@
 import logging
 import os
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from open_clip.checkpoint import WeightsMismatch, load_weights, read_described, read_state_dict
 from open_clip.checkpoint.foreign import name_foreign
 from open_clip.checkpoint.keys import convert_for
+from open_clip.checkpoint.load import LoadedKeys
 from open_clip.errors import CheckpointError, cut_list, naming_file, printable, suggest_nearest
 from open_clip.factory.description import Description, Difference, list_differences, read_description
 
@@ -84,7 +84,7 @@ def _names_beside(path: Path) -> list[str]:
 
 def load_described(
     model: nn.Module, state_dict: dict[str, Tensor], told: Description, path: str | Path, strict: bool = True
-) -> Any:
+) -> LoadedKeys:
     """Load weights that were read into a model of ``create_model``; name what differs from what they were trained in.
 
     Returns:
@@ -106,7 +106,7 @@ def _load_compared(
     path: str | Path,
     strict: bool,
     quiet: tuple[str, ...] = (),
-) -> Any:
+) -> LoadedKeys:
     """Load weights; name the differences where they do not fit, and warn of those that are not quiet where they do."""
     with naming_file(path):
         try:
@@ -142,7 +142,7 @@ def load_checkpoint(
     strict: bool = True,
     weights_only: bool = True,
     device: str | torch.device = "cpu",
-) -> Any:
+) -> LoadedKeys:
     """Load a weights file into a model; as ``open_clip.checkpoint.load_checkpoint``, and name settings that differ."""
     state_dict, entry = read_described(checkpoint_path)
     told = Description() if entry is None else read_description(entry, str(checkpoint_path))

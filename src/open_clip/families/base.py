@@ -18,6 +18,8 @@ from open_clip.checked_json import JsonObject
 from open_clip.errors import ConfigError, printable, suggest_nearest
 from open_clip.loss import ClipLoss, SigLipLoss
 
+#: Makes a tokenizer: what is called with texts and gives token ids [T, L].
+TokenizerMaker = Callable[[], Any]
 # Keys of a configuration that the constructor of a model does not get.
 _NOT_ARGUMENTS = ("family", "custom_text", "output_dict")
 
@@ -130,7 +132,7 @@ class Family:
         sections = {key: dict(value) for key, value in model_cfg.items() if isinstance(value, dict)}
         return {"": {key: value for key, value in model_cfg.items() if key not in sections}, **sections}
 
-    def choose_tokenizer(self, model_cfg: JsonObject, request: TokenizerRequest) -> Callable[[], Any]:
+    def choose_tokenizer(self, model_cfg: JsonObject, request: TokenizerRequest) -> TokenizerMaker:
         """Say what makes the tokenizer, before anything of it is read.
 
         Raises:

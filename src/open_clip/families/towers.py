@@ -1,6 +1,6 @@
 """What CLIP, CustomTextCLIP and CoCa share as families: configurations with ``vision_cfg`` and ``text_cfg``."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import asdict
 from functools import partial
@@ -11,7 +11,7 @@ from torch import nn
 
 from open_clip.checked_json import JsonObject
 from open_clip.errors import ConfigError
-from open_clip.families.base import Family, Forced, TokenizerRequest
+from open_clip.families.base import Family, Forced, TokenizerMaker, TokenizerRequest
 from open_clip.modeling.config import SECTIONS, make_cfg
 from open_clip.modeling.schema import KNOWN_KEYS, check_text_section, check_towers
 from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer, SigLipTokenizer, SimpleTokenizer
@@ -89,7 +89,7 @@ class TowerFamily(Family):
         top["custom_text"] = bool(top["custom_text"] or values["text_cfg"].get("hf_model_name"))
         return {"": top | {"embed_dim": model_cfg["embed_dim"]}, **values}
 
-    def choose_tokenizer(self, model_cfg: JsonObject, request: TokenizerRequest) -> Callable[[], Any]:
+    def choose_tokenizer(self, model_cfg: JsonObject, request: TokenizerRequest) -> TokenizerMaker:
         """Choose the Hugging Face tokenizer that a configuration names, SigLIP's by the model's name, else CLIP's own.
 
         Source: open_clip.get_tokenizer (3.3.0): the order of the choices.

@@ -4,13 +4,12 @@ Source: open_clip.pretrained (3.3.0), its functions of these names.
 """
 
 from functools import partial
-from typing import Any
 
 from open_clip.checked_json import JsonObject
 from open_clip.pretrained.table import PREPROCESS
 
 
-def _tag_cfg(preset: str, url: str = "", hf_hub: str = "", **kwargs: Any) -> JsonObject:
+def _tag_cfg(preset: str, url: str = "", hf_hub: str = "", **kwargs: object) -> JsonObject:
     return {"url": url, "hf_hub": hf_hub, **PREPROCESS[preset], **kwargs}
 
 

@@ -5,8 +5,6 @@ Holds no logic: `bpe` is CLIP's own tokenizer, `hf` and `siglip` are those of ot
 Importing this package builds no tokenizer; the first `tokenize` or `decode` does.
 """
 
-from typing import Any
-
 from open_clip.tokenizer.bpe import DEFAULT_CONTEXT_LENGTH, SimpleTokenizer
 from open_clip.tokenizer.cleaning import basic_clean, canonicalize_text, get_clean_fn, whitespace_clean
 from open_clip.tokenizer.default import decode, default_tokenizer, tokenize
@@ -43,7 +41,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> SimpleTokenizer:
     # Programs written for open_clip reach for the shared tokenizer by this name.
     if name == "_tokenizer":
         return default_tokenizer()

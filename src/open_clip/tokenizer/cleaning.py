@@ -64,7 +64,7 @@ def canonicalize_text(
     """Lower the text, turn underscores into spaces and delete ASCII punctuation, as SigLIP prepares captions.
 
     Args:
-        text: Any text.
+        text: What to prepare.
         keep_punctuation_exact_string: A string that survives wherever it occurs whole, such as `{}` in a template.
         trans_punctuation: What to delete or replace, in the form `str.translate` takes.
 

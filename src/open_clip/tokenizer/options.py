@@ -5,7 +5,6 @@ shape texts and ids pass: none that runs code, names an address or a file, or ch
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 from open_clip.checked_json import JsonObject
 from open_clip.errors import ConfigError, cut_list, printable, suggest_nearest
@@ -27,7 +26,7 @@ HF_OPTIONS = frozenset(
 _LISTS = ("additional_special_tokens", "extra_special_tokens", "never_split", "special_tokens")
 
 
-def check_config_options(options: Any, known: frozenset[str]) -> JsonObject:
+def check_config_options(options: object, known: frozenset[str]) -> JsonObject:
     """Return a configuration's ``tokenizer_kwargs`` when all of them may stand there.
 
     Raises:

@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
+#: From an image, or what another step made of one, to what the next step takes.
+Step = Callable[..., Any]
+
 
 class RandomTransform:
     """A transform that draws random numbers: it takes the generator beside the image.
@@ -28,10 +31,10 @@ class Compose(RandomTransform):
     """Applies the transforms of its list `transforms` in order.
 
     `compose(image)` draws from the global generators; `compose(image, generator)` only from the one given, so the
-    result depends on nothing else. Any callable may be put in the list, another `Compose` too.
+    result depends on nothing else. A callable of any kind may stand in the list, another `Compose` too.
     """
 
-    def __init__(self, transforms: Sequence[Callable[..., Any]]) -> None:
+    def __init__(self, transforms: Sequence[Step]) -> None:
         self.transforms = list(transforms)
 
     def __call__(self, image: Any, generator: torch.Generator | None = None) -> Any:

@@ -6,7 +6,6 @@ Holds plain data and its merging; what the settings do to an image is in `image`
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
-from typing import Any
 
 from open_clip.checked_json import JsonObject
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
@@ -165,6 +164,6 @@ def merge_preprocess_dict(base: PreprocessCfg | JsonObject, overlay: JsonObject 
     return merged
 
 
-def merge_preprocess_kwargs(base: PreprocessCfg | JsonObject, **kwargs: Any) -> JsonObject:
+def merge_preprocess_kwargs(base: PreprocessCfg | JsonObject, **kwargs: object) -> JsonObject:
     """Lay keyword arguments over the preprocess settings of `base`, as `merge_preprocess_dict` does."""
     return merge_preprocess_dict(base, kwargs)

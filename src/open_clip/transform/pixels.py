@@ -3,7 +3,7 @@
 Changes no pixel positions.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from open_clip.errors import ConfigError, DataError
-from open_clip.transform.compose import Compose
+from open_clip.transform.compose import Compose, Step
 from open_clip.transform.geometry import require_image
 from open_clip.transform.host_memory import Recycler
 
@@ -166,7 +166,7 @@ def normalize_images(images: Tensor, mean: Sequence[float], std: Sequence[float]
     return normalized
 
 
-def _split_ending(transform: Compose) -> tuple[list[Callable[..., Any]], Normalize]:
+def _split_ending(transform: Compose) -> tuple[list[Step], Normalize]:
     *rest, normalize = getattr(transform, "transforms", None) or [None]
     if not rest or not isinstance(rest[-1], ToTensor) or not isinstance(normalize, Normalize):
         raise ConfigError(

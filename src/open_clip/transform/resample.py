@@ -125,7 +125,7 @@ class _Resampler:
 
     def _weigh(
         self, name: str, in_size: int, out_size: int, first: int, count: int, is_cubic: bool
-    ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
         reach = (2.0 if is_cubic else 1.0) * max(in_size / out_size, 1.0)
         taps = -(-(math.ceil(reach) * 2 + 1) // TAPS) * TAPS
         spans = self._scratch.take(f"{name} spans", np.int64, count, 2)
@@ -140,9 +140,9 @@ class _Resampler:
         top: int,
         left: int,
         width: int,
-        spans: npt.NDArray[Any],
-        table: npt.NDArray[Any],
-        words: npt.NDArray[Any],
+        spans: npt.NDArray[np.int64],
+        table: npt.NDArray[np.int32],
+        words: npt.NDArray[np.uint32],
     ) -> None:
         take = self._scratch.take
         num_lines = 4 * words.shape[1]

@@ -4,7 +4,6 @@ Shapes: B batch, L positions, S key positions, D width, Q positions read.
 """
 
 from collections import OrderedDict
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +71,7 @@ class ResidualAttentionBlock(nn.Module):
         if read is not None or layout is not None:
             normed = self.ln_1(q_x)
             read_x, query, attn_mask, is_causal = take_positions(q_x, normed, read, attn_mask, is_causal, layout)
-            options: dict[str, Any] = {"need_weights": False, "attn_mask": attn_mask, "is_causal": is_causal}
+            options: dict[str, object] = {"need_weights": False, "attn_mask": attn_mask, "is_causal": is_causal}
             attended = self.attn(query, normed, normed, layout=layout, **options)[0]
             return self.add_branches(read_x, attended[:, : read_x.shape[1]])
         key, value = k_x, v_x
@@ -92,7 +91,7 @@ class ResidualAttentionBlock(nn.Module):
         """Do the attention alone, on what is already normed: [B, L, D]; keys and values left out are ``q_x``."""
         k_x = q_x if k_x is None else k_x
         v_x = q_x if v_x is None else v_x
-        options: dict[str, Any] = {"need_weights": False, "attn_mask": attn_mask}
+        options: dict[str, object] = {"need_weights": False, "attn_mask": attn_mask}
         if is_causal and isinstance(self.attn, MultiHeadAttention):
             options["is_causal"] = True
         elif is_causal:
@@ -173,7 +172,7 @@ class CustomResidualAttentionBlock(nn.Module):
         assert k_x is v_x is None
         normed = self.ln_1(x)
         x, query, attn_mask, is_causal = take_positions(x, normed, read, attn_mask, is_causal, layout)
-        options: dict[str, Any] = {"attn_mask": attn_mask, "is_causal": is_causal}
+        options: dict[str, object] = {"attn_mask": attn_mask, "is_causal": is_causal}
         if read is not None or layout is not None:
             options |= {"read_x": query, "layout": layout}
         x = x + self.ls_1(self.ln_attn(self.attn(normed, **options)[:, : x.shape[1]]))

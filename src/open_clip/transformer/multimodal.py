@@ -4,7 +4,7 @@ The tokens come from the text tower; choosing words from the scores is ``open_cl
 Shapes: B batch, L text tokens, S image tokens, D width, V vocabulary.
 """
 
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -86,7 +86,7 @@ class MultimodalTransformer(Transformer):
             x = self._run_cross(cross_block, x, image_embs)
         return self.to_logits(x)
 
-    def forward_intermediates(self, *args: Any, **kwargs: Any) -> NoReturn:
+    def forward_intermediates(self, *args: object, **kwargs: object) -> NoReturn:
         """Refuse: the stack's intermediate outputs are not defined where two kinds of blocks take turns.
 
         Raises:
