@@ -44,6 +44,13 @@ def import_transformers() -> Any:
     return transformers
 
 
+class EncoderConfig(Protocol):
+    """The configuration of an encoder of transformers, whose other entries are named by ``hf_configs``."""
+
+    model_type: str
+    pad_token_id: int
+
+
 class EncoderOutput(Protocol):
     """What an encoder of transformers gives; some have a ``pooler_output`` besides."""
 
@@ -87,17 +94,11 @@ class ClsPooler(nn.Module):
         return pooled
 
 
-class ClsLastHiddenStatePooler(nn.Module):
+class ClsLastHiddenStatePooler(ClsPooler):
     """Takes the first position of the last hidden states, whatever pooling the encoder has."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.cls_token_position = 0
-
-    def forward(self, output: EncoderOutput, attention_mask: Tensor) -> Tensor:
-        """Pool to [B, D]; padding never stands first, so the mask is not looked at."""
-        first: Tensor = output.last_hidden_state[:, self.cls_token_position]
-        return first
+        super().__init__(use_pooler_output=False)
 
 
 _POOLERS: dict[str, type[nn.Module]] = {
@@ -126,7 +127,7 @@ class HFTextEncoder(nn.Module):
         self,
         model_name_or_path: str,
         output_dim: int,
-        config: Any = None,
+        config: EncoderConfig | None = None,
         pooler_type: str | None = None,
         proj_type: str | None = None,
         pretrained: bool = True,
@@ -135,7 +136,7 @@ class HFTextEncoder(nn.Module):
         super().__init__()
         self.output_tokens = output_tokens
         self.output_dim = output_dim
-        self.config: Any = config if config is not None else _read_config(model_name_or_path, pretrained)
+        self.config = config if config is not None else _read_config(model_name_or_path, pretrained)
         architecture = _find_architecture(self.config)
         self._names: dict[str, str] = architecture["config_names"]
         pooler_type = pooler_type or architecture["pooler"]
@@ -171,9 +172,9 @@ class HFTextEncoder(nn.Module):
         if not self.output_tokens:
             return projected
         tokens: Tensor = output.last_hidden_state
-        return projected, tokens[:, 1:] if isinstance(self.pooler, ClsPooler) else tokens
+        return projected, tokens[:, 1:] if type(self.pooler) is ClsPooler else tokens
 
-    def forward_intermediates(self, text: Tensor, *_: Any, **__: Any) -> Intermediates:
+    def forward_intermediates(self, text: Tensor, *_: object, **__: object) -> Intermediates:
         """Refuse: these encoders do not hand out what is between their blocks.
 
         Raises:
@@ -218,21 +219,22 @@ class HFTextEncoder(nn.Module):
         """Leave the weights as transformers drew or loaded them."""
 
 
-def _read_config(model_name_or_path: str, pretrained: bool) -> Any:
+def _read_config(model_name_or_path: str, pretrained: bool) -> EncoderConfig:
     transformers = import_transformers()
     what = f"text_cfg's hf_model_name {printable(model_name_or_path)!r}"
     if not os.path.isdir(model_name_or_path):
         if not pretrained and model_name_or_path in ENCODERS:
-            return transformers.AutoConfig.for_model(**ENCODERS[model_name_or_path])
+            known: EncoderConfig = transformers.AutoConfig.for_model(**ENCODERS[model_name_or_path])
+            return known
         parts = "config.json and the base weights" if pretrained else "config.json"
         tell_of_hub(f"the text tower's {parts}", model_name_or_path)
     with run_no_foreign_code(what, _REMEDY):
-        config = transformers.AutoConfig.from_pretrained(model_name_or_path, trust_remote_code=False)
+        config: EncoderConfig = transformers.AutoConfig.from_pretrained(model_name_or_path, trust_remote_code=False)
     _refuse_kernels(config, what)
     return config
 
 
-def _refuse_kernels(config: Any, what: str) -> None:
+def _refuse_kernels(config: object, what: str) -> None:
     """Refuse a configuration that has transformers fetch compiled attention, or rebuild the layers for a quantiser."""
     attention = getattr(config, "_attn_implementation", None)
     if attention not in _ATTENTIONS:
@@ -244,14 +246,14 @@ def _refuse_kernels(config: Any, what: str) -> None:
         raise ConfigError(f"{what} has a quantization_config; only encoders in plain floating point are read.")
 
 
-def _find_architecture(config: Any) -> JsonObject:
+def _find_architecture(config: EncoderConfig) -> JsonObject:
     kind = config.model_type
     if kind not in arch_dict:
         raise ConfigError(f"text towers of type {kind!r} are not known; hf_configs has {cut_list(arch_dict)}.")
     return arch_dict[kind]
 
 
-def _make_encoder(name: str, config: Any, pretrained: bool, uses_own_pooler: bool) -> Any:
+def _make_encoder(name: str, config: EncoderConfig, pretrained: bool, uses_own_pooler: bool) -> Any:
     auto_model = import_transformers().AutoModel
     # Only the BERT family can be asked to leave its pooler out.
     options = {} if getattr(config, "is_encoder_decoder", False) else {"add_pooling_layer": uses_own_pooler}
@@ -265,7 +267,7 @@ def _make_encoder(name: str, config: Any, pretrained: bool, uses_own_pooler: boo
     return _keep_encoder(model, config)
 
 
-def _keep_encoder(model: Any, config: Any) -> Any:
+def _keep_encoder(model: Any, config: EncoderConfig) -> Any:
     return model.encoder if getattr(config, "is_encoder_decoder", False) else model
 
 

@@ -162,8 +162,7 @@ class ModifiedResNet(nn.Module):
     def layer_groups(self) -> list[LayerGroup]:
         """List the tower's parts from the input to the output, for learning rates by depth."""
         stem: LayerGroup = [self.conv1, self.bn1, self.conv2, self.bn2, self.conv3, self.bn3]
-        stages: list[LayerGroup] = [[self.get_submodule(f"layer{number}")] for number in range(1, 5)]
-        return [stem, *stages, [self.attnpool]]
+        return [stem, *([stage] for stage in self._stages()), [self.attnpool]]
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Accept the switch and do nothing: computing a block twice would count its batch statistics twice."""

@@ -15,7 +15,7 @@ from open_clip.extras import install_advice
 from open_clip.transformer.freezing import LayerGroup
 from open_clip.transformer.patches import check_images
 from open_clip.transformer.types import Intermediates
-from open_clip.transformer.vision import to_pair
+from open_clip.tuples import to_pair
 
 _logger = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ class TimmModel(nn.Module):
         trunk = [[self.trunk.get_parameter(name) for name in named[index]] for index in sorted(named)]
         return [*trunk, [self.head]]
 
-    def _freeze_batch_norms(self, matcher: Any, last_frozen: int) -> None:
+    def _freeze_batch_norms(self, matcher: object, last_frozen: int) -> None:
         timm = import_timm()
         places: dict[str, int] = timm.models.group_modules(self.trunk, matcher, reverse=True)
         for name, module in list(self.trunk.named_modules()):

@@ -20,6 +20,7 @@ from open_clip.checked_json import JsonObject
 from open_clip.errors import ConfigError
 from open_clip.families import find_family
 from open_clip.families.towers import TowerFamily
+from open_clip.tuples import to_pair
 
 
 def count_params(model: nn.Module) -> int:
@@ -96,8 +97,7 @@ def profile_model(
     is_apart = isinstance(find_family(config), TowerFamily)
     options: JsonObject = {"force_custom_text": True, "pretrained_text": False} if is_apart else {}
     model: Any = open_clip.create_model(model_name, load_weights=False, device=device, **options)
-    side = model.visual.image_size
-    image_size = (3, *side) if isinstance(side, tuple) else (3, side, side)
+    image_size = (3, *to_pair(model.visual.image_size))
     text_cfg = config.get("text_cfg", {})
     text_size = (text_cfg.get("context_length", 77),)
     parts = {"": model, "image_": model.visual} | ({"text_": model.text} if is_apart else {})

@@ -2,7 +2,6 @@
 
 import math
 import os
-from collections.abc import Sequence
 from dataclasses import is_dataclass
 
 import torch
@@ -19,6 +18,7 @@ from open_clip.modeling.config import (
     make_cfg,
 )
 from open_clip.modeling.fields import check_value, is_foreign, refuse_unknown, show
+from open_clip.tuples import to_pair
 
 _TOP_LEVEL: JsonObject = {
     "embed_dim": int,
@@ -138,7 +138,7 @@ def _check_vision(cfg: CLIPVisionCfg, embed_dim: int) -> float:
         return float(blocks + 4 * pool * pool)
     if cfg.patch_size is None:
         raise ConfigError("vision_cfg.patch_size is null, and a ViT needs it.")
-    (height, width), (rows, columns) = _pair(cfg.image_size), _pair(cfg.patch_size)
+    (height, width), (rows, columns) = to_pair(cfg.image_size), to_pair(cfg.patch_size)
     if rows > height or columns > width:
         raise ConfigError(
             f"vision_cfg.patch_size is {show(cfg.patch_size)}, larger than image_size {show(cfg.image_size)}."
@@ -174,7 +174,3 @@ def _refuse_uneven(section: str, width: int, heads: int, of_what: str, key: str)
         raise ConfigError(
             f"{section}: {of_what} is {width} and {key} gives {heads} heads; each needs the same whole share of it."
         )
-
-
-def _pair(size: int | Sequence[int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else (size[0], size[1])

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from open_clip.modeling.contrastive import ContrastiveModel
+from open_clip.tuples import to_pair
 
 _CPU = torch.device("cpu")
 
@@ -21,12 +22,11 @@ def trace_model(model: ContrastiveModel, batch_size: int = 256, device: str | to
         The traced module (``torch.jit.save`` writes it); ``visual.image_size`` still says what it takes.
     """
     model.eval()
-    size = model.visual.image_size
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = to_pair(model.visual.image_size)
     image = torch.ones((batch_size, 3, height, width), device=device)
     text = torch.zeros((batch_size, model.context_length), dtype=torch.int, device=device)
     traced: Any = torch.jit.trace_module(  # type: ignore[no-untyped-call]
         model, {"forward": (image, text), "encode_text": (text,), "encode_image": (image,)}, check_trace=False
     )
-    traced.visual.image_size = size
+    traced.visual.image_size = model.visual.image_size
     return traced

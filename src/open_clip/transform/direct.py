@@ -11,10 +11,11 @@ from PIL import Image
 
 from open_clip.transform.augment import ColorJitter, Grayscale
 from open_clip.transform.compose import Compose
-from open_clip.transform.geometry import CenterCrop, CenterCropOrPad, Resize, to_pair
+from open_clip.transform.geometry import CenterCrop, CenterCropOrPad, Resize
 from open_clip.transform.pixels import ConvertMode, ToUint8Tensor
 from open_clip.transform.random_geometry import RandomResizedCrop, ResizeKeepRatio, draw_part
 from open_clip.transform.resample import Cut, Pixels, Resample, load_resampler, resample_near
+from open_clip.tuples import to_pair
 
 ImageLike = Image.Image | Pixels
 PixelMode = Literal["exact", "near"]
@@ -90,7 +91,7 @@ class DirectTransform:
         return Cut(0, 0, width, height, full_w, full_h, column, row, is_cubic)
 
 
-def to_direct(transform: Any, pixels: PixelMode = "exact") -> DirectTransform | None:
+def to_direct(transform: object, pixels: PixelMode = "exact") -> DirectTransform | None:
     """Return the direct form of a transform that gives uint8 pixels; None where a step of it is not known here.
 
     Call it before worker processes are forked: what it compiles is then there already.
@@ -100,7 +101,10 @@ def to_direct(transform: Any, pixels: PixelMode = "exact") -> DirectTransform | 
         pixels: `exact` gives the transform's own pixels. `near` may differ from them by a level or two, to be faster
             where the fast exact resize is not installed.
     """
-    steps = list(transform.transforms) if type(transform) is Compose else []
+    # A subclass may do anything besides.
+    if not isinstance(transform, Compose) or type(transform) is not Compose:
+        return None
+    steps = list(transform.transforms)
     if not steps or type(steps.pop()) is not ToUint8Tensor:
         return None
     geometry = [step for step in steps if type(step) is not ConvertMode]

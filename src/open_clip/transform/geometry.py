@@ -9,8 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from open_clip.errors import ConfigError
-
-Size = int | Sequence[int]
+from open_clip.tuples import Size, to_pair
 
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -18,18 +17,6 @@ _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-
-
-def to_pair(size: Size) -> tuple[int, int]:
-    """Return a size as (height, width).
-
-    Raises:
-        ConfigError: The size is neither one nor two numbers.
-    """
-    pair = (size, size) if isinstance(size, int) else tuple(size) * (2 if len(size) == 1 else 1)
-    if len(pair) != 2 or any(int(side) < 1 for side in pair):
-        raise ConfigError(f"Image size {size!r} is not a size: give one number, or height and width, in pixels.")
-    return int(pair[0]), int(pair[1])
 
 
 def to_filter(interpolation: object) -> Image.Resampling:

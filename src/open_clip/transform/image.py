@@ -4,22 +4,22 @@ The steps themselves are in `geometry`, `random_geometry`, `augment` and `pixels
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
 from open_clip.checked_json import JsonObject
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.errors import ConfigError, MissingDependency, suggest_nearest
 from open_clip.extras import install_advice
 from open_clip.transform.augment import ColorJitter, Grayscale
-from open_clip.transform.compose import Compose, SeededCompose
+from open_clip.transform.compose import Compose, SeededCompose, Step
 from open_clip.transform.config import AugmentationCfg, PreprocessCfg, read_augmentation
-from open_clip.transform.geometry import CenterCrop, CenterCropOrPad, Resize, Size, to_pair
+from open_clip.transform.geometry import CenterCrop, CenterCropOrPad, Resize
 from open_clip.transform.pixels import Channels, ConvertMode, Normalize, ToTensor
 from open_clip.transform.random_geometry import RandomResizedCrop, ResizeKeepRatio
+from open_clip.tuples import Size, to_pair
 
-Steps = list[Callable[..., Any]]
+Steps = list[Step]
 AugSettings = AugmentationCfg | JsonObject | None
 
 _INTERPOLATIONS = ("bicubic", "bilinear", "random")
@@ -120,7 +120,7 @@ def _validation_steps(image_size: Size, resize_mode: str, interpolation: str, fi
     resample = "bilinear" if interpolation == "bilinear" else "bicubic"
     height, width = to_pair(image_size)
     if resize_mode == "longest":
-        resize: Callable[..., Any] = ResizeKeepRatio((height, width), longest=1, interpolation=resample)
+        resize: Step = ResizeKeepRatio((height, width), longest=1, interpolation=resample)
         return [resize, CenterCropOrPad((height, width), fill=fill_color), ConvertMode()]
     if resize_mode == "squash":
         return [Resize((height, width), interpolation=resample), ConvertMode()]

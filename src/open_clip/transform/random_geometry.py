@@ -12,7 +12,8 @@ from PIL import Image
 
 from open_clip.errors import ConfigError
 from open_clip.transform.compose import RandomTransform, draw_chance, draw_uniform
-from open_clip.transform.geometry import Size, require_image, resize_image, to_filter, to_pair
+from open_clip.transform.geometry import require_image, resize_image, to_filter
+from open_clip.tuples import Size, to_pair
 
 _TRIES = 10
 

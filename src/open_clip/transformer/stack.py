@@ -143,7 +143,7 @@ class Transformer(nn.Module):
             layout: a packed one: ``x`` is a stream of texts, and attention stays within each. Ask
                 ``knows_layouts`` first.
         """
-        options: dict[str, Any] = {} if layout is None else {"layout": layout}
+        options: dict[str, object] = {} if layout is None else {"layout": layout}
         if read is None:
             for block in self.resblocks:
                 x = self._run_block(block, x, attn_mask, is_causal, **options)

@@ -81,7 +81,7 @@ def encode_ends(
         layout = None
     if layout is None:
         read = find_ends(text, pool_type, eos_id)
-        x: Tensor = parts.transformer(_embed(parts, text), None, True, read=read)
+        x: Tensor = parts.transformer(embed_texts(parts, text), None, True, read=read)
         return x[:, 0]
     return _encode_runs(parts, text, layout)
 
@@ -99,7 +99,13 @@ def check_text_length(num_tokens: int, num_positions: int) -> None:
         )
 
 
-def _embed(parts: TextParts, text: Tensor) -> Tensor:
+def embed_texts(parts: TextParts, text: Tensor) -> Tensor:
+    """Turn token ids [B, L] into what enters the first block, [B, L, D].
+
+    Raises:
+        ConfigError: the texts are longer than the table of positions.
+    """
+    check_text_length(text.shape[1], parts.positional_embedding.shape[0])
     dtype = parts.transformer.get_cast_dtype()
     embedded: Tensor = parts.token_embedding(text).to(dtype)
     return embedded + parts.positional_embedding[: text.shape[1]].to(dtype)
@@ -122,7 +128,7 @@ def _encode_runs(parts: TextParts, text: Tensor, layout: TextLayout) -> Tensor:
     start = 0
     for rows, length in layout.shapes:
         held, slots, ends = (x[start : start + rows] for x in (layout.rows, layout.slots, layout.ends))
-        x = _embed(parts, text.index_select(0, held)[:, :length])
+        x = embed_texts(parts, text.index_select(0, held)[:, :length])
         read = parts.transformer(x, None, True, read=ends)[:, 0]
         if result is None:
             result = read.new_zeros(num_texts + 1, read.shape[-1])

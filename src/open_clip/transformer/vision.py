@@ -16,15 +16,7 @@ from open_clip.transformer.pooling import AttentionalPooler
 from open_clip.transformer.reading import has_own_hooks
 from open_clip.transformer.stack import Transformer
 from open_clip.transformer.types import ActLayer, Intermediates, NormLayer
-
-
-def to_pair(size: int | tuple[int, int] | list[int]) -> tuple[int, int]:
-    """Turn one number or a pair into a pair (height, width)."""
-    if isinstance(size, int):
-        return (size, size)
-    if len(size) != 2:
-        raise ConfigError(f"a size is one number or a pair (height, width), not {size!r}.")
-    return (int(size[0]), int(size[1]))
+from open_clip.tuples import to_pair
 
 
 class VisionTransformer(nn.Module):

@@ -12,7 +12,7 @@ from open_clip.modeling.towers import build_native_text_tower, build_vision_towe
 from open_clip.transformer import text_global_pool
 from open_clip.transformer.freezing import LayerGroup
 from open_clip.transformer.text import lock_text_layers, project_pooled, text_layer_groups
-from open_clip.transformer.text_rows import can_read_ends, check_text_length, encode_ends
+from open_clip.transformer.text_rows import can_read_ends, embed_texts, encode_ends
 from open_clip.transformer.texts import Texts, open_texts
 from open_clip.transformer.types import Intermediates
 
@@ -67,13 +67,6 @@ class CLIP(ContrastiveModel):
         """Return the parameters that weight decay should leave alone."""
         return {"positional_embedding"} | {f"visual.{name}" for name in self.visual.no_weight_decay()}
 
-    def _embed_text(self, text: Tensor) -> Tensor:
-        check_text_length(text.shape[1], self.positional_embedding.shape[0])
-        dtype = self.transformer.get_cast_dtype()
-        positions = self.positional_embedding[: text.shape[1]].to(dtype)
-        embedded: Tensor = self.token_embedding(text).to(dtype) + positions
-        return embedded
-
     def _pool_text(self, x: Tensor, text: Tensor) -> Tensor:
         pooled = text_global_pool(self.ln_final(x), text, self.text_pool_type, self.text_eos_id)
         return project_pooled(pooled, self.text_projection)
@@ -112,7 +105,7 @@ class CLIP(ContrastiveModel):
             ends = encode_ends(self, ids, self.text_pool_type, self.text_eos_id, layout)
             features = project_pooled(self.ln_final(ends), self.text_projection)
         else:
-            x = self.transformer(self._embed_text(ids), is_causal=self.attn_mask is not None)
+            x = self.transformer(embed_texts(self, ids), is_causal=self.attn_mask is not None)
             features = self._pool_text(x, ids)
         return F.normalize(features, dim=-1) if normalize else features
 
@@ -121,7 +114,7 @@ class CLIP(ContrastiveModel):
         if options["output_fmt"] != "NLC":
             raise ConfigError(f"text_output_fmt is {options['output_fmt']!r}; texts have no other form than NLC.")
         x, collected = self.transformer.forward_intermediates(
-            self._embed_text(text), None, options["indices"], is_causal=self.attn_mask is not None
+            embed_texts(self, text), None, options["indices"], is_causal=self.attn_mask is not None
         )
         if options["normalize_intermediates"]:
             collected = [self.ln_final(tokens) for tokens in collected]

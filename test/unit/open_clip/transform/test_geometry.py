@@ -7,7 +7,8 @@ from PIL import Image
 
 from open_clip.errors import ConfigError
 from open_clip.transform import CenterCrop, CenterCropOrPad, Resize, center_crop_or_pad
-from open_clip.transform.geometry import to_filter, to_pair
+from open_clip.transform.geometry import to_filter
+from open_clip.tuples import to_pair
 from sample_images import make_image
 
 
