@@ -13,7 +13,7 @@ from training.assembly.fields import sketch_fields
 from training.assembly.model import image_size
 from training.assembly.task import choose_recipe
 from training.checkpoint import is_remote
-from training.data import SourceRequest, columns_of, find_kind, name_field
+from training.data import SourceRequest, columns_of, find_kind, image_columns_of, name_field
 from training.data.source import MissingColumns
 from training.distributed import World
 from training.params import RunParams
@@ -65,7 +65,8 @@ def _check_model(params: RunParams, world: World) -> type[Task]:
 
 def _check_data(path: str, role: str, params: RunParams, recipe: type[Task]) -> None:
     fields = sketch_fields(recipe, role, params)
-    request = SourceRequest(path, role, params.data, params.shards, columns=columns_of(fields))
+    columns, image_columns = columns_of(fields), image_columns_of(fields)
+    request = SourceRequest(path, role, params.data, params.shards, columns, image_columns)
     kind = find_kind(request)
     if role == "train" and params.shards.shard_order == "buffer" and not kind.can_stream:
         raise ConfigError("--shard-order buffer needs tar shards as --train-data.")

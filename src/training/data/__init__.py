@@ -7,8 +7,8 @@ from training.data.batch import Batch
 from training.data.classes import list_classes, read_class_folder, rgb_first
 from training.data.csv import read_csv_pairs
 from training.data.dataset import RowDataset
-from training.data.decode import DEFAULT_MAX_PIXELS, ImageError, ImageFile, StoredImage
-from training.data.fields import IMAGES, TEXTS, Field, Row, TextField, columns_of, name_field
+from training.data.decode import DEFAULT_MAX_PIXELS, ImageBytes, ImageError, ImageFile, StoredImage
+from training.data.fields import IMAGES, TEXTS, Field, Row, TextField, columns_of, image_columns_of, name_field
 from training.data.fingerprint import name_changes
 from training.data.images import ImageField
 from training.data.kind import SourceKind, SourceRequest
@@ -60,6 +60,7 @@ __all__ = [
     "Fault",
     "Field",
     "FieldKit",
+    "ImageBytes",
     "ImageError",
     "ImageField",
     "ImageFile",
@@ -97,6 +98,7 @@ __all__ = [
     "get_imagenet",
     "get_synthetic_dataset",
     "get_wds_dataset",
+    "image_columns_of",
     "group_by_keys_nothrow",
     "list_classes",
     "log_and_continue",

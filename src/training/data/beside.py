@@ -1,7 +1,7 @@
 """The files that lie beside an image under its name, and reading a column from one of them."""
 
 import os
-from collections.abc import Container
+from collections.abc import Container, Iterable, Sequence
 
 from open_clip.errors import DataError
 from open_clip.files import read_plain
@@ -16,6 +16,10 @@ class Beside(Container[str]):
 
     def __contains__(self, suffix: object) -> bool:
         return os.path.lexists(f"{self.stem}.{suffix}")
+
+    def why_not(self, columns: Iterable[MemberColumn]) -> str | None:
+        """Say which of some columns has no file here; None where all have one."""
+        return next((f"{one.lacking} beside it" for one in columns if one.choose(self) is None), None)
 
     def read(self, column: MemberColumn, seed: int) -> object:
         """Read a column's value from the file that is there.
@@ -38,3 +42,9 @@ class Beside(Container[str]):
         folder, stem = os.path.split(self.stem)
         names = sorted(os.listdir(folder or os.curdir))
         return [name.removeprefix(f"{stem}.") for name in names if name.startswith(f"{stem}.")]
+
+
+def rows_of(images: Iterable[str], columns: Sequence[MemberColumn]) -> list[str]:
+    """Leave out the images that such a column reads, NAME.depth.png beside NAME.png: they are no rows of their own."""
+    others = tuple(f".{way.suffix}" for column in columns for way in column.ways)
+    return [image for image in images if not (others and image.lower().endswith(others))]

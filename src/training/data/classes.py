@@ -4,20 +4,22 @@ Knows no class names that people read, and reads no images.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from open_clip.errors import DataError, printable
 from open_clip.transform import Compose, ConvertMode
-from training.data.beside import Beside
-from training.data.csv import finish_table
+from training.data.beside import Beside, rows_of
 from training.data.decode import find_images, why_not_a_file
+from training.data.folder import finish_images
 from training.data.kind import SourceKind, SourceRequest
+from training.data.members import MemberColumn
 from training.data.source import IMAGE, TEXT, refuse_missing
 from training.data.table import PairTable, TableBuilder
 
 LABEL: Final = "label"
 _NUM_TRIED: Final = 8
+_OWN: Final = (IMAGE, TEXT, LABEL)
 
 
 class ClassFolderKind(SourceKind):
@@ -33,21 +35,27 @@ class ClassFolderKind(SourceKind):
 
     def check(self, request: SourceRequest) -> None:
         """Check that there are class folders, and that they give what is asked for; looks at no image."""
-        refuse_missing(request.path, request.columns, (IMAGE, TEXT, LABEL))
+        unnamed = [name for name in request.columns if request.own_name(name) is None]
+        refuse_missing(request.path, unnamed, _OWN)
         if not os.path.isdir(request.path) or not _list_classes(request.path):
             read_class_folder(request.path)
 
     def open(self, request: SourceRequest) -> PairTable:
         """Read the folder."""
-        return read_class_folder(request.path)[0]
+        own_names = {name: request.own_name(name) for name in request.columns}
+        files = [MemberColumn.named(name, own) for name, own in own_names.items() if own is not None]
+        return read_class_folder(request.path, files=files)[0]
 
 
-def read_class_folder(path: str | os.PathLike[str], by_number: bool = False) -> tuple[PairTable, list[str]]:
+def read_class_folder(
+    path: str | os.PathLike[str], by_number: bool = False, files: Sequence[MemberColumn] = ()
+) -> tuple[PairTable, list[str]]:
     """Read the images of a folder of class folders, sub-folders included.
 
     Args:
         path: the folder.
         by_number: every class folder is called by its number.
+        files: columns of files beside the images; one may take the place of ``text`` or ``label``.
 
     Returns:
         The images, with the name of its class folder as ``text`` and its number as ``label``; and the names of the
@@ -55,6 +63,7 @@ def read_class_folder(path: str | os.PathLike[str], by_number: bool = False) -> 
 
     Raises:
         DataError: there is no such folder, it has no class folders, or one of them has no images.
+        MissingColumns: no image has a file that a column needs, or what the column needs in it.
 
     Source: torchvision.datasets.ImageFolder (the order of classes but numbers, where it puts 10 before 2).
     """
@@ -66,20 +75,22 @@ def read_class_folder(path: str | os.PathLike[str], by_number: bool = False) -> 
             raise DataError(
                 f"{printable(path)}: the class folder {named[0]!r} is not a number; they are called 0, 1, 2, ..."
             )
-    builder, row = TableBuilder(path, (IMAGE, TEXT, LABEL)), 0
+    builder, row, found = TableBuilder(path, _OWN, files), 0, list[str]()
     for number, name in enumerate(classes):
-        images = find_images(os.path.join(path, name))
+        images = rows_of(find_images(os.path.join(path, name)), files)
+        found += images
         if not images:
             raise DataError(f"{printable(os.path.join(path, name))}: this class folder holds no images.")
         for image in images:
             row += 1
             shown = printable(image)
             problem = why_not_a_file(image) if shown == image else "image path is not valid text; rename the file"
+            problem = problem or Beside(image).why_not(files)
             if problem is None:
                 builder.add(row, image, name, str(number))
             else:
                 builder.refuse(row, shown, problem)
-    table = finish_table(builder)
+    table = finish_images(builder, found)
     table.classes = tuple(classes)
     return table, classes
 

@@ -5,7 +5,7 @@ It checks texts and looks up every image, and opens none. Quotes and lines are t
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple
 
 from open_clip.errors import DataError, cut_list, printable, suggest_nearest
@@ -35,12 +35,17 @@ class CsvKind(SourceKind):
 
     def open(self, request: SourceRequest) -> PairTable:
         """Read the table."""
-        return read_csv(request.path, request.data.csv_separator, _names_in_header(request))
+        return read_csv(request.path, request.data.csv_separator, _names_in_header(request), further_images(request))
 
 
 def _names_in_header(request: SourceRequest) -> dict[str, str]:
     usual = {IMAGE: request.data.csv_img_key, TEXT: request.data.csv_caption_key}
     return {name: request.own_name(name) or usual.get(name, name) for name in request.columns}
+
+
+def further_images(request: SourceRequest) -> tuple[str, ...]:
+    """List the columns that hold images beside ``image``."""
+    return tuple(name for name in request.image_columns if name != IMAGE)
 
 
 def read_csv_pairs(
@@ -63,7 +68,9 @@ def read_csv_pairs(
     return read_csv(path, separator, {IMAGE: img_key, TEXT: caption_key})
 
 
-def read_csv(path: str | os.PathLike[str], separator: str, columns: Mapping[str, str]) -> PairTable:
+def read_csv(
+    path: str | os.PathLike[str], separator: str, columns: Mapping[str, str], path_columns: Collection[str] = ()
+) -> PairTable:
     """Read some columns of a file with a header.
 
     Rows that cannot be used (an empty text, no such image, broken text, too many fields) are left out and stand in the
@@ -72,14 +79,15 @@ def read_csv(path: str | os.PathLike[str], separator: str, columns: Mapping[str,
     Args:
         path: the file; UTF-8, or UTF-16 or UTF-32 with a byte order mark.
         separator: what stands between fields, one or more characters.
-        columns: from the table's names of columns to the header's; ``image`` holds paths, any other text.
+        columns: from the table's names of columns to the header's; ``image`` holds paths of images, any other text.
+        path_columns: those of ``columns`` that hold paths of further images; they are looked up as the others are.
 
     Raises:
         ConfigError: the separator is not usable; MissingColumns where the header lacks a column.
         DataError: the file is missing, empty or not text, it has no column of images or captions, or no row is usable.
     """
     path = os.fspath(path)
-    builder = TableBuilder(path, tuple(columns))
+    builder = TableBuilder(path, tuple(columns), path_columns=path_columns)
     finder = ImageFinder(os.path.dirname(os.path.abspath(path)))
     with open_text(path) as handle:
         records = RecordReader(read_lines(handle), separator)
@@ -158,10 +166,15 @@ def _add(builder: TableBuilder, finder: ImageFinder, record: TableRecord, layout
     problem, found = layout.why_not(record, image), image
     if problem is None and layout.image is not None:
         found, problem = finder.find(image)
+    further: dict[str, str] = {}
+    for name in builder.path_columns if problem is None else ():
+        further[name], reason = finder.find(fields[layout.texts[name]])
+        problem = problem or (reason and f"column {name!r}: {reason}")
     if problem is not None:
         builder.refuse(record.row, printable(image[:300]), problem)
     else:
-        builder.add(record.row, found, *(fields[position] for position in layout.texts.values()))
+        texts = (further.get(name, fields[position]) for name, position in layout.texts.items())
+        builder.add(record.row, found, *texts)
 
 
 def _looks_like_image(text: str) -> bool:

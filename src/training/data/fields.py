@@ -71,12 +71,14 @@ class Field(ABC):
     Attributes:
         name: where it stands in a batch: ``images`` and ``texts`` in front, any other in ``values``.
         columns: what it reads of a row.
+        image_columns: those of them that hold images; a table has to be told which of its texts are paths.
         is_costly: read after the others, so that a row which they find unusable costs nothing more.
         shapes: of uint8 memory that it writes a row's value into, part by part; none for values of their own.
     """
 
     name: str
     columns: tuple[str, ...]
+    image_columns: tuple[str, ...] = ()
     is_costly: bool = False
     shapes: tuple[Shape, ...] = ()
 
@@ -152,6 +154,11 @@ def row_seed(name: str, seed: int) -> int:
 def columns_of(fields: Iterable[Field]) -> tuple[str, ...]:
     """List the columns that fields read, each once."""
     return tuple(dict.fromkeys(column for field in fields for column in field.columns))
+
+
+def image_columns_of(fields: Iterable[Field]) -> tuple[str, ...]:
+    """List the columns that fields read images from, each once."""
+    return tuple(dict.fromkeys(column for field in fields for column in field.image_columns))
 
 
 def name_field(error: MissingColumns, recipe: str, fields: Iterable[Field]) -> ConfigError:

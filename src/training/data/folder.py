@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from open_clip.errors import DataError, cut_list, printable
-from training.data.beside import Beside
-from training.data.csv import check_csv, finish_table, read_csv
+from training.data.beside import Beside, rows_of
+from training.data.csv import check_csv, finish_table, further_images, read_csv
 from training.data.decode import find_images, why_not_a_file
 from training.data.encoding import open_text, read_lines, why_not_caption
 from training.data.kind import SourceKind, SourceRequest
@@ -49,7 +49,7 @@ class FolderKind(SourceKind):
         """Read the folder."""
         found = _find_rows(request.path, request.role, _reads_captions(request))
         if isinstance(found, str):
-            return read_csv(found, ",", _names_in_list(request))
+            return read_csv(found, ",", _names_in_list(request), further_images(request))
         plain = (IMAGE, TEXT) if _reads_captions(request) else (IMAGE,)
         further = [name for name in request.columns if name not in plain]
         files = [MemberColumn.named(name, request.own_name(name)) for name in further]
@@ -92,19 +92,28 @@ def _read_images(path: str, images: Sequence[str], columns: Sequence[str], files
         MissingColumns: no image has a file that a column needs, or what the column needs in it.
         DataError: not one row is usable.
     """
-    # An image that belongs to another one, such as NAME.depth.png, is no row of its own.
-    others = tuple(f".{way.suffix}" for column in files for way in column.ways)
-    images = [image for image in images if not (others and image.lower().endswith(others))]
+    images = rows_of(images, files)
     builder, row = TableBuilder(path, columns, files), 0
     for image in images:
         row = _add_image(builder, image, row)
+    return finish_images(builder, images)
+
+
+def finish_images(builder: TableBuilder, images: Sequence[str]) -> PairTable:
+    """Return the table of images whose files beside them are columns.
+
+    Raises:
+        MissingColumns: no image has a file that a column needs, or what the column needs in it.
+        DataError: not one row is usable.
+    """
 
     def list_there() -> list[str]:
         return sorted({suffix for image in images[:_NUM_DESCRIBED] for suffix in Beside(image).suffixes()})
 
+    files = builder.files
     lacking = [column.name for column in files if all(column.choose(Beside(image)) is None for image in images)]
     if lacking:
-        raise MissingColumns(path, lacking, list_there())
+        raise MissingColumns(builder.source, lacking, list_there())
     table = finish_table(builder)
     refuse_missing_keys(table, files, list_there)
     return table
@@ -117,7 +126,7 @@ def _add_image(builder: TableBuilder, image: str, row: int) -> int:
     if problem is None and TEXT in builder.columns and "txt" not in beside:
         problem = "no caption file of the same name beside it"
     if problem is None:
-        problem = next((f"{one.lacking} beside it" for one in builder.files if one.choose(beside) is None), None)
+        problem = beside.why_not(builder.files)
     if problem is None and (shown != image):
         problem = "image path is not valid text; rename the file"
     if problem is not None:

@@ -49,7 +49,7 @@ class ImageField(Field):
         if not transforms or (name == IMAGES and len(transforms) > 1):
             raise ValueError(f"{len(transforms)} views of {name!r}: several go under a name of their own")
         self.name = name
-        self.columns = (column,)
+        self.columns = self.image_columns = (column,)
         self._transforms = transforms
         self._takes_generator = [_takes_generator(transform) for transform in transforms]
         self._max_pixels = max_pixels

@@ -20,6 +20,7 @@ class SourceRequest:
         shards: the flags of shards and of synthetic data.
         columns: names of the columns that will be read; no others need to be kept. Before the model is built a recipe
             may not know them yet: a check without any looks at the form of the data alone.
+        image_columns: those of them that hold images.
         image_size: (height, width) that the transform makes, for images that are made up.
         rank: this process.
         world_size: number of processes.
@@ -31,6 +32,7 @@ class SourceRequest:
     data: DataParams
     shards: ShardParams
     columns: tuple[str, ...] = (IMAGE, TEXT)
+    image_columns: tuple[str, ...] = (IMAGE,)
     image_size: tuple[int, int] = (224, 224)
     rank: int = 0
     world_size: int = 1

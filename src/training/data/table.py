@@ -5,7 +5,7 @@ single images when asked, and no lists of them; `csv.py` and `folder.py` fill it
 """
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from os.path import basename
 
 import numpy as np
@@ -32,6 +32,7 @@ class PairTable:
         paths: one entry for each different image; None for rows without images.
         image_ids: int64 [n], position of each row's image in ``paths``; rows of one image share it.
         files: columns of files beside the images.
+        path_columns: those of ``texts`` that are paths of further images.
 
     Attributes:
         classes: names of the classes that the column ``label`` numbers; empty where they have none.
@@ -47,10 +48,13 @@ class PairTable:
         paths: TextColumn | None = None,
         image_ids: npt.NDArray[np.int64] | None = None,
         files: Sequence[MemberColumn] = (),
+        path_columns: Collection[str] = (),
     ) -> None:
         self.source = source
+        self._path_columns = frozenset(path_columns)
         self._files = {column.name: column for column in files}
-        self.columns: tuple[str, ...] = (*((IMAGE,) if paths is not None else ()), *texts, *self._files)
+        images = (IMAGE,) if paths is not None else ()
+        self.columns: tuple[str, ...] = tuple(dict.fromkeys((*images, *texts, *self._files)))
         self.classes: tuple[str, ...] = ()
         self.arrangement = ""
         self.faults = tuple(faults)
@@ -79,9 +83,13 @@ class PairTable:
         if TEXT in self._texts:
             parts.append(f"captions {_digest(self._texts[TEXT])}")
         if self._paths is not None and self._image_ids is not None:
-            names = digest_names(self._paths[image] for image in range(len(self._paths)))
+            names = _digest_names(self._paths)
             parts.append(f"images {short_digest([names.encode(), self._image_ids])}")
-        others = [f"{name}\0{_digest(column)}\0" for name, column in sorted(self._texts.items()) if name != TEXT]
+        others = []
+        for name, column in sorted(self._texts.items()):
+            if name != TEXT:
+                digest = _digest_names(column) if name in self._path_columns else _digest(column)
+                others.append(f"{name}\0{digest}\0")
         others += [f"{name}\0{';'.join(map(str, files.ways))}\0" for name, files in sorted(self._files.items())]
         # Data of images and captions alone keeps the words that older checkpoints hold.
         return ", ".join([*parts, f"columns {short_digest([''.join(others).encode()])}"] if others else parts)
@@ -91,15 +99,17 @@ class PairTable:
         return "" if self._paths is None else self._paths[self.image_id(index)]
 
     def read(self, column: str, index: int, seed: int = 0) -> object:
-        """Return a row's image, one of its texts as it was written, or what a file beside its image holds.
+        """Return one of a row's images, one of its texts as it was written, or what a file beside its image holds.
 
         Raises:
             DataError: the file is not there, or cannot be used.
         """
         if column == IMAGE:
             return ImageFile(self.image_path(index))
-        text = self._texts.get(column)
-        return Beside(self.image_path(index)).read(self._files[column], seed) if text is None else text[index]
+        if column in self._files:
+            return Beside(self.image_path(index)).read(self._files[column], seed)
+        text = self._texts[column][index]
+        return ImageFile(text) if column in self._path_columns else text
 
     def epoch_order(self, seed: int, epoch: int) -> IntArray:
         """Return which rows an epoch visits: each once."""
@@ -129,6 +139,10 @@ def _digest(column: TextColumn) -> str:
     return short_digest([column.offsets, column.blob])
 
 
+def _digest_names(paths: TextColumn) -> str:
+    return digest_names(paths[place] for place in range(len(paths)))
+
+
 class TableBuilder:
     """Collects rows, good and refused, into a table.
 
@@ -136,13 +150,21 @@ class TableBuilder:
         source: the file or folder that is read.
         columns: names of what each row has; ``image`` is an image, any other a text.
         files: columns of files beside the images.
+        path_columns: those of ``columns`` whose texts are paths of further images.
     """
 
-    def __init__(self, source: str, columns: Sequence[str] = (IMAGE, TEXT), files: Sequence[MemberColumn] = ()) -> None:
+    def __init__(
+        self,
+        source: str,
+        columns: Sequence[str] = (IMAGE, TEXT),
+        files: Sequence[MemberColumn] = (),
+        path_columns: Collection[str] = (),
+    ) -> None:
         self.source = source
         self.faults: list[Fault] = []
         self.columns = tuple(columns)
         self.files = tuple(files)
+        self.path_columns = path_columns
         self._has_images = IMAGE in columns
         self._paths = ColumnBuilder()
         self._texts = {name: ColumnBuilder() for name in columns if name != IMAGE}
@@ -176,4 +198,5 @@ class TableBuilder:
             paths=self._paths.finish() if self._has_images else None,
             image_ids=np.array(self._image_ids, dtype=np.int64) if self._has_images else None,
             files=self.files,
+            path_columns=self.path_columns,
         )

@@ -1,9 +1,15 @@
 """Further columns of a table: only those asked for are kept, and what is not there is told with what there is."""
 
-import pytest
+from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
+import pytest
+from PIL import Image
+
+from image_sets import IMAGES_OF_EMOJI
 from open_clip.errors import ConfigError
-from training.data import SourceRequest, find_kind, open_source
+from training.data import ImageField, RowDataset, SourceRequest, columns_of, find_kind, image_columns_of, open_source
 from training.data.csv import read_csv
 from training.data.source import MissingColumns
 from training.params import RunParams, parse_args
@@ -87,3 +93,26 @@ def test_the_flag_reads_pairs_and_refuses_other_forms():
             parse_args(["--columns", word])
     with pytest.raises(ConfigError, match="a name is there twice"):
         _ = DataParams(columns=["a=b", "a=c"]).own_names
+
+
+def test_a_table_holds_paths_of_further_images_which_are_looked_up_as_the_first_are(tmp_path):
+    first, second = Path(IMAGES_OF_EMOJI[0]), Path(IMAGES_OF_EMOJI[1])
+    (tmp_path / "other").symlink_to(second.parent)
+    path = tmp_path / "rows.csv"
+    path.write_text(f"filepath,after\n{first},other/{second.name}\n{first},gone.jpg\n")
+    fields = ImageField(np.array), ImageField(np.array, name="later", column="after")
+    asked = replace(request(path, columns_of(fields)), image_columns=image_columns_of(fields))
+    source = open_source(asked)
+    assert (len(source), source.num_images) == (1, 1)
+    assert [(fault.row, fault.path, fault.reason[:30]) for fault in source.faults] == [
+        (3, str(first), "column 'after': image not foun")
+    ]
+    batch = RowDataset(source, fields).read_batch([(0, 0)])
+    assert np.array_equal(batch.images[0], np.array(Image.open(first)))
+    assert np.array_equal(batch.values["later"][0], np.array(Image.open(second)))
+    # The same data elsewhere is the same data.
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    (moved / second.name).write_bytes(second.read_bytes())
+    path.write_text(f"filepath,after\n{first},{moved / second.name}\n")
+    assert open_source(asked).contents == source.contents

@@ -1,6 +1,7 @@
 """Files beside an image are columns by their suffix; folders of classes give names and numbers."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,10 @@ def test_the_list_of_a_flickr30k_folder_has_the_columns_of_its_header(folder):
     (folder / "flickr30k_train.csv").write_text(f"img_key,caption_key,score\n{image},a cat,0.5\n")
     source = open_source(folder, ("image", "text", "score"))
     assert [source.read(name, 0) for name in ("text", "score")] == ["a cat", "0.5"]
+    (folder / "flickr30k_train.csv").write_text(f"img_key,after\n{image},sub/1.png\n")
+    request = replace(ask(folder, ("image", "after")), image_columns=("image", "after"))
+    assert find_kind(request).open(request).read("after", 0).open().getpixel((0, 0)) == (1, 0, 0)
+    (folder / "flickr30k_train.csv").write_text(f"img_key,caption_key,score\n{image},a cat,0.5\n")
     with pytest.raises(MissingColumns, match="'stars'.*img_key, caption_key, score"):
         open_source(folder, ("image", "stars"))
 
@@ -110,6 +115,21 @@ def test_a_folder_of_classes_gives_the_name_and_the_number_of_a_class(tmp_path):
     request = ask(tmp_path, ("image", "short"), word="classes")
     with pytest.raises(MissingColumns, match="'short'.*It has: image, text, label"):
         find_kind(request).check(request)
+
+
+def test_a_folder_of_classes_gives_files_beside_its_images_where_a_flag_names_them(tmp_path):
+    for number, name in enumerate(("9", "10")):
+        draw(tmp_path / name / "a.png", number)
+        draw(tmp_path / name / "a.depth.png", 100 + number)
+    draw(tmp_path / "10" / "b.png")
+    source = open_source(tmp_path, ("image", "label", "depth"), "depth=depth.png", word="classes")
+    # The depth images are no rows of their own, and one is missing.
+    assert (len(source), [fault.reason for fault in source.faults]) == (2, ["no depth (depth.png) beside it"])
+    levels = [source.read(name, row).open().getpixel((0, 0))[0] for row in range(2) for name in ("image", "depth")]
+    assert levels == [0, 100, 1, 101]
+    assert [source.read("label", row) for row in range(2)] == ["0", "1"]
+    with pytest.raises(MissingColumns, match="has no column 'mask'.*depth.png, png"):
+        open_source(tmp_path, ("image", "label", "mask"), "mask=mask.png", word="classes")
 
 
 def test_a_check_without_columns_looks_at_the_form_alone(folder, tmp_path_factory):
