@@ -2,16 +2,15 @@
 
 import csv
 import json
-import re
-from pathlib import Path
 
 import pytest
 import torch
 
 import open_clip
+from contributing import EXAMPLES
 from open_clip import families
 from pairs import make_pairs, micro_flags
-from runs import ROOT, load_payload, read_lines
+from runs import load_payload, read_lines
 from training.main import main
 
 
@@ -19,7 +18,7 @@ from training.main import main
 def examples(tmp_path_factory):
     """The code blocks as files of the names in their first lines."""
     folder = tmp_path_factory.mktemp("contributing")
-    for name, code in re.findall(r"```python\n# (\S+)\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.S):
+    for name, code in EXAMPLES.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(code)
     return folder
@@ -45,31 +44,41 @@ def test_the_recipe_trains_reports_and_is_measured(examples, table, tmp_path):
 def test_the_source_gives_the_rows_that_the_table_gives(examples, table, tmp_path):
     with open(table, newline="", encoding="utf-8") as file:
         rows = [{"file": row["img_key"], "says": row["caption_key"]} for row in csv.DictReader(file)]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"file": "gone.jpg"}]))
     losses = {}
     for name, data, kind in (
         ("table", table, "csv"),
         ("lines", tmp_path / "rows.jsonl", f"{examples}/json_lines.py:JsonLinesKind"),
     ):
-        assert main(micro_flags(data, dataset_type=kind, logs_dir=tmp_path, name=name, epochs=1)) == 0
+        flags = micro_flags(data, dataset_type=kind, logs_dir=tmp_path, name=name, epochs=1, bad_sample_budget=0.1)
+        assert main(flags) == 0
         lines = read_lines(tmp_path / name / "metrics.jsonl")
         losses[name] = [line["loss"] for line in lines if line["kind"] == "train"]
     assert losses["lines"] == losses["table"]
+    (listed,) = read_lines(tmp_path / "lines" / "bad_samples.jsonl")
+    assert (listed["row"], listed["reason"]) == (len(rows) + 1, "no text")
 
 
 def test_the_family_is_a_folder_and_a_json(examples, table, tmp_path, monkeypatch):
     monkeypatch.setattr(families, "__path__", [*families.__path__, str(examples)])
     config = tmp_path / "pooled-64.json"
-    config.write_text(json.dumps({"family": "pooled", "width": 64, "patch": 8, "image_size": 32}))
+    config.write_text(json.dumps({"family": "pooled", "width": 64, "patch": 8, "image_size": 32, "words": 1000}))
     open_clip.add_model_config(config)
     model, transform, _ = open_clip.create_model_and_transforms("pooled-64")
     assert model.encode_image(torch.rand(2, 3, 32, 32), normalize=True).norm(dim=1).tolist() == pytest.approx([1, 1])
     assert transform is not None
-    torch.save(model.state_dict(), tmp_path / "pooled.pt")
+    foreign = {name.replace("visual.", "encoder."): value for name, value in model.state_dict().items()}
+    torch.save(foreign, tmp_path / "pooled.pt")
     again = open_clip.create_model("pooled-64", str(tmp_path / "pooled.pt"))
     assert torch.equal(again.visual.conv.weight, model.visual.conv.weight)
+    flags = micro_flags(
+        table, table, model="pooled-64", logs_dir=tmp_path, name="run", pretrained=tmp_path / "pooled.pt"
+    )
+    assert main([*flags, "--lock-image", "--lock-image-unlocked-groups", "1", "--image-layer-decay", "0.5"]) == 0
+    trained = load_payload(tmp_path / "run" / "checkpoints" / "epoch_2.pt")["state_dict"]
+    moved = {name for name, value in model.state_dict().items() if not torch.equal(trained[name], value)}
+    assert moved == {"visual.project.weight", "visual.project.bias", "words.weight", "logit_scale"}
 
 
-def test_every_example_is_run(examples):
-    found = {str(Path(path).relative_to(examples)) for path in examples.rglob("*.py")}
-    assert found == {"caption_length.py", "json_lines.py", "pooled/__init__.py"}
+def test_every_example_is_run():
+    assert EXAMPLES.keys() == {"caption_length.py", "json_lines.py", "pooled/__init__.py"}

@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from open_clip.errors import DataError
-from training.data import Fault, StoredImage, epoch_order
+from training.data import Fault, Source, StoredImage
 
 
 class HeldImage(StoredImage):
@@ -25,7 +25,7 @@ class HeldImage(StoredImage):
         return Image.fromarray(np.random.default_rng(self.number).integers(0, 256, (24, 20, 3), np.uint8))
 
 
-class ListSource:
+class ListSource(Source):
     """Rows that are dicts of columns; a value that is an error is what reading it raises, one that is absent DataError.
 
     Args:
@@ -34,8 +34,6 @@ class ListSource:
     """
 
     source = "rows in memory"
-    faults = ()
-    arrangement = ""
 
     def __init__(self, rows, image_ids=None):
         self.rows = rows
@@ -46,22 +44,8 @@ class ListSource:
         return len(self.rows)
 
     @property
-    def contents(self):
-        return f"rows {len(self)}"
-
-    @property
     def num_images(self):
         return len({self.image_id(index) for index in range(len(self))})
-
-    @property
-    def num_rows_read(self):
-        return len(self)
-
-    def epoch_order(self, seed, epoch):
-        return epoch_order(len(self), seed, epoch)
-
-    def announce(self, order, position):
-        """Nothing is fetched."""
 
     def read(self, column, index, seed=0):
         value = self.rows[index].get(column, DataError(f"no {column}"))

@@ -3,12 +3,14 @@
 It says how rows are named and read, column by column; a source decides no batch and transforms nothing.
 """
 
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
+from os.path import basename
 from typing import Final, Protocol
 
 from open_clip.errors import ConfigError, DataError, cut_list, printable, suggest_nearest
 from training.data.decode import StoredImage
-from training.data.order import SampleOrder
+from training.data.order import SampleOrder, epoch_order
 from training.data.quarantine import Fault
 
 IMAGE: Final = "image"
@@ -56,6 +58,10 @@ def refuse_missing(source: str, asked: Iterable[str], there: Sequence[str]) -> N
 class Source(Protocol):
     """Rows of named columns, by position.
 
+    A class derived from it must say ``source``, ``columns``, its length and how it reads; the rest is answered here for
+    rows that each have an image of their own and are visited once an epoch. Worker processes get a copy, forked or
+    pickled: what they cannot share, such as a connection, is opened where it is first read.
+
     Attributes:
         source: what was read, for messages.
         columns: names of the columns that it was opened for, which `read` takes.
@@ -65,29 +71,36 @@ class Source(Protocol):
 
     source: str
     columns: tuple[str, ...]
-    faults: tuple[Fault, ...]
-    arrangement: str
+    faults: tuple[Fault, ...] = ()
+    arrangement: str = ""
 
     @property
     def contents(self) -> str:
-        """What the rows hold, in parts such as ``rows 40, captions 5d1e`` that tell other data apart."""
+        """What the rows hold, in parts such as ``rows 40, captions 5d1e``: a run goes on only with data of the same."""
+        return f"rows {len(self)}"
 
+    @abstractmethod
     def __len__(self) -> int: ...
 
     @property
     def num_images(self) -> int:
         """Number of different images."""
+        return len(self) if IMAGE in self.columns else 0
 
     @property
     def num_rows_read(self) -> int:
         """Number of rows the source holds, refused ones included."""
+        return len(self) + len(self.faults)
 
     def epoch_order(self, seed: int, epoch: int) -> SampleOrder:
         """Return which rows an epoch visits, as a pure function of seed and epoch."""
+        return epoch_order(len(self), seed, epoch)
 
     def announce(self, order: SampleOrder, position: int) -> None:
         """Hear how far the reading of an order has come, in the main process, to fetch what comes next."""
+        return
 
+    @abstractmethod
     def read(self, column: str, index: int, seed: int = 0) -> object:
         """Return one column of one row: a `StoredImage` of ``image``, a string of ``text``.
 
@@ -101,16 +114,20 @@ class Source(Protocol):
         """
 
     def image_path(self, index: int) -> str:
-        """Return where a row's image is, for people."""
+        """Return where a row's image is, for people; empty where there is nothing to say."""
+        return ""
 
     def image_id(self, index: int) -> int:
-        """Return the number of a row's image; rows of one image share it."""
+        """Return the number of a row's image, any integer; rows of one image share it."""
+        return index
 
     def key(self, index: int) -> str:
         """Return the identity of a row."""
+        return f"{basename(self.source)}:{index + 1}"
 
     def fault(self, index: int, reason: str) -> Fault:
         """Describe why a row cannot be used."""
+        return Fault(self.source, index + 1, self.image_path(index), reason)
 
 
 def read_image(source: Source, index: int, column: str = IMAGE) -> StoredImage:

@@ -16,12 +16,11 @@ from training.data.columns import ColumnBuilder, TextColumn
 from training.data.decode import ImageFile
 from training.data.fingerprint import digest_names, short_digest
 from training.data.members import MemberColumn
-from training.data.order import IntArray, SampleOrder, epoch_order
 from training.data.quarantine import Fault
-from training.data.source import IMAGE, TEXT
+from training.data.source import IMAGE, TEXT, Source
 
 
-class PairTable:
+class PairTable(Source):
     """The usable rows of one source, with the rows that were refused beside them.
 
     Args:
@@ -56,7 +55,6 @@ class PairTable:
         images = (IMAGE,) if paths is not None else ()
         self.columns: tuple[str, ...] = tuple(dict.fromkeys((*images, *texts, *self._files)))
         self.classes: tuple[str, ...] = ()
-        self.arrangement = ""
         self.faults = tuple(faults)
         self._texts = dict(texts)
         self._rows = rows
@@ -70,11 +68,6 @@ class PairTable:
     def num_images(self) -> int:
         """Number of different images."""
         return 0 if self._paths is None else len(self._paths)
-
-    @property
-    def num_rows_read(self) -> int:
-        """Number of rows the source holds, refused ones included."""
-        return len(self) + len(self.faults)
 
     @property
     def contents(self) -> str:
@@ -110,13 +103,6 @@ class PairTable:
             return Beside(self.image_path(index)).read(self._files[column], seed)
         text = self._texts[column][index]
         return ImageFile(text) if column in self._path_columns else text
-
-    def epoch_order(self, seed: int, epoch: int) -> IntArray:
-        """Return which rows an epoch visits: each once."""
-        return epoch_order(len(self), seed, epoch)
-
-    def announce(self, order: SampleOrder, position: int) -> None:
-        """Do nothing: files of a table are where they are."""
 
     def row(self, index: int) -> int:
         """Return the 1-based line of a row in its source."""

@@ -1,24 +1,19 @@
 """Kinds of data are found by the word of --dataset-type, by a path, or in a file of the user's."""
 
-import json
 import sys
-from pathlib import Path
 
 import pytest
 
+from contributing import EXAMPLES
 from open_clip.errors import ConfigError
-from pairs import make_pairs, micro_flags
-from training.data import PairTable, SourceRequest, find_kind, open_source
+from training.data import SourceRequest, find_kind, open_source
 from training.data.csv import CsvKind
 from training.data.folder import FolderKind
 from training.data.shards.kind import ShardKind
 from training.data.source import MissingColumns
 from training.data.synthetic import SyntheticKind
-from training.main import main
 from training.params import parse_args
 from training.params.data import DataParams, ShardParams
-
-OWN = Path(__file__).resolve().parents[3] / "support" / "jsonl_source.py"
 
 
 def request(path, word="auto", role="train", **shards):
@@ -27,9 +22,9 @@ def request(path, word="auto", role="train", **shards):
 
 @pytest.fixture
 def own_file(tmp_path):
-    """A copy under a name of its own: modules stay loaded, and another test may use the same file."""
+    """The example under a name of its own: modules stay loaded, and another test may use the same file."""
     path = tmp_path / f"rows_of_{tmp_path.name}.py"
-    path.write_text(OWN.read_text())
+    path.write_text(EXAMPLES["json_lines.py"])
     yield path
     sys.modules.pop(path.stem, None)
     if str(tmp_path) in sys.path:
@@ -83,27 +78,6 @@ def test_a_source_of_a_users_file_is_asked_for_what_it_has(own_file, tmp_path):
     assert source.read("text", 0) == "a cat"
     with pytest.raises(MissingColumns, match=r"rows.jsonl has no column 'label'\. It has: image, text"):
         open_source(SourceRequest(str(tmp_path / "rows.jsonl"), "train", *flags, columns=("image", "label")))
-
-
-def test_a_source_of_a_users_file_trains(own_file, tmp_path):
-    table = CsvKind().open(
-        SourceRequest(
-            str(make_pairs(tmp_path / "pairs", num_images=8, captions_each=1)),
-            "train",
-            DataParams(csv_separator=",", csv_img_key="img_key", csv_caption_key="caption_key"),
-            ShardParams(),
-        )
-    )
-    assert isinstance(table, PairTable)
-    rows = [{"file": table.image_path(row), "says": table.read("text", row)} for row in range(len(table))]
-    data = tmp_path / "rows.jsonl"
-    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    word = f"{own_file}:JsonLinesKind"
-    flags = micro_flags(data, dataset_type=word, epochs=1, warmup=0, batch_size=4, logs_dir=tmp_path / "logs", name="r")
-    assert main(flags) == 0
-    log = (tmp_path / "logs" / "r" / "out.log").read_text()
-    assert "8 rows an epoch" in log
-    assert "[8/8 (100%)]" in log
 
 
 def test_a_relative_path_is_spelt_out_so_that_the_run_resumes_from_anywhere(tmp_path, monkeypatch):
