@@ -2,14 +2,14 @@
 
 import os
 
-from open_clip.errors import CheckpointError, ConfigError, DataError, naming, printable
+from open_clip.errors import CheckpointError, ConfigError, DataError, naming, printable, suggest_nearest
 from open_clip.factory.names import HUB_SCHEME, LOCAL_DIR_SCHEME
 from open_clip.factory.source import find_source
 from open_clip.families import find_family
 from open_clip.families.base import Forced
 from open_clip.protocols import WritesCaptions
 from open_clip.transform.config import read_augmentation
-from training.assembly.fields import sketch_fields
+from training.assembly.fields import sketch_fields, streamed_texts
 from training.assembly.model import image_size
 from training.assembly.task import choose_recipe
 from training.checkpoint import is_remote
@@ -33,6 +33,7 @@ def check_inputs(params: RunParams, world: World) -> None:
     recipe = _check_model(params, world)
     if wants_tensorboard(params.report.report_to):
         find_tensorboard()
+    _check_columns(params, recipe)
     for role, path in (("train", params.data.train_data), ("val", params.data.val_data)):
         if path:
             with naming(f"--{role}-data"):
@@ -63,13 +64,26 @@ def _check_model(params: RunParams, world: World) -> type[Task]:
     return recipe
 
 
+def _check_columns(params: RunParams, recipe: type[Task]) -> None:
+    fields = [field for role in ("train", "val") for field in sketch_fields(recipe, role, params)]
+    read = columns_of(fields)
+    for name, own in params.data.own_names.items():
+        if name not in read:
+            raise ConfigError(
+                f"--columns {name}={printable(own, 200)}: the recipe {recipe.name} reads no column {name!r}."
+                f"{suggest_nearest(name, read)} It reads: {', '.join(read)}."
+            )
+
+
 def _check_data(path: str, role: str, params: RunParams, recipe: type[Task]) -> None:
     fields = sketch_fields(recipe, role, params)
     columns, image_columns = columns_of(fields), image_columns_of(fields)
     request = SourceRequest(path, role, params.data, params.shards, columns, image_columns)
     kind = find_kind(request)
-    if role == "train" and params.shards.shard_order == "buffer" and not kind.can_stream:
-        raise ConfigError("--shard-order buffer needs tar shards as --train-data.")
+    if role == "train" and params.shards.shard_order == "buffer":
+        if not kind.can_stream:
+            raise ConfigError("--shard-order buffer needs tar shards as --train-data.")
+        streamed_texts(recipe.name, fields)
     if kind.needs_path:
         try:
             kind.check(request)

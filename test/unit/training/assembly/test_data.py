@@ -1,5 +1,6 @@
 """Recipes of a user's own over real files: their fields make the batches, or are refused before anything is trained."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +10,7 @@ from image_sets import IMAGES_OF_EMOJI
 from open_clip.errors import ConfigError, DataError
 from open_clip.transform import image_transform
 from training.assembly.data import build_eval_data, build_train_data
-from training.assembly.inputs import _check_data
+from training.assembly.inputs import _check_columns, _check_data
 from training.assembly.place import Place
 from training.device import select_device
 from training.distributed import World
@@ -95,8 +96,30 @@ def test_a_field_whose_columns_the_data_lacks_is_refused_with_status_2(tmp_path,
 
 def test_a_stream_refuses_fields_that_it_does_not_hold(tmp_path, table):
     words = ["--shard-order", "buffer", "--dataset-type", "webdataset"]
-    with pytest.raises(ConfigError, match="recipe mine: field 'shorts' reads short, and --shard-order buffer streams"):
-        build(lambda kit: (kit.image(), kit.text("short", "shorts")), *words, tmp_path=tmp_path, table=table)
+    shards = str(tmp_path / "0.tar")
+    Path(shards).touch()
+    params = RunParams.from_namespace(parse_args(["--train-data", shards, *words]))
+    for further, said in (
+        (lambda kit: kit.text("short", "shorts"), "field 'shorts' reads short, and --shard-order buffer streams"),
+        (lambda kit: kit.image(name="others"), "field 'others' reads image, and --shard-order buffer streams"),
+    ):
+        recipe = mine(lambda kit, further=further: (kit.image(), kit.text(), further(kit)))
+        # Before there is a model.
+        with pytest.raises(ConfigError, match=f"recipe mine: {said}"):
+            _check_data(shards, "train", params, recipe)
+
+
+def test_a_name_of_columns_that_no_field_reads_is_refused_with_the_nearest():
+    recipe = mine(lambda kit: (kit.image(), kit.text("short", "shorts")))
+    params = RunParams.from_namespace(parse_args(["--columns", "short=json:short_caption"]))
+    _check_columns(params, recipe)
+    params = RunParams.from_namespace(parse_args(["--columns", "image=png", "shrot=json:short_caption"]))
+    with pytest.raises(ConfigError) as caught:
+        _check_columns(params, recipe)
+    assert str(caught.value) == (
+        "--columns shrot=json:short_caption: the recipe mine reads no column 'shrot'. Did you mean short? "
+        "It reads: image, short."
+    )
 
 
 def test_columns_are_checked_before_there_is_a_model(tmp_path, table):
