@@ -49,13 +49,18 @@ def read_json(path: str | Path, most_bytes: int = _MOST_BYTES) -> Any:
     return parse_json(read_plain(path, most_bytes))
 
 
-def read_json_lines(path: str | Path) -> Iterator[tuple[bytes, JsonObject | None]]:
+def read_json_lines(path: str | Path, start: int = 0) -> Iterator[tuple[bytes, JsonObject | None]]:
     """Yield each line that is not empty with its JSON object; None for one that is none, or is too long to be read.
+
+    Args:
+        path: The file.
+        start: The byte at which the first line begins.
 
     Raises:
         OSError: The file cannot be read, or is no plain file.
     """
     with open_plain(path) as file:
+        file.seek(start)
         while raw := file.readline(_LONGEST_LINE):
             if len(raw) == _LONGEST_LINE and not raw.endswith(b"\n"):
                 while (rest := file.readline(_LONGEST_LINE)) and not rest.endswith(b"\n"):

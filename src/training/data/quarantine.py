@@ -4,6 +4,7 @@ Nothing here finds a fault; the readers and the decoder do.
 """
 
 import contextlib
+import fcntl
 import json
 import logging
 from collections.abc import Iterable
@@ -44,7 +45,7 @@ def one_line(error: BaseException) -> str:
 
 
 class Quarantine:
-    """The bad rows of one run: each listed once in a file, all of them counted against a budget.
+    """The bad rows of one run: each listed once in a file, whichever process met it, all counted against a budget.
 
     Args:
         path: ``bad_samples.jsonl`` of the run folder, or None to count without a file.
@@ -59,7 +60,9 @@ class Quarantine:
         self._seen: set[tuple[str, int]] = set()
         self._shown: list[str] = []
         self._line_end = ""
-        self._listed = self._read_listed()
+        self._listed: set[tuple[str, int]] = set()
+        self._read_to = 0
+        self._read_listed()
         self._before: int | None = None
         self._met: set[tuple[str, int]] = set()
 
@@ -110,7 +113,7 @@ class Quarantine:
                 new.append(fault)
         if not new:
             return 0
-        self._append([fault for fault in new if (redact(fault.source), fault.row) not in self._listed])
+        self._list(new)
         self._shown.extend(str(fault) for fault in new[: _NUM_SHOWN - len(self._shown)])
         if enforce and self.count > self.budget * self.num_samples:
             raise DataError(self._over_budget(self.count))
@@ -125,30 +128,38 @@ class Quarantine:
             f"Mend the data, or allow more with --bad-sample-budget SHARE (now {self.budget:g}).{listed}"
         )
 
-    def _append(self, faults: list[Fault]) -> None:
-        if self.path is None or not faults:
+    def _list(self, faults: list[Fault]) -> None:
+        """Append those that nobody has listed."""
+        if self.path is None:
             return
-        self._listed.update((redact(fault.source), fault.row) for fault in faults)
-        lines = self._line_end + "".join(json.dumps(fault.shown()) + "\n" for fault in faults)
-        self._line_end = ""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            # One appending write: ranks that share the file cannot cut each other's lines.
             with open_to_append(self.path) as file:
-                file.write(lines.encode("ascii"))
+                # Processes that meet one row at one time take turns, and the second finds it listed. Not all file
+                # systems lock; there a row may stand twice, but one appending write is never cut by another.
+                with contextlib.suppress(OSError):
+                    fcntl.flock(file, fcntl.LOCK_EX)
+                self._read_listed()
+                new = [fault for fault in faults if (redact(fault.source), fault.row) not in self._listed]
+                lines = "".join(json.dumps(fault.shown()) + "\n" for fault in new)
+                if lines:
+                    file.write((self._line_end + lines).encode("ascii"))
+                    self._line_end = ""
         except OSError as error:
             _LOGGER.warning("Cannot list %d bad rows in %s: %s", len(faults), self.path, error)
 
-    def _read_listed(self) -> set[tuple[str, int]]:
-        """Read which rows an earlier part of this run has listed; a line cut short by a kill is passed over."""
-        listed: set[tuple[str, int]] = set()
-        if self.path is None:
-            return listed
-        last = b"\n"
+    def _read_listed(self) -> None:
+        """Read which rows an earlier part of this run, or another process, has listed since the last look.
+
+        A line cut short by a kill is passed over.
+        """
         with contextlib.suppress(OSError):
-            for last, entry in read_json_lines(self.path):  # noqa: B007
+            if self.path is None or (size := self.path.stat().st_size) <= self._read_to:
+                return
+            last = b"\n"
+            for last, entry in read_json_lines(self.path, self._read_to):  # noqa: B007
                 row = None if entry is None else entry.get("row")
                 if entry is not None and isinstance(row, int):
-                    listed.add((str(entry.get("source")), row))
-        self._line_end = "" if last.endswith(b"\n") else "\n"
-        return listed
+                    self._listed.add((str(entry.get("source")), row))
+            self._line_end = "" if last.endswith(b"\n") else "\n"
+            self._read_to = size

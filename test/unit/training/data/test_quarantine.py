@@ -26,6 +26,17 @@ def test_each_bad_row_is_listed_once(tmp_path):
     ]
 
 
+def test_a_row_that_several_processes_meet_is_listed_once(tmp_path):
+    path = tmp_path / "bad.jsonl"
+    others = [Quarantine(path, num_samples=1000) for _ in range(3)]
+    for rows in ((3, 4), (4, 5), (5, 3, 6)):
+        for one in others:
+            one.record([fault(row) for row in rows])
+    assert [line["row"] for line in lines(path)] == [3, 4, 5, 6]
+    # Each counts what it met itself.
+    assert [one.count for one in others] == [4, 4, 4]
+
+
 def test_over_budget_names_counts_examples_and_the_flag(tmp_path):
     quarantine = Quarantine(tmp_path / "bad.jsonl", num_samples=400)
     quarantine.record([fault(row) for row in range(4)])
