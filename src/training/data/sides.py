@@ -54,7 +54,7 @@ class EvalSides:
     @cached_property
     def image_ids(self) -> IntArray:
         """Number the image of every row of the whole set, int64 [N]."""
-        return number_images(self._dataset.source)
+        return _number_images(self._dataset.source)
 
     @cached_property
     def first_rows(self) -> list[int]:
@@ -88,9 +88,11 @@ class EvalSides:
                 yield self._dataset.source.fault(other, fault.reason)
 
 
-def number_images(source: Source) -> IntArray:
-    """Return the number of each row's image, int64 [N]."""
-    return np.fromiter((source.image_id(row) for row in range(len(source))), dtype=np.int64, count=len(source))
+def _number_images(source: Source) -> IntArray:
+    """Number each row's image from 0, int64 [N], whatever numbers a source gives its images."""
+    ids = np.fromiter((source.image_id(row) for row in range(len(source))), dtype=np.int64, count=len(source))
+    numbers: IntArray = np.unique(ids, return_inverse=True)[1]
+    return numbers
 
 
 def read_captions(dataset: RowDataset, rows: Sequence[int]) -> Captions:

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from image_sets import WordTokenizer, crop_to_uint8, emoji_rows, pair_set, write_pairs
-from training.data import make_eval_loader, read_csv_pairs
+from row_sources import ListSource, numbered_rows
+from training.data import ImageField, RowDataset, make_eval_loader, read_csv_pairs
 from training.data.sides import read_captions
 
 torch.set_num_threads(1)
@@ -88,6 +89,14 @@ def test_images_are_numbered_once_wherever_their_rows_stand(tmp_path, rows):
     assert len(paths) == len(set(paths)) == 7
     assert loader.sides.first_rows == sorted(loader.sides.first_rows)
     assert all(table.image_path(row) not in [p for p, _ in mixed[:row]] for row in loader.sides.first_rows)
+
+
+def test_a_source_may_number_its_images_as_it_likes():
+    ids = [2**61, -5, 2**61, 7, -5]
+    dataset = RowDataset(ListSource(numbered_rows(5), ids), (ImageField(np.array),), is_train=False)
+    loader = make_eval_loader(dataset, batch_size=4)
+    assert loader.sides.image_ids.tolist() == [2, 0, 2, 1, 0]
+    assert loader.sides.first_rows == [0, 1, 3]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
