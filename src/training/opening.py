@@ -65,7 +65,8 @@ def _training_data(params: RunParams, parts: Parts) -> str:
 
 
 def _rows(table: Source) -> str:
-    return f"{len(table):,} rows with {table.num_images:,} images from {printable(table.source)}"
+    images = f" with {table.num_images:,} images" if table.num_images else ""
+    return f"{len(table):,} rows{images} from {printable(table.source)}"
 
 
 def _steps(params: RunParams, place: Place, parts: Parts, progress: Progress) -> str:

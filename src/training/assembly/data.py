@@ -157,7 +157,8 @@ def _open_dataset(
         )
         quarantine.record(source.faults)
     shown = printable(source.source)
-    _LOG.info("--%s-data: %d rows with %d images from %s", kit.role, len(source), source.num_images, shown)
+    images = f" with {source.num_images} images" if source.num_images else ""
+    _LOG.info("--%s-data: %d rows%s from %s", kit.role, len(source), images, shown)
     if source.faults:
         _LOG.warning("%d rows of %s are unusable: %s", len(source.faults), shown, cut_list(source.faults, 3))
     return RowDataset(source, fields, seed=params.hardware.seed, is_train=kit.is_train), quarantine

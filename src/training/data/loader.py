@@ -96,6 +96,11 @@ class EvalLoader:
         elif loose:
             raise DataError(f"None of the {len(loose)} rows to evaluate can be used. The first:\n  {loose[0]}")
 
+    def column(self, field: str) -> str | None:
+        """Return which column a field reads; None where rows have no such field."""
+        found = self._dataset.fields.get(field)
+        return None if found is None else found.columns[0]
+
     def images(self) -> Iterator[Batch]:
         """Yield each image of this rank's share once, by the first of its rows, and nothing else of that row.
 

@@ -16,6 +16,7 @@ from training.evaluate.gallery import make_thumbnail
 from training.evaluate.hits import count_ahead_of_own, first_best, top_k_of
 from training.evaluate.parts import Cell, Images, LabelledImage, Part, Table
 from training.evaluate.protocols import EvaluatedTask, ScoresClasses
+from training.evaluate.rows import NO_ROW
 
 # More classes than these do not fit a page as a square.
 _MOST_SQUARE = 20
@@ -64,7 +65,7 @@ class Accuracy(Evaluation):
         own = [[part.cpu().numpy() for part in one] for one in self._classify(task)]
         gathered = [one for of_process in gather_objects(own, self.kit.world) for one in of_process]
         if not gathered:
-            raise DataError("no validation row could be read: see bad_samples.jsonl in the run folder for the reasons.")
+            raise DataError(NO_ROW)
         told = _Told(*(np.concatenate(parts) for parts in zip(*gathered, strict=True)))
         metrics = {f"{self._prefix}-top{k}": float(np.mean(told.ahead < k)) for k in top_k_of(len(self._classnames))}
         metrics |= {f"{self._prefix}-loss": float(np.mean(told.loss)), "num_samples": float(len(told.rows))}
@@ -87,8 +88,8 @@ class Accuracy(Evaluation):
         names = (*self._classnames, "none")
         square = len(self._classnames) <= _MOST_SQUARE
         table = _confusion(told, names) if square else _confused_pairs(told, names)
-        mistakes = self._mistakes(told, names)
-        return (table, mistakes) if mistakes.images else (table,)
+        mistakes = self._mistakes(told, names) if self.kit.need_rows().have_images else None
+        return (table, mistakes) if mistakes is not None and mistakes.images else (table,)
 
     def _mistakes(self, told: _Told, names: tuple[str, ...]) -> Images:
         wrong = np.flatnonzero(told.best != told.labels)

@@ -3,11 +3,14 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from PIL import Image
 
 from open_clip.errors import DataError
-from training.data import Batch, EvalLoader, Source, read_image, read_text, sample_seed
+from training.data import IMAGES, TEXTS, Batch, EvalLoader, Source, read_image, read_text, sample_seed
+
+NO_ROW: Final = "no validation row could be read: see bad_samples.jsonl in the run folder for the reasons."
 
 
 @dataclass(frozen=True)
@@ -31,19 +34,23 @@ class ValidationRows:
     def batches(self) -> Iterator[Batch]:
         """Yield this process's share in order, on the device; rows that cannot be read are left out."""
         for batch in self.loader:
-            received = self.receive(batch)
-            if len(received.images):
-                yield received
+            yield self.receive(batch)
 
     def caption(self, row: int) -> str:
-        """Give the caption of a row as it was evaluated: of several the one that was scored."""
-        return read_text(self.source, row, sample_seed(self.seed, 0, row))
+        """Give the caption of a row as it was evaluated, of several the one that was scored; empty without captions."""
+        column = self.loader.column(TEXTS)
+        return "" if column is None else read_text(self.source, row, sample_seed(self.seed, 0, row), column)
+
+    @property
+    def have_images(self) -> bool:
+        """Whether there is an image to show of a row."""
+        return self.loader.column(IMAGES) is not None
 
     def open_image(self, row: int) -> tuple[str, Image.Image | None]:
         """Give the file name of a row's image and the image; None when it cannot be read."""
-        name = Path(self.source.image_path(row)).name
+        name, column = Path(self.source.image_path(row)).name, self.loader.column(IMAGES)
         try:
-            return name, read_image(self.source, row).open(self.max_pixels)
+            return name, None if column is None else read_image(self.source, row, column).open(self.max_pixels)
         except DataError:
             return name, None
 

@@ -4,11 +4,12 @@ import pytest
 import torch
 
 import open_clip
-from image_sets import crop_to_uint8, emoji_rows, pair_set, write_pairs
+from image_sets import WordTokenizer, crop_to_uint8, emoji_rows, pair_set, write_pairs
 from loop_runs import ALONE, MEAN, STD, make_task
 from open_clip.errors import ConfigError
 from open_clip.loss import ClipLoss
-from training.data import make_eval_loader, read_csv_pairs
+from row_sources import ListSource, numbered_rows
+from training.data import ImageField, RowDataset, TextField, make_eval_loader, read_csv_pairs
 from training.evaluate import Accuracy, EvaluationKit, ValidationRows, ready_to_measure
 from training.evaluate.hits import count_ahead_of_own, first_best
 from training.tasks import ClipTask
@@ -104,3 +105,27 @@ def test_the_first_of_equal_classes_is_told():
 def test_a_recipe_without_classes_is_named(tmp_path):
     with pytest.raises(ConfigError, match="class_scores, which ClipTask lacks"):
         measure(tmp_path, torch.eye(2), torch.arange(2), task=make_task())
+
+
+def test_rows_without_images_leave_the_table_alone():
+    scores, labels = torch.eye(4), torch.tensor([0, 1, 2, 2])
+    source = ListSource([{"text": f"text {number}"} for number in range(4)])
+    dataset = RowDataset(source, (TextField(WordTokenizer()),), is_train=False)
+    loader = make_eval_loader(dataset, batch_size=3)
+    rows = ValidationRows(loader, lambda batch: batch, source)
+    kit = EvaluationKit(ALONE, contextlib.nullcontext, WordTokenizer, rows=rows, gallery_size=3)
+    task = Classifier(scores, labels)
+    task.prepare = lambda batch: batch
+    with ready_to_measure(task):
+        found = Accuracy(kit, tuple("abcd")).measure(task)
+    assert (found.metrics["val-top1"], len(found.parts)) == (0.75, 1)
+    assert rows.open_image(0) == ("#0", None)
+
+
+def test_what_is_shown_of_a_row_is_what_its_fields_read():
+    source = ListSource(numbered_rows(3))
+    fields = ImageField(crop_to_uint8, column="other_image"), TextField(WordTokenizer(), column="label")
+    loader = make_eval_loader(RowDataset(source, fields, is_train=False), batch_size=3)
+    rows = ValidationRows(loader, lambda batch: batch, source)
+    assert rows.caption(2) == "2"
+    assert rows.open_image(2)[1].getpixel((0, 0)) == (102, 102, 102)
