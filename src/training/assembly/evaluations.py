@@ -47,7 +47,7 @@ def build_evaluation_kit(
 
 
 def choose_evaluations(offered: tuple[Evaluation, ...], names: list[str] | None) -> tuple[Evaluation, ...]:
-    """Keep those that ``--evaluate`` names, in the recipe's order; without the flag all.
+    """Keep those that ``--evaluate`` names, in the recipe's order; without the flag all but those made on request.
 
     Raises:
         ConfigError: There is none of such a name, or the recipe gives two the same one.
@@ -57,7 +57,7 @@ def choose_evaluations(offered: tuple[Evaluation, ...], names: list[str] | None)
     if twice:
         raise ConfigError(f"the recipe lists two evaluations named {twice[0]}; give each a name of its own.")
     if names is None:
-        return offered
+        return tuple(one for one in offered if not one.is_on_request)
     for name in names:
         if name not in known:
             raise ConfigError(_unknown(name, known))

@@ -5,7 +5,7 @@ from training.evaluate.base import Evaluation, EvaluationKit, Measured, Occasion
 from training.evaluate.examples import Gallery
 from training.evaluate.gallery import build_gallery
 from training.evaluate.hits import count_hits
-from training.evaluate.pairs import Retrieval, pair_evaluations
+from training.evaluate.pairs import Retrieval, SetRetrieval, pair_evaluations
 from training.evaluate.parts import Images, LabelledImage, Note, Part, Table, save_parts
 from training.evaluate.protocols import EncodesSides, EvaluatedTask, ScoresClasses
 from training.evaluate.relevance import Relevance, relevance_metrics
@@ -32,6 +32,7 @@ __all__ = [
     "Relevance",
     "Retrieval",
     "ScoresClasses",
+    "SetRetrieval",
     "Table",
     "ValidationRows",
     "ZeroShot",

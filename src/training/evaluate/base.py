@@ -144,9 +144,11 @@ class Evaluation(ABC):
         name: What ``--evaluate`` calls it.
         kit: What it measures with.
         pace: How often it is due.
+        is_on_request: Whether it is made only where ``--evaluate`` names it.
     """
 
     name: str
+    is_on_request: bool = False
 
     def __init__(self, kit: EvaluationKit) -> None:
         self.kit = kit

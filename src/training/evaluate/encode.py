@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from open_clip.errors import DataError
 from open_clip.transformer.layout import TextShapes, can_skip_padding
 from open_clip.transformer.texts import Texts
 from training.data import Batch, Captions, plan_lengths
 from training.distributed import gather_objects, gather_rows
 from training.evaluate.base import EvaluationKit
 from training.evaluate.protocols import EncodesSides, EvaluatedTask, Outputs
-from training.evaluate.rows import ValidationRows
+from training.evaluate.rows import NO_ROW, ValidationRows
 
 
 class Encoded(NamedTuple):
@@ -41,10 +42,17 @@ def encode_rows(task: EvaluatedTask, kit: EvaluationKit) -> Encoded:
     """Encode all validation rows with a task whose model is ready to measure; every process calls it.
 
     Each image and each caption is encoded once where the task's evaluation takes them apart.
+
+    Raises:
+        DataError: No row could be read.
     """
     if isinstance(task, EncodesSides) and task.encodes_apart:
-        return _encode_sides(task, kit, kit.need_rows())
-    return _encode_pairs(task, kit)
+        encoded = _encode_sides(task, kit, kit.need_rows())
+    else:
+        encoded = _encode_pairs(task, kit)
+    if not len(encoded.rows):
+        raise DataError(NO_ROW)
+    return encoded
 
 
 def _encode_pairs(task: EvaluatedTask, kit: EvaluationKit) -> Encoded:

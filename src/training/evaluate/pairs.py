@@ -1,22 +1,24 @@
 """The evaluations of models of images and texts; retrieval on the rows of ``--val-data`` is one of them."""
 
+from collections.abc import Hashable, Sequence
+
 import torch
 from torch import Tensor
 
-from open_clip.errors import DataError
 from open_clip.loss import ClipLoss
 from training.evaluate.base import Evaluation, EvaluationKit, Measured
 from training.evaluate.encode import Encoded, encode_rows
 from training.evaluate.gallery import build_gallery
 from training.evaluate.parts import Part
 from training.evaluate.protocols import EvaluatedTask
+from training.evaluate.relevance import Relevance, relevance_metrics
 from training.evaluate.retrieval import retrieval_metrics
 from training.evaluate.zero_shot import ZeroShot
 
 
 def pair_evaluations(kit: EvaluationKit) -> tuple[Evaluation, ...]:
     """Make retrieval and zero-shot classification, each where the run has data for it."""
-    retrieval = () if kit.rows is None else (Retrieval(kit),)
+    retrieval = () if kit.rows is None else (Retrieval(kit), SetRetrieval(kit))
     return (*retrieval, *((ZeroShot(kit),) if kit.class_sets else ()))
 
 
@@ -35,8 +37,6 @@ class Retrieval(Evaluation):
         """
         encoded = encode_rows(task, self.kit)
         images, texts, image_ids, rows, sums = encoded
-        if not len(rows):
-            raise DataError("no validation row could be read: see bad_samples.jsonl in the run folder for the reasons.")
         metrics = retrieval_metrics(images, texts, image_ids, world=self.kit.world)
         scale = task.figures().get("logit_scale")
         if scale is not None:
@@ -58,6 +58,37 @@ class Retrieval(Evaluation):
             count=self.kit.gallery_size,
         )
         return (gallery,)
+
+
+class SetRetrieval(Evaluation):
+    """Retrieval where right answers are sets on both sides: rows of one image are one image, equal captions one text.
+
+    Metrics are those of :func:`relevance_metrics`, ``set_`` before each name.
+    """
+
+    name = "set-retrieval"
+    is_on_request = True
+
+    def measure(self, task: EvaluatedTask) -> Measured:
+        """Measure; figures are those of one process, whatever their number.
+
+        Raises:
+            DataError: No row could be read.
+        """
+        rows = self.kit.need_rows()
+        encoded = encode_rows(task, self.kit)
+        image_ids, captions = encoded.image_ids.tolist(), [rows.caption(row) for row in encoded.rows.tolist()]
+        relevance = Relevance.from_rows(image_ids, captions)
+        images, texts = encoded.images[_first_rows(image_ids)], encoded.texts[_first_rows(captions)]
+        metrics = relevance_metrics(images, texts, relevance, world=self.kit.world)
+        return Measured({f"set_{name}": value for name, value in metrics.items()})
+
+
+def _first_rows(ids: Sequence[Hashable]) -> list[int]:
+    first: dict[Hashable, int] = {}
+    for row, one in enumerate(ids):
+        first.setdefault(one, row)
+    return list(first.values())
 
 
 def _blockwise_loss(images: Tensor, texts: Tensor, scale: Tensor, block: int) -> float:

@@ -40,6 +40,16 @@ class Relevance(NamedTuple):
     texts: np.ndarray
 
     @classmethod
+    def from_rows(cls, image_ids: Sequence[Hashable], text_ids: Sequence[Hashable]) -> "Relevance":
+        """Take each row for a right pair: rows of one image id show one image, those of one text id hold one text.
+
+        Images and texts are in the order of their first rows.
+        """
+        return cls.from_pairs(
+            list(dict.fromkeys(image_ids)), list(dict.fromkeys(text_ids)), zip(image_ids, text_ids, strict=True)
+        )
+
+    @classmethod
     def from_pairs(
         cls,
         image_ids: Sequence[Hashable],

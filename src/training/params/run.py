@@ -46,7 +46,7 @@ class EvaluateParams:
     evaluate: list[str] | None = flag(
         None,
         "evaluations to make, of those that the recipe offers for the data given: retrieval, zero-shot, accuracy,"
-        " or its own (default: all of them)",
+        " set-retrieval (only where it is named), or its own (default: all others)",
         nargs="+",
         metavar="NAME",
     )

@@ -7,7 +7,7 @@ from loop_runs import ALONE, make_task
 from open_clip.errors import ConfigError
 from training.assembly.evaluations import choose_evaluations
 from training.evaluate import Evaluation, EvaluationKit, Measured, Occasion, Pace, ready_to_measure
-from training.evaluate.pairs import Retrieval, pair_evaluations
+from training.evaluate.pairs import Retrieval, SetRetrieval, pair_evaluations
 
 KIT = EvaluationKit(ALONE, contextlib.nullcontext, make_tokenizer=lambda: lambda texts: torch.zeros(len(texts), 4))
 
@@ -52,6 +52,12 @@ def test_names_choose_among_what_the_recipe_offers():
     assert choose_evaluations(offered, ["another"]) == offered[1:]
     with pytest.raises(ConfigError, match=r"--evaluate retrievl.*Did you mean retrieval\? It has: retrieval, another"):
         choose_evaluations(offered, ["retrievl"])
+
+
+def test_what_is_made_on_request_is_made_only_where_it_is_named():
+    offered = (Retrieval(KIT), SetRetrieval(KIT))
+    assert choose_evaluations(offered, None) == offered[:1]
+    assert choose_evaluations(offered, ["set-retrieval"]) == offered[1:]
 
 
 def test_two_evaluations_of_one_name_are_refused():

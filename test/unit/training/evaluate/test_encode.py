@@ -9,10 +9,11 @@ from torch.testing import assert_close
 import open_clip
 from image_sets import crop_to_uint8, emoji_rows, pair_set, write_pairs
 from loop_runs import ALONE, MEAN, STD, make_task
+from open_clip.errors import DataError
 from open_clip.loss import ClipLoss, CoCaLoss
 from tiny_models import tiny_coca
 from training.data import Batch, Quarantine, make_eval_loader, read_csv_pairs
-from training.evaluate import EvaluationKit, Retrieval, ValidationRows, ready_to_measure
+from training.evaluate import EvaluationKit, Retrieval, SetRetrieval, ValidationRows, ready_to_measure
 from training.evaluate.encode import encode_rows
 from training.tasks import ClipTask, CoCaTask
 
@@ -158,6 +159,21 @@ def test_metrics_are_those_of_pairs(tmp_path):
     assert results[0] == pytest.approx(results[1], abs=1e-6)
 
 
+def test_with_sets_an_image_of_an_equal_caption_is_right_too(tmp_path, rows):
+    # Three images have one caption in common, and one of them has another too.
+    shared = [rows[0], (rows[3][0], rows[0][1]), rows[4], (rows[6][0], rows[0][1])]
+    loader, task = make_loader(shared, tmp_path), make_task()
+    with ready_to_measure(task):
+        encoded = encode_rows(task, make_kit(loader))
+        found = SetRetrieval(make_kit(loader)).measure(task).metrics
+    assert (found["set_num_images"], found["set_num_texts"]) == (3, 2)
+    scores = encoded.images[[0, 1, 3]] @ encoded.texts[[0, 2]].T
+    right = torch.tensor([[True, False], [True, True], [True, False]])
+    for name, one, belongs in (("text", scores, right), ("image", scores.T, right.T)):
+        hits = belongs.gather(1, one.argmax(dim=1, keepdim=True)).double().mean()
+        assert found[f"set_{name}_retrieval_recall@1"] == pytest.approx(float(hits))
+
+
 def test_a_captioner_still_sees_pairs(tmp_path, rows):
     model = tiny_coca()
     model.output_dict = True
@@ -177,7 +193,7 @@ def test_a_captioner_still_sees_pairs(tmp_path, rows):
     assert found.sums == {"val_generative_loss": pytest.approx(float(torch.cat(losses).sum()))}
 
 
-def test_a_set_without_a_sound_image_gives_no_rows(tmp_path, rows):
+def test_a_set_without_a_sound_image_is_refused_with_its_rows_heard(tmp_path, rows):
     paths = []
     for number in range(2):
         (tmp_path / f"{number}.jpg").write_bytes(b"torn")
@@ -188,6 +204,6 @@ def test_a_set_without_a_sound_image_gives_no_rows(tmp_path, rows):
         heard.extend(batch.faults)
         return batch
 
-    encoded = encode(make_task(), make_loader(paths, tmp_path), receive=note)
-    assert len(encoded.rows) == len(encoded.images) == 0
+    with pytest.raises(DataError, match="no validation row could be read"):
+        encode(make_task(), make_loader(paths, tmp_path), receive=note)
     assert [fault.row for fault in heard] == [2, 3]
