@@ -96,6 +96,14 @@ class LocksTexts(Protocol):
 
 
 @runtime_checkable
+class ComputesAgain(Protocol):
+    """A model that can compute activations a second time instead of keeping them."""
+
+    def set_grad_checkpointing(self, enable: bool = ...) -> None:
+        """Keep activations of blocks only, and compute the others again in the backward pass."""
+
+
+@runtime_checkable
 class SharesBatchNorms(Protocol):
     """A part of a model with batch norms of another library, which torch's own conversion would spoil."""
 

@@ -10,7 +10,7 @@ import open_clip
 from open_clip.checkpoint import load_weights, read_state_dict
 from open_clip.errors import ConfigError, DeviceError
 from open_clip.factory.description import Origin
-from open_clip.protocols import LocksImages, LocksTexts, SharesBatchNorms
+from open_clip.protocols import ComputesAgain, LocksImages, LocksTexts, SharesBatchNorms
 from open_clip.transform import Compose
 from training.assembly.place import Place
 from training.params import LockParams, RunParams
@@ -55,6 +55,8 @@ def build_model(
         load_weights(model, read_state_dict(params.model.pretrained, averaged=True))
     _lock_towers(model, params.lock)
     if params.model.grad_checkpointing:
+        if not isinstance(model, ComputesAgain):
+            raise ConfigError("--grad-checkpointing: this model cannot compute activations again; leave it out.")
         model.set_grad_checkpointing()
     return model, train, val
 

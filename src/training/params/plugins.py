@@ -39,7 +39,10 @@ def find_class(word: str, flag: str, package: str) -> type:
     if word in names:
         module = importlib.import_module(f"{package}.{word}")
         own = [one for one in vars(module).values() if isinstance(one, type) and one.__module__ == module.__name__]
-        return next(one for one in own if getattr(one, "name", None) == word)
+        found = next((one for one in own if getattr(one, "name", None) == word), None)
+        if found is None:
+            raise ConfigError(f"{shown}: {package}.{word} defines no class with name = {word!r}.")
+        return found
     hint = suggest_nearest(word[:80], names)
     raise ConfigError(f"{shown}: there is none of that name.{hint} Or give one of your own: path/to/file.py:NAME")
 

@@ -37,3 +37,8 @@ def test_a_model_without_texts_is_built_and_its_image_tower_locked():
 def test_a_tower_that_is_not_there_cannot_be_locked():
     with pytest.raises(ConfigError, match="--lock-text: this model has no text tower"):
         build(run_params("--lock-text"))
+
+
+def test_a_model_that_cannot_compute_activations_again_is_not_asked_to():
+    with pytest.raises(ConfigError, match="--grad-checkpointing: this model cannot compute activations again"):
+        build(run_params("--grad-checkpointing"))

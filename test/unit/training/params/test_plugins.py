@@ -2,6 +2,7 @@
 
 import pytest
 
+import training.tasks
 from open_clip.errors import ConfigError
 from training.params import RunParams, parse_args
 from training.params.plugins import absolute, class_names, find_class
@@ -63,6 +64,12 @@ def test_what_is_not_there_is_told_with_the_flag(own, word, told):
     with pytest.raises(ConfigError, match=told) as caught:
         find(word.format(own=own))
     assert "--task" in str(caught.value)
+
+
+def test_a_file_of_ours_without_a_class_of_its_name_says_what_it_lacks(own, monkeypatch):
+    monkeypatch.setattr(training.tasks, "__path__", [*training.tasks.__path__, str(own.parent)])
+    with pytest.raises(ConfigError, match=f"--task {own.stem}: .*tasks.{own.stem} defines no class with name = "):
+        find(own.stem)
 
 
 def test_a_file_that_cannot_be_imported_is_told_with_its_error(tmp_path):
