@@ -38,7 +38,18 @@ class Batch(NamedTuple):
     indices: Tensor | None = None
 
     def tensor(self, name: str) -> Tensor:
-        """Return a further field's value that is one tensor; TypeError where it is something else."""
+        """Return a further field's value that is one tensor.
+
+        Raises:
+            KeyError: the batch has no such field.
+            TypeError: its value is something else.
+        """
+        if name not in self.values:
+            there = ", ".join(self.values) or "none"
+            raise KeyError(
+                f"this batch has no field {name!r}; further fields: {there}. Evaluation of a recipe with encodes_apart "
+                "prepares images alone."
+            )
         value = self.values[name]
         if not isinstance(value, Tensor):
             raise TypeError(f"the batch's {name!r} is no tensor but a {type(value).__name__}")

@@ -65,7 +65,8 @@ class Task(ABC):
         own_average: Likewise of the recipe's own parameters.
         text_shapes: (rows, tokens) in which texts without padding were computed so far, where these are to be few.
         decay_rule: Which parameters are not decayed unless ``--decay-rule`` says otherwise.
-        encodes_apart: Whether evaluation needs nothing but the features of images and of texts, each made alone.
+        encodes_apart: Whether evaluation needs nothing but the features of images and of texts, each made alone: it
+            then prepares batches that have images and no other field.
     """
 
     name: ClassVar[str]

@@ -109,6 +109,8 @@ def test_a_batch_starts_with_images_and_texts_and_names_the_rest(source):
     assert torch.equal(batch.tensor("labels"), rows % 4)
     with pytest.raises(TypeError, match="'views' is no tensor but a tuple"):
         batch.tensor("views")
+    with pytest.raises(KeyError, match="no field 'scores'; further fields: .*views"):
+        batch.tensor("scores")
     assert torch.equal(batch.values["weights"], rows / 2)
     assert torch.equal(batch.values["sizes"], torch.stack([rows / 2, rows.float()], dim=1))
     assert torch.equal(batch.values["teacher"], rows.float()[:, None, None].expand(8, 2, 3))
