@@ -9,7 +9,7 @@ them is cached. Parameter losses see no row and count once a step.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 import torch
 
@@ -46,9 +46,17 @@ class Setup:
     std: tuple[float, ...]
 
     @property
-    def options(self) -> dict[str, Any]:
-        """Give what the recipes of this folder take beside model and loss."""
+    def options(self) -> "PixelOptions":
+        """Give what the recipes of this folder take beside model and loss: how images are prepared."""
         return {"mean": self.mean, "std": self.std, "input_dtype": self.precision.input_dtype}
+
+
+class PixelOptions(TypedDict):
+    """How uint8 images become what a model sees."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    input_dtype: torch.dtype | None
 
 
 class Task(ABC):
@@ -93,12 +101,12 @@ class Task(ABC):
         """
 
     @classmethod
-    def model_options(cls, params: RunParams) -> Mapping[str, Any]:
+    def model_options(cls, params: RunParams) -> Mapping[str, object]:
         """Give what the model is created with beside what the flags say."""
         return {}
 
     @classmethod
-    def why_not(cls, model: Any) -> str | None:
+    def why_not(cls, model: torch.nn.Module) -> str | None:
         """Say why a bare model cannot be trained with this recipe; None where it can."""
         return None
 
@@ -136,9 +144,9 @@ class Task(ABC):
         """Compute what row losses must know of all batches of a step, on all processes."""
         return {}
 
-    @abstractmethod
     def row_outputs(self) -> tuple[str, ...]:
         """Name the outputs that joint losses read row by row; none when no loss couples rows."""
+        return ()
 
     def encode_rows(self, batch: Batch) -> Outputs:
         """Compute the :meth:`row_outputs` that the model makes, for the cache of a step of several batches.
@@ -149,9 +157,9 @@ class Task(ABC):
         outputs = self.forward(batch)
         return {name: outputs[name] for name in self.row_outputs() if name in outputs}
 
-    @abstractmethod
     def joint_losses(self, outputs: Outputs) -> Outputs:
         """Compute the named losses that see all rows of a step; the loop minimises the sum of all losses."""
+        return {}
 
     def row_losses(self, outputs: Outputs) -> Outputs:
         """Compute a batch's share of the named losses that are sums over rows."""

@@ -47,7 +47,6 @@ class ClassifyTask(Task):
 
     name = "classify"
     Flags = ClassifyFlags
-    model: torch.nn.Module
 
     def __init__(
         self,
@@ -66,25 +65,25 @@ class ClassifyTask(Task):
         self._mean, self._std, self._input_dtype = mean, std, input_dtype
 
     @classmethod
-    def why_not(cls, model: Any) -> str | None:
+    def why_not(cls, model: torch.nn.Module) -> str | None:
         """Refuse models without an image tower that gives one feature an image."""
         return None if hasattr(model, "visual") and isinstance(model, EncodesImages) else "it has no image tower"
 
     @classmethod
     def build(cls, setup: Setup) -> "ClassifyTask":
         """Put a head on the model's image tower, or go on with the head that it has."""
-        options = {"world": setup.world, "label_smoothing": _flags(setup.params).label_smoothing, **setup.options}
-        classes = _read_classes(setup.params)
+        smoothing, classes = _flags(setup.params).label_smoothing, _read_classes(setup.params)
         if isinstance(setup.model, ImageClassifier):
             if setup.model.classes != classes:
                 raise ConfigError(
                     f"--model {printable(setup.params.model.model, 200)} tells {_listed(setup.model.classes)}, and the "
                     f"data has {_listed(classes)}. Take a model without a head, or the data that it was trained on."
                 )
-            return cls(setup.model, **options)
+            return cls(setup.model, world=setup.world, label_smoothing=smoothing, **setup.options)
         if not setup.params.data.trains and setup.params.checkpoint.resume is None:
             raise ConfigError("there is no trained head to evaluate: give --resume FILE, or --train-data to train one.")
-        return cls(_add_head(setup.model, classes), **options)
+        model = _add_head(setup.model, classes)
+        return cls(model, world=setup.world, label_smoothing=smoothing, **setup.options)
 
     @classmethod
     def fields(cls, kit: FieldKit, params: RunParams) -> tuple[Field, ...]:
@@ -93,28 +92,17 @@ class ClassifyTask(Task):
 
     def prepare(self, batch: Batch) -> Batch:
         """Normalise the images."""
-        assert batch.images is not None
         images = normalize_images(batch.images, self._mean, self._std)
         return batch._replace(images=images if self._input_dtype is None else images.to(self._input_dtype))
 
     def forward(self, batch: Batch) -> Outputs:
         """Score the classes: scores [B, C], beside labels [B]."""
-        return {"scores": self.model(batch.images), "labels": _labels(batch)}
+        return {"scores": self.model(batch.images), "labels": batch.tensor("labels")}
 
     def step_totals(self, batches: Sequence[Batch]) -> Outputs:
         """Count the rows of the whole step, a process's share of them."""
-        rows = sum(len(_labels(batch)) for batch in batches)
-        return {
-            "num_rows": mean_over_processes(torch.tensor(float(rows), device=_labels(batches[0]).device), self._world)
-        }
-
-    def row_outputs(self) -> tuple[str, ...]:
-        """Name nothing: no loss couples rows."""
-        return ()
-
-    def joint_losses(self, outputs: Outputs) -> Outputs:
-        """Compute nothing."""
-        return {}
+        rows = torch.tensor(float(sum(len(batch.images) for batch in batches)), device=batches[0].images.device)
+        return {"num_rows": mean_over_processes(rows, self._world)}
 
     def row_losses(self, outputs: Outputs) -> Outputs:
         """Compute a batch's share of the mean cross entropy."""
@@ -131,12 +119,6 @@ class ClassifyTask(Task):
     def evaluations(self, kit: EvaluationKit) -> tuple[Evaluation, ...]:
         """Measure top-1 and top-5 accuracy, with a table of confusions and a gallery of mistakes."""
         return (Accuracy(kit, self.classes),) if kit.rows is not None else ()
-
-
-def _labels(batch: Batch) -> torch.Tensor:
-    labels = batch.values["labels"]
-    assert isinstance(labels, torch.Tensor)
-    return labels
 
 
 def _flags(params: RunParams) -> ClassifyFlags:

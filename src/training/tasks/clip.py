@@ -53,7 +53,7 @@ class ClipTask(Task):
             )
 
     @classmethod
-    def why_not(cls, model: Any) -> str | None:
+    def why_not(cls, model: torch.nn.Module) -> str | None:
         """Refuse models that do not compare images with texts, and those that write captions besides."""
         if isinstance(model, WritesCaptions):
             return "it writes captions, which --task coca trains"
@@ -87,15 +87,11 @@ class ClipTask(Task):
 
     def encode_images(self, images: torch.Tensor) -> torch.Tensor:
         """Encode prepared images alone, [B, E] normalised; for evaluation, where the model is no wrapper's."""
-        model: Any = unwrap_model(self.model)
-        features: torch.Tensor = model.encode_image(images, normalize=True)
-        return features
+        return self._encoders().encode_image(images, normalize=True)
 
     def encode_texts(self, texts: Texts) -> torch.Tensor:
         """Encode texts alone, [B, E] normalised."""
-        model: Any = unwrap_model(self.model)
-        features: torch.Tensor = model.encode_text(texts.for_model(), normalize=True)
-        return features
+        return self._encoders().encode_text(texts.for_model(), normalize=True)
 
     def row_outputs(self) -> tuple[str, ...]:
         """Name the features."""
@@ -118,6 +114,11 @@ class ClipTask(Task):
     def figures(self) -> Outputs:
         """Give exp(logit_scale)."""
         return {"logit_scale": self._log_scale().detach().float().exp()}
+
+    def _encoders(self) -> TwoEncoders:
+        model = unwrap_model(self.model)
+        assert isinstance(model, TwoEncoders)
+        return model
 
     def _log_scale(self) -> torch.Tensor:
         scale = unwrap_model(self.model).logit_scale

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from open_clip.loss import CoCaLoss
 from open_clip.protocols import WritesCaptions
 from training.data import Batch
-from training.distributed import World, is_sharded, mean_over_processes, unwrap_model
+from training.distributed import World, is_sharded, mean_over_processes
 from training.params import RunParams
 from training.tasks.base import Outputs, Setup
 from training.tasks.clip import ClipTask, loss_options
@@ -40,9 +40,9 @@ class CoCaTask(ClipTask):
         return params.recipe.coca_caption_loss_weight > 0
 
     @classmethod
-    def why_not(cls, model: Any) -> str | None:
+    def why_not(cls, model: torch.nn.Module) -> str | None:
         """Refuse models that write no captions."""
-        return None if isinstance(model, WritesCaptions) else "it writes no captions, as a CoCa does"
+        return None if isinstance(model, WritesCaptions) else "it writes no captions"
 
     @classmethod
     def build(cls, setup: Setup) -> "CoCaTask":
@@ -65,7 +65,7 @@ class CoCaTask(ClipTask):
         if is_sharded(self.model):
             # Only the whole forward gathers the weights of a model that is spread over the processes.
             return super().encode_rows(batch)
-        model: Any = unwrap_model(self.model)
+        model = self._encoders()
         return {"image_features": model.encode_image(batch.images), "text_features": model.encode_text(batch.texts.ids)}
 
     def step_totals(self, batches: Sequence[Batch]) -> Outputs:
@@ -106,6 +106,7 @@ class CoCaTask(ClipTask):
         return {"val_generative_loss": losses.view_as(outputs["labels"]).mean(dim=1)}
 
 
-def _token_losses(outputs: Outputs, **options: Any) -> torch.Tensor:
+def _token_losses(outputs: Outputs, ignore_index: int = -100) -> torch.Tensor:
     """Give the cross entropy of every token, [B * T]; classes last, so that the scores are read without a copy."""
-    return F.cross_entropy(outputs["logits"].flatten(0, 1), outputs["labels"].flatten(), reduction="none", **options)
+    scores, labels = outputs["logits"].flatten(0, 1), outputs["labels"].flatten()
+    return F.cross_entropy(scores, labels, reduction="none", ignore_index=ignore_index)

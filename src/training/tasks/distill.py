@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 import open_clip
-from open_clip.errors import ConfigError
+from open_clip.errors import ConfigError, printable
 from open_clip.loss import DistillClipLoss
 from open_clip.protocols import WritesCaptions
 from training.data import Batch, ReadingRule
@@ -17,7 +17,6 @@ from training.tasks.base import Outputs, Setup
 from training.tasks.clip import ClipTask, loss_options, name_outputs
 
 _LOG = logging.getLogger(__name__)
-_NO_COCA = "--distill-model: neither the teacher nor the model to be trained can be a CoCa."
 
 
 class DistillTask(ClipTask):
@@ -55,10 +54,10 @@ class DistillTask(ClipTask):
         super().check(params, world)
 
     @classmethod
-    def why_not(cls, model: Any) -> str | None:
+    def why_not(cls, model: torch.nn.Module) -> str | None:
         """Refuse models for which the loss has no place."""
         if isinstance(model, WritesCaptions):
-            return "it is a CoCa; neither the teacher nor the model to be trained can be one"
+            return "it writes captions, which neither the teacher nor the model to be trained may"
         has_bias = getattr(model, "logit_bias", None) is not None
         return "it has a logit bias, which distillation does not train" if has_bias else None
 
@@ -101,7 +100,10 @@ def _create_teacher(setup: Setup) -> Any:
         require_pretrained=True,
     )
     if isinstance(teacher, WritesCaptions):
-        raise ConfigError(_NO_COCA)
+        raise ConfigError(
+            f"--distill-model {printable(recipe.distill_model, 200)}: it writes captions, which neither "
+            "the teacher nor the model to be trained may. Choose a model that only compares images with texts."
+        )
     sizes = [(_pair(one.visual.image_size), one.context_length) for one in (student, teacher)]
     if sizes[0] != sizes[1]:
         raise ConfigError(
@@ -121,15 +123,15 @@ def _teacher_pixels(teacher: Any, setup: Setup) -> Callable[[torch.Tensor], torc
     # apex converts only the model it trains.
     dtype = torch.float32 if setup.precision.apex_level is not None else setup.precision.input_dtype
     mean, std = teacher.visual.image_mean, teacher.visual.image_std
-    if (tuple(mean), tuple(std)) == (tuple(setup.mean), tuple(setup.std)):
-        return lambda images: images.to(dtype or images.dtype)
-    if not setup.params.recipe.distill_own_normalization:
+    is_same = (tuple(mean), tuple(std)) == (tuple(setup.mean), tuple(setup.std))
+    if not is_same and not setup.params.recipe.distill_own_normalization:
         _LOG.warning(
             "the teacher was trained on pixels of mean %s and deviation %s and is given the student's; "
             "--distill-own-normalization gives it its own.",
             mean,
             std,
         )
+    if is_same or not setup.params.recipe.distill_own_normalization:
         return lambda images: images.to(dtype or images.dtype)
 
     def renormalise(images: torch.Tensor) -> torch.Tensor:

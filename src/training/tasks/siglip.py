@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+
+from torch import nn
 
 from open_clip.loss import SigLipLoss
 from open_clip.protocols import WritesCaptions
@@ -21,7 +22,7 @@ class SigLipTask(ClipTask):
         return True
 
     @classmethod
-    def model_options(cls, params: RunParams) -> Mapping[str, Any]:
+    def model_options(cls, params: RunParams) -> Mapping[str, object]:
         """Say where scale and bias start.
 
         Source: open_clip 3.3.0; section 3.2 of the paper.
@@ -29,10 +30,10 @@ class SigLipTask(ClipTask):
         return {"init_logit_scale": math.log(10), "init_logit_bias": -10.0}
 
     @classmethod
-    def why_not(cls, model: Any) -> str | None:
+    def why_not(cls, model: nn.Module) -> str | None:
         """Refuse models without a logit bias, and those that write captions."""
         if isinstance(model, WritesCaptions):
-            return "it is a CoCa, whose contrastive loss is CLIP's"
+            return "it writes captions, which --task coca trains, with CLIP's contrastive loss"
         return "it has no logit bias" if getattr(model, "logit_bias", None) is None else None
 
     @classmethod
