@@ -5,7 +5,6 @@ from training.assembly.inputs import check_inputs
 from training.assembly.model import refuse_untrained
 from training.assembly.parts import Parts, build_parts, count_parameters
 from training.assembly.place import Place
-from training.assembly.texts import evaluation_shapes
 
 __all__ = [
     "Parts",
@@ -13,7 +12,6 @@ __all__ = [
     "build_parts",
     "check_inputs",
     "count_parameters",
-    "evaluation_shapes",
     "make_receive",
     "refuse_untrained",
 ]

@@ -7,17 +7,16 @@ from training.data.batch import Batch
 from training.data.classes import list_classes, read_class_folder, rgb_first
 from training.data.csv import read_csv_pairs
 from training.data.dataset import RowDataset
-from training.data.decode import DEFAULT_MAX_PIXELS, ImageBytes, ImageError, ImageFile, StoredImage
+from training.data.decode import ImageBytes, ImageError, ImageFile, StoredImage
 from training.data.fields import IMAGES, TEXTS, Field, Row, TextField, columns_of, image_columns_of, name_field
 from training.data.fingerprint import name_changes
 from training.data.images import ImageField
 from training.data.kind import SourceKind, SourceRequest
 from training.data.kit import FieldKit
 from training.data.loader import EvalLoader, TrainLoader, make_eval_loader, make_train_loader
-from training.data.order import epoch_order, rank_batch, rank_slice, sample_seed
+from training.data.order import epoch_order, rank_slice, sample_seed
 from training.data.quarantine import Fault, Quarantine
-from training.data.shard_files import refuse_pipes
-from training.data.sides import Captions, EvalSides
+from training.data.sides import Captions
 from training.data.source import Source, read_image, read_text
 from training.data.sources import find_kind, open_source
 from training.data.synthetic import SyntheticTable
@@ -43,11 +42,10 @@ from training.data.upstream.tar_samples import (
     log_and_continue,
     tarfile_to_samples_nothrow,
 )
-from training.data.urls import expand_urls, get_dataset_size, require_shards
+from training.data.urls import expand_urls, get_dataset_size
 from training.data.values import ArrayField, LabelField, NumberField
 
 __all__ = [
-    "DEFAULT_MAX_PIXELS",
     "IMAGES",
     "TEXTS",
     "ArrayField",
@@ -56,7 +54,6 @@ __all__ = [
     "CsvDataset",
     "DataInfo",
     "EvalLoader",
-    "EvalSides",
     "Fault",
     "Field",
     "FieldKit",
@@ -110,14 +107,11 @@ __all__ = [
     "plan_lengths",
     "preprocess_txt",
     "pytorch_worker_seed",
-    "rank_batch",
     "rank_slice",
     "read_class_folder",
     "read_csv_pairs",
     "read_image",
     "read_text",
-    "refuse_pipes",
-    "require_shards",
     "rgb_first",
     "sample_seed",
     "tarfile_to_samples_nothrow",

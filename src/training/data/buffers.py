@@ -44,7 +44,7 @@ class SharedBuffers:
 
     Args:
         shapes: of the parts of a full batch, uint8 [B, ...].
-        count: number of places; memory that was never written takes none.
+        count: of places; memory that was never written takes none.
     """
 
     def __init__(self, shapes: Sequence[Shape], count: int) -> None:

@@ -53,7 +53,6 @@ def read_class_folder(
     """Read the images of a folder of class folders, sub-folders included.
 
     Args:
-        path: the folder.
         by_number: every class folder is called by its number.
         files: columns of files beside the images; one may take the place of ``text`` or ``label``.
 

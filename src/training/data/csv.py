@@ -51,20 +51,7 @@ def further_images(request: SourceRequest) -> tuple[str, ...]:
 def read_csv_pairs(
     path: str | os.PathLike[str], separator: str = "\t", img_key: str = "filepath", caption_key: str = "title"
 ) -> PairTable:
-    """Read a file with a header and one image-caption pair a row, as `read_csv` does.
-
-    Args:
-        path: the file.
-        separator: what stands between fields.
-        img_key: name of the column of image paths.
-        caption_key: name of the column of captions.
-
-    Raises:
-        ConfigError: as `read_csv`.
-        DataError: as `read_csv`.
-
-    Source: defaults and the meaning of relative paths as CsvDataset of open_clip_torch 3.3.0.
-    """
+    """Read image-caption pairs as `read_csv` does, under the names that CsvDataset of open_clip_torch 3.3.0 expects."""
     return read_csv(path, separator, {IMAGE: img_key, TEXT: caption_key})
 
 

@@ -8,7 +8,7 @@ import logging
 import threading
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,7 @@ JpegDecoder = Callable[[bytes, int, int], Pixels | None]
 class _Decoder(threading.local):
     """libjpeg-turbo by way of simplejpeg, with the accurate transform and smooth upsampling that Pillow uses."""
 
-    def __init__(self, decode_jpeg: Callable[..., Any]) -> None:
+    def __init__(self, decode_jpeg: Callable[..., Pixels]) -> None:
         self._decode_jpeg = decode_jpeg
         self._buffer = np.empty(0, dtype=np.uint8)
 

@@ -3,13 +3,12 @@
 import hashlib
 from collections.abc import Iterable
 from os.path import basename
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 
-def short_digest(parts: Iterable["bytes | npt.NDArray[Any]"]) -> str:
+def short_digest(parts: Iterable["bytes | npt.NDArray[np.generic]"]) -> str:
     """Digest parts one after the other, as 12 hexadecimal digits."""
     digest = hashlib.blake2b(digest_size=6)
     for part in parts:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from PIL.Image import Image
 from torch import Tensor
 from torch.utils.data import default_collate
 
@@ -60,12 +61,12 @@ class ImageField(Field):
         if len(self._direct) == len(found):
             self.shapes = tuple((3, *direct.size) for direct in self._direct)
 
-    def read(self, row: Row) -> tuple[Any, ...]:
+    def read(self, row: Row) -> tuple[object, ...]:
         """Make the views."""
         image = row.image(self.columns[0]).open(self._max_pixels)
         return self._views(row, lambda view, seed: self._transform(view, image, seed))
 
-    def collate(self, values: Sequence[tuple[Any, ...]]) -> object:
+    def collate(self, values: Sequence[tuple[object, ...]]) -> object:
         """Stack each view."""
         return self.gather([default_collate(list(view)) for view in zip(*values, strict=True)])
 
@@ -82,7 +83,7 @@ class ImageField(Field):
         """Give the one view, or all of them."""
         return memory[0] if len(memory) == 1 else tuple(memory)
 
-    def _views(self, row: Row, make: Callable[[int, int], Any]) -> tuple[Any, ...]:
+    def _views(self, row: Row, make: Callable[[int, int], object]) -> tuple[object, ...]:
         # An image that a transform cannot take is one bad row; a transform that takes none starves the batch.
         try:
             return tuple(make(view, self._seed(row, view)) for view in range(len(self._transforms)))
@@ -92,7 +93,7 @@ class ImageField(Field):
     def _seed(self, row: Row, view: int) -> int:
         return row.seed if view == 0 or self._is_one_crop else field_seed(row.seed, f"view {view}")
 
-    def _transform(self, view: int, image: Any, seed: int) -> Any:
+    def _transform(self, view: int, image: Image, seed: int) -> object:
         transform = self._transforms[view]
         if self._takes_generator[view]:
             return transform(image, generator=torch.Generator().manual_seed(seed))

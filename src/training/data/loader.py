@@ -5,13 +5,13 @@ The order is that of `order.py`; a loader only takes its rank's slices and can s
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
 
 from open_clip.errors import DataError, printable
 from training.data.batch import Batch
 from training.data.dataset import Request, RowDataset
 from training.data.fields import IMAGES
 from training.data.order import rank_batch, rank_slice
+from training.data.quarantine import Fault
 from training.data.sides import EvalSides
 from training.data.source import Source
 from training.data.workers import BatchWorkers, Requests
@@ -83,7 +83,7 @@ class EvalLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         held: Batch | None = None
-        loose: tuple[Any, ...] = ()
+        loose: tuple[Fault, ...] = ()
         for batch in self._batches:
             loose += batch.faults
             if not batch.keys:
@@ -132,11 +132,8 @@ def make_train_loader(
     Args:
         dataset: the rows, made with ``is_train=True``.
         batch_size: samples a batch of this rank.
-        rank: position of this process.
-        world_size: number of processes.
-        seed: seed of the run; the same on all ranks.
+        seed: the same on all ranks.
         workers: worker processes of this rank; 0 reads in the main process.
-        pin_memory: put what goes to a device into pinned memory.
 
     Raises:
         DataError: there are fewer samples than one global batch holds.

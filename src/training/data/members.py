@@ -111,7 +111,7 @@ class MemberColumn:
         if f".{ending}" in IMAGE_SUFFIXES:
             return ImageBytes(content)
         if ending in _TEXTS:
-            value = _decode(content, suffix)
+            value = decode_text(content, suffix)
         elif ending == "json":
             value = _read_json(content, suffix, key, seed)
         elif ending == "npy":
@@ -164,25 +164,32 @@ def _ending(suffix: str) -> str:
     return suffix.rpartition(".")[2]
 
 
-def _decode(content: bytes, suffix: str) -> str:
+def decode_text(content: bytes, name: str) -> str:
+    """Decode a file of text; DataError, with what the words call it, where it is no UTF-8."""
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{suffix} is not UTF-8 at byte {error.start}") from None
+        raise DataError(f"{name} is not UTF-8 at byte {error.start}") from None
 
 
-def _read_json(content: bytes, suffix: str, key: str | None, seed: int) -> object:
+def parse_record(content: bytes, name: str = "json") -> object:
+    """Read a file of json as plain data; DataError, with what the words call it, where it is damaged."""
     try:
         record: object = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{suffix} cannot be read: {' '.join(str(error).split())[:100]}") from None
+        raise DataError(f"{name} cannot be read: {' '.join(str(error).split())[:100]}") from None
+    return record
+
+
+def _read_json(content: bytes, suffix: str, key: str | None, seed: int) -> object:
+    record = parse_record(content, suffix)
     if key is None:
         return record
     fields: dict[str, object] = record if isinstance(record, dict) else {}
     value = fields.get(key)
     if value is None:
         raise MissingKey(f"{suffix} holds nothing under {printable(key, 100)!r}", (f"{suffix}:{one}" for one in fields))
-    texts = [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
-    if texts and isinstance(value, list) and len(texts) == len(value):
-        return draw([(text, 1.0) for text in texts], seed)
+    # A list of texts offers a choice; any other list is the value itself.
+    if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
+        return draw([(text, 1.0) for text in value], seed)
     return value

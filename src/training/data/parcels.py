@@ -38,12 +38,7 @@ def register(buffers: SharedBuffers) -> int:
 
 
 class Parcel:
-    """A packed batch.
-
-    Args:
-        batch: what a worker made.
-        place: where some of its tensors may stand; None where there is no shared memory.
-    """
+    """A packed batch; ``place`` is where some of its tensors may stand, None where there is no shared memory."""
 
     def __init__(self, batch: Batch, place: Slot | None) -> None:
         self._place = place

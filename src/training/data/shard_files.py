@@ -19,10 +19,6 @@ def open_shard(url: str, allow_pipe: bool = False) -> BinaryIO:
     Files of this machine are opened as they are. Other addresses go through fsspec, and where it lacks the package for
     one, through the webdataset library (curl and the like).
 
-    Args:
-        url: a path or an address.
-        allow_pipe: run the shell command of a ``pipe:`` address.
-
     Raises:
         DataError: a ``pipe:`` address that is not allowed.
         MissingDependency: nothing installed reads such an address.

@@ -64,7 +64,7 @@ class EvalSides:
         start, stop = rank_slice(len(firsts), self._rank, self._world_size)
         return [int(row) for row in firsts[start:stop]]
 
-    def images(self, batches: Iterable[Any], batch_size: int) -> Iterator[Batch]:
+    def images(self, batches: Iterable[Batch], batch_size: int) -> Iterator[Batch]:
         """Give what workers read of ``first_rows`` in batches, with a fault for each row of an image they could not.
 
         A batch that could not be read at all has no images.

@@ -133,9 +133,7 @@ class TableBuilder:
     """Collects rows, good and refused, into a table.
 
     Args:
-        source: the file or folder that is read.
         columns: names of what each row has; ``image`` is an image, any other a text.
-        files: columns of files beside the images.
         path_columns: those of ``columns`` whose texts are paths of further images.
     """
 

@@ -52,7 +52,6 @@ def plan_lengths(ids: Tensor, lengths: Tensor | None, shapes: TextShapes, batch_
     """Make texts of token ids [B, L] and lengths [B] that are on the host; without lengths nothing is left out.
 
     Args:
-        shapes: What is computed.
         batch_size: Texts that batches usually have, where this one may be a last, smaller one.
     """
     if lengths is None:

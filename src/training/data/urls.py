@@ -6,8 +6,8 @@ It opens no shard and needs no other package.
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from open_clip.errors import ConfigError, DataError, cut_list, printable
@@ -17,6 +17,7 @@ from training.data.braces import expand_braces
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 MAX_SIZES_BYTES: Final = 1 << 26
 _MAX_SAMPLES: Final = 1 << 40
+_Parsed = TypeVar("_Parsed")
 _VARIABLE: Final = re.compile(r"\$\{(\w+)\}")
 
 
@@ -181,16 +182,32 @@ def _read_weights(weights: str | Sequence[float], count: int) -> list[float]:
 
 
 def _read_sizes(folder: str) -> dict[str, int] | None:
-    path = os.path.join(folder, "sizes.json")
+    return _read_beside(folder, "sizes.json", MAX_SIZES_BYTES, parse_sizes, "shard name -> number of samples")
+
+
+def _read_length(folder: str) -> int | None:
+    return _read_beside(folder, "__len__", 100, _parse_length, "a number of samples")
+
+
+def _read_beside(
+    folder: str, name: str, max_bytes: int, parse: Callable[[bytes], _Parsed], what: str
+) -> _Parsed | None:
+    """Read a file that lies beside shards; None where there is none."""
+    path = os.path.join(folder, name)
     if not os.path.exists(path):
         return None
     try:
-        return parse_sizes(read_plain(path, MAX_SIZES_BYTES))
+        return parse(read_plain(path, max_bytes))
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(
-            f"{printable(path)} cannot be read as shard name -> number of samples: {reason}. Write it anew."
-        ) from None
+        reason = getattr(error, "strerror", None) or printable(error)
+        raise DataError(f"{printable(path)} cannot be read as {what}: {reason}. Write it anew.") from None
+
+
+def _parse_length(content: bytes) -> int:
+    length = int(content)
+    if not 0 <= length <= _MAX_SAMPLES:
+        raise ValueError("it is too large or negative")
+    return length
 
 
 def _size_of(name: str, sizes: dict[str, int], first_folder: str) -> int:
@@ -202,17 +219,3 @@ def _size_of(name: str, sizes: dict[str, int], first_folder: str) -> int:
             "Write it anew or give --train-num-samples."
         )
     return size
-
-
-def _read_length(folder: str) -> int | None:
-    path = os.path.join(folder, "__len__")
-    if not os.path.exists(path):
-        return None
-    try:
-        length = int(read_plain(path, 100))
-        if not 0 <= length <= _MAX_SAMPLES:
-            raise ValueError("it is too large or negative")
-        return length
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or printable(error)
-        raise DataError(f"{printable(path)} does not hold a number of samples: {reason}. Write it anew.") from None

@@ -32,11 +32,7 @@ _Ask = tuple[int | None, list[Request]]
 
 
 class Requests(Protocol):
-    """Which rows each batch of an iteration is made of.
-
-    Attributes:
-        batch_size: rows of a batch at most.
-    """
+    """Which rows each batch of an iteration is made of, ``batch_size`` at most."""
 
     batch_size: int
 
@@ -45,14 +41,7 @@ class Requests(Protocol):
 
 
 class BatchWorkers:
-    """Reads batches, in this process or in workers.
-
-    Args:
-        dataset: the rows.
-        requests: what each iteration reads.
-        workers: number of processes; 0 reads in this one.
-        pin_memory: give batches in pinned memory.
-    """
+    """Reads the batches that are asked for: in this process with no workers, or else in as many processes."""
 
     def __init__(self, dataset: RowDataset, requests: Requests, workers: int, pin_memory: bool) -> None:
         self._dataset = dataset
@@ -155,7 +144,7 @@ class _Reader(Dataset[Any]):
         return Parcel(batch, Slot(self._number, place)) if isinstance(batch, Batch) else batch
 
 
-def _as_it_is(batch: Any) -> Any:
+def _as_it_is(batch: object) -> object:
     return batch
 
 

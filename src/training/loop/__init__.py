@@ -1,14 +1,14 @@
 """The training loop: steps, accumulation, what it counts and what it tells."""
 
 from training.loop.feed import Feed
-from training.loop.guard import StepGuard, Verdict
+from training.loop.guard import StepGuard
 from training.loop.hooks import Hook, Hooks, Moment, Wants
-from training.loop.phases import EVALUATION, Phase, name_phases, phase_of
+from training.loop.phases import EVALUATION, name_phases, phase_of
 from training.loop.prefetch import Prefetcher
 from training.loop.recorder import Recorder, StepRecord
-from training.loop.recovery import Recovery, RollBackNeeded, StepPlace
+from training.loop.recovery import Recovery
 from training.loop.state import Progress, RunningMean
-from training.loop.step import Stepper, StepResult
+from training.loop.step import Stepper
 from training.loop.trainer import Plan, Trainer
 
 __all__ = [
@@ -17,21 +17,16 @@ __all__ = [
     "Hook",
     "Hooks",
     "Moment",
-    "Phase",
     "Plan",
     "Prefetcher",
     "Progress",
     "Recorder",
     "Recovery",
-    "RollBackNeeded",
     "RunningMean",
     "StepGuard",
-    "StepPlace",
     "StepRecord",
-    "StepResult",
     "Stepper",
     "Trainer",
-    "Verdict",
     "Wants",
     "name_phases",
     "phase_of",

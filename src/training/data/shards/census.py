@@ -1,15 +1,14 @@
 """What stands in shards that give no sample, in words: suffixes with counts, and the flags that would read them."""
 
-import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from open_clip.errors import cut_list, printable
+from open_clip.errors import DataError, cut_list, printable
 from open_clip.files import open_plain
 from training.data.decode import IMAGE_SUFFIXES
-from training.data.members import MAX_JSON_BYTES
+from training.data.members import MAX_JSON_BYTES, parse_record
 from training.data.quarantine import Fault
 from training.data.shards.selector import Selector
 from training.data.shards.tar import Member, TornTarError, read_members
@@ -73,8 +72,8 @@ def _read_record(descriptor: int, member: Member) -> dict[str, object]:
     if member.size > MAX_JSON_BYTES:
         return {}
     try:
-        record = json.loads(os.pread(descriptor, member.size, member.offset))
-    except (ValueError, RecursionError):
+        record = parse_record(os.pread(descriptor, member.size, member.offset))
+    except DataError:
         return {}
     return record if isinstance(record, dict) else {}
 

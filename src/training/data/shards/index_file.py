@@ -24,6 +24,7 @@ from training.data.quarantine import Fault
 from training.data.shards.index import ShardIndex, make_index
 from training.data.shards.selector import Selector
 
+_Array = npt.NDArray[Any]
 _LOG = logging.getLogger(__name__)
 _SCHEMA: Final = 5
 _FOLDER: Final = ".open_clip_index"
@@ -131,7 +132,7 @@ def _max_bytes(shard_bytes: int) -> int:
     return min(_MAX_BYTES, _LEAST_BYTES + shard_bytes // 2)
 
 
-def _read_arrays(content: bytes) -> dict[str, npt.NDArray[Any]]:
+def _read_arrays(content: bytes) -> dict[str, _Array]:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = archive.infolist()
         names = [member.filename.removesuffix(".npy") for member in members]
@@ -143,7 +144,7 @@ def _read_arrays(content: bytes) -> dict[str, npt.NDArray[Any]]:
         return {name: tensor.numpy() for name, tensor in read_array_archive(archive).items()}
 
 
-def _check(parts: dict[str, npt.NDArray[Any]], path: str, shard_bytes: int, selector: Selector) -> ShardIndex:
+def _check(parts: dict[str, _Array], path: str, shard_bytes: int, selector: Selector) -> ShardIndex:
     """Put an index together from arrays that hold what they must, and nothing that could not be in the shard."""
     spans, rows, offsets, blob = parts["spans"], parts["rows"], parts["key_offsets"], parts["keys"]
     _require(all(parts[name].dtype == np.int64 for name in ("spans", "rows", "key_offsets", "joined")), "types")
@@ -169,7 +170,7 @@ def _check(parts: dict[str, npt.NDArray[Any]], path: str, shard_bytes: int, sele
     )
 
 
-def _check_ways(ways: npt.NDArray[Any] | None, count: int, selector: Selector) -> npt.NDArray[np.uint8] | None:
+def _check_ways(ways: _Array | None, count: int, selector: Selector) -> npt.NDArray[np.uint8] | None:
     """Return the ways of further columns, each one that its column has."""
     if ways is None:
         _require(not selector.further, "columns")
@@ -189,7 +190,7 @@ def _check_spans(spans: npt.NDArray[np.int64], shard_bytes: int) -> None:
     _require(stops.max(initial=0) <= shard_bytes and bool(apart.all()), "members")
 
 
-def _read_faults(parts: dict[str, npt.NDArray[Any]], path: str) -> tuple[Fault, ...]:
+def _read_faults(parts: dict[str, _Array], path: str) -> tuple[Fault, ...]:
     faults = []
     for row, key, reason in json.loads(bytes(parts["faults"])):
         _require(type(row) is int and row >= 0 and isinstance(key, str) and isinstance(reason, str), "faults")

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os.path import basename
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -49,13 +49,8 @@ class Visit:
 class ShardTable:
     """Rows of tar shards: a `Source`.
 
-    Args:
-        source: the pattern the shards came from, for messages.
-        shards: name of each shard.
-        counts: int64 [S], usable samples of each.
-        selector: which members make a sample.
-        visit: how an epoch goes over them.
-        index_dir: folder of the index files; beside the shards when None.
+    Args: as `open_shards`, and what that found out.
+        counts: int64 [S], usable samples of each shard.
         faults: samples known to be unusable.
         image_ids: int64 [N], the first row that shows each row's image; each its own when None.
         shard_bytes: size of each shard's file, where all are known.
@@ -176,12 +171,16 @@ class ShardTable:
             return None
 
     def _name(self, index: int) -> tuple[str, int]:
-        """Return the name of a sample's shard and the sample's number in it."""
-        shard = bisect_right(self._stops, index)
-        return self.shards[shard], index - (self._stops[shard] - int(self._counts[shard]))
+        shard, number = self._place(index)
+        return self.shards[shard], number
 
-    def _find(self, index: int) -> tuple["HeldShard", int]:
+    def _place(self, index: int) -> tuple[int, int]:
+        """Return the number of a sample's shard and the sample's number in it."""
         shard = bisect_right(self._stops, index)
+        return shard, index - (self._stops[shard] - int(self._counts[shard]))
+
+    def _find(self, index: int) -> tuple[HeldShard, int]:
+        shard, number = self._place(index)
         found = self._held.get(shard)
         if found is None:
             path = self._locate(self.shards[shard])
@@ -191,7 +190,7 @@ class ShardTable:
                 self._let_go()
         else:
             self._held.move_to_end(shard)
-        return found, index - (self._stops[shard] - int(self._counts[shard]))
+        return found, number
 
     def _let_go(self) -> None:
         """Close the shard that was not read for the longest time."""
@@ -199,7 +198,7 @@ class ShardTable:
         self._num_held -= len(shard.index)
         shard.close()
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         # A process that is not forked from this one has none of its open files.
         return self.__dict__ | {"_held": OrderedDict(), "_num_held": 0}
 

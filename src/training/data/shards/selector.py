@@ -3,22 +3,17 @@
 It groups names into samples and reads captions; bytes come from elsewhere.
 """
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from open_clip.errors import ConfigError, DataError
 from training.data.encoding import MAX_CAPTION_BYTES, why_not_caption
-from training.data.members import MAX_JSON_BYTES, MemberColumn, draw
+from training.data.members import MAX_JSON_BYTES, MemberColumn, decode_text, draw, parse_record
 from training.data.shards.tar import Member
 from training.data.source import IMAGE, TEXT
 
 _JSON: Final = "json"
-
-
-class CaptionError(DataError):
-    """A sample has no usable caption; the text is the reason, in one line."""
 
 
 class RawSample(NamedTuple):
@@ -133,12 +128,12 @@ class Selector:
         """Read a caption from its member's bytes; ``seed`` chooses where there are several.
 
         Raises:
-            CaptionError: it is empty, far too long, not UTF-8, or not where ``json_keys`` say.
+            DataError: it is empty, far too long, not UTF-8, or not where ``json_keys`` say.
         """
-        text = self._from_json(content, seed) if self.json_keys else _decode(content)
+        text = self._from_json(content, seed) if self.json_keys else decode_text(content, "caption")
         reason = why_not_caption(text)
         if reason is not None:
-            raise CaptionError(reason)
+            raise DataError(reason)
         return text
 
     def _image_keys(self) -> tuple[str, ...]:
@@ -150,12 +145,9 @@ class Selector:
         return (_JSON,) if self.json_keys else self.text_keys
 
     def _from_json(self, content: bytes, seed: int) -> str:
-        try:
-            record = json.loads(content)
-        except (ValueError, RecursionError) as error:
-            raise CaptionError(f"json cannot be read: {' '.join(str(error).split())[:100]}") from None
+        record = parse_record(content)
         if not isinstance(record, dict):
-            raise CaptionError("json holds no fields")
+            raise DataError("json holds no fields")
         weights = self.json_weights or (1.0,) * len(self.json_keys)
         choices = [
             (text, weight / len(texts))
@@ -165,7 +157,7 @@ class Selector:
             if weight > 0
         ]
         if not choices:
-            raise CaptionError(f"json holds no caption under {', '.join(self.json_keys)}")
+            raise DataError(f"json holds no caption under {', '.join(self.json_keys)}")
         return draw(choices, seed)
 
 
@@ -191,13 +183,6 @@ def group_members(members: Iterable[Member]) -> Iterator[RawSample]:
         current.members[suffix] = member
     if current is not None:
         yield current
-
-
-def _decode(content: bytes) -> str:
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise CaptionError(f"caption is not UTF-8 at byte {error.start}") from None
 
 
 def _texts(value: object) -> list[str]:

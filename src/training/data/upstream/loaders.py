@@ -4,30 +4,36 @@ They stand for programs that import them; the trainer builds its own loaders, wh
 """
 
 import random
+from argparse import Namespace
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, SubsetRandomSampler
 from torch.utils.data.distributed import DistributedSampler
 
 from open_clip.errors import ConfigError, printable
+from training.data.images import Transform
 from training.data.orphans import EndsWithParent
 from training.data.upstream.data_info import DataInfo
-from training.data.upstream.pair_datasets import ClassFolderDataset, CsvDataset, SyntheticDataset
+from training.data.upstream.pair_datasets import ClassFolderDataset, CsvDataset, SyntheticDataset, Tokenize
 from training.data.upstream.streaming import get_wds_dataset
 
 _PER_CLASS_OF_IMAGENET_TRAIN = 50
 
 
-def get_data(args: Any, preprocess_fns: tuple[Any, Any], epoch: int = 0, tokenizer: Any = None) -> dict[str, DataInfo]:
+def get_data(
+    args: Namespace,
+    preprocess_fns: tuple[Transform, Transform],
+    epoch: int = 0,
+    tokenizer: Tokenize | None = None,
+) -> dict[str, DataInfo]:
     """Make the loaders that the flags name: ``train``, ``val``, ``imagenet-val`` and ``imagenet-v2``.
 
     Args:
         args: what `training.params.parse_args` gives.
         preprocess_fns: transforms of training and of evaluation.
-        epoch: the epoch to begin with.
-        tokenizer: from captions to token ids.
     """
     preprocess_train, preprocess_val = preprocess_fns
     data: dict[str, DataInfo] = {}
@@ -72,17 +78,19 @@ def get_dataset_fn(data_path: str | None, dataset_type: str) -> Callable[..., Da
 
 
 def get_csv_dataset(
-    args: Any, preprocess_fn: Callable[[Any], Any], is_train: bool, epoch: int = 0, tokenizer: Any = None
+    args: Namespace,
+    preprocess_fn: Transform,
+    is_train: bool,
+    epoch: int = 0,
+    tokenizer: Tokenize | None = None,
 ) -> DataInfo:
     """Make the loader of a separated text file.
 
     Args:
         args: train_data, val_data, csv_img_key, csv_caption_key, csv_separator, batch_size, workers; with
             ``distributed``, ranks share the training rows.
-        preprocess_fn: from an image to a tensor.
         is_train: shuffle, and give only full batches.
         epoch: read by no one.
-        tokenizer: from captions to token ids.
     """
     dataset = CsvDataset(
         args.train_data if is_train else args.val_data,
@@ -96,7 +104,11 @@ def get_csv_dataset(
 
 
 def get_synthetic_dataset(
-    args: Any, preprocess_fn: Callable[[Any], Any], is_train: bool, epoch: int = 0, tokenizer: Any = None
+    args: Namespace,
+    preprocess_fn: Transform,
+    is_train: bool,
+    epoch: int = 0,
+    tokenizer: Tokenize | None = None,
 ) -> DataInfo:
     """Make the loader of ``args.train_num_samples`` black images of the size that the transform makes."""
     if not args.train_num_samples:
@@ -111,7 +123,7 @@ def get_synthetic_dataset(
     return _pair_loader(args, dataset, is_train)
 
 
-def get_imagenet(args: Any, preprocess_fns: tuple[Any, Any], split: str) -> DataInfo:
+def get_imagenet(args: Namespace, preprocess_fns: tuple[Transform, Transform], split: str) -> DataInfo:
     """Make the loader of a split of ImageNet: (images, class numbers).
 
     Args:
@@ -148,7 +160,7 @@ def count_samples(dataloader: Any) -> tuple[int, int]:
     return num_samples, num_batches
 
 
-def _pair_loader(args: Any, dataset: Dataset[Any], is_train: bool) -> DataInfo:
+def _pair_loader(args: Namespace, dataset: Dataset[tuple[object, Tensor]], is_train: bool) -> DataInfo:
     is_shared = is_train and bool(getattr(args, "distributed", False))
     sampler: DistributedSampler[Any] | None = DistributedSampler(dataset) if is_shared else None
     loader: Any = DataLoader(

@@ -5,7 +5,6 @@ The trainer reads the same sources with `dataset.py`, which replaces rows that c
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from PIL import Image
 from torch import Tensor
@@ -16,8 +15,10 @@ from open_clip.errors import cut_list, printable
 from open_clip.transform import ConvertMode
 from training.data.classes import read_class_folder
 from training.data.csv import read_csv_pairs
+from training.data.images import Transform
 from training.data.source import read_image, read_text
 
+Tokenize = Callable[..., Tensor]
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -26,23 +27,19 @@ def preprocess_txt(text: str) -> Tensor:
     return tokenize([str(text)])[0]
 
 
-def first_row(tokenizer: Any, text: str) -> Any:
+def first_row(tokenizer: Tokenize | None, text: str) -> Tensor:
     """Tokenize one caption; without a tokenizer, with the default one."""
     return preprocess_txt(text) if tokenizer is None else tokenizer([text])[0]
 
 
-class CsvDataset(Dataset[tuple[Any, Any]]):
+class CsvDataset(Dataset[tuple[object, Tensor]]):
     """Pairs of a separated text file.
 
     Rows that cannot be used (no caption, no such image) are left out with a warning when the file is read.
 
     Args:
-        input_filename: the file, with a header.
-        transforms: from an image to a tensor.
-        img_key: name of the column of image paths.
-        caption_key: name of the column of captions.
-        sep: what stands between two columns.
-        tokenizer: from a list of captions to token ids.
+        input_filename: a table with a header, of which ``img_key`` and ``caption_key`` are columns.
+        tokenizer: from a list of captions to token ids; the default one when None.
 
     Raises:
         DataError: the file or a column is missing, or no row is usable.
@@ -51,11 +48,11 @@ class CsvDataset(Dataset[tuple[Any, Any]]):
     def __init__(
         self,
         input_filename: str,
-        transforms: Callable[[Any], Any],
+        transforms: Transform,
         img_key: str,
         caption_key: str,
         sep: str = "\t",
-        tokenizer: Any = None,
+        tokenizer: Tokenize | None = None,
     ) -> None:
         self.table = read_csv_pairs(input_filename, sep, img_key, caption_key)
         if self.table.faults:
@@ -79,30 +76,27 @@ class CsvDataset(Dataset[tuple[Any, Any]]):
     def __len__(self) -> int:
         return len(self.table)
 
-    def __getitem__(self, idx: int) -> tuple[Any, Any]:
+    def __getitem__(self, idx: int) -> tuple[object, Tensor]:
         """Read a pair; an image that cannot be read raises DataError."""
         image = self.transforms(read_image(self.table, idx).open())
         return image, first_row(self.tokenize, read_text(self.table, idx))
 
 
-class SyntheticDataset(Dataset[tuple[Any, Any]]):
+class SyntheticDataset(Dataset[tuple[object, Tensor]]):
     """One black image with one caption, again and again.
 
     Args:
         transform: from an image to a tensor; without one, items hold the image.
         image_size: height and width of the image, or its side.
-        caption: the caption.
-        dataset_size: number of items.
-        tokenizer: from a caption to token ids.
     """
 
     def __init__(
         self,
-        transform: Callable[[Any], Any] | None = None,
+        transform: Transform | None = None,
         image_size: int | tuple[int, int] = (224, 224),
         caption: str = "Dummy caption",
         dataset_size: int = 100,
-        tokenizer: Any = None,
+        tokenizer: Tokenize | None = None,
     ) -> None:
         self.transform = transform
         self.image_size = image_size
@@ -111,24 +105,23 @@ class SyntheticDataset(Dataset[tuple[Any, Any]]):
         self.dataset_size = dataset_size
         self.tokenizer = tokenizer
 
-    def preprocess_txt(self, text: str) -> Any:
+    def preprocess_txt(self, text: str) -> Tensor:
         """Turn a caption into token ids."""
         return preprocess_txt(text) if self.tokenizer is None else self.tokenizer(text)[0]
 
     def __len__(self) -> int:
         return self.dataset_size
 
-    def __getitem__(self, idx: int) -> tuple[Any, Any]:
+    def __getitem__(self, idx: int) -> tuple[object, Tensor]:
         """Give the pair."""
         image = self.image if self.transform is None else self.transform(self.image)
         return image, self.preprocess_txt(self.caption)
 
 
-class ClassFolderDataset(Dataset[tuple[Any, int]]):
+class ClassFolderDataset(Dataset[tuple[object, int]]):
     """Images of a folder of class folders with the number of their class.
 
     Args:
-        root: the folder.
         transform: from an RGB image to a tensor.
         by_number: class folders are called 0, 1, 2, ... as ImageNet-V2's are.
 
@@ -137,7 +130,7 @@ class ClassFolderDataset(Dataset[tuple[Any, int]]):
         targets: the class of each image.
     """
 
-    def __init__(self, root: str, transform: Callable[[Any], Any], by_number: bool = False) -> None:
+    def __init__(self, root: str, transform: Transform, by_number: bool = False) -> None:
         self.table, self.classes = read_class_folder(root, by_number)
         self.transform = transform
         numbers = {name: number for number, name in enumerate(self.classes)}
@@ -146,7 +139,7 @@ class ClassFolderDataset(Dataset[tuple[Any, int]]):
     def __len__(self) -> int:
         return len(self.table)
 
-    def __getitem__(self, idx: int) -> tuple[Any, int]:
+    def __getitem__(self, idx: int) -> tuple[object, int]:
         """Read an image; one that cannot be read raises DataError."""
         return self.transform(ConvertMode()(read_image(self.table, idx).open())), self.targets[idx]
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from multiprocessing import Value
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from torch.utils.data import IterableDataset, get_worker_info
 
@@ -167,7 +167,7 @@ def pytorch_worker_seed(increment: int = 0) -> int:
     return int(import_webdataset().utils.pytorch_worker_seed())
 
 
-def _draw(buffer: list[Any], rng: random.Random) -> Any:
+def _draw(buffer: list[Item], rng: random.Random) -> Item:
     place = rng.randint(0, len(buffer) - 1)
     drawn = buffer[place]
     buffer[place] = buffer[-1]

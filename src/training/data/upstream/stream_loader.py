@@ -6,13 +6,13 @@ reading again what came before.
 
 import logging
 from argparse import Namespace
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 from open_clip.errors import DataError
 from training.data.batch import Batch
 from training.data.fields import Tokenizer
 from training.data.fingerprint import digest_names
+from training.data.images import Transform
 from training.data.loader import TrainLoader
 from training.data.texts import TextPlanner, make_texts
 from training.data.upstream.streaming import get_wds_dataset
@@ -26,15 +26,13 @@ class StreamLoader(TrainLoader):
 
     Args:
         args: what ``get_wds_dataset`` reads; ``rank`` and ``world_size`` among them.
-        transform: from an image to a tensor.
-        tokenizer: from a list of captions to token ids.
         plan_texts: from a batch's token ids to texts with a layout; None to leave open how they are computed.
     """
 
     def __init__(
         self,
         args: Namespace,
-        transform: Callable[[Any], Any],
+        transform: Transform,
         tokenizer: Tokenizer,
         plan_texts: TextPlanner | None = None,
     ) -> None:

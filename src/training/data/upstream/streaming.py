@@ -5,16 +5,19 @@ The trainer's own loaders are not built on it: an order that a restart can enter
 
 import math
 import zlib
+from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import torch
+from torch import Tensor
 
 from open_clip.errors import ConfigError, DataError
 from open_clip.transform import ConvertMode
 from open_clip.transform.direct import PixelMode, to_direct
 from training.data.decode import DEFAULT_MAX_PIXELS, ImageBytes
 from training.data.encoding import MAX_CAPTION_BYTES
+from training.data.images import Transform
 from training.data.optional import import_webdataset
 from training.data.order import sample_seed
 from training.data.orphans import EndsWithParent
@@ -42,8 +45,8 @@ _MAX_BAD_IN_A_ROW: Final = 1000
 
 
 def get_wds_dataset(
-    args: Any,
-    preprocess_img: Callable[[Any], Any],
+    args: Namespace,
+    preprocess_img: Transform,
     is_train: bool,
     epoch: int = 0,
     floor: bool = False,
@@ -55,9 +58,7 @@ def get_wds_dataset(
         args: train_data, val_data, train_num_samples, val_num_samples, dataset_resampled,
             train_data_upsampling_factors, seed, batch_size, workers, world_size as `training.params.parse_args` gives
             them (world_size is 1 when it is not set).
-        preprocess_img: from an image to a tensor.
         is_train: shuffle, and give only full batches.
-        epoch: the epoch to begin with.
         floor: leave samples beyond the last full global batch out instead of repeating some.
         tokenizer: from a caption to token ids, [1, L].
 
@@ -114,7 +115,7 @@ def get_wds_dataset(
 
 
 def _list_shards(
-    args: Any, is_train: bool, resampled: bool, allow_pipe: bool, world_size: int
+    args: Namespace, is_train: bool, resampled: bool, allow_pipe: bool, world_size: int
 ) -> tuple[list[str], Sequence[float] | None]:
     """Spell the shards out and refuse what cannot be streamed."""
     source = args.train_data if is_train else args.val_data
@@ -142,7 +143,7 @@ def _shard_order(
     is_train: bool,
     seed: int,
     epoch: SharedEpoch,
-) -> list[Any]:
+) -> list[object]:
     """Give the stages that say which worker of which rank reads which shard when."""
     if resampled:
         return [ResampledShards2(urls, weights=weights, deterministic=True, epoch=epoch)]
@@ -152,7 +153,7 @@ def _shard_order(
     return [wds.SimpleShardList(urls), shuffle, wds.split_by_node, wds.split_by_worker]
 
 
-def _count_samples(args: Any, urls: list[str], is_train: bool) -> int:
+def _count_samples(args: Namespace, urls: list[str], is_train: bool) -> int:
     if not is_train:
         return int(getattr(args, "val_num_samples", None) or 0)
     num_samples = args.train_num_samples
@@ -182,7 +183,7 @@ def _is_wanted(name: str) -> bool:
     return suffix == TEXT_SUFFIX or suffix in IMAGE_SUFFIXES
 
 
-def _no_empty_pass(batches: Iterable[Any]) -> Iterator[Any]:
+def _no_empty_pass(batches: Iterable[object]) -> Iterator[object]:
     """Pass batches on; a pass without any would end the epoch early on this rank, while the others wait for it."""
     is_empty = True
     for batch in batches:
@@ -204,8 +205,8 @@ class _Decode:
 
     def __init__(
         self,
-        transform: Callable[[Any], Any],
-        tokenizer: Any,
+        transform: Transform,
+        tokenizer: Callable[..., Tensor],
         max_pixels: int,
         seed: int,
         epoch: SharedEpoch,
@@ -219,7 +220,7 @@ class _Decode:
         self.seed = seed
         self.epoch = epoch
 
-    def __call__(self, samples: Iterable[RawSample]) -> Iterator[tuple[Any, Any]]:
+    def __call__(self, samples: Iterable[RawSample]) -> Iterator[tuple[object, Tensor]]:
         num_bad = 0
         epoch = self.epoch.get_value()
         for place, sample in enumerate(samples):
@@ -240,13 +241,13 @@ class _Decode:
             num_bad = 0
             yield decoded
 
-    def _decode(self, sample: RawSample) -> tuple[Any, Any]:
+    def _decode(self, sample: RawSample) -> tuple[object, Tensor]:
         data = next(sample[suffix] for suffix in IMAGE_SUFFIXES if suffix in sample)
         if len(sample[TEXT_SUFFIX]) > MAX_CAPTION_BYTES:
             raise DataError(f"caption of {len(sample[TEXT_SUFFIX]):,} bytes is over the limit of {MAX_CAPTION_BYTES:,}")
         text = sample[TEXT_SUFFIX].decode("utf-8")
         if self.direct is None:
-            image: Any = self.to_rgb(ImageBytes(data).open(self.max_pixels))
+            image = self.to_rgb(ImageBytes(data).open(self.max_pixels))
             return self.transform(image), self.tokenizer(text)[0]
         image = ImageBytes(data).open_pixels(self.max_pixels)
         pixels = torch.empty(3, *self.direct.size, dtype=torch.uint8)

@@ -95,9 +95,7 @@ def group_by_keys_nothrow(
         yield sample
 
 
-def tarfile_to_samples_nothrow(
-    src: Iterable[dict[str, Any]], handler: Handler = log_and_continue
-) -> Iterator[RawSample]:
+def tarfile_to_samples_nothrow(src: Iterable[Member], handler: Handler = log_and_continue) -> Iterator[RawSample]:
     """Read samples from shards given as ``{"url": ...}``; what is wrong with a shard goes to the handler."""
     return TarSamples(handler)(src)
 
@@ -125,7 +123,7 @@ class TarSamples:
         self.allow_pipe = allow_pipe
         self.max_barren = max_barren
 
-    def __call__(self, src: Iterable[dict[str, Any]]) -> Iterator[RawSample]:
+    def __call__(self, src: Iterable[Member]) -> Iterator[RawSample]:
         """Read the shards one after another.
 
         Raises:

@@ -11,7 +11,7 @@ from open_clip.errors import DataError
 from shard_sets import image, write_shard, write_tar
 from training.data.shards.index import make_index
 from training.data.shards.index_file import open_index
-from training.data.shards.selector import CaptionError, Selector
+from training.data.shards.selector import Selector
 
 SELECTOR = Selector()
 
@@ -126,7 +126,7 @@ def test_captions_of_json_are_drawn_by_weight_and_seed():
     ],
 )
 def test_unusable_captions_are_refused_with_a_reason(selector, content, reason):
-    with pytest.raises(CaptionError, match=reason):
+    with pytest.raises(DataError, match=reason):
         selector.caption(content, 0)
 
 
