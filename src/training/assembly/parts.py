@@ -47,7 +47,13 @@ class Parts:
 
 
 def build_parts(params: RunParams, place: Place) -> Parts:
-    """Make model, task, optimizer and loaders.
+    """Make model, task, optimizer and loaders, each from what stands before it.
+
+    1. The precision, then the model, alike in all processes, then the recipe made for it.
+    2. Loaders and evaluations, which need the recipe's fields.
+    3. Of a model that is trained: shared batch norms, compilation, sharding, the optimizer of what is left of it, the
+       precision's own wrapper, the wrapper of several processes. Each sees what the one before it has made.
+    4. Averages of the weights, which start from the weights as they now are.
 
     Raises:
         OpenClipError: One of its kinds, naming the flag or file that is wrong.

@@ -19,6 +19,7 @@ from training.data.order import sample_seed
 from training.data.quarantine import Fault, one_line
 from training.data.source import Source
 
+# So many different bad images one after the other are no dirt: the data is gone or was never there.
 _MAX_BAD_IN_A_ROW: Final = 100
 _NUM_TRIED: Final = 8
 
@@ -161,6 +162,7 @@ class RowDataset(Dataset[Sample]):
         bad_images: set[int] = set()
         for step in range(len(self.source)):
             candidate = (index + step) % len(self.source)
+            # The other rows of a bad row's image are passed over: an image to blame would be opened for each of them.
             if bad_images and self.source.image_id(candidate) in bad_images:
                 continue
             values = self._read(candidate, seed, faults, memory)

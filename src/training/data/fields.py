@@ -148,6 +148,7 @@ class TextField(Field):
 
 def row_seed(name: str, seed: int) -> int:
     """Return the seed of a field's stream for a row from the row's own, which images and texts draw from."""
+    # Those two had one stream before there were other fields: a run of then goes on with the crops it would have seen.
     return seed if name in (IMAGES, TEXTS) else field_seed(seed, name)
 
 

@@ -84,6 +84,7 @@ class EvalLoader:
     def __iter__(self) -> Iterator[Batch]:
         held: Batch | None = None
         loose: tuple[Fault, ...] = ()
+        # One batch is held back: what was met after the last sound batch goes along with that one.
         for batch in self._batches:
             loose += batch.faults
             if not batch.keys:

@@ -116,6 +116,7 @@ def read_captions(dataset: RowDataset, rows: Sequence[int]) -> Captions:
         for place, ids in enumerate(compact.numpy()):
             number = number_of.setdefault(ids.tobytes(), len(number_of))
             which.append(number)
+            # A number that was not given before: numbers are given in the order of first appearance.
             if number == known + len(new):
                 new.append(place)
         known += len(new)

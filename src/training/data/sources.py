@@ -28,6 +28,7 @@ def find_kind(request: SourceRequest) -> SourceKind:
     word = request.data.dataset_type
     if word != AUTO:
         kind = _make(load_by_path(word), word) if is_by_path(word) else _named(word)
+        # Made-up rows stand for training data alone: beside them --val-data is told by its path.
         if kind.needs_path or request.role == "train":
             return kind
     return next(kind for kind in map(_named, _KINDS) if kind.claims(request))

@@ -120,6 +120,7 @@ def _mix(answers: list[_Answers], count: int) -> list[_Answers]:
     """Keep ``count`` answered questions, evenly spread, with both right and wrong ones where there are some."""
     right = [one for one in answers if one.right[0]]
     wrong = [one for one in answers if not one.right[0]]
+    # First the natural share within what both kinds are promised, then what there is of each.
     least = count // _LEAST_SHARE
     num_wrong = min(max(round(count * len(wrong) / max(1, len(answers))), least), count - least)
     num_wrong = max(min(num_wrong, len(wrong)), count - len(right))

@@ -194,6 +194,7 @@ class _Pass:
         first, each = (values[window.fresh : window.stop] for values in (self._first, self._each))
         questions = []
         for number in range(int(each[0])):
+            # Counts fall along a window: these are the first images, as many as have more than so many texts.
             num_images = int(np.searchsorted(-each, -number))
             pairs = self._on_device(first[:num_images] + number)
             zeros = torch.zeros(2, num_images, device=self._device)

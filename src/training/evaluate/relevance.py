@@ -135,6 +135,7 @@ def _first_ranks(
     Returns:
         0-based ranks, int64, one a query that has an answer, in their order.
     """
+    # Pairs query by query, so that those of a tile are neighbours.
     order = np.argsort(asking, kind="stable")
     asking, answers = asking[order], answers[order]
     asked, first_pair = np.unique(asking, return_index=True)

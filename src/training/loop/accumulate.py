@@ -49,6 +49,7 @@ def backward_batches(
     with torch.no_grad(), autocast():
         fixed = [totals | task.fixed_outputs(batch) for batch in batches]
         cached, put_back = [], []
+        # One batch is the whole step already, and losses that couple no rows need nothing of the others.
         if len(batches) > 1 and task.row_outputs():
             for known, batch in zip(fixed, batches, strict=True):
                 put_back.append(remember_rng(device))

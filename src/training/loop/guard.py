@@ -83,6 +83,7 @@ class StepGuard:
         # Filled on the device: a copy from the host would wait for it.
         asked = [loss.new_full((), float(number)) for number in (self._stop.requested, self._bad_rows())]
         flags = torch.stack([(~torch.isfinite(loss)).float(), gradient_fault.float(), loss, *asked])
+        # One sum for all questions: a message between processes costs its latency, whatever stands in it.
         flags = sum_over_processes(flags, self._world)
         mean_loss = flags[2] / self._world.world_size
         skip = torch.zeros_like(flags[0], dtype=torch.bool)
@@ -95,11 +96,13 @@ class StepGuard:
             if self._params.on_loss_spike != "warn":
                 skip = skip | spike
         whole = torch.cat([flags, torch.stack([spike, skip]).float()])
+        # Asked at the first step: the guard is made without the optimizer.
         if self._device_skips is None:
             self._device_skips = self._device.can_skip_update(optimizer)
         if not self._params.skips_updates or self._device_skips:
             self._verdicts.append(self._device.read_later(whole))
             return skip if self._params.skips_updates else False
+        # This optimizer cannot leave an update out on the device: the host decides, and waits for the numbers.
         values: list[float] = whole.tolist()
         self._verdicts.append(lambda: values)
         return bool(values[-1])

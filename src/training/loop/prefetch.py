@@ -30,6 +30,7 @@ class Prefetcher:
             if isinstance(ahead, Exception):
                 raise ahead
             batches, arrived = ahead
+            # Before these are handed out: the next copies run while the device works on them.
             ahead = self._take(steps)
             copied = [tensor for tensor in tensors_in(batches) if tensor.device.type != "cpu"]
             self._copies.hand_over(copied, arrived)

@@ -127,6 +127,7 @@ class Recovery:
             raise NumericsError(
                 f"{reason}, and the run went back {progress.rollbacks} times already (--max-rollbacks). {_ADVICE}"
             )
+        # Noted before the restore: the checkpoint knows nothing of the steps that were taken since.
         left_step, rollbacks = progress.step, progress.rollbacks + 1
         left_out = {tuple(place) for place in (*progress.left_out, *progress.skipped)}
         found = restore()

@@ -72,6 +72,7 @@ class Stepper:
         self.mixed.clear_gradients(self.optimizer)
         self._begin_step()
         if self.guard is not None:
+            # The forward pass moves running statistics before anybody knows whether the step is skipped.
             self._statistics.remember()
         with FORWARD:
             prepared = [self.task.prepare(batch) for batch in batches]
@@ -79,6 +80,7 @@ class Stepper:
         total = sum_losses(losses)
         with OPTIMIZER:
             if self.task.own is not None:
+                # The wrapper of several processes averages the gradients of the model alone.
                 average_gradients(self.task.own.parameters(), self._world)
             norm = self._clip()
             skip: torch.Tensor | bool = False
@@ -101,6 +103,7 @@ class Stepper:
             self.mixed.backward(loss, is_last)
 
     def _clip(self) -> torch.Tensor | None:
+        # Of a sharded model each process holds a part of the gradient: only the norm over all shows a fault in it.
         is_spread = is_sharded(self.task.model)
         if self.grad_clip_norm is None and not is_spread:
             return None

@@ -122,6 +122,7 @@ class Trainer:
                 self.feed.start_counting()
             is_last = self._is_done()
             moment = Moment(self.progress.epoch, self.progress.step, ends_epoch, stopping, is_last)
+            # Saved first: a run that is killed in the evaluation then only has that to do again.
             self._save(moment)
             if stopping and not is_last:
                 raise self._preempted()
@@ -134,6 +135,7 @@ class Trainer:
         clock.start()
         for batches in self._batches_of_steps():
             if self.recovery.is_left_out():
+                # Counted as if it were taken: learning rate and end of the run stay where they would have been.
                 self._count(len(batches))
                 clock.skip()
                 if self._is_done():

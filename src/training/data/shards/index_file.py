@@ -156,6 +156,7 @@ def _check(parts: dict[str, _Array], path: str, shard_bytes: int, selector: Sele
     _require(bool((np.diff(rows, prepend=-1) > 0).all()) and rows.max(initial=0) <= shard_bytes, "rows")
     _require(offsets[0] == 0 and offsets[-1] == len(blob) and bool((np.diff(offsets) >= 0).all()), "keys")
     blob.tobytes().decode("utf-8")
+    # The blob as a whole is UTF-8; no key may begin at a byte that goes on with a character.
     inner = offsets[(offsets > 0) & (offsets < len(blob))]
     _require(not bool((blob[inner] & 0xC0 == 0x80).any()), "keys")
     _check_spans(spans, shard_bytes)

@@ -47,6 +47,7 @@ class ShardOrder:
         self._slots = self._visit(weights)
         # Where each slot of the order starts, and which slots end a window.
         self._slot_starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts[self._slots])])
+        # A window ends with the shard that reaches a further multiple of its length: it holds whole shards.
         windows = self._slot_starts // max(window, 1)
         cuts = np.flatnonzero(windows[1:-1] != windows[:-2]) + 1 if len(self._slots) > 1 else np.zeros(0, np.int64)
         self._bounds = np.concatenate([[0], cuts, [len(self._slots)]]).astype(np.int64)

@@ -61,6 +61,7 @@ def read_members(descriptor: int) -> Iterator[Member]:
             _refuse_second_archive(window, position, num_bytes)
             return
         kind = _check_header(header, position)
+        # A pax size counts for the member behind it, whose own field may be too short for the number.
         own_size = _number(header[124:136]) if size is None or kind in _EXTENSIONS else size
         own_size = 0 if kind in _WITHOUT_BYTES else own_size
         start = position + _BLOCK
