@@ -1,6 +1,8 @@
-"""The ring exchanges under upstream's names and argument orders; what travels and how is ``ring.py``'s.
+"""Passing tensors between neighbouring ranks, with gradients that travel back. What to do with them is the loss's job.
 
-Source: open_clip.loss (3.3.0).
+Every rank must make the same exchanges in the same order, in the backward pass too.
+
+Source: open_clip.loss (3.3.0): names and argument orders.
 """
 
 from typing import Any
@@ -9,7 +11,21 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from open_clip.loss.ring import Hops, exchange
+#: (rank to send to, rank to receive from) for each tensor.
+Hops = tuple[tuple[int, int], ...]
+
+
+def _exchange(hops: Hops, tensors: tuple[Tensor, ...], group: dist.ProcessGroup | None = None) -> tuple[Tensor, ...]:
+    """Send tensor i to the first rank of hop i and receive one of the same shape from the second."""
+    sent = [tensor.contiguous() for tensor in tensors]
+    received = [torch.empty_like(tensor) for tensor in sent]
+    operations = [dist.P2POp(dist.isend, tensor, to, group) for (to, _), tensor in zip(hops, sent, strict=True)]
+    operations += [
+        dist.P2POp(dist.irecv, tensor, source, group) for (_, source), tensor in zip(hops, received, strict=True)
+    ]
+    for request in dist.batch_isend_irecv(operations):
+        request.wait()
+    return tuple(received)
 
 
 def _both_hops(left_rank: int, right_rank: int) -> Hops:
@@ -18,7 +34,7 @@ def _both_hops(left_rank: int, right_rank: int) -> Hops:
 
 def neighbour_exchange(from_rank: int, to_rank: int, tensor: Tensor, group: dist.ProcessGroup | None = None) -> Tensor:
     """Send a tensor to one rank and return what another sent, of the same shape; without gradient."""
-    return exchange(((to_rank, from_rank),), (tensor,), group)[0]
+    return _exchange(((to_rank, from_rank),), (tensor,), group)[0]
 
 
 def neighbour_exchange_bidir(
@@ -29,7 +45,7 @@ def neighbour_exchange_bidir(
     group: dist.ProcessGroup | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Send a tensor each way and return (what came from the right, what came from the left); without gradient."""
-    from_right, from_left = exchange(_both_hops(left_rank, right_rank), (tensor_to_left, tensor_to_right), group)
+    from_right, from_left = _exchange(_both_hops(left_rank, right_rank), (tensor_to_left, tensor_to_right), group)
     return from_right, from_left
 
 

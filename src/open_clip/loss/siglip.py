@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from open_clip.errors import ConfigError, suggest_nearest
 from open_clip.loss.clip import choose_tile_rows
-from open_clip.loss.ring import pass_both_ways, pass_on
+from open_clip.loss.neighbours import neighbour_exchange_bidir_with_grad, neighbour_exchange_with_grad
 from open_clip.loss.sigmoid_tiles import block_loss
 
 _DIST_IMPLS = ("bidir", "shift", "reduce", "gather")
@@ -87,19 +87,20 @@ class SigLipLoss(nn.Module):
 
     def _texts_of_others(self, texts: Tensor) -> Iterator[Tensor]:
         """Give the texts of each other rank; all ranks must go through all of them."""
-        rank, world_size = self.rank, self.world_size
+        before, after = (self.rank - 1) % self.world_size, (self.rank + 1) % self.world_size
         if self.dist_impl == "shift":
-            for _ in range(world_size - 1):
-                texts = pass_on(texts, rank, world_size)
+            for _ in range(self.world_size - 1):
+                texts = neighbour_exchange_with_grad(before, after, texts)
                 yield texts
         elif self.dist_impl == "bidir":
+            # Two ranks' texts a round; with an even number of ranks one is left, which either way would reach.
             forwards = backwards = texts
-            for _ in range((world_size - 1) // 2):
-                forwards, backwards = pass_both_ways(forwards, backwards, rank, world_size)
+            for _ in range((self.world_size - 1) // 2):
+                backwards, forwards = neighbour_exchange_bidir_with_grad(before, after, backwards, forwards)
                 yield forwards
                 yield backwards
-            if world_size % 2 == 0:
-                yield pass_on(forwards, rank, world_size)
+            if self.world_size % 2 == 0:
+                yield neighbour_exchange_with_grad(before, after, forwards)
 
     def _collective_blocks(
         self, images: Tensor, texts: Tensor, logit_scale: Tensor, logit_bias: Tensor | None
