@@ -18,35 +18,29 @@ _BERT_NAMES = {
     "token_embeddings_attr": "embeddings",
 }
 
+_MT5_NAMES = _BERT_NAMES | {
+    # Its positions are relative: the length is not limited.
+    "context_length": "",
+    "width": "d_model",
+    "heads": "num_heads",
+    "layers": "num_layers",
+    "layer_attr": "block",
+    "token_embeddings_attr": "embed_tokens",
+}
+_M2M_NAMES = _BERT_NAMES | {
+    "width": "d_model",
+    "heads": "encoder_attention_heads",
+    "layers": "encoder_layers",
+    "layer_attr": "layers",
+    "token_embeddings_attr": "embed_tokens",
+}
+
 arch_dict: dict[str, JsonObject] = {
     "roberta": {"config_names": dict(_BERT_NAMES), "pooler": "mean_pooler"},
     "xlm-roberta": {"config_names": dict(_BERT_NAMES), "pooler": "mean_pooler"},
     "bert": {"config_names": dict(_BERT_NAMES), "pooler": "cls_pooler"},
-    "mt5": {
-        "config_names": {
-            # Its positions are relative: the length is not limited.
-            "context_length": "",
-            "vocab_size": "vocab_size",
-            "width": "d_model",
-            "heads": "num_heads",
-            "layers": "num_layers",
-            "layer_attr": "block",
-            "token_embeddings_attr": "embed_tokens",
-        },
-        "pooler": "mean_pooler",
-    },
-    "m2m_100": {
-        "config_names": {
-            "context_length": "max_position_embeddings",
-            "vocab_size": "vocab_size",
-            "width": "d_model",
-            "heads": "encoder_attention_heads",
-            "layers": "encoder_layers",
-            "layer_attr": "layers",
-            "token_embeddings_attr": "embed_tokens",
-        },
-        "pooler": "cls_pooler",
-    },
+    "mt5": {"config_names": _MT5_NAMES, "pooler": "mean_pooler"},
+    "m2m_100": {"config_names": _M2M_NAMES, "pooler": "cls_pooler"},
 }
 
 _ROBERTA = {"max_position_embeddings": 514, "type_vocab_size": 1, "layer_norm_eps": 1e-5, "bos_token_id": 0}

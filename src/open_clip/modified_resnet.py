@@ -143,6 +143,7 @@ class ModifiedResNet(nn.Module):
             nn.init.normal_(layer.weight, std=pool.c_proj.in_features**-0.5)
         for module in self.modules():
             if isinstance(module, Bottleneck):
+                # A gain of zero in the last norm: every block begins as its shortcut.
                 nn.init.zeros_(module.bn3.weight)
 
     def lock(self, unlocked_groups: int = 0, freeze_bn_stats: bool = False) -> None:

@@ -145,6 +145,7 @@ def _reshape(key: str, value: Tensor) -> Tensor:
         if key == "txt/pos_embedding":
             return value.squeeze(0)
         if leaf == "kernel":
+            # Flax keeps [inputs, outputs] and attention by heads: [D, H, K] on its way in, [H, K, D] on its way out.
             return (value.flatten(0, -2) if in_attention and layer == "out" else value.flatten(1)).T
         return value.flatten() if in_attention else value
     except (RuntimeError, IndexError) as error:

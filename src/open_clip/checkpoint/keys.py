@@ -149,8 +149,10 @@ def fit_to_model(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, T
         target = expected.get(name)
         if target is None:
             continue
+        # A scalar is [] in most files and [1] where it had to be sharded.
         if name in fitted and fitted[name].numel() == target.numel():
             fitted[name] = fitted[name].reshape(target.shape)
         elif name == "logit_bias" and name not in fitted:
+            # Weights trained without a bias are fine-tuned with one: at zero it changes no score.
             fitted[name] = torch.zeros_like(target, device="cpu")
     return fitted

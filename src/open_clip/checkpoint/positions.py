@@ -39,6 +39,7 @@ def resize_pos_embed(
     if old_side * old_side != grid.shape[0]:
         raise CheckpointError(f"{key} has {grid.shape[0]} patch rows, which is no square grid; it cannot be resized.")
     _logger.info("Resizing the image positions from %dx%d to %dx%d.", old_side, old_side, rows, columns)
+    # In fp32 whatever the table is in: not every torch interpolates half types on the CPU.
     image = grid.float().reshape(1, old_side, old_side, -1).permute(0, 3, 1, 2)
     image = F.interpolate(image, size=(rows, columns), mode=interpolation, antialias=antialias, align_corners=False)
     resized = image.permute(0, 2, 3, 1).reshape(rows * columns, -1).to(table.dtype)

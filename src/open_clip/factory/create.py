@@ -113,6 +113,7 @@ def create_model(
     forced = Forced(force_quick_gelu, force_custom_text, force_patch_dropout, force_image_size, force_context_length)
     model_cfg = _apply_options(told_cfg, forced, model_kwargs)
     check_model_cfg(model_cfg, printable(model_name))
+    # Before the next line, which writes into the configuration what holds for this call alone.
     origin = Origin(public_name(model_name), deepcopy(model_cfg), source.weights_path)
     image_weights = pretrained_image and source.weights_path is None and not pretrained_image_path
     text_weights = pretrained_text and source.weights_path is None and not pretrained_text_path
@@ -125,6 +126,8 @@ def create_model(
     with explain_mismatch(model):
         _load(model, source, taken)
     is_resized = force_image_size is not None or any(one.key == "vision_cfg.image_size" for one in taken)
+    # Other towers were built in the new size and resize tables as they load; a timm network is built in its own size,
+    # which its weights fit, and resizes itself afterwards.
     if is_resized and isinstance(model.visual, TimmModel):
         model.visual.set_input_size(model.visual.image_size)
         _set_preprocess(model, source.preprocess_cfg, force_preprocess_cfg)

@@ -88,6 +88,7 @@ def beam_search(decoder: Decoder, ids: Tensor, num_beams: int, options: Generati
         logits = options.process(ids, decoder.next_logits(ids).float())
         vocab_size = logits.shape[1]
         worth = (logits.view(num_images, num_beams, vocab_size) + totals.unsqueeze(-1)).flatten(1)
+        # Enough that K beams can go on even if every one of them also ends in each possible way.
         count = min(num_beams * (1 + len(options.eos_token_ids)), worth.shape[1])
         top, places = worth.topk(count, dim=1)
         beams, tokens = (places // vocab_size).tolist(), (places % vocab_size).tolist()

@@ -63,6 +63,7 @@ class ExpSums:
         """Add a tile whose first row (or column, by ``dim``) is ``start``; ``scratch`` of its shape is overwritten."""
         count = scores.shape[1 - self.dim]
         peak, total = (part.narrow(1 - self.dim, start, count) for part in (self.peak, self.total))
+        # What was summed below the old maximum is scaled to the new one, so that no exponential ever exceeds 1.
         highest = torch.maximum(peak, scores.amax(self.dim, keepdim=True))
         torch.sub(scores, highest, out=scratch).exp_()
         total.mul_(peak.sub_(highest).exp_()).add_(scratch.sum(self.dim, keepdim=True))
@@ -129,6 +130,7 @@ class _TiledLoss(torch.autograd.Function):
                 columns = gather_rows(columns, shares.world_size)
             scaled = scale_rows(rows, scale, call.dtype)
             of_rows, of_columns, pairs = _exp_sums(scaled, columns, call)
+            # The unscaled rows are kept: scaled ones are made again, and the gradient of the scale needs these.
             ctx.save_for_backward(
                 rows, columns, scale, of_rows.peak, 1 / of_rows.total, of_columns.peak, 1 / of_columns.total
             )
@@ -184,6 +186,7 @@ def spread_gradients(
         row_grad = of_rows.mul_(factor * scale).to(rows.dtype)
     if of_columns is not None:
         if shares.world_size > 1:
+            # Each rank scored all columns with its own rows: a column's owner gets the sum of what they found.
             of_columns = scatter_sums(of_columns, shares.world_size)
         column_grad = of_columns.mul_(factor).to(ctx.column_type)
     return row_grad, column_grad, scale_grad

@@ -33,8 +33,10 @@ def _prepare_mask(attn_mask: Tensor | None, batch_size: int, dtype: torch.dtype)
     if attn_mask is None:
         return None
     if attn_mask.dim() == 3:
+        # nn.MultiheadAttention wants a mask of each head of each row, row after row.
         attn_mask = attn_mask.reshape(batch_size, -1, *attn_mask.shape[1:])
     if attn_mask.dtype == torch.bool:
+        # That layer says True where attention is forbidden, the kernels where it is allowed.
         return ~attn_mask
     return attn_mask.to(dtype)
 
@@ -171,6 +173,7 @@ class Attention(nn.Module):
         q, k, v = self._project(x, read_x)
         scale = None
         if self.logit_scale is not None:
+            # The learned gain stands in place of the kernel's 1 / sqrt(K), at most 100 as CLIP's own scale.
             gain = self.logit_scale.clamp(max=self.logit_scale_max).exp()
             q = (F.normalize(q, dim=-1) * gain).to(v.dtype)
             k = F.normalize(k, dim=-1).to(v.dtype)

@@ -73,6 +73,7 @@ class ResidualAttentionBlock(nn.Module):
             read_x, query, attn_mask, is_causal = take_positions(q_x, normed, read, attn_mask, is_causal, layout)
             options: dict[str, object] = {"need_weights": False, "attn_mask": attn_mask, "is_causal": is_causal}
             attended = self.attn(query, normed, normed, layout=layout, **options)[0]
+            # What stands behind the rows read only accompanied them; see `accompany`.
             return self.add_branches(read_x, attended[:, : read_x.shape[1]])
         key, value = k_x, v_x
         if hasattr(self, "ln_1_kv"):

@@ -50,6 +50,7 @@ class MultimodalTransformer(Transformer):
         )
         self.register_buffer("attn_mask", causal_mask(context_length), persistent=False)
         self.ln_final = norm_layer(width)
+        # A plain product, no layer: weights of CoCa keep the matrix as [D, V].
         self.text_projection = nn.Parameter(width**-0.5 * torch.randn(width, output_dim))
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:

@@ -143,6 +143,8 @@ class VisionTransformer(nn.Module):
 
     def _pool(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Pool block outputs [B, 1 + P, width] into ([B, pool width], tokens), not yet projected."""
+        # The norm stands where the weights were trained with it: before a pair of poolers, behind a single one, and
+        # without a pooler on either side of the pooling.
         if self.attn_pool is not None and self.attn_pool_contrastive is not None:
             x = self.ln_post(x)
             tokens: Tensor = self.attn_pool(x)

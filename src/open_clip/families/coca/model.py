@@ -47,6 +47,7 @@ class CoCa(TwoTowerModel, Captioner):
         self.output_dict = True
         text_cfg = make_cfg(CLIPTextCfg, text_cfg)
         multimodal_cfg = make_cfg(MultimodalCfg, multimodal_cfg)
+        # The text tower comes first here, and second in the other models: the order of the draws is upstream's.
         self.text = build_text_tower(embed_dim, text_cfg, quick_gelu, cast_dtype)
         self.visual = build_vision_tower(embed_dim, vision_cfg, quick_gelu, cast_dtype)
         self.text_decoder = build_text_decoder(text_cfg.vocab_size, multimodal_cfg, quick_gelu, cast_dtype)
@@ -100,6 +101,7 @@ class CoCa(TwoTowerModel, Captioner):
         output = {
             "image_features": image_latent,
             "text_features": F.normalize(text_latent, dim=-1),
+            # Each position is scored on what comes next, so with labels the last one, which has none, is left out.
             "logits": self.text_decoder(image_embs, token_embs[:, :-1] if output_labels else token_embs),
             "logit_scale": self.logit_scale.exp(),
         }
