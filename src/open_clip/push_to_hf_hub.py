@@ -27,6 +27,7 @@ from open_clip.modeling.fields import show
 from open_clip.protocols import EncodesTexts
 from open_clip.tokenizer import SimpleTokenizer
 from open_clip.tokenizer.export import save_for_transformers
+from open_clip.transform.config import INTERPOLATIONS, RESIZE_MODES
 
 _logger = logging.getLogger(__name__)
 
@@ -242,8 +243,8 @@ def _parse(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--precision", default="fp32", help="precision of the weights (default: fp32)")
     parser.add_argument("--image-mean", type=float, nargs="+", metavar="MEAN", help="mean in place of the weights' own")
     parser.add_argument("--image-std", type=float, nargs="+", metavar="STD", help="deviation in place of their own")
-    parser.add_argument("--image-interpolation", choices=("bicubic", "bilinear", "random"), help="resampling filter")
-    parser.add_argument("--image-resize-mode", choices=("shortest", "longest", "squash"), help="how images fit")
+    parser.add_argument("--image-interpolation", choices=INTERPOLATIONS, help="resampling filter")
+    parser.add_argument("--image-resize-mode", choices=RESIZE_MODES, help="how images fit")
     parser.add_argument("--hf-tokenizer-self", action="store_true", help="take the tokenizer from the new repository")
     return parser.parse_args(words)
 

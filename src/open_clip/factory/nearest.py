@@ -3,6 +3,7 @@
 import contextlib
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 
 from torch import nn
 
@@ -11,14 +12,12 @@ from open_clip.checkpoint import WeightsMismatch
 from open_clip.checkpoint.foreign import name_foreign
 from open_clip.errors import cut_list
 from open_clip.factory.names import list_models, model_registry
+from open_clip.modeling.config import CLIPTextCfg, CLIPVisionCfg
 
 Shapes = Mapping[str, tuple[int, ...]]
 _IMAGE = {"width": "width", "layers": "layers", "patch_size": "patches of"}
 _TEXT = {"width": "width", "layers": "layers", "vocab_size": "words"}
-_DEFAULTS: dict[str, JsonObject] = {
-    "vision": {"width": 768, "layers": 12, "patch_size": 16, "image_size": 224},
-    "text": {"width": 512, "layers": 12, "vocab_size": 49408, "context_length": 77},
-}
+_DEFAULTS = {"vision": asdict(CLIPVisionCfg()), "text": asdict(CLIPTextCfg())}
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from torch import nn
 from open_clip.checked_json import JsonObject, is_number
 from open_clip.errors import ConfigError
 from open_clip.modeling.fields import show
+from open_clip.transform.config import INTERPOLATIONS, RESIZE_MODES
 
 _LARGEST = 1e6
 _LARGEST_SIZE = 1 << 16
@@ -82,7 +83,7 @@ _PREPROCESS_RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "mode": (lambda value: value == "RGB", '"RGB"'),
     "mean": (_are_channels, "a number for each of three channels"),
     "std": (_are_deviations, "a number above 0 for each of three channels"),
-    "interpolation": (lambda value: value in ("bicubic", "bilinear", "random"), "bicubic, bilinear or random"),
-    "resize_mode": (lambda value: value in ("shortest", "longest", "squash"), "shortest, longest or squash"),
+    "interpolation": (lambda value: value in INTERPOLATIONS, "bicubic, bilinear or random"),
+    "resize_mode": (lambda value: value in RESIZE_MODES, "shortest, longest or squash"),
     "fill_color": (_are_channels, "a number, or one for each of three channels"),
 }

@@ -11,6 +11,9 @@ from open_clip.checked_json import JsonObject
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.errors import ConfigError, printable, suggest_nearest
 
+INTERPOLATIONS = ("bicubic", "bilinear", "random")
+RESIZE_MODES = ("shortest", "longest", "squash")
+
 
 @dataclass
 class PreprocessCfg:

@@ -13,7 +13,7 @@ from open_clip.errors import ConfigError, MissingDependency, suggest_nearest
 from open_clip.extras import install_advice
 from open_clip.transform.augment import ColorJitter, Grayscale
 from open_clip.transform.compose import Compose, SeededCompose, Step
-from open_clip.transform.config import AugmentationCfg, PreprocessCfg, read_augmentation
+from open_clip.transform.config import INTERPOLATIONS, RESIZE_MODES, AugmentationCfg, PreprocessCfg, read_augmentation
 from open_clip.transform.geometry import CenterCrop, CenterCropOrPad, Resize
 from open_clip.transform.pixels import Channels, ConvertMode, Normalize, ToTensor
 from open_clip.transform.random_geometry import RandomResizedCrop, ResizeKeepRatio
@@ -21,9 +21,6 @@ from open_clip.tuples import Size, to_pair
 
 Steps = list[Step]
 AugSettings = AugmentationCfg | JsonObject | None
-
-_INTERPOLATIONS = ("bicubic", "bilinear", "random")
-_RESIZE_MODES = ("shortest", "longest", "squash")
 
 
 def image_transform(
@@ -64,8 +61,8 @@ def image_transform(
         resize_mode, resize_longest_max = None, resize_mode
     if resize_mode is None and resize_longest_max:
         resize_mode = "longest"
-    interpolation = _require_choice("interpolation", interpolation or "bicubic", _INTERPOLATIONS)
-    resize_mode = _require_choice("resize_mode", resize_mode or "shortest", _RESIZE_MODES)
+    interpolation = _require_choice("interpolation", interpolation or "bicubic", INTERPOLATIONS)
+    resize_mode = _require_choice("resize_mode", resize_mode or "shortest", RESIZE_MODES)
     if is_train:
         augmentation = read_augmentation(aug_cfg)
         if augmentation.use_timm:
