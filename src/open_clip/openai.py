@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from open_clip.checkpoint import read_state_dict
-from open_clip.errors import ConfigError, ModelNotFound, cut_list, suggest_nearest
+from open_clip.errors import ModelNotFound, cut_list, suggest_nearest
 from open_clip.model import build_model_from_openai_state_dict, get_cast_dtype, set_model_preprocess_cfg
-from open_clip.modeling.cast import PRECISIONS, get_pure_dtype
+from open_clip.modeling.cast import check_precision, get_pure_dtype
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg, list_pretrained_models_by_tag
 from open_clip.transform import PreprocessCfg
 
@@ -68,8 +68,7 @@ def load_openai_model(
     """
     device = _default_device() if device is None else torch.device(device)
     precision = precision or ("fp32" if device.type == "cpu" else "fp16")
-    if precision not in PRECISIONS:
-        raise ConfigError(f"precision {precision!r} is not known.{suggest_nearest(precision, PRECISIONS)}")
+    check_precision(precision)
     weights = read_state_dict(_find_file(name, cache_dir))
     model = build_model_from_openai_state_dict(weights, cast_dtype=get_cast_dtype(precision) or torch.float32)
     model = model.to(device=device, dtype=get_pure_dtype(precision))

@@ -23,8 +23,8 @@ from open_clip.families.clip.model import CLIP
 from open_clip.families.coca.model import CoCa
 from open_clip.families.custom_text.model import CustomTextCLIP
 from open_clip.modeling.cast import (
-    PRECISIONS,
     cast_all_but_norms,
+    check_precision,
     convert_weights_to_lp,
     get_cast_dtype,
     get_pure_dtype,
@@ -52,16 +52,6 @@ def _move(model: CLIP | CustomTextCLIP | CoCa, device: torch.device, precision: 
             convert_weights_to_lp(model, dtype)
     elif (dtype := get_pure_dtype(precision)) is not None:
         model.to(dtype=dtype)
-
-
-def _check_arguments(precision: str, jit: bool) -> None:
-    if precision not in PRECISIONS:
-        raise ConfigError(
-            f"precision {precision!r} is not known.{suggest_nearest(precision, PRECISIONS)} "
-            f"It can be {', '.join(PRECISIONS)}."
-        )
-    if jit:
-        warnings.warn("create_model: jit is ignored; TorchScript models are gone.", DeprecationWarning, stacklevel=3)
 
 
 def create_model(
@@ -103,7 +93,9 @@ def create_model(
         ConfigError: unknown option or unsupported configuration.
         CheckpointError: the weights cannot be read, do not fit or are required and missing.
     """
-    _check_arguments(precision, jit)
+    check_precision(precision)
+    if jit:
+        warnings.warn("create_model: jit is ignored; TorchScript models are gone.", DeprecationWarning, stacklevel=2)
     pretrained_text = model_kwargs.pop("pretrained_hf", pretrained_text)
     source = find_source(model_name, pretrained, load_weights, cache_dir)
     if require_pretrained and source.weights_path is None:

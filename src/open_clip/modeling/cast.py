@@ -5,18 +5,24 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from open_clip.transformer import (
-    Attention,
-    LayerNormFp32,
-    MultimodalTransformer,
-    TextTransformer,
-    VisionTransformer,
-)
+from open_clip.errors import ConfigError, suggest_nearest
+from open_clip.transformer import LayerNormFp32
 
 _CAST_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 _PURE_DTYPES = {"pure_fp16": torch.float16, "pure_bf16": torch.bfloat16}
 #: What ``create_model`` takes; weights stay in fp32 under those of autocast.
 PRECISIONS = ("fp32", "amp", "amp_bf16", "amp_bfloat16", *_CAST_DTYPES, *_PURE_DTYPES)
+
+
+def check_precision(precision: str) -> None:
+    """Refuse a precision that there is not.
+
+    Raises:
+        ConfigError: it is not known.
+    """
+    if precision not in PRECISIONS:
+        near = suggest_nearest(precision, PRECISIONS)
+        raise ConfigError(f"precision {precision!r} is not known.{near} It can be {', '.join(PRECISIONS)}.")
 
 
 def get_cast_dtype(precision: str) -> torch.dtype | None:
@@ -36,7 +42,7 @@ def get_input_dtype(precision: str) -> torch.dtype | None:
 
 @runtime_checkable
 class OwnsMatrices(Protocol):
-    """A module of a family that holds matrices which stand in no layer."""
+    """A module that holds matrices which stand in no layer of torch's."""
 
     def own_matrices(self) -> list[Tensor | None]:
         """List the parameters of the module itself that go to half precision."""
@@ -49,18 +55,7 @@ def _own_matrices(module: nn.Module) -> list[Tensor | None]:
     if isinstance(module, nn.MultiheadAttention):
         separate = [module.q_proj_weight, module.k_proj_weight, module.v_proj_weight]
         return [module.in_proj_weight, *separate, module.in_proj_bias]
-    if isinstance(module, Attention):
-        return [module.in_proj_weight, module.in_proj_bias]
-    if isinstance(module, OwnsMatrices):
-        return module.own_matrices()
-    if isinstance(module, TextTransformer):
-        # A projection with a bias is a linear layer, which is met on its own.
-        return [module.text_projection] if isinstance(module.text_projection, Tensor) else []
-    if isinstance(module, MultimodalTransformer):
-        return [module.text_projection]
-    if isinstance(module, VisionTransformer):
-        return [module.proj]
-    return []
+    return module.own_matrices() if isinstance(module, OwnsMatrices) else []
 
 
 def convert_weights_to_lp(model: nn.Module, dtype: torch.dtype = torch.float16) -> None:

@@ -191,6 +191,10 @@ class Attention(nn.Module):
         dropped: Tensor = self.out_drop(out)
         return dropped
 
+    def own_matrices(self) -> list[Tensor | None]:
+        """List what goes to half precision besides layers."""
+        return [self.in_proj_weight, self.in_proj_bias]
+
     def _project(self, x: Tensor, read_x: Tensor | None) -> tuple[Tensor, ...]:
         if read_x is None:
             parts = F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)

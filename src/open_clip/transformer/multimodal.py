@@ -57,6 +57,10 @@ class MultimodalTransformer(Transformer):
         """Trade time for memory: recompute each block in the backward pass."""
         self.grad_checkpointing = enable
 
+    def own_matrices(self) -> list[Tensor | None]:
+        """List what goes to half precision besides layers."""
+        return [self.text_projection]
+
     def _run_cross(self, block: nn.Module, x: Tensor, image_embs: Tensor) -> Tensor:
         out: Tensor
         if self.grad_checkpointing and torch.is_grad_enabled():

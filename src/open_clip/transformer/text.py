@@ -162,6 +162,10 @@ class TextTransformer(nn.Module):
         """List the tower's parts from the input to the output, for freezing and for learning rates by depth."""
         return text_layer_groups(self)
 
+    def own_matrices(self) -> list[Tensor | None]:
+        """List what goes to half precision besides layers; a projection with a bias is a layer."""
+        return [self.text_projection] if isinstance(self.text_projection, Tensor) else []
+
     def no_weight_decay(self) -> set[str]:
         """Return the parameters that weight decay should leave alone."""
         names = {"positional_embedding"}

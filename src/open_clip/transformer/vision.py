@@ -119,6 +119,10 @@ class VisionTransformer(nn.Module):
         """Trade time for memory: recompute each block in the backward pass."""
         self.transformer.grad_checkpointing = enable
 
+    def own_matrices(self) -> list[Tensor | None]:
+        """List what goes to half precision besides layers."""
+        return [self.proj]
+
     def no_weight_decay(self) -> set[str]:
         """Return the parameters that weight decay should leave alone."""
         return {"positional_embedding", "class_embedding"}
