@@ -10,7 +10,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from benchmarks.device_run import DeviceRun
 from benchmarks.driver import check_libraries, run_row, sentence, settings_of
@@ -18,7 +17,7 @@ from benchmarks.inputs import describe_inputs
 from benchmarks.pair import ROOT, SideError
 from benchmarks.results import RowResult, describe_commit, describe_machine, write_results
 from benchmarks.rows import ROWS
-from benchmarks.settings import Settings, Side
+from benchmarks.settings import Settings, Side, Values
 
 # Leaves a minute of eight for installing and for the last row's end.
 _DEVICE_BUDGET_S = 400.0
@@ -138,7 +137,7 @@ def choose_rows(patterns: Sequence[str], compute: str) -> list[str]:
     return [name for name in known if not patterns or any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
 
 
-def _read_sizes(words: Sequence[str]) -> dict[str, Any]:
+def _read_sizes(words: Sequence[str]) -> Values:
     """Read NAME=VALUE words; numbers become numbers."""
     pairs = (word.partition("=") for word in words)
     return {name: int(value) if value.isdigit() else value for name, _, value in pairs}

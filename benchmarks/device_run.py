@@ -4,14 +4,13 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from benchmarks.driver import Unequal, check_sides, measure_rounds, settings_of
 from benchmarks.inputs import make_inputs
 from benchmarks.pair import SideError, SideProcess, SideTimeout, prepare_all, start_sides
 from benchmarks.results import RowResult
 from benchmarks.rows import ROWS, row_class
-from benchmarks.settings import SIDES, Settings, Side
+from benchmarks.settings import SIDES, Settings, Side, Values
 
 # bfloat16 without sparsity, 1e12 operations a second, by a word of the device's name; sources: docs/scaling.md.
 PUBLISHED_TFLOPS = {"H200": 989, "H100": 989, "A100": 312, "910B": 313, "910C": 376}
@@ -28,7 +27,7 @@ class DeviceRun:
         self._ends = time.monotonic() + budget_s
         self._stack = contextlib.ExitStack()
         self._sides: dict[Side, SideProcess] | None = None
-        self.peak: dict[str, Any] = {}
+        self.peak: Values = {}
 
     def run(
         self, names: Sequence[str], rounds: int | None, tiny: bool, tell: Callable[[RowResult], None]
@@ -100,7 +99,7 @@ class DeviceRun:
         self._sides = None
 
 
-def add_rates(result: RowResult, peak: Mapping[str, Any], earlier: Sequence[RowResult]) -> None:
+def add_rates(result: RowResult, peak: Values, earlier: Sequence[RowResult]) -> None:
     """Put samples a second into the facts, operations a second on the peer's count, and shares of the peaks."""
     batch = result.facts.get("batch")
     if result.status != "measured" or not result.a_unit or batch is None:

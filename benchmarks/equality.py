@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
+
+from benchmarks.settings import Values
 
 # What the two sides of a row give: groups of named tensors.
 Answers = dict[str, dict[str, torch.Tensor]]
@@ -48,7 +50,7 @@ class Verdict:
     compared: int
     holds: bool
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Values:
         """Return plain values."""
         return asdict(self)
 

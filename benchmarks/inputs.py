@@ -2,11 +2,10 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from benchmarks.captions import make_captions, read_captions
 from benchmarks.images import make_images, read_images, write_tars
-from benchmarks.settings import Settings
+from benchmarks.settings import Settings, Values
 
 _CAPTIONS, _IMAGES, _IMAGES_A_SHARD = 30_000, 256, 64
 
@@ -35,7 +34,7 @@ def load_captions(name: str, settings: Settings) -> list[str]:
     return (settings.path / name).read_text(encoding="utf-8").split("\n")
 
 
-def describe_inputs(settings: Settings) -> dict[str, Any]:
+def describe_inputs(settings: Settings) -> Values:
     """Say where captions and images come from."""
     return {
         "seed": settings.seed,

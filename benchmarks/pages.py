@@ -6,13 +6,13 @@
 import argparse
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from benchmarks.plot import CHINESE, ENGLISH, Bar, draw
 from benchmarks.results import RowResult, read_results
 from benchmarks.rows import ROWS
+from benchmarks.settings import Values
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 FIGURES, DEVICE_FIGURES = "performance.json", "performance-device.json"
@@ -20,7 +20,7 @@ LANGUAGES = ("en", "zh")
 _MARKED = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _CLOCKS = ("cpu_s", "wall_s")
 
-Run = Mapping[str, Any]
+Run = Values
 Rows = list[tuple[str, ...]]
 
 

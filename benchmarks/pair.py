@@ -10,9 +10,8 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-from benchmarks.settings import SIDES, Settings, Side
+from benchmarks.settings import SIDES, Settings, Side, Values
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -42,7 +41,7 @@ class SideProcess:
             text=True,
         )
 
-    def send(self, do: str, **rest: Any) -> None:
+    def send(self, do: str, **rest: object) -> None:
         """Ask for something without waiting for it."""
         assert self._process.stdin is not None
         try:
@@ -55,7 +54,7 @@ class SideProcess:
         """From now on, wait for answers so long altogether."""
         self._ends = time.monotonic() + seconds
 
-    def receive(self) -> dict[str, Any]:
+    def receive(self) -> Values:
         """Wait for the answer to what was asked for.
 
         Raises:
@@ -72,12 +71,12 @@ class SideProcess:
         line = self._process.stdout.readline()
         if not line:
             raise SideError(self._last_words(f"ended with status {self._process.wait()}"))
-        answer: dict[str, Any] = json.loads(line)
+        answer: Values = json.loads(line)
         if "error" in answer:
             raise SideError(f"{self.side}: {answer['error'].strip()}")
         return answer
 
-    def ask(self, do: str, **rest: Any) -> dict[str, Any]:
+    def ask(self, do: str, **rest: object) -> Values:
         """Ask for something and wait for the answer."""
         self.send(do, **rest)
         return self.receive()
@@ -134,19 +133,19 @@ def start_sides(libraries: Mapping[Side, Path], threads: int) -> Iterator[dict[S
             process.stop()
 
 
-def ask_all(sides: Mapping[Side, SideProcess], do: str, **rest: Any) -> dict[Side, dict[str, Any]]:
+def ask_all(sides: Mapping[Side, SideProcess], do: str, **rest: object) -> dict[Side, Values]:
     """Ask all sides for the same at the same time; for what is not timed."""
     for process in sides.values():
         process.send(do, side=process.side, **rest)
     return {side: process.receive() for side, process in sides.items()}
 
 
-def prepare_all(sides: Mapping[Side, SideProcess], row: str, settings: Settings) -> dict[Side, dict[str, Any]]:
+def prepare_all(sides: Mapping[Side, SideProcess], row: str, settings: Settings) -> dict[Side, Values]:
     """Make a row on all sides."""
     return ask_all(sides, "prepare", row=row, settings=settings.as_dict())
 
 
-def alternate(sides: Mapping[Side, SideProcess], number: int) -> dict[Side, dict[str, Any]]:
+def alternate(sides: Mapping[Side, SideProcess], number: int) -> dict[Side, Values]:
     """Do one timed round on each side, one after the other; who is first changes from round to round."""
     order = [side for side in SIDES if side in sides]
     if number % 2:

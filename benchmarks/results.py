@@ -9,11 +9,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from benchmarks.equality import Verdict
 from benchmarks.rows import ROWS
-from benchmarks.settings import Side
+from benchmarks.settings import Side, Values
 
 SCHEMA = 1
 Status = Literal["measured", "unequal", "failed", "not measured"]
@@ -41,8 +41,8 @@ class RowResult:
     ratios: dict[str, dict[str, float]] = field(default_factory=dict)
     a_unit: dict[str, dict[str, float]] = field(default_factory=dict)
     memory: dict[str, dict[str, int]] = field(default_factory=dict)
-    equality: list[dict[str, Any]] = field(default_factory=list)
-    facts: dict[str, Any] = field(default_factory=dict)
+    equality: list[Values] = field(default_factory=list)
+    facts: Values = field(default_factory=dict)
     reason: str = ""
     took_s: float = 0.0
 
@@ -96,7 +96,7 @@ def _per_unit(figures: Mapping[str, float], clock: str) -> float:
     return max(figures[clock], 1e-9) / figures["units"]
 
 
-def describe_machine(threads: int) -> dict[str, Any]:
+def describe_machine(threads: int) -> Values:
     """Describe the machine by what decides speed; nothing that tells who owns it."""
     info = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
     names = [line.partition(":")[2].strip() for line in info.splitlines() if line.startswith("model name")]
@@ -118,7 +118,7 @@ def describe_commit(root: Path) -> str:
     return done.stdout.strip() or "unknown"
 
 
-def write_results(path: Path, run: Mapping[str, Any], rows: Sequence[RowResult]) -> None:
+def write_results(path: Path, run: Values, rows: Sequence[RowResult]) -> None:
     """Write the file of a run, without a path of this machine."""
     path.parent.mkdir(parents=True, exist_ok=True)
     kept = [asdict(row) | {"reason": row.reason.strip().rpartition("\n")[2]} for row in rows]
@@ -127,7 +127,7 @@ def write_results(path: Path, run: Mapping[str, Any], rows: Sequence[RowResult])
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def read_results(path: Path) -> tuple[dict[str, Any], list[RowResult]]:
+def read_results(path: Path) -> tuple[Values, list[RowResult]]:
     """Read what :func:`write_results` wrote."""
     whole = json.loads(path.read_text(encoding="utf-8"))
     if whole.get("schema") != SCHEMA:

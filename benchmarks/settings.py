@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 Side = Literal["peer", "ours"]
+#: Plain values by name, as a JSON line carries them: sizes of a row, facts, answers.
+Values = dict[str, Any]
 SIDES: tuple[Side, Side] = ("peer", "ours")
 
 
@@ -30,13 +32,13 @@ class Settings:
     captions: str | None = None
     images: str | None = None
     checked_steps: int = 3
-    sizes: dict[str, Any] = field(default_factory=dict)
+    sizes: Values = field(default_factory=dict)
 
     @property
     def path(self) -> Path:
         """The folder of this run."""
         return Path(self.folder)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Values:
         """Return plain values, as a JSON line can carry them."""
         return asdict(self)

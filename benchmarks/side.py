@@ -14,6 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TextIO
 
+from benchmarks.settings import Values
+
 
 class Worker:
     """Does what the lines ask for."""
@@ -22,27 +24,27 @@ class Worker:
         self.row: Any = None
         self.device = "cpu"
 
-    def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
+    def answer(self, asked: Values) -> Values:
         """Do one thing and return what to say about it."""
-        result: dict[str, Any] = getattr(self, f"do_{asked['do']}")(asked)
+        result: Values = getattr(self, f"do_{asked['do']}")(asked)
         return result
 
-    def do_versions(self, asked: dict[str, Any]) -> dict[str, Any]:
+    def do_versions(self, asked: Values) -> Values:
         """Say what this process runs on; our side also finds the device that was asked for."""
-        said: dict[str, Any] = {"versions": versions()}
+        said: Values = {"versions": versions()}
         if asked.get("side") == "ours" and asked.get("device") is not None:
             from training.device import select_device
 
             said["device"] = select_device(asked["device"]).torch_device().type
         return said
 
-    def do_peak(self, asked: dict[str, Any]) -> dict[str, Any]:
+    def do_peak(self, asked: Values) -> Values:
         """Measure what a matrix product reaches on a device, and say which one it is."""
         import torch
 
         from benchmarks.rows.product import SIZE, TINY_SIZE, measure_product_flops
 
-        found: dict[str, Any] = {
+        found: Values = {
             "flops": measure_product_flops(asked["device"], torch.bfloat16, TINY_SIZE if asked["tiny"] else SIZE),
             "dtype": "bfloat16",
             "device": asked["device"],
@@ -54,7 +56,7 @@ class Worker:
             found |= {"name": info.name, "memory_bytes": info.memory_bytes, "versions": info.versions}
         return found
 
-    def do_prepare(self, asked: dict[str, Any]) -> dict[str, Any]:
+    def do_prepare(self, asked: Values) -> Values:
         """Make a row."""
         import torch
 
@@ -68,7 +70,7 @@ class Worker:
         self.row = make_row(asked["row"], asked["side"], settings)
         return {"facts": self.row.prepare()}
 
-    def do_check(self, asked: dict[str, Any]) -> dict[str, Any]:
+    def do_check(self, asked: Values) -> Values:
         """Write the answers of the untimed work into a file, then warm up."""
         import torch
 
@@ -81,7 +83,7 @@ class Worker:
         self.row.warm_up()
         return {}
 
-    def do_round(self, asked: dict[str, Any]) -> dict[str, Any]:
+    def do_round(self, asked: Values) -> Values:
         """Do the timed work of a round."""
         from benchmarks.meter import measure
 
@@ -90,14 +92,14 @@ class Worker:
         figures = measure(lambda: self.row.round(asked["number"]), self.device)
         return {**figures, **self.row.measured_round()}
 
-    def do_memory(self, asked: dict[str, Any]) -> dict[str, Any]:
+    def do_memory(self, asked: Values) -> Values:
         """Do the work of a round in this process, which has done none yet, and measure its peak."""
         from benchmarks.meter import measure_memory
 
         gc.collect()
         return dict(measure_memory(lambda: self.row.round(0), self.device))
 
-    def do_profile(self, asked: dict[str, Any]) -> dict[str, Any]:
+    def do_profile(self, asked: Values) -> Values:
         """Record one round as a trace that chrome://tracing or Perfetto open."""
         import torch
 
@@ -108,7 +110,7 @@ class Worker:
         profile.export_chrome_trace(str(path))
         return {}
 
-    def do_close(self, asked: dict[str, Any]) -> dict[str, Any]:
+    def do_close(self, asked: Values) -> Values:
         """Let go of the row and of the device memory it held."""
         if self.row is not None:
             self.row.close()

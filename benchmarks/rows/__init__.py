@@ -1,11 +1,10 @@
 """The rows: what is measured, on which inputs, and the figure to reach. Each row's code is in a file of its own."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from benchmarks.settings import SIDES, Settings, Side
+from benchmarks.settings import SIDES, Settings, Side, Values
 
 if TYPE_CHECKING:
     from benchmarks.rows.base import Row
@@ -31,7 +30,7 @@ class Spec:
 
     home: str
     title: tuple[str, str]
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Values = field(default_factory=dict)
     inputs: tuple[str, ...] = ()
     rounds: int = 5
     target: float | None = None
@@ -167,7 +166,7 @@ ROWS: dict[str, Spec] = {
 }
 
 
-def _device_step(model: str, batch: int, title: str, target: float | None, **options: Any) -> Spec:
+def _device_step(model: str, batch: int, title: str, target: float | None, **options: object) -> Spec:
     is_compiled = options.get("compile", False)
     how = ("both compiled", "两边均编译") if is_compiled else ("both eager", "两边均不编译")
     options = {"captions": "captions-short", **options}

@@ -2,10 +2,10 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from benchmarks.equality import Answers, Rule
-from benchmarks.settings import Settings, Side
+from benchmarks.settings import Settings, Side, Values
 
 
 class Row(ABC):
@@ -21,21 +21,21 @@ class Row(ABC):
 
     unit: ClassVar[str]
     rules: ClassVar[Mapping[str, Rule]]
-    sizes: ClassVar[Mapping[str, Any]] = {}
-    tiny: ClassVar[Mapping[str, Any]] = {}
+    sizes: ClassVar[Values] = {}
+    tiny: ClassVar[Values] = {}
 
-    def __init__(self, side: Side, settings: Settings, options: Mapping[str, Any]) -> None:
+    def __init__(self, side: Side, settings: Settings, options: Values) -> None:
         self.side = side
         self.settings = settings
         self.options = options
         known = {**self.sizes, **options}
-        self.size: dict[str, Any] = {
+        self.size: Values = {
             **known,
             **{name: value for name, value in settings.sizes.items() if name in known},
         }
 
     @abstractmethod
-    def prepare(self) -> dict[str, Any]:
+    def prepare(self) -> Values:
         """Make inputs and models; return what a reader must know of them."""
 
     @abstractmethod

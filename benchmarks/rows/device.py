@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
 import torch
@@ -15,6 +16,7 @@ from benchmarks.inputs import load_captions
 from benchmarks.rows.base import Row
 from benchmarks.rows.models import make_adamw, make_model, model_inputs
 from benchmarks.rows.step import enumerate_named
+from benchmarks.settings import Values
 
 # Small, so that steps in bfloat16 from first weights stay comparable.
 _LR = 1e-5
@@ -35,7 +37,7 @@ class DeviceStep(Row):
         "features in mixed precision": Rule("absolute", 5e-3),
         "losses in mixed precision": Rule("relative", 5e-3),
     }
-    sizes: ClassVar[Mapping[str, Any]] = {
+    sizes: ClassVar[Values] = {
         "model": "ViT-B-32",
         "batch": 1024,
         "checked": 16,
@@ -44,9 +46,9 @@ class DeviceStep(Row):
         "precision": "amp_bf16",
         "compile": False,
     }
-    tiny: ClassVar[Mapping[str, Any]] = {"model": "ViT-micro-8-32", "batch": 8, "checked": 4, "steps": 2, "warm_up": 1}
+    tiny: ClassVar[Values] = {"model": "ViT-micro-8-32", "batch": 8, "checked": 4, "steps": 2, "warm_up": 1}
 
-    def prepare(self) -> dict[str, Any]:
+    def prepare(self) -> Values:
         """Build the model and what trains it; put the batches onto the device."""
         trainer_class = _OurTrainer if self.side == "ours" else _PeerTrainer
         self.trainer: _Trainer = trainer_class(self.size, self.settings.device)
@@ -110,14 +112,14 @@ class _Trainer(ABC):
         """Run the model on the first rows."""
 
     @abstractmethod
-    def autocast(self) -> Any:
+    def autocast(self) -> AbstractContextManager[object]:
         """Return the context of mixed precision."""
 
     @abstractmethod
     def step(self, number: int) -> torch.Tensor:
         """Take a step on the batch of texts whose turn it is; return the loss, unread."""
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> Values:
         """Say what a reader must know of this side."""
         return {}
 
@@ -125,7 +127,7 @@ class _Trainer(ABC):
 class _PeerTrainer(_Trainer):
     """The body of the peer's training loop, eager or compiled, in its own settings."""
 
-    def __init__(self, size: Mapping[str, Any], device: str) -> None:
+    def __init__(self, size: Values, device: str) -> None:
         import open_clip
 
         _use_fast_fp32()
@@ -151,7 +153,7 @@ class _PeerTrainer(_Trainer):
         outputs: dict[str, torch.Tensor] = self.model(self.images[:rows], self.texts[0][:rows])
         return outputs
 
-    def autocast(self) -> Any:
+    def autocast(self) -> AbstractContextManager[object]:
         return torch.autocast(torch.device(self.device).type, dtype=self.dtype, enabled=self.dtype is not None)
 
     def step(self, number: int) -> torch.Tensor:
@@ -166,14 +168,14 @@ class _PeerTrainer(_Trainer):
             self.model.logit_scale.clamp_(0, math.log(100))
         return loss
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> Values:
         return {"peer's operations a sample and step": 3 * self.flops}
 
 
 class _OurTrainer(_Trainer):
     """Our trainer's stepper with its guard, as a run on one device has it."""
 
-    def __init__(self, size: Mapping[str, Any], device: str) -> None:
+    def __init__(self, size: Values, device: str) -> None:
         from open_clip.loss import ClipLoss
         from training.device import make_mixed_precision, resolve_precision, select_device
         from training.distributed import StopRequest, World
@@ -218,7 +220,7 @@ class _OurTrainer(_Trainer):
         outputs: dict[str, torch.Tensor] = self.task.forward(batch)
         return outputs
 
-    def autocast(self) -> Any:
+    def autocast(self) -> AbstractContextManager[object]:
         return self.mixed.autocast()
 
     def step(self, number: int) -> torch.Tensor:
@@ -229,7 +231,7 @@ class _OurTrainer(_Trainer):
         self.has_unread = True
         return result.total
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> Values:
         if self.shapes != "bucketed":
             return {"text shapes": self.shapes}
         runs = {shape for batch in self.batches for shape in batch.texts.layout.shapes}

@@ -7,12 +7,13 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
 from benchmarks.equality import IDENTICAL, Answers, Rule
 from benchmarks.rows.base import Row
+from benchmarks.settings import Values
 
 _WAIT_S = 240
 
@@ -22,7 +23,7 @@ class EndToEnd(Row):
 
     unit = "samples"
     rules: ClassVar[Mapping[str, Rule]] = {"samples seen": IDENTICAL}
-    sizes: ClassVar[Mapping[str, Any]] = {
+    sizes: ClassVar[Values] = {
         "model": "ViT-B-16",
         "batch": 512,
         "steps": 80,
@@ -30,7 +31,7 @@ class EndToEnd(Row):
         "precision": "amp_bf16",
         "workers": None,
     }
-    tiny: ClassVar[Mapping[str, Any]] = {
+    tiny: ClassVar[Values] = {
         "model": "ViT-micro-8-32",
         "batch": 4,
         "steps": 30,
@@ -39,7 +40,7 @@ class EndToEnd(Row):
         "images_made": 12,
     }
 
-    def prepare(self) -> dict[str, Any]:
+    def prepare(self) -> Values:
         """Choose the number of worker processes: a core is left to the trainer."""
         workers = self.size["workers"] or max(1, len(os.sched_getaffinity(0)) - 1)
         self.workers = int(workers)
@@ -64,7 +65,7 @@ class EndToEnd(Row):
         """Give the seconds between the first and the last record that count."""
         return {"wall_s": self.seconds, "device_s": self.seconds}
 
-    def _train(self) -> list[dict[str, Any]]:
+    def _train(self) -> list[Values]:
         size = self.size
         shards = sorted((self.settings.path / self.options["images"]).glob("*.tar"))
         pattern = f"{shards[0].parent}/{{{shards[0].stem}..{shards[-1].stem}}}.tar"
@@ -94,6 +95,6 @@ class EndToEnd(Row):
         return _train_records(logs / name / "metrics.jsonl")
 
 
-def _train_records(path: Path) -> list[dict[str, Any]]:
+def _train_records(path: Path) -> list[Values]:
     records = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
     return [record for record in records if record["kind"] == "train"]

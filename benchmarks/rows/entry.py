@@ -5,12 +5,13 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
 from benchmarks.equality import IDENTICAL, Answers, Rule
 from benchmarks.rows.base import Row
+from benchmarks.settings import Values
 
 _CONFIG = Path(__file__).resolve().parents[2] / "src" / "open_clip" / "model_configs" / "ViT-tiny-16-64.json"
 _PROBE = """
@@ -43,9 +44,9 @@ class Import(Row):
     unit = "imports"
     what: ClassVar[str] = "import"
     rules: ClassVar[Mapping[str, Rule]] = {"missing names": IDENTICAL, "weights": IDENTICAL}
-    sizes: ClassVar[Mapping[str, Any]] = {}
+    sizes: ClassVar[Values] = {}
 
-    def prepare(self) -> dict[str, Any]:
+    def prepare(self) -> Values:
         """Read the files from the disk and compile them once."""
         self.first = self._probe()
         return {"less": "import torch"}
@@ -66,12 +67,12 @@ class Import(Row):
         """Give the seconds of the last round as its process measured them."""
         return {name: self.measured[name] for name in ("wall_s", "cpu_s")}
 
-    def _probe(self) -> dict[str, Any]:
+    def _probe(self) -> Values:
         words = [sys.executable, "-c", _PROBE, self.what, str(_CONFIG), *_NAMES]
         done = subprocess.run(words, capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(done.stderr[-2000:])
-        figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        figures: Values = json.loads(done.stdout.splitlines()[-1])
         return figures
 
 

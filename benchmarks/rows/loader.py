@@ -10,6 +10,7 @@ import torch
 from benchmarks.captions import describe_lengths
 from benchmarks.equality import IDENTICAL, Answers, Rule
 from benchmarks.rows.base import Row
+from benchmarks.settings import Values
 
 _CROPS_CHECKED = 64
 
@@ -19,10 +20,10 @@ class Load(Row):
 
     unit = "samples"
     rules: ClassVar[Mapping[str, Rule]] = {"tokens": IDENTICAL, "pixels": IDENTICAL, "crops": IDENTICAL}
-    sizes: ClassVar[Mapping[str, Any]] = {"image": 224, "batch": 64, "workers": 0, "pixels": "exact"}
-    tiny: ClassVar[Mapping[str, Any]] = {"image": 32, "batch": 4, "images_made": 12}
+    sizes: ClassVar[Values] = {"image": 224, "batch": 64, "workers": 0, "pixels": "exact"}
+    tiny: ClassVar[Values] = {"image": 32, "batch": 4, "images_made": 12}
 
-    def prepare(self) -> dict[str, Any]:
+    def prepare(self) -> Values:
         """Open the shards."""
         import open_clip
 
@@ -144,7 +145,7 @@ class Load(Row):
 def _peer_info(
     shards: list[Path],
     num_samples: int,
-    size: Mapping[str, Any],
+    size: Values,
     seed: int,
     transform: Any,
     tokenizer: Any,
@@ -176,7 +177,7 @@ class LoadNear(Load):
         "levels": Rule("absolute", 12),
         "levels of an image": Rule("on average", 0.05),
     }
-    sizes: ClassVar[Mapping[str, Any]] = {**Load.sizes, "pixels": "near"}
+    sizes: ClassVar[Values] = {**Load.sizes, "pixels": "near"}
 
     def check(self) -> Answers:
         """Load everything once without crops; crop the first images from seeds."""

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
 from benchmarks.equality import GRADIENTS, Answers, Rule
 from benchmarks.rows.base import Row
+from benchmarks.settings import Values
 
 _SAME_LOSS = Rule("relative", 2e-6)
 
@@ -17,10 +18,10 @@ class Contrastive(Row):
 
     unit = "losses"
     rules: ClassVar[Mapping[str, Rule]] = {"loss": _SAME_LOSS, "gradients": GRADIENTS}
-    sizes: ClassVar[Mapping[str, Any]] = {"rows": 8192, "width": 512}
-    tiny: ClassVar[Mapping[str, Any]] = {"rows": 48, "width": 16}
+    sizes: ClassVar[Values] = {"rows": 8192, "width": 512}
+    tiny: ClassVar[Values] = {"rows": 48, "width": 16}
 
-    def prepare(self) -> dict[str, Any]:
+    def prepare(self) -> Values:
         """Make features up that agree a little, as early in training."""
         import open_clip
 
@@ -67,8 +68,8 @@ class Repeated(Contrastive):
     computes one copy; we compute them all.
     """
 
-    sizes: ClassVar[Mapping[str, Any]] = {**Contrastive.sizes, "copies": 8}
-    tiny: ClassVar[Mapping[str, Any]] = {**Contrastive.tiny, "copies": 3}
+    sizes: ClassVar[Values] = {**Contrastive.sizes, "copies": 8}
+    tiny: ClassVar[Values] = {**Contrastive.tiny, "copies": 3}
 
     def check(self) -> Answers:
         """Compute all copies, or one and from it what all copies must give."""

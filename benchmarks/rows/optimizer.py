@@ -1,13 +1,14 @@
 """One update of all parameters of a model by AdamW."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
 from benchmarks.equality import Answers, Rule
 from benchmarks.rows.base import Row
 from benchmarks.rows.models import LR, make_adamw, make_model
+from benchmarks.settings import Values
 
 _CHECKED = 2
 
@@ -18,10 +19,10 @@ class Update(Row):
     unit = "updates"
     # An update moves a weight by about the learning rate; a thousandth of that is rounding.
     rules: ClassVar[Mapping[str, Rule]] = {"weights": Rule("absolute", 1e-3 * LR)}
-    sizes: ClassVar[Mapping[str, Any]] = {"model": "ViT-B-32", "updates": 2}
-    tiny: ClassVar[Mapping[str, Any]] = {"model": "ViT-micro-8-32", "updates": 1}
+    sizes: ClassVar[Values] = {"model": "ViT-B-32", "updates": 2}
+    tiny: ClassVar[Values] = {"model": "ViT-micro-8-32", "updates": 1}
 
-    def prepare(self) -> dict[str, Any]:
+    def prepare(self) -> Values:
         """Build the model; give each weight a gradient."""
         self.model = make_model(self.size["model"], self.side)
         self.optimizer = make_adamw(self.model, self.side)

@@ -1,12 +1,13 @@
 """Retrieval metrics of features that are there already."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
 from benchmarks.equality import Answers, Rule
 from benchmarks.rows.base import Row
+from benchmarks.settings import Values
 
 _METRICS = Rule("relative", 1e-12)
 _RECALL_AT = (1, 5, 10)
@@ -18,10 +19,10 @@ class OneToOne(Row):
 
     unit = "evaluations"
     rules: ClassVar[Mapping[str, Rule]] = {"metrics": _METRICS}
-    sizes: ClassVar[Mapping[str, Any]] = {"images": 5000, "captions_each": 1, "width": 512}
-    tiny: ClassVar[Mapping[str, Any]] = {"images": 40, "captions_each": 1, "width": 16}
+    sizes: ClassVar[Values] = {"images": 5000, "captions_each": 1, "width": 512}
+    tiny: ClassVar[Values] = {"images": 40, "captions_each": 1, "width": 16}
 
-    def prepare(self) -> dict[str, Any]:
+    def prepare(self) -> Values:
         """Make features up whose recall is neither none nor all."""
         self.measure: Callable[[], Mapping[str, float]]
         generator = torch.Generator().manual_seed(self.settings.seed)
@@ -65,8 +66,8 @@ class ManyToOne(OneToOne):
     In its place the peer's process sorts the scores of a few rows at a time, the slow and plain way.
     """
 
-    sizes: ClassVar[Mapping[str, Any]] = {**OneToOne.sizes, "captions_each": 5}
-    tiny: ClassVar[Mapping[str, Any]] = {**OneToOne.tiny, "captions_each": 5}
+    sizes: ClassVar[Values] = {**OneToOne.sizes, "captions_each": 5}
+    tiny: ClassVar[Values] = {**OneToOne.tiny, "captions_each": 5}
 
     def check(self) -> Answers:
         """Compute recall of any caption and of the image."""

@@ -11,6 +11,7 @@ from benchmarks.equality import FEATURES, IDENTICAL, LOSSES, MODEL_GRADIENTS, An
 from benchmarks.inputs import load_captions
 from benchmarks.rows.base import Row
 from benchmarks.rows.models import make_adamw, make_images, make_model, model_inputs
+from benchmarks.settings import Values
 
 _FEW = 5
 
@@ -25,10 +26,10 @@ class Step(Row):
         "gradients": MODEL_GRADIENTS,
         "losses": LOSSES,
     }
-    sizes: ClassVar[Mapping[str, Any]] = {"model": "ViT-B-32", "batch": 32, "steps": 1}
-    tiny: ClassVar[Mapping[str, Any]] = {"model": "ViT-micro-8-32", "batch": 4, "steps": 1}
+    sizes: ClassVar[Values] = {"model": "ViT-B-32", "batch": 32, "steps": 1}
+    tiny: ClassVar[Values] = {"model": "ViT-micro-8-32", "batch": 4, "steps": 1}
 
-    def prepare(self) -> dict[str, Any]:
+    def prepare(self) -> Values:
         """Build the model and its optimizer; tokenize the captions."""
         import open_clip
 

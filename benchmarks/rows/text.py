@@ -1,7 +1,7 @@
 """The text tower at inference: captions into features, class names into a classifier."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
@@ -10,6 +10,7 @@ from benchmarks.equality import FEATURES, IDENTICAL, Answers, Rule
 from benchmarks.inputs import load_captions
 from benchmarks.rows.base import Row
 from benchmarks.rows.models import make_model, model_inputs
+from benchmarks.settings import Values
 
 _TEMPLATES = (
     "a photo of a {}.",
@@ -25,10 +26,10 @@ class EncodeText(Row):
 
     unit = "captions"
     rules: ClassVar[Mapping[str, Rule]] = {"tokens": IDENTICAL, "features": FEATURES}
-    sizes: ClassVar[Mapping[str, Any]] = {"model": "ViT-B-32", "batch": 64}
-    tiny: ClassVar[Mapping[str, Any]] = {"model": "ViT-micro-8-32", "batch": 4}
+    sizes: ClassVar[Values] = {"model": "ViT-B-32", "batch": 64}
+    tiny: ClassVar[Values] = {"model": "ViT-micro-8-32", "batch": 4}
 
-    def prepare(self) -> dict[str, Any]:
+    def prepare(self) -> Values:
         """Build the model; tokenize the captions."""
         self.model = make_model(self.size["model"], self.side).eval()
         tokenizer, _ = model_inputs(self.size["model"], self.model)
@@ -58,10 +59,10 @@ class ZeroShot(Row):
 
     unit = "classes"
     rules: ClassVar[Mapping[str, Rule]] = {"classifier": FEATURES}
-    sizes: ClassVar[Mapping[str, Any]] = {"model": "ViT-B-32", "classes": 20}
-    tiny: ClassVar[Mapping[str, Any]] = {"model": "ViT-micro-8-32", "classes": 3}
+    sizes: ClassVar[Values] = {"model": "ViT-B-32", "classes": 20}
+    tiny: ClassVar[Values] = {"model": "ViT-micro-8-32", "classes": 3}
 
-    def prepare(self) -> dict[str, Any]:
+    def prepare(self) -> Values:
         """Build the model and choose class names."""
         self.model = make_model(self.size["model"], self.side).eval()
         self.tokenizer, _ = model_inputs(self.size["model"], self.model)

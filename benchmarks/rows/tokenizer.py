@@ -1,7 +1,7 @@
 """Captions into token ids, a batch at a time, new captions in each round."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
@@ -9,6 +9,7 @@ from benchmarks.captions import describe_lengths, take
 from benchmarks.equality import IDENTICAL, Answers, Rule
 from benchmarks.inputs import load_captions
 from benchmarks.rows.base import Row
+from benchmarks.settings import Values
 
 # Rounds' worth of captions before the first timed one.
 _WARM_UP = 6
@@ -19,10 +20,10 @@ class Tokenize(Row):
 
     unit = "captions"
     rules: ClassVar[Mapping[str, Rule]] = {"ids": IDENTICAL}
-    sizes: ClassVar[Mapping[str, Any]] = {"texts": 2048, "batch": 64}
-    tiny: ClassVar[Mapping[str, Any]] = {"texts": 64, "batch": 16}
+    sizes: ClassVar[Values] = {"texts": 2048, "batch": 64}
+    tiny: ClassVar[Values] = {"texts": 64, "batch": 16}
 
-    def prepare(self) -> dict[str, Any]:
+    def prepare(self) -> Values:
         """Make the tokenizer."""
         import open_clip
 

@@ -139,16 +139,16 @@ class Journal:
         is_end = isinstance(summary, dict) and self._is_end({**summary, "kind": "summary"})
         return is_recorded and is_newer and is_end
 
-    def _is_end(self, record: dict[str, Any]) -> bool:
+    def _is_end(self, record: Mapping[str, object]) -> bool:
         told = record.get("kind"), record.get("status"), record.get("steps")
         return told == ("summary", "finished", self._progress.step)
 
-    def event(self, name: str, **detail: Any) -> None:
+    def event(self, name: str, **detail: object) -> None:
         """Note something rare."""
         if self._lines is not None:
             self._lines.event(name, self._progress.step, **detail)
 
-    def event_at(self, name: str, step: int, **detail: Any) -> None:
+    def event_at(self, name: str, step: int, **detail: object) -> None:
         """Note something rare about a step that may be over."""
         if self._lines is not None:
             self._lines.event(name, step, **detail)
@@ -217,7 +217,7 @@ class Journal:
         if self._board is not None:
             self._board.write_train(fields)
 
-    def write(self, kind: str, **fields: Any) -> None:
+    def write(self, kind: str, **fields: object) -> None:
         """Append a line to metrics.jsonl."""
         if self._lines is not None:
             self._lines.write(kind, **fields)

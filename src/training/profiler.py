@@ -28,7 +28,7 @@ def count_params(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _count(model: nn.Module, run: Callable[[], Any]) -> int:
+def _count(model: nn.Module, run: Callable[[], object]) -> int:
     model.eval()
     # Towers leave out positions that nobody reads; where somebody looks at every layer, all are computed, as upstream.
     watches = [module.register_forward_hook(lambda *_: None) for module in model.modules()]

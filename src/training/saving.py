@@ -4,7 +4,6 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from open_clip.checkpoint import CONFIG_ENTRY
 from open_clip.errors import CheckpointError
@@ -38,7 +37,7 @@ class Saver(Hook):
         progress: Progress,
         journal: Journal,
         resumed_from: Path | None,
-        extras: Callable[[], Mapping[str, Any]] = dict,
+        extras: Callable[[], Mapping[str, object]] = dict,
     ) -> None:
         self._params = params
         self._place = place

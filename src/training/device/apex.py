@@ -8,7 +8,6 @@ checks and ``combine_grad``, which is not used here.
 """
 
 import logging
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from open_clip.errors import MissingDependency
-from training.device.mixed import MixedPrecision
+from training.device.mixed import MixedPrecision, ScalerState
 from training.device.precision import Precision
 
 _logger = logging.getLogger(__name__)
@@ -82,7 +81,7 @@ class ApexPrecision(MixedPrecision):
         self._optimizer = optimizer
         return model, optimizer
 
-    def autocast(self) -> AbstractContextManager[Any]:
+    def autocast(self) -> AbstractContextManager[None]:
         """Return a context for the forward pass, after apex has forgotten the fp16 copies of the weights it keeps.
 
         O1 keeps them from one forward pass without gradient to the next, even where the weights changed in between.
@@ -153,13 +152,13 @@ class ApexPrecision(MixedPrecision):
         for weight, master in self._masters:
             master.copy_(weight)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> ScalerState:
         """Return apex's scaler states and the fp32 masters."""
         masters = [master.detach().cpu() for _, master in self._masters]
         return {"apex": {name: dict(value) for name, value in self._amp.state_dict().items()}, "masters": masters}
 
     @torch.no_grad()
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: ScalerState) -> None:
         """Restore the scalers and the masters, where the state has them; a fixed scale stays as this run asked."""
         if "apex" in state:
             own = {} if self._loss_scale == "dynamic" else {"loss_scale": self._loss_scale}

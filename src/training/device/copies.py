@@ -22,7 +22,7 @@ class CopyStream:
         stream: Any,
         *,
         make_event: Callable[[], Any],
-        use: Callable[[Any], AbstractContextManager[Any]],
+        use: Callable[[Any], AbstractContextManager[object]],
         current: Callable[[], Any],
     ) -> None:
         self._stream = stream

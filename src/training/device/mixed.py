@@ -19,6 +19,9 @@ from training.device.precision import Precision
 _SCALER_KEYS = ("scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker")
 _logger = logging.getLogger(__name__)
 
+#: What a loss scaler keeps, in plain types and host tensors, by its own names.
+ScalerState = Mapping[str, Any]
+
 
 class MixedPrecision:
     """Full precision or autocast, without a loss scale; subclasses add one."""
@@ -31,7 +34,7 @@ class MixedPrecision:
         """Ready a bare model and its optimizer, before DDP wraps the model."""
         return model, optimizer
 
-    def autocast(self) -> AbstractContextManager[Any]:
+    def autocast(self) -> AbstractContextManager[None]:
         """Return a context for the forward pass and the loss."""
         if self.precision.autocast_dtype is None:
             return nullcontext()
@@ -98,11 +101,11 @@ class MixedPrecision:
     def refresh_masters(self) -> None:
         """Take over weights that were loaded into the model after :meth:`prepare`; a saved state comes after."""
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> ScalerState:
         """Return what a checkpoint needs to go on, in plain types and host tensors."""
         return {}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: ScalerState) -> None:
         """Go on from a saved state, of this device or another; load the model and the optimizer first."""
 
 
@@ -168,12 +171,12 @@ class ScaledPrecision(MixedPrecision):
         """Return the present loss scale."""
         return float(self._scaler.get_scale())
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> ScalerState:
         """Return the scaler's state, less what only one device knows."""
         state = self._scaler.state_dict()
         return {key: state[key] for key in _SCALER_KEYS}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: ScalerState) -> None:
         """Take the scale and its age from a saved state; how it grows stays as this run asked."""
         if "scale" not in state:
             _logger.info("the checkpoint holds no loss scale; starting from %s", self.scale())

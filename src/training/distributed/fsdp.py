@@ -8,7 +8,7 @@ import contextlib
 import copy
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -24,6 +24,8 @@ from training.distributed.env import World
 from training.distributed.sharding import SPREAD, Sharding, local_part
 
 _LOG = logging.getLogger(__name__)
+# The parameters of one module by name, as the module itself holds them.
+_Slots = dict[str, nn.Parameter | None]
 
 
 def shard_model(model: nn.Module, torch_device: torch.device, world: World, sharding: Sharding) -> nn.Module:
@@ -165,7 +167,7 @@ class _Spread:
         """Lend a whole copy of the model; every process must enter."""
         reshard(model)
         whole: dict[int, nn.Parameter] = {}
-        hollow: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        hollow: list[tuple[_Slots, _Slots]] = []
         for lent, own in zip(_slots(self.skeleton), _slots(model), strict=True):
             hollow.append((lent, dict(lent)))
             for name, parameter in own.items():
@@ -224,8 +226,8 @@ def _precision_policies(param_dtype: torch.dtype | None) -> tuple[MixedPrecision
     """Give the policy of blocks and that of the whole: what goes from block to block stays in the parameters' type."""
     if param_dtype is None:
         return MixedPrecisionPolicy(), MixedPrecisionPolicy()
-    types: dict[str, Any] = {"param_dtype": param_dtype, "reduce_dtype": torch.float32}
-    return MixedPrecisionPolicy(**types), MixedPrecisionPolicy(**types, output_dtype=torch.float32)
+    inner = MixedPrecisionPolicy(param_dtype=param_dtype, reduce_dtype=torch.float32)
+    return inner, replace(inner, output_dtype=torch.float32)
 
 
 def _offload_policy(sharding: Sharding, torch_device: torch.device) -> OffloadPolicy:
@@ -256,7 +258,7 @@ def _are_alike(children: list[nn.Module]) -> bool:
     return len(children) > 1 and not is_container and has_parameters and len({type(child) for child in children}) == 1
 
 
-def _slots(model: nn.Module) -> list[dict[str, Any]]:
+def _slots(model: nn.Module) -> list[_Slots]:
     """List the dicts in which modules hold their parameters."""
     return [module._parameters for module in model.modules() if module._parameters]
 
@@ -264,7 +266,7 @@ def _slots(model: nn.Module) -> list[dict[str, Any]]:
 @contextlib.contextmanager
 def _scalars_put_aside(model: nn.Module) -> Iterator[list[nn.Parameter]]:
     """Hide parameters of one value while the model is spread, and put them back into their places."""
-    aside: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    aside: list[tuple[_Slots, _Slots]] = []
     scalars: list[nn.Parameter] = []
     for slots in _slots(model):
         here = {name: value for name, value in slots.items() if value is not None and value.numel() == 1}
@@ -285,7 +287,7 @@ def _scalars_put_aside(model: nn.Module) -> Iterator[list[nn.Parameter]]:
 
 def _skeleton_of(model: nn.Module) -> nn.Module:
     """Copy a model without the memory of its parameters; its buffers are shared."""
-    memo: dict[int, Any] = {
+    memo: dict[int, Tensor] = {
         id(parameter): nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=parameter.requires_grad)
         for parameter in model.parameters()
     }
@@ -293,7 +295,7 @@ def _skeleton_of(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model, memo)
 
 
-def _shard_entries(module: nn.Module, state: dict[str, Any], *_: Any) -> None:
+def _shard_entries(module: nn.Module, state: dict[str, Tensor], *_: object) -> None:
     """Replace whole tensors of a state dict that is being loaded by this process's parts."""
     reshard(module)
     for name, parameter in module.named_parameters(remove_duplicate=False):

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from torch.distributed.distributed_c10d import Store
 
@@ -323,4 +323,4 @@ class LostProcesses(DeviceError):
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
-        self.exit_status: Any = status
+        self.exit_status = status

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from open_clip.errors import first_line
 from open_clip.files import write_whole
 from training.device.startup import import_torch
-from training.doctor.findings import Deviation, Finding, compare, judge
+from training.doctor.findings import Answer, Deviation, Finding, compare, judge
 from training.doctor.parts import Conditions
 from training.doctor.processes import run_program
 
@@ -64,7 +64,7 @@ def all_reduce_findings(device: "Device", seconds: float, limit_s: float) -> Ite
             yield Finding(what, state="failed", why=ended.describe("all-reduce failed: "))
 
 
-def _read(answer: dict[str, Any]) -> Iterator[Finding]:
+def _read(answer: Answer) -> Iterator[Finding]:
     who = f"{answer['processes']} process{'es' if answer['processes'] > 1 else ''}, {answer['backend']}"
     yield judge(f"{_WHAT}, {who}", Deviation(**answer["difference"]), _BOUND)
     if answer["trace"] is not None:
@@ -112,7 +112,7 @@ def _add_up(kind: str, path: str, seconds: float) -> None:
     dist.all_reduce(total)
     device.synchronize()
     difference = compare(total, expected)
-    answer: dict[str, Any] = {"backend": device.collective_backend, "processes": world.world_size}
+    answer: Answer = {"backend": device.collective_backend, "processes": world.world_size}
     answer["difference"] = vars(difference)
     answer["speeds"] = [_time_size(device, place, size, seconds) for size in _SIZES] if seconds else []
     answer["trace"] = device.collective_trace()

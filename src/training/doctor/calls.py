@@ -4,7 +4,6 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -35,7 +34,7 @@ def device_calls(conditions: Conditions, limit_s: float) -> Iterator[Finding]:
         yield Finding(VERSIONS, {"answer": judged})
 
 
-def answer_of(name: str, ask: Callable[[], Any]) -> Finding:
+def answer_of(name: str, ask: Callable[[], object]) -> Finding:
     """Ask one question; an answer that is wrong and an error are findings too."""
 
     def trial() -> Finding:
@@ -47,7 +46,7 @@ def answer_of(name: str, ask: Callable[[], Any]) -> Finding:
     return guarded(name, trial)
 
 
-def questions(device: Device) -> dict[str, Callable[[], Any]]:
+def questions(device: Device) -> dict[str, Callable[[], object]]:
     """Name the methods of a device in an order in which they can be called, each with a call that proves it."""
     return {
         "missing": lambda: device.missing() or "nothing",
@@ -80,7 +79,7 @@ def questions(device: Device) -> dict[str, Callable[[], Any]]:
     }
 
 
-def _shown(answer: Any) -> str:
+def _shown(answer: object) -> str:
     return "done" if answer is None else printable(answer, _MOST_SHOWN)
 
 

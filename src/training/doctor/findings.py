@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 #: How a trial can end. ``wrong``: it ran and its figures are not what they should be.
 STATES = ("ok", "wrong", "failed", "not tried")
 
+#: Plain values by name, as a JSON line or file holds them.
+Answer = dict[str, Any]
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -29,7 +32,7 @@ class Finding:
     state: str = "ok"
     why: str = ""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Answer:
         """Return plain values."""
         return asdict(self)
 

@@ -5,11 +5,10 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import open_clip
 from open_clip.checked_json import read_json, read_json_lines
-from training.doctor.findings import Finding, latency_cells
+from training.doctor.findings import Answer, Finding, latency_cells
 from training.doctor.parts import Conditions
 from training.doctor.processes import Ended, run_program
 
@@ -91,17 +90,17 @@ def _train(conditions: Conditions, folder: Path, ends: float) -> Iterator[Findin
     yield Finding("evaluation", {name: f"{summary['metrics'][name]:.3f}" for name in _METRICS})
 
 
-def _records(run: Path) -> list[dict[str, Any]]:
+def _records(run: Path) -> list[Answer]:
     """Read what a run has recorded until now."""
     path = run / "metrics.jsonl"
     return [record for _, record in read_json_lines(path) if record] if path.is_file() else []
 
 
-def _steps(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _steps(records: list[Answer]) -> list[Answer]:
     return [record for record in records if record.get("kind") == "train"]
 
 
-def _evaluate(conditions: Conditions, folder: Path, weights: Path, ends: float) -> tuple[dict[str, Any], Ended]:
+def _evaluate(conditions: Conditions, folder: Path, weights: Path, ends: float) -> tuple[Answer, Ended]:
     """Evaluate the checkpoint that a stopped training left."""
     words = ["--val-data", str(folder / "data"), "--workers", "1", "--pretrained", str(weights)]
     left_s = max(ends - time.monotonic(), _LEAST_S)
@@ -114,7 +113,7 @@ def _trainer(conditions: Conditions, folder: Path, name: str, words: list[str]) 
     return ["-m", "training.main", *own, "--gallery-size", "0", *words]
 
 
-def _summary(run: Path) -> dict[str, Any]:
+def _summary(run: Path) -> Answer:
     try:
         return dict(read_json(run / "summary.json"))
     except (OSError, ValueError):

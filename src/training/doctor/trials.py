@@ -150,7 +150,7 @@ def _scaled_step(scaler: Any, optimizer: torch.optim.Optimizer, weight: nn.Param
     return not torch.equal(before.cpu(), weight.detach().cpu())
 
 
-def time_steps(device: Device, step: Callable[[], Any], seconds: float, most: int = 200) -> list[float]:
+def time_steps(device: Device, step: Callable[[], object], seconds: float, most: int = 200) -> list[float]:
     """Time a step after a few to warm up, waiting for the device after each: three times at least, then ``seconds``."""
     warm_until = time.perf_counter() + seconds
     for _ in range(3):

@@ -18,7 +18,7 @@ from dataclasses import asdict
 from typing import Any, TextIO
 
 from open_clip.errors import first_line, printable
-from training.doctor.findings import Finding
+from training.doctor.findings import Answer, Finding
 from training.doctor.parts import Conditions, Part
 from training.doctor.processes import end_program, last_words, name_status, read_end, start_program
 
@@ -81,7 +81,7 @@ class Worker:
             ["-m", "training.doctor.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said
         )
 
-    def _read(self, ends: float, limit_s: float) -> dict[str, Any]:
+    def _read(self, ends: float, limit_s: float) -> Answer:
         """Wait for the next line."""
         pipe = self._process.stdout.fileno()
         while b"\n" not in self._buffer:
@@ -94,7 +94,7 @@ class Worker:
                 raise self._give_up(f"its process {name_status(status)}{last_words(read_end(self._said))}")
             self._buffer += chunk
         line, _, self._buffer = self._buffer.partition(b"\n")
-        answer: dict[str, Any] = json.loads(line)
+        answer: Answer = json.loads(line)
         return answer
 
     def _give_up(self, reason: str) -> PartFailed:
@@ -127,7 +127,7 @@ def serve(questions: TextIO, answers: TextIO) -> None:
     logging.getLogger().addHandler(notes)
     by_name = {part.name: part for part in PARTS}
 
-    def answer(**fields: Any) -> None:
+    def answer(**fields: object) -> None:
         answers.write(json.dumps(fields) + "\n")
         answers.flush()
 

@@ -91,7 +91,7 @@ def _option(key: str) -> str:
     return f"--{key.replace('_', '-')}"
 
 
-def _redacted(value: Any) -> Any:
+def _redacted(value: object) -> Any:
     if isinstance(value, dict):
         return {key: _redacted(one) for key, one in value.items()}
     if isinstance(value, list | tuple):

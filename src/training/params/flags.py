@@ -23,7 +23,7 @@ class Flag:
     metavar: str | None = None
 
 
-def flag(default: Any, help: str, **options: Any) -> Any:
+def flag(default: object, help: str, **options: Any) -> Any:
     """Declare a dataclass field that is also a flag.
 
     Args:
@@ -40,7 +40,7 @@ class KeyValueAction(argparse.Action):
     """Collect ``key=value`` words into a dict; values are Python literals where they parse, else strings."""
 
     def __call__(
-        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, _: Any = None
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, _: object = None
     ) -> None:
         """Store the parsed words under ``dest``."""
         try:
@@ -93,7 +93,7 @@ def _metavar(spec: Flag) -> str:
     return "PATH" if spec.parse is path else "TEXT"
 
 
-def _help_text(spec: Flag, default: Any) -> str:
+def _help_text(spec: Flag, default: object) -> str:
     words = spec.help.replace("%", "%%")
     if default in (None, False, "", {}) or "default" in words:
         return words

@@ -199,7 +199,7 @@ def literal(key: str, value: str) -> Any:
     return plain(key, found)
 
 
-def plain(key: str, value: Any, depth: int = 0) -> Any:
+def plain(key: str, value: object, depth: int = 0) -> Any:
     """Return the value of a key as it is when a settings file can hold it.
 
     Raises:
