@@ -109,30 +109,10 @@ DEVICES = (
 # Samples a second of CLIP g/14 on 1, 2, 4, 8 and 16 nodes of 8 GPUs: NVIDIA NeMo user guide, CLIP performance.
 NEMO_G14 = {"A100 80 GB": (559, 1115, 2190, 4407, 8633), "H100 80 GB": (935, 1795, 3502, 6771, 13829)}
 
-
-@dataclass(frozen=True)
-class Measured:
-    """What ``python tools/scaling_table.py --measure`` found: one core of a shared 2-core x86 server, 2026.
-
-    Attributes:
-        image_ms: processor time to read, crop and resize a 256 x 256 JPEG of 28 kB to 224 x 224 bytes.
-        large_image_ms: the same for 500 x 375 and 79 kB.
-        caption_ms: processor time to turn a caption of some ten words into ids, words seen before.
-        index_bytes: memory of one sample in a shard's index, for keys of nine characters.
-        order_mb: peak memory of one epoch's order with a window, by number of samples; shards of 10,000.
-    """
-
-    image_ms: float
-    large_image_ms: float
-    caption_ms: float
-    index_bytes: float
-    order_mb: dict[int, float]
-
-
-MEASURED = Measured(
-    image_ms=1.65,
-    large_image_ms=3.09,
-    caption_ms=0.003,
-    index_bytes=57,
-    order_mb={10**6: 3.2, 10**7: 3.2, 10**8: 3.5, 4 * 10**8: 4.5, 2 * 10**9: 9.9},
-)
+# Measured on one core of a shared 2-core x86 server, 2026. Processor time to read, crop and resize a JPEG to 224 x 224
+# bytes, one of 256 x 256 and 28 kB, and one of 500 x 375 and 79 kB; and to turn ten words seen before into ids.
+IMAGE_MS, LARGE_IMAGE_MS, CAPTION_MS = 1.65, 3.09, 0.003
+# Memory of one sample in a shard's index, for keys of nine characters. A test measures it again.
+INDEX_BYTES = 57
+# Peak memory of one epoch's order with a window, by number of samples; shards of 10,000. A test bounds it.
+ORDER_MB = {10**6: 3.2, 10**7: 3.2, 10**8: 3.5, 4 * 10**8: 4.5, 2 * 10**9: 9.9}

@@ -2,7 +2,7 @@
 """Compute what training needs on 1 to 4,096 ranks and write the tables of docs/scaling.md and its twin.
 
 The formulas are `scaling_model.py`'s, the devices `scaling_devices.py`'s. ``--check`` says whether the pages are up to
-date, ``--measure`` measures on this machine what the loader's tables start from.
+date.
 """
 
 import argparse
@@ -12,11 +12,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from scaling_devices import (
+    CAPTION_MS,
     DEVICES,
+    IMAGE_MS,
+    INDEX_BYTES,
     INTERRUPTIONS_PER_DEVICE_DAY,
-    MEASURED,
+    LARGE_IMAGE_MS,
     MEMORY_SHARE,
     NEMO_G14,
+    ORDER_MB,
     SAMPLE_BYTES,
     Device,
 )
@@ -184,8 +188,8 @@ def table_published() -> Rows:
 
 def table_loaders() -> Rows:
     rows: Rows = []
-    core_s = (MEASURED.image_ms + MEASURED.caption_ms) / 1e3
-    large_s = (MEASURED.large_image_ms + MEASURED.caption_ms) / 1e3
+    core_s = (IMAGE_MS + CAPTION_MS) / 1e3
+    large_s = (LARGE_IMAGE_MS + CAPTION_MS) / 1e3
     for model in map(count_model, MODELS):
         for device in DEVICES:
             batch, checkpointing = choose_batch(model, 64, device)
@@ -196,10 +200,10 @@ def table_loaders() -> Rows:
 
 
 def table_indexes() -> Rows:
-    held = 64 * 10_000 * MEASURED.index_bytes / 1e6
+    held = 64 * 10_000 * INDEX_BYTES / 1e6
     rows: Rows = []
-    for samples, order_mb in MEASURED.order_mb.items():
-        files = samples * MEASURED.index_bytes / 1e6
+    for samples, order_mb in ORDER_MB.items():
+        files = samples * INDEX_BYTES / 1e6
         rows.append((f"{samples:,}", figure(order_mb), figure(min(held, files)), figure(files)))
     return rows
 
@@ -298,16 +302,10 @@ def renew(text: str, language: str) -> str:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Write both pages, check them, or measure."""
+    """Write both pages, or check them."""
     parser = argparse.ArgumentParser(description="Write the tables of docs/scaling.md and docs/scaling.zh.md.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail when a page is out of date")
-    parser.add_argument("--measure", action="store_true", help="measure the loader's costs on this machine instead")
     options = parser.parse_args(words)
-    if options.measure:
-        from scaling_measure import measure
-
-        print(measure())
-        return 0
     stale = []
     for language, page in PAGES.items():
         text = page.read_text(encoding="utf-8")

@@ -1,5 +1,7 @@
 import math
+import tracemalloc
 
+import numpy as np
 import pytest
 import torch
 from torch.autograd.graph import saved_tensors_hooks
@@ -8,8 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import open_clip
 from open_clip.loss import ClipLoss
-from scaling_devices import DEVICES, MEASURED, NEMO_G14
-from scaling_measure import index_bytes, order_mb
+from scaling_devices import DEVICES, INDEX_BYTES, NEMO_G14
 from scaling_model import (
     LOSS_MATRICES,
     Kinds,
@@ -22,6 +23,9 @@ from scaling_model import (
     wire_seconds,
 )
 from scaling_table import MODELS, PAGES, TABLES, choose_batch, figure, renew
+from training.data.columns import ColumnBuilder
+from training.data.shards.index import ShardIndex
+from training.data.shards.order import ShardOrder
 
 SMALL = "ViT-micro-8-32"
 # Millions of parameters and billions of forward operations, image and caption.
@@ -172,8 +176,30 @@ def test_intervals_between_saves_are_youngs_and_dalys():
     assert daly == pytest.approx(young * (1 + math.sqrt(60 / 172800) / 3 + 60 / (9 * 172800)) - 60)
 
 
+def index_bytes(samples):
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    keys = ColumnBuilder()
+    for number in range(samples):
+        keys.append(f"{number:09d}")
+    index = ShardIndex("shard.tar", keys.finish(), np.zeros((samples, 4), np.int64), np.arange(samples), ())
+    del keys
+    after = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    return (after - before) / len(index)
+
+
+def order_mb(samples):
+    tracemalloc.start()
+    order = ShardOrder(np.full(samples // 10_000, 10_000, dtype=np.int64), seed=0, epoch=0)
+    assert len(order[samples // 2 : samples // 2 + 4096]) == 4096
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak / 1e6
+
+
 def test_indexes_and_orders_take_the_memory_that_the_tables_say():
-    assert index_bytes(10_000) == pytest.approx(MEASURED.index_bytes, abs=1)
+    assert index_bytes(10_000) == pytest.approx(INDEX_BYTES, abs=1)
     for samples in (10**6, 10**7, 10**8):
         assert order_mb(samples) < 5
 
