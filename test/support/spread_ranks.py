@@ -17,7 +17,8 @@ from tiny_models import tiny_batch, tiny_clip, tiny_coca, tiny_config
 from training.checkpoint.gathered import gather_optimizer, gather_weights, spread_optimizer_state
 from training.device.cpu import CpuDevice
 from training.distributed import Sharding, whole_model
-from training.distributed.fsdp import clip_gradients, shard_model, whole_tensor
+from training.distributed.fsdp import shard_model
+from training.distributed.spread_tensors import clip_gradients, whole_tensor
 from training.optim import build_optimizer, train_only_rows
 from training.params import OptimParams
 

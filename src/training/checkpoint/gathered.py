@@ -7,7 +7,8 @@ from torch.distributed.tensor import DTensor
 
 from open_clip.errors import NumericsError, cut_list
 from training.distributed import World
-from training.distributed.fsdp import reshard, shard_like, share_buffers, whole_tensor
+from training.distributed.fsdp import reshard, share_buffers
+from training.distributed.spread_tensors import shard_like, whole_tensor
 from training.optim import State
 
 

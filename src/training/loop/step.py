@@ -110,7 +110,7 @@ class Stepper:
         self.mixed.unscale(self.optimizer)
         parameters = self.mixed.parameters_to_clip(self.task.trained, self.optimizer)
         if is_spread:
-            from training.distributed.fsdp import clip_gradients
+            from training.distributed.spread_tensors import clip_gradients
 
             return clip_gradients(parameters, self.grad_clip_norm)
         assert self.grad_clip_norm is not None

@@ -125,6 +125,6 @@ def _other_rows(parameter: Tensor, rows: Tensor) -> Tensor:
     others[rows.to(others.device)] = False
     if not hasattr(parameter, "placements"):
         return others
-    from training.distributed.fsdp import shard_like
+    from training.distributed.spread_tensors import shard_like
 
     return local_part(shard_like(others, parameter))
