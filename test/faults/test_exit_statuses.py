@@ -166,7 +166,7 @@ def test_several_processes_without_a_card_are_6_unless_the_cpu_is_asked_for(data
 
 def test_what_torchrun_prints_last_are_the_words_of_the_process_that_failed(tmp_path):
     words = micro_flags(tmp_path / "absent.csv", None, logs_dir=tmp_path / "logs")
-    status, output = run_trainer(words, processes=2)
+    status, output = run_trainer(words, processes=2, is_launched=True)
     assert status == 1
     *_, why, flag, rule = output.rstrip().splitlines()
     assert why.strip().startswith("traceback : Cannot read ")

@@ -246,7 +246,7 @@ def test_unusable_rows_of_all_processes_count_together(tmp_path):
         Path(tmp_path / "images-pairs" / f"{row:05d}.jpg").write_bytes(b"\xff\xd8\xff")
     flags = micro_flags(table, logs_dir=tmp_path, name="run", batch_size=4, bad_sample_budget=0.04)
     status_file = tmp_path / "status"
-    status, output = run_trainer(flags, processes=2, OPEN_CLIP_STATUS_FILE=str(status_file))
+    status, output = run_trainer(flags, processes=2, is_launched=True, OPEN_CLIP_STATUS_FILE=str(status_file))
     assert status == 1, output
     assert status_file.read_text() == "3\n"
     # Each process logs it; torchrun's own report at the end repeats it.

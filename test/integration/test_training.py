@@ -145,7 +145,8 @@ def test_logs_dir_none_writes_nothing(data, tmp_path, monkeypatch):
 def test_two_ranks_with_half_the_batch_give_the_losses_of_one_rank(data, tmp_path, extra):
     assert main(micro_flags(*data, logs_dir=tmp_path, name="one", grad_clip_norm=1.0)) == 0
     flags = {"batch_size": 4, "grad_clip_norm": 1.0, **extra}
-    status, output = run_trainer(micro_flags(*data, logs_dir=tmp_path, name="two", **flags), processes=2)
+    words = micro_flags(*data, logs_dir=tmp_path, name="two", **flags)
+    status, output = run_trainer(words, processes=2, is_launched=not extra)
     assert status == 0, output
     one, two = train_losses(tmp_path / "one"), train_losses(tmp_path / "two")
     assert len(one) == 10

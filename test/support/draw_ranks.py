@@ -1,20 +1,20 @@
-"""Takes one step of random models on the device under test, a process a card, and writes what it gave to a folder.
-
-python test/support/draw_ranks.py FOLDER WORLD_SIZE ROWS RECIPE...
-"""
+"""One rank of a step of random models on the device that ``OPENCLIP_TEST_DEVICE`` names, a process a card."""
 
 import os
-import sys
 
 import torch
 
 from draws import make_random
-from ranks import on_ranks
 from recipes import make_task, random_step, rank_batches
 from training.device import select_device
 from training.distributed import wrap_model
 
-DEVICE = select_device(os.environ["OPENCLIP_TEST_DEVICE"])
+DEVICE = select_device(os.environ.get("OPENCLIP_TEST_DEVICE", "cpu"))
+
+
+def activate(rank):
+    """Begin to use a card."""
+    DEVICE.activate(rank)
 
 
 def draw_on_rank(world, rows, names):
@@ -32,9 +32,3 @@ def draw_on_rank(world, rows, names):
         ]
         answers[name] = random_step(task, batches, device)
     return answers
-
-
-if __name__ == "__main__":
-    folder, world_size, rows, *names = sys.argv[1:]
-    backend = DEVICE.collective_backend
-    on_ranks(draw_on_rank, int(world_size), folder, int(rows), names, backend=backend, begin=DEVICE.activate)

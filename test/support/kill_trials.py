@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -12,6 +10,7 @@ from pathlib import Path
 import torch
 
 from runs import assert_same_state, load_payload, read_lines, trainer_environment
+from warm_python import ForkServer
 
 _SERVER = Path(__file__).with_name("killed_trainer.py")
 
@@ -22,18 +21,10 @@ class Trainers(AbstractContextManager):
     def __init__(self, folder, **environ):
         Path(folder).mkdir(parents=True, exist_ok=True)
         paths = {"PYTHONPATH": environ.pop("PYTHONPATH", str(_SERVER.parent))}
-        self._process = subprocess.Popen(
-            [sys.executable, str(_SERVER), str(folder)],
-            env=trainer_environment(**paths, **environ),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self._server = ForkServer([str(_SERVER), str(folder)], trainer_environment(**paths, **environ))
 
     def __exit__(self, *error):
-        self._process.stdin.close()
-        self._process.wait(timeout=60)
-        self._process.stdout.close()
+        self._server.close()
 
     def run(self, flags, steps, *, ranks=1, **job):
         """Run one job to its end and give the statuses of its ranks; ``kill``, ``fill``, ``spoil``: `killed_trainer`.
@@ -43,11 +34,8 @@ class Trainers(AbstractContextManager):
             steps: File that gets a line for each step.
             ranks: Processes that train together.
         """
-        job |= {"flags": flags, "steps": str(steps), "output": f"{steps}.out", "ranks": ranks}
-        print(json.dumps(job), file=self._process.stdin, flush=True)
-        answer = self._process.stdout.readline()
-        assert answer, "the server of trainers is gone"
-        return json.loads(answer)["statuses"]
+        about = {"flags": flags, "steps": str(steps), "output": f"{steps}.out", "ranks": ranks, "limit_s": 200}
+        return self._server.ask(about | job)["statuses"]
 
 
 @dataclass

@@ -23,7 +23,6 @@ import torch
 
 import open_clip
 from checkpoint_faults import Countdown, trap_calls
-from runs import free_port
 from standardised_trainer import standardise_training
 from training import session  # noqa: F401  (imported before the fork)
 from training.checkpoint import Keeper
@@ -31,6 +30,8 @@ from training.loop import Stepper
 from training.main import _leave, main
 from training.saving import Saver
 from training.tasks import ClipTask
+from warm_python import serve as answer_jobs
+from warm_python import signal_all
 
 # Of the vocabulary's size most of a checkpoint comes; at this width it is 5 MB.
 NANO = {
@@ -47,11 +48,7 @@ def serve():
     torch.use_deterministic_algorithms(False)
     open_clip.get_tokenizer = functools.cache(open_clip.get_tokenizer)
     open_clip.get_tokenizer("ViT-nano", context_length=None, cache_dir=None)(["an image"])
-    for line in sys.stdin:
-        job = json.loads(line)
-        started = time.monotonic()
-        statuses = _run(job)
-        print(json.dumps({"statuses": statuses, "seconds": time.monotonic() - started}), flush=True)
+    answer_jobs(_be_trainer, _look)
 
 
 def _write_config():
@@ -60,57 +57,26 @@ def _write_config():
     return path
 
 
-def _run(job):
-    """Fork the job's ranks and wait for them; one that dies takes the others along, as under torchrun."""
-    port, count = free_port(), job["ranks"]
-    children = {}
-    for rank in range(count):
-        child = os.fork()
-        if child == 0:
-            _be_trainer(job, rank, port)
-        children[child] = rank
-    statuses = [None] * count
-    kill, started, seen = job.get("kill") or {}, time.monotonic(), None
-    while children:
-        for child in [*children]:
-            ended, status = os.waitpid(child, os.WNOHANG)
-            if not ended:
-                continue
-            statuses[children.pop(child)] = os.waitstatus_to_exitcode(status)
-            if os.WIFSIGNALED(status):
-                _signal_all(children)
-        now = time.monotonic()
-        if kill.get("at") == "time":
-            if seen is None and _count_lines(job["steps"]) >= kill["line"]:
-                seen = now
-            if seen is not None and now >= seen + kill["seconds"]:
-                # One signal only: a second one of those that ask for a stop would end the run at once.
-                kill = {}
-                _signal_all(children, job["kill"].get("signal", signal.SIGKILL))
-        if now > started + job.get("limit_s", 200):
-            _signal_all(children)
-        time.sleep(0.002)
-    return statuses
-
-
-def _signal_all(children, number=signal.SIGKILL):
-    for child in children:
-        os.kill(child, number)
+def _look(job, children, statuses):
+    """Kill where and when the job says; a rank that dies of a signal takes the others along, as under torchrun."""
+    if any(status is not None and status < 0 for status in statuses):
+        signal_all(children, signal.SIGKILL)
+    kill = job.get("kill") or {}
+    if kill.get("at") != "time":
+        return
+    if "seen" not in job and _count_lines(job["steps"]) >= kill["line"]:
+        job["seen"] = time.monotonic()
+    if "seen" in job and time.monotonic() >= job["seen"] + kill["seconds"]:
+        # One signal only: a second one of those that ask for a stop would end the run at once.
+        del job["kill"]
+        signal_all(children, kill.get("signal", signal.SIGKILL))
 
 
 def _count_lines(path):
     return Path(path).read_bytes().count(b"\n") if os.path.exists(path) else 0
 
 
-def _be_trainer(job, rank, port):
-    output = os.open(job["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    for descriptor in (1, 2):
-        os.dup2(output, descriptor)
-    sys.stdin.close()
-    if job["ranks"] > 1:
-        size = str(job["ranks"])
-        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=size, LOCAL_WORLD_SIZE=size)
-        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+def _be_trainer(job, rank):
     kill = job.get("kill") or {}
     _keep_steps(job, rank, kill if kill.get("rank", 0) == rank else {})
     if kill.get("at") == "call":

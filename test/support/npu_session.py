@@ -1,15 +1,19 @@
 """Environments for subprocesses that see simulated NPUs, or a broken installation of them."""
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch._C._distributed_c10d import Backend
+
+from warm_python import run_warm
 
 REPO = Path(__file__).resolve().parents[2]
 SIMULATOR = Path(__file__).with_name("npu_simulator")
@@ -65,3 +69,10 @@ def run_python(
     """Run this Python with arguments in an environment and return what it printed, whatever its status."""
     command = [sys.executable, *arguments]
     return subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=timeout_s)
+
+
+def ask_script(path: Path, name: str, env: dict[str, str], cwd: Path = REPO) -> Any:
+    """Have a script do what it calls by a name, and return what its last line says in JSON."""
+    statuses, output = run_warm((path, name), env, timeout_s=300, cwd=cwd)
+    assert statuses == [0], output[-3000:]
+    return json.loads(output.splitlines()[-1])

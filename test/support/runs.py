@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 import torch
 
 from npu_session import skip_without_hccl
+from warm_python import free_port, run_warm
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,13 +24,6 @@ def trainer_environment(**extra):
     environ["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
     environ.update(extra)
     return environ
-
-
-def free_port():
-    """Find a port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def trainer_command(flags, processes=1, program=("-m", "training.main")):
@@ -55,13 +48,32 @@ def start_trainer(flags, processes=1, program=("-m", "training.main"), **environ
     )
 
 
-def run_trainer(flags, processes=1, timeout_s=240, **environ):
+def run_trainer(flags, processes=1, timeout_s=240, *, program=("-m", "training.main"), is_launched=False, **environ):
     """Run the trainer to its end.
 
+    Args:
+        flags: Words of its command line.
+        processes: Ranks on this machine.
+        timeout_s: When it is killed, and the test fails.
+        program: What is started; a program like the trainer.
+        is_launched: Whether a new Python starts, with torchrun for several ranks. Otherwise the ranks are forked from a
+            process that has imported torch, and find their place in the environment.
+        environ: Variables of the environment.
+
     Returns:
-        (exit status, output)
+        (exit status, output); of several ranks the status of the first that did not end well, 1 under torchrun
     """
-    process = start_trainer(flags, processes, **environ)
+    if is_launched:
+        return _run_launched(flags, processes, timeout_s, program, environ)
+    if processes > 1 and "NPUSIM_DEVICES" in environ:
+        skip_without_hccl()
+    words = (*program, *flags)
+    statuses, output = run_warm(words, trainer_environment(**environ), processes=processes, timeout_s=timeout_s)
+    return next((status for status in statuses if status), 0), output
+
+
+def _run_launched(flags, processes, timeout_s, program, environ):
+    process = start_trainer(flags, processes, program, **environ)
     try:
         output, _ = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:

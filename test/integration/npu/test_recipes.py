@@ -3,9 +3,11 @@
 import pytest
 import torch
 
+from draw_ranks import activate, draw_on_rank
 from draws import Draws, join_draws, make_random
-from npu_session import run_python, simulator_env
+from npu_session import simulator_env
 from pairs import make_pairs, micro_flags
+from ranks import on_ranks
 from recipes import losses_and_gradients, make_batch, make_task
 from runs import load_payload, run_trainer, train_losses
 from training.main import main
@@ -38,9 +40,8 @@ def test_siglip_with_an_average_gives_the_losses_of_the_cpu(data, tmp_path, proc
 def test_random_models_equal_one_large_batch_of_the_same_draws_on_the_cpu(tmp_path, processes):
     names, rows = ("clip", "coca"), 8
     env = simulator_env(devices=2, OPENCLIP_TEST_DEVICE="npu")
-    done = run_python("test/support/draw_ranks.py", str(tmp_path), str(processes), str(rows), *names, env=env)
-    assert done.returncode == 0, done.stderr
-    ranks = [torch.load(tmp_path / f"{rank}.pt", map_location="cpu") for rank in range(processes)]
+    meeting = {"backend": "cpu:gloo,npu:hccl", "begin": activate, "environ": env}
+    ranks = on_ranks(draw_on_rank, processes, tmp_path, rows, names, **meeting)
     for name in names:
         answers, cached, drawn = zip(*(one[name] for one in ranks), strict=True)
         for before, after in zip(sum(cached, []), sum(drawn, []), strict=True):

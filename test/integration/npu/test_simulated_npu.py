@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from npu_session import REPO, broken_env, run_python, simulator_env
+from npu_session import REPO, ask_script, broken_env, run_python, simulator_env
 
 SCRIPTS = REPO / "test" / "support" / "npu_scripts.py"
 pytestmark = [pytest.mark.npu, pytest.mark.slow]
@@ -21,9 +21,7 @@ def environment():
 
 
 def answer(name, env):
-    done = run_python(str(SCRIPTS), name, env=env)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return ask_script(SCRIPTS, name, env)
 
 
 def test_the_device_tests_pass_on_the_npu(environment):

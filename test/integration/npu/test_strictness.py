@@ -1,11 +1,10 @@
 """The simulated npu refuses what a card refuses: each test does what code that forgets the card would do."""
 
-import json
 import re
 
 import pytest
 
-from npu_session import REPO, run_python, simulator_env
+from npu_session import REPO, ask_script, simulator_env
 
 MUTANTS = REPO / "test" / "support" / "npu_mutants.py"
 INIT_ERROR = (
@@ -17,9 +16,7 @@ pytestmark = pytest.mark.npu
 
 def refusals(name, cwd=REPO, **settings):
     """Run one function of npu_mutants.py and return what it found: the error by the name of what was tried."""
-    done = run_python(str(MUTANTS), name, env=simulator_env(devices=2, **settings), cwd=cwd)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return ask_script(MUTANTS, name, simulator_env(devices=2, **settings), cwd)
 
 
 def test_a_device_that_cannot_start_is_counted_and_fails_at_its_first_use():

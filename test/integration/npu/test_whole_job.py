@@ -26,12 +26,12 @@ def on_cpu(data, tmp_path_factory):
     return logs / "run"
 
 
-def run_on_npu(data, logs, processes=1, env=(), resume=None, **flags):
+def run_on_npu(data, logs, processes=1, env=(), resume=None, is_launched=False, **flags):
     words = micro_flags(*data, logs_dir=logs, name="run", **{"device": "npu", **flags})
     if resume:
         words += ["--resume", str(resume)]
     environ = simulator_env(devices=2, **dict(env))
-    status, output = run_trainer(words, processes, **environ)
+    status, output = run_trainer(words, processes, is_launched=is_launched, **environ)
     assert status == 0, output
     return logs / "run", output
 
@@ -40,7 +40,8 @@ def run_on_npu(data, logs, processes=1, env=(), resume=None, **flags):
 def test_the_npu_gives_the_losses_of_the_cpu(data, on_cpu, tmp_path, processes, batch_size):
     # A result of hccl that is used before anything waited for it is an error, as it is a wrong number on a card.
     env = {"NPUSIM_RACES": "error"}
-    run, _ = run_on_npu(data, tmp_path, processes, env, batch_size=batch_size, workers=1, grad_clip_norm=100.0)
+    chosen = {"batch_size": batch_size, "workers": 1, "grad_clip_norm": 100.0}
+    run, _ = run_on_npu(data, tmp_path, processes, env, is_launched=True, **chosen)
     assert train_losses(run) == pytest.approx(train_losses(on_cpu), rel=1e-5)
     summary = json.loads((run / "summary.json").read_text())
     assert "Ascend" in summary["device"]
