@@ -11,6 +11,7 @@ from contributing import EXAMPLES
 from open_clip import families
 from pairs import make_pairs, micro_flags
 from runs import load_payload, read_lines
+from toy_families import added
 from training.main import main
 
 
@@ -59,10 +60,17 @@ def test_the_source_gives_the_rows_that_the_table_gives(examples, table, tmp_pat
     assert (listed["row"], listed["reason"]) == (len(rows) + 1, "no text")
 
 
-def test_the_family_is_a_folder_and_a_json(examples, table, tmp_path, monkeypatch):
+@pytest.fixture
+def config(tmp_path):
+    """A model of the example's family; what was added to the lists of families and models goes with the test."""
+    path = tmp_path / "pooled-64.json"
+    path.write_text(json.dumps({"family": "pooled", "width": 64, "patch": 8, "image_size": 32, "words": 1000}))
+    with added(path):
+        yield path
+
+
+def test_the_family_is_a_folder_and_a_json(examples, config, tmp_path, monkeypatch):
     monkeypatch.setattr(families, "__path__", [*families.__path__, str(examples)])
-    config = tmp_path / "pooled-64.json"
-    config.write_text(json.dumps({"family": "pooled", "width": 64, "patch": 8, "image_size": 32, "words": 1000}))
     open_clip.add_model_config(config)
     model, transform, _ = open_clip.create_model_and_transforms("pooled-64")
     assert model.encode_image(torch.rand(2, 3, 32, 32), normalize=True).norm(dim=1).tolist() == pytest.approx([1, 1])
@@ -71,13 +79,28 @@ def test_the_family_is_a_folder_and_a_json(examples, table, tmp_path, monkeypatc
     torch.save(foreign, tmp_path / "pooled.pt")
     again = open_clip.create_model("pooled-64", str(tmp_path / "pooled.pt"))
     assert torch.equal(again.visual.conv.weight, model.visual.conv.weight)
+
+
+def test_the_file_of_a_recipe_brings_a_family_that_trains_with_a_part_locked(examples, config, table, tmp_path):
+    (examples / "with_pooled.py").write_text(
+        "import open_clip\n"
+        "from open_clip import families\n"
+        "from pooled import FAMILY\n"
+        "from training.tasks import ClipTask\n"
+        "families.register(FAMILY)\n"
+        f"open_clip.add_model_config({str(config)!r})\n"
+        "class Mine(ClipTask):\n"
+        "    name = 'mine'\n"
+    )
     flags = micro_flags(
-        table, table, model="pooled-64", logs_dir=tmp_path, name="run", pretrained=tmp_path / "pooled.pt"
+        table, table, model="pooled-64", task=f"{examples}/with_pooled.py:Mine", logs_dir=tmp_path, name="run"
     )
     assert main([*flags, "--lock-image", "--lock-image-unlocked-groups", "1", "--image-layer-decay", "0.5"]) == 0
-    trained = load_payload(tmp_path / "run" / "checkpoints" / "epoch_2.pt")["state_dict"]
-    moved = {name for name, value in model.state_dict().items() if not torch.equal(trained[name], value)}
-    assert moved == {"visual.project.weight", "visual.project.bias", "words.weight", "logit_scale"}
+    trained = load_payload(tmp_path / "run" / "checkpoints" / "epoch_2.pt")
+    # What is locked has no state of an optimizer.
+    assert len(trained["optimizer"]["state"]) == len(trained["state_dict"]) - 2 == 4
+    errors = [line for line in read_lines(tmp_path / "run" / "metrics.jsonl") if line["kind"] == "eval"]
+    assert errors[-1]["metrics"]["clip_val_loss"] < errors[0]["metrics"]["clip_val_loss"]
 
 
 def test_every_example_is_run():
