@@ -197,3 +197,19 @@ def test_no_line_breaks_between_chinese_characters(page):
         if line and CHINESE.match(line[-1]) and CHINESE.match(after[:1]) and not line.startswith(("#", "|", "-"))
     ]
     assert not torn
+
+
+@pytest.mark.parametrize("package", ["training", "open_clip"])
+def test_the_rooms_are_drawn_in_the_order_in_which_imports_go(package):
+    contract = read(ROOT / "pyproject.toml").partition(f'containers = ["{package}"]')[2].partition("]")[0]
+    layers = [set(re.findall(r"\w+", line)) for line in re.findall(r'"(.+)"', contract)]
+    block = read(ROOT / "ARCHITECTURE.md").partition(f"\n    src/{package}/ ")[2].partition("\n\n")[0]
+    drawn = {}
+    for number, names in re.findall(r"^ +(\d+)  ((?:\S+ )*\S+)(?:  |$)", block, re.MULTILINE):
+        drawn.setdefault(int(number), set()).update(name.split(".")[0].split("/")[0] for name in names.split())
+    assert list(drawn) == list(range(len(drawn), 0, -1))
+    assert [names for names in drawn.values() if not any(names <= layer for layer in layers)] == []
+    found = [next(place for place, layer in enumerate(layers) if names <= layer) for names in drawn.values()]
+    assert found == sorted(set(found))
+    # Names that are doors of upstream's alone stand in no room.
+    assert set.union(*layers) - set.union(*drawn.values()) <= {"public", "hf_configs", "constants", "version"}
