@@ -160,7 +160,9 @@ def _add(builder: TableBuilder, finder: ImageFinder, record: TableRecord, layout
     if problem is not None:
         builder.refuse(record.row, printable(image[:300]), problem)
     else:
-        texts = (further.get(name, fields[position]) for name, position in layout.texts.items())
+        texts = [fields[position] for position in layout.texts.values()]
+        if further:
+            texts = [further.get(name, text) for name, text in zip(layout.texts, texts, strict=True)]
         builder.add(record.row, found, *texts)
 
 
