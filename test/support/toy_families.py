@@ -1,4 +1,4 @@
-"""Two families that a program adds: images alone, and three encoders."""
+"""Families that a program adds: images alone, texts alone, and three encoders."""
 
 import contextlib
 import json
@@ -54,6 +54,23 @@ class ImageOnly(nn.Module):
 class ImageFamily(Family):
     name = "image_only"
     model_class = ImageOnly
+
+
+class TextOnly(nn.Module):
+    """A text encoder, without images."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.table = nn.EmbeddingBag(100, width)
+
+    def encode_text(self, text, normalize=False):
+        features = self.table(text)
+        return nn.functional.normalize(features, dim=-1) if normalize else features
+
+
+class TextFamily(Family):
+    name = "text_only"
+    model_class = TextOnly
 
 
 class ThreeEncoders(ImageOnly):

@@ -46,7 +46,7 @@ def _build(model_cfg: JsonObject, precision: str) -> CLIP | CustomTextCLIP | CoC
 def _move(model: CLIP | CustomTextCLIP | CoCa, device: torch.device, precision: str) -> None:
     model.to(device)
     if (dtype := get_cast_dtype(precision)) is not None:
-        if isinstance(model.visual, TimmModel):
+        if isinstance(getattr(model, "visual", None), TimmModel):
             cast_all_but_norms(model, dtype)
         else:
             convert_weights_to_lp(model, dtype)
@@ -160,5 +160,7 @@ def _load(model: CLIP | CustomTextCLIP | CoCa, source: ModelSource, taken: list[
 def _set_preprocess(model: CLIP | CustomTextCLIP | CoCa, preprocess_cfg: JsonObject, forced: JsonObject | None) -> None:
     merged = merge_preprocess_dict(dataclasses.asdict(PreprocessCfg()), preprocess_cfg)
     merged = merge_preprocess_dict(merged, forced or {})
-    merged["size"] = model.visual.image_size
+    # A family may have no images; what prepares them is then never used.
+    if hasattr(model, "visual"):
+        merged["size"] = model.visual.image_size
     set_model_preprocess_cfg(model, merged)

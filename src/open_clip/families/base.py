@@ -1,7 +1,8 @@
 """What the factory asks of a family of models; the answers here assume nothing of what a configuration holds.
 
 What a model does itself it says by the protocols of ``open_clip.protocols``: converting foreign weights, layer groups,
-freezing. Its images enter by a part ``visual`` with an ``image_size``; texts, temperature and captions are optional.
+freezing. Images, texts, temperature and captions are all optional; images enter by a part ``visual`` with an
+``image_size``.
 """
 
 import inspect

@@ -34,7 +34,10 @@ class ValidationRows:
     def batches(self) -> Iterator[Batch]:
         """Yield this process's share in order, on the device; rows that cannot be read are left out."""
         for batch in self.loader:
-            yield self.receive(batch)
+            received = self.receive(batch)
+            # Counted by their keys: rows may have no image and no text.
+            if received.keys:
+                yield received
 
     def caption(self, row: int) -> str:
         """Give the caption of a row as it was evaluated, of several the one that was scored; empty without captions."""

@@ -22,7 +22,7 @@ from open_clip.protocols import (
     WritesCaptions,
 )
 from tiny_models import tiny_clip, tiny_coca, tiny_config
-from toy_families import ImageFamily, ImageOnly, ThreeFamily, added
+from toy_families import ImageFamily, ImageOnly, TextFamily, TextOnly, ThreeFamily, added
 from training.optim.groups import layer_scales
 
 ARGS = {"distill": False, "siglip": False, "local_loss": False, "gather_with_grad": True, "rank": 0, "world_size": 1}
@@ -46,6 +46,15 @@ def test_a_family_without_texts_is_created_saved_and_loaded(add, tmp_path):
     image = torch.rand(2, 3, 8, 8)
     assert torch.equal(loaded.encode_image(image) * 2, model.encode_image(image))
     assert isinstance(open_clip.create_loss(Namespace(model="toy", **ARGS), model), ClipLoss)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_family_without_images_is_created_and_casts_as_others_do(add, precision):
+    add(TextFamily(), {"width": 6})
+    model, _, _ = open_clip.create_model_and_transforms("toy", precision=precision)
+    assert type(model) is TextOnly
+    features = model.encode_text(torch.tensor([[1, 2], [3, 4]]), normalize=True)
+    assert features.float().norm(dim=1).tolist() == pytest.approx([1.0, 1.0], abs=1e-2)
 
 
 def test_a_file_says_which_setting_of_the_family_is_another_now(add, tmp_path, caplog):
