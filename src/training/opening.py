@@ -1,14 +1,39 @@
-"""The lines that open a run on the screen: what is about to happen, with what, where to, and how to stop it."""
+"""The lines that open a run: what is about to happen, with what, where to, how to stop it and how it goes on."""
 
+import argparse
+import logging
+import shlex
 from pathlib import Path
 
 from open_clip.errors import printable
 from training.assembly import Parts, Place, count_parameters
 from training.data import Source
-from training.distributed import unwrap_model
+from training.distributed import World, launch_words, unwrap_model
 from training.loop import Progress
 from training.optim import count_warmup
-from training.params import RunParams
+from training.params import RunParams, flags_with_secrets
+from training.run_folder import FILE_LINE, setting_lines
+
+_LOG = logging.getLogger(__name__)
+
+
+def log_start(place: Place, args: argparse.Namespace, remark: str | None) -> None:
+    """Log what upstream logs first: the processes, and every setting; and a remark on one of them."""
+    world = place.world
+    if world.is_distributed:
+        _LOG.info(
+            "Running in distributed mode with multiple processes. Device: %s. "
+            "Process (global: %d, local %d), total %d.",
+            place.torch_device,
+            world.rank,
+            world.local_rank,
+            world.world_size,
+        )
+    else:
+        _LOG.info("Running with a single process. Device %s.", place.torch_device)
+    _LOG.info("%s", "\n".join(["Params:", *(f"  {line}" for line in setting_lines(args))]), extra=FILE_LINE)
+    if remark is not None:
+        _LOG.info("%s", remark)
 
 
 def describe_opening(
@@ -41,6 +66,28 @@ def describe_opening(
         facts.append(("to stop", f"press Ctrl-C once; it saves. Go on with:\n  {goes_on}"))
     title = "Training" if parts.train_loader is not None else "Evaluating"
     return "\n".join([f"{title}:", *(f"  {name:<14} {value}" for name, value in facts)])
+
+
+def resume_command(place: Place, args: argparse.Namespace) -> str:
+    """Spell the command that goes on with a run."""
+    root = place.folder.root
+    if root is None:
+        return "nothing was saved (--logs-dir None)"
+    launcher, note = launch_words(place.world)
+    config, name = shlex.quote(str(root / "config.yaml")), shlex.quote(root.name)
+    secret = flags_with_secrets(args)
+    again = f"\nand {', '.join(secret)} as before: what is secret in the value is not kept." if secret else ""
+    return f"{launcher} --config {config} --name {name} --resume latest{note}{again}"
+
+
+def stopped_words(stopped: str, world: World, how_to_go_on: str) -> str:
+    """Say once a machine how the run goes on, and whose the traceback is that torchrun prints below."""
+    if world.local_rank:
+        return f"{stopped}."
+    told = f"{stopped}. Go on with:\n  {how_to_go_on}"
+    if world.launcher == "torchrun":
+        told += "\n(A traceback with SignalException after this is torchrun's own answer to a signal.)"
+    return told
 
 
 def _model(params: RunParams, parts: Parts) -> str:

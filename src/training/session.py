@@ -3,11 +3,10 @@
 import argparse
 import contextlib
 import logging
-import shlex
 from collections.abc import Iterator
 
 from open_clip.errors import DeviceError, OpenClipError, Preempted
-from training.assembly import Parts, Place, build_parts, check_inputs, make_receive
+from training.assembly import Parts, Place, build_parts, build_trainer, check_inputs
 from training.assembly.data import describe_workers
 from training.device import Device, select_device
 from training.distributed import (
@@ -17,7 +16,6 @@ from training.distributed import (
     barrier,
     broadcast_object,
     is_sharded,
-    launch_words,
     start_process_group,
     stop_process_group,
     unwrap_model,
@@ -29,31 +27,16 @@ from training.evaluating import Evaluator
 from training.exit_status import leave_run
 from training.failures import explain_failures
 from training.journal import Journal, open_journal
-from training.loop import (
-    EVALUATION,
-    Feed,
-    Hook,
-    Hooks,
-    Plan,
-    Prefetcher,
-    Progress,
-    Recovery,
-    StepGuard,
-    Stepper,
-    Trainer,
-)
-from training.opening import describe_opening
-from training.optim import build_schedule
-from training.params import CheckpointParams, RunParams, flags_with_secrets
+from training.loop import EVALUATION, Hook, Progress
+from training.opening import describe_opening, log_start, resume_command, stopped_words
+from training.params import CheckpointParams, RunParams
 from training.resume import resume, roll_back
 from training.run_folder import (
-    FILE_LINE,
     RunFolder,
     choose_name,
     describe_run,
     find_folder,
     hold_folder,
-    setting_lines,
 )
 from training.saving import Saver
 from training.tracing import StepTrace
@@ -94,7 +77,7 @@ def run_session(args: argparse.Namespace) -> None:
         place = Place(device, torch_device, world, folder, watchdog.headway)
         with open_journal(params.report, place) as journal, watchdog, explain_failures(device, params):
             if world.is_master:
-                _log_start(place, args, describe_workers(params))
+                log_start(place, args, describe_workers(params))
             session = Session(params, place, journal, stop, watchdog, resume_command(place, args))
             if world.is_master:
                 describe_run(folder, args)
@@ -174,7 +157,7 @@ class Session:
                 # Nobody leaves before the master has saved: torchrun ends all when one process leaves.
                 barrier(self.place.world)
             self.journal.finish("stopped", self.saver.newest)
-            raise Preempted(_told(str(stopped), self.place, self.how_to_go_on)) from None
+            raise Preempted(stopped_words(str(stopped), self.place.world, self.how_to_go_on)) from None
         except OpenClipError:
             self.saver.close()
             self.journal.finish("failed", self.saver.newest)
@@ -190,7 +173,16 @@ class Session:
                 self.evaluator.evaluate_now()
         if self.parts.train_loader is None:
             return
-        trainer = self._trainer()
+        trainer = build_trainer(
+            self.params,
+            self.place,
+            self.parts,
+            self.progress,
+            stop=self.stop,
+            hooks=self._hooks(),
+            roll_back=self._roll_back,
+            recorder=self.journal.recorder,
+        )
         leave_run(self.place.folder.root, trains=True)
         trainer.train()
 
@@ -199,57 +191,6 @@ class Session:
         length = self.parts.length
         is_trained = length is not None and length.is_reached(self.progress.epoch, self.progress.step)
         return is_resumed and is_trained and not self.evaluator.is_missing(self.resumed_from)
-
-    def _trainer(self) -> Trainer:
-        parts, params, place = self.parts, self.params, self.place
-        assert parts.train_loader is not None
-        assert parts.length is not None
-        assert parts.optimizer is not None
-        assert params.optim.lr is not None
-        feed = Feed(
-            parts.train_loader,
-            Prefetcher(place.device, place.torch_device),
-            make_receive(place, parts.train_quarantine, enforce_budget=False),
-            parts.train_quarantine,
-        )
-        guard = StepGuard(
-            params.guards, self.stop, place.world, place.device, place.torch_device, lambda: feed.num_bad_rows
-        )
-        return Trainer(
-            Stepper(
-                parts.task,
-                parts.optimizer,
-                parts.mixed,
-                place.device,
-                grad_clip_norm=params.optim.grad_clip_norm,
-                guard=guard,
-                begin_step=self._begin_step,
-                world=place.world,
-            ),
-            feed,
-            build_schedule(params.schedule, params.optim.lr, parts.length),
-            plan=Plan(
-                length=parts.length,
-                accum_freq=params.optim.accum_freq,
-                log_every_n_steps=params.report.log_every_n_steps,
-                record_every_n_steps=params.report.log_metric_every_n_steps,
-            ),
-            progress=self.progress,
-            hooks=Hooks(self._hooks()),
-            roll_back=self._roll_back,
-            recorder=self.journal.recorder,
-            guard=guard,
-            recovery=Recovery(
-                params.guards,
-                self.progress,
-                self.journal.recorder,
-                params.data.batch_size * place.world.world_size,
-                feed.check_bad_rows,
-            ),
-            world=place.world,
-            batch_size=params.data.batch_size,
-            read_later=place.device.read_later,
-        )
 
     def _hooks(self) -> list[Hook]:
         """List what goes along with the training, in the order in which it hears of a step."""
@@ -268,57 +209,11 @@ class Session:
         self.journal.event("hang", ranks=list(ranks), reason=message)
         self.journal.finish("failed", self.saver.newest)
 
-    def _begin_step(self) -> None:
-        if self.params.model.torchcompile and self.params.model.torchcompile_mode != "default":
-            self.place.device.begin_step()
-
     def _roll_back(self) -> tuple[Progress, str] | None:
         # What is still being written may be what to go back to.
         self.saver.close()
         found = roll_back(self.params, self.parts, self.place, self.resumed_from)
         return None if found is None else (found[0], str(found[1]))
-
-
-def _told(stopped: str, place: Place, how_to_go_on: str) -> str:
-    """Say once a machine how the run goes on, and whose the traceback is that torchrun prints below."""
-    world = place.world
-    if world.local_rank:
-        return f"{stopped}."
-    told = f"{stopped}. Go on with:\n  {how_to_go_on}"
-    if world.launcher == "torchrun":
-        told += "\n(A traceback with SignalException after this is torchrun's own answer to a signal.)"
-    return told
-
-
-def resume_command(place: Place, args: argparse.Namespace) -> str:
-    """Spell the command that goes on with a run."""
-    root = place.folder.root
-    if root is None:
-        return "nothing was saved (--logs-dir None)"
-    launcher, note = launch_words(place.world)
-    config, name = shlex.quote(str(root / "config.yaml")), shlex.quote(root.name)
-    secret = flags_with_secrets(args)
-    again = f"\nand {', '.join(secret)} as before: what is secret in the value is not kept." if secret else ""
-    return f"{launcher} --config {config} --name {name} --resume latest{note}{again}"
-
-
-def _log_start(place: Place, args: argparse.Namespace, remark: str | None) -> None:
-    """Log what upstream logs first: the processes, and every setting; and a remark on one of them."""
-    world = place.world
-    if world.is_distributed:
-        _LOG.info(
-            "Running in distributed mode with multiple processes. Device: %s. "
-            "Process (global: %d, local %d), total %d.",
-            place.torch_device,
-            world.rank,
-            world.local_rank,
-            world.world_size,
-        )
-    else:
-        _LOG.info("Running with a single process. Device %s.", place.torch_device)
-    _LOG.info("%s", "\n".join(["Params:", *(f"  {line}" for line in setting_lines(args))]), extra=FILE_LINE)
-    if remark is not None:
-        _LOG.info("%s", remark)
 
 
 def _check_process_limit(device: Device, world: World, params: RunParams) -> None:

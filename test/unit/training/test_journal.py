@@ -53,7 +53,7 @@ def test_on_a_terminal_a_step_moves_the_bar_and_its_line_goes_to_the_file(tmp_pa
 
 def test_the_summary_holds_what_wrappers_read(tmp_path):
     journal = Journal(RunFolder("a", tmp_path), ReportParams(), is_master=True)
-    journal.times.global_batch = 8
+    journal._loop.times.global_batch = 8
     journal.recorder.tick(Progress(step=1), 5e-4, 8, 0.5)
     journal.evaluation({"image_to_text_R@5": 0.5125}, {}, 1.0)
     journal.finish("finished", None)
@@ -76,10 +76,10 @@ def test_a_rollback_drops_the_record_of_the_steps_that_are_taken_again(tmp_path,
     assert [(line["kind"], line.get("step"), line.get("event")) for line in lines] == [
         ("run", None, None),
         ("train", 1, None),
-        ("event", 0, "rollback"),
+        ("event", 1, "rollback"),
     ]
     assert lines[-1]["detail"]["left_out"] == [[0, 1]]
-    assert journal.times.num_steps == 1
+    assert journal._loop.times.num_steps == 1
     assert "step 2 (epoch 0, samples 8 to 15): loss is out of line, loss nan; update skipped" in caplog.text
     assert "so: going back to step 1 (x.pt) and leaving out 1 steps; rollback 1" in caplog.text
 
@@ -94,12 +94,12 @@ def test_a_mutated_record_does_not_keep_a_run_from_going_on(tmp_path, name, valu
     (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
     (tmp_path / "summary.json").write_text('{"status": ' + value + "}")
     journal = Journal(RunFolder("a", tmp_path), ReportParams(), is_master=True)
-    journal.go_back(1)
+    journal.recorder.rolled_back(Progress(step=1), reason="loss", path="a", left_out=[])
     assert journal.has_evaluation(1, 1)
     assert not journal.is_told()
     journal.finish("finished", None)
     journal.close()
-    assert journal.times.num_steps >= 1
+    assert journal._loop.times.num_steps >= 1
     assert json.loads((tmp_path / "summary.json").read_text())["status"] == "finished"
 
 
