@@ -106,6 +106,14 @@ def test_two_processes_train_as_one(data, plain, tmp_path):
     assert ours["task_state_dict"]["share"].item() == pytest.approx(share, abs=1e-6)
 
 
+@pytest.mark.slow
+def test_a_spread_model_trains_with_a_recipe_whose_parameters_are_whole(data, plain, tmp_path):
+    run(flags(data, "csv", tmp_path, "spread", batch_size=4, fsdp=True), 2)
+    assert train_losses(tmp_path / "spread") == pytest.approx(train_losses(plain[0] / "plain"), rel=1e-5)
+    share = last(plain[0], "plain")["task_state_dict"]["share"].item()
+    assert last(tmp_path, "spread")["task_state_dict"]["share"].item() == pytest.approx(share, abs=1e-6)
+
+
 def test_shards_on_the_simulated_npu_train_as_the_table_on_the_cpu(data, tmp_path):
     run(flags(data, "shards", tmp_path, "cpu"))
     run(flags(data, "shards", tmp_path, "npu", device="npu", batch_size=4, accum_freq=2), **simulator_env(devices=1))

@@ -46,7 +46,7 @@ def build_optimizer(
             "both towers are frozen, and scale and bias of their scores alone teach nothing: leave out --lock-image or "
             "--lock-text, or unlock groups or layers."
         )
-    groups = _make_groups(model, named, own, params, decay_rule)
+    groups = _make_groups(model, own, params, decay_rule)
     if params.opt.startswith(_TIMM):
         has_own_groups = own is not None or decay_rule != "openclip" or _asks_for_groups(params)
         optimizer = _build_timm(groups if has_own_groups else model, params)
@@ -59,12 +59,18 @@ def build_optimizer(
 
 
 def _make_groups(
-    model: torch.nn.Module, named: Named, own: torch.nn.Module | None, params: OptimParams, decay_rule: str
+    model: torch.nn.Module, own: torch.nn.Module | None, params: OptimParams, decay_rule: str
 ) -> list[Group]:
     rule = params.decay_rule or decay_rule
     spared = find_undecayed(rule, model) | (set() if own is None else find_undecayed(rule, own, "task"))
     scales = layer_scales(model, params.image_layer_decay, params.text_layer_decay)
-    return parameter_groups(named, params.wd, exclude=spared.union(params.wd_exclude or ()), scales=scales, rule=rule)
+    exclude = spared.union(params.wd_exclude or ())
+    groups = parameter_groups(model.named_parameters(), params.wd, exclude=exclude, scales=scales, rule=rule)
+    if own is not None:
+        # Apart from the model's: with --fsdp those are spread and these whole, and no fused kernel takes both.
+        of_recipe = parameter_groups(own.named_parameters(prefix="task"), params.wd, exclude=exclude, rule=rule)
+        groups += [group for group in of_recipe if group["params"]]
+    return groups
 
 
 def _asks_for_groups(params: OptimParams) -> bool:

@@ -109,7 +109,20 @@ def test_a_recipes_own_module_names_what_is_not_decayed_too():
 
     own = Own()
     groups = build_optimizer(tiny_clip(), OptimParams(**OPTIM), select_device("cpu"), own, "mae").param_groups
-    assert [any(value is one for one in groups[0]["params"]) for value in (own.table, own.weight)] == [True, False]
+    (table,), (weight,) = groups[2]["params"], groups[3]["params"]
+    assert (table is own.table, groups[2]["weight_decay"]) == (True, 0)
+    assert (weight is own.weight, groups[3]["weight_decay"]) == (True, OPTIM["wd"])
+
+
+@pytest.mark.parametrize("decay", [{}, {"image_layer_decay": 0.5}])
+def test_no_group_holds_parameters_of_the_model_and_of_the_recipe(decay):
+    """With --fsdp the ones are spread and the others whole, which no fused kernel updates together."""
+    model, own = tiny_clip(), torch.nn.Linear(2, 2)
+    optimizer = build_optimizer(model, OptimParams(**OPTIM, **decay), select_device("cpu"), own)
+    of_model, of_own = ({id(one) for one in part.parameters()} for part in (model, own))
+    groups = [{id(one) for one in group["params"]} for group in optimizer.param_groups]
+    assert all(group <= of_model or group <= of_own for group in groups)
+    assert set().union(*groups) == of_model | of_own
 
 
 def test_a_group_without_parameters_steps():
