@@ -85,8 +85,27 @@ def make_parser(own: type | None = None) -> argparse.ArgumentParser:
         if group.name != "own":
             add_group(parser, group.type)  # type: ignore[arg-type]
     if own is not None:
-        add_group(parser, own)
+        _add_own(parser, own)
     return parser
+
+
+def _add_own(parser: argparse.ArgumentParser, own: type) -> None:
+    """Add the flags of a recipe.
+
+    Raises:
+        ConfigError: They are not declared as flags, or the trainer has one of the name.
+    """
+    whose = f"--task: the flags of the recipe, {own.__module__}.{own.__qualname__},"
+    try:
+        bare = [item.name for item in fields(own) if "flag" not in item.metadata]
+    except TypeError:
+        raise ConfigError(f"{whose} are no dataclass; put @dataclass(frozen=True) above it.") from None
+    if bare:
+        raise ConfigError(f"{whose} hold {bare[0]!r}, which is no flag: declare it with training.params.flags.flag.")
+    try:
+        add_group(parser, own)
+    except argparse.ArgumentError as error:
+        raise ConfigError(f"{whose} hold {error.argument_name}, which the trainer has itself; rename it.") from None
 
 
 def _find_task(words: Sequence[str]) -> str | None:

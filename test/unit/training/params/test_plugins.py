@@ -96,3 +96,17 @@ def test_a_path_means_the_same_in_every_folder(own, monkeypatch):
     assert absolute(f"{own.name}:Mine") == f"{own}:Mine"
     assert absolute("clip") == "clip"
     assert parse_args(["--task", f"{own.name}:Mine"]).task == f"{own}:Mine"
+
+
+@pytest.mark.parametrize(
+    "old, new, told",
+    [
+        ("sharpness: float = flag(", "lr: float = flag(", "hold --lr, which the trainer has itself; rename it"),
+        ('flag(0.5, "how sharp", type=number(0.0))', "0.5", "hold 'sharpness', which is no flag: declare it"),
+        ("@dataclass(frozen=True)", "", "are no dataclass"),
+    ],
+)
+def test_flags_of_a_recipe_that_cannot_be_are_told(own, old, new, told):
+    own.write_text(OWN.replace(old, new))
+    with pytest.raises(ConfigError, match=rf"--task: the flags of the recipe, .*Flags, {told}"):
+        parse_args(["--task", f"{own}:Mine"])
