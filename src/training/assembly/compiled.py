@@ -29,6 +29,8 @@ def compile_model(model: Any, mode: str = "default", backend: str | Callable[...
         backend: What compiles.
     """
     _allow_graphs(_GRAPHS)
+    # A device asks for repeatable kernels without importing the compiler, which has to be told as well.
+    torch.use_deterministic_algorithms(torch.are_deterministic_algorithms_enabled())
     parts = [model]
     if can_skip_padding(model):
         parts = [model.visual, model.text_blocks()]

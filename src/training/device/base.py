@@ -150,7 +150,9 @@ class Device(ABC):
 
     def set_deterministic(self, on: bool) -> None:
         """Ask for kernels that give the same bits every time, or stop asking."""
-        torch.use_deterministic_algorithms(on)
+        # torch.use_deterministic_algorithms says the same and tells the compiler, whose import costs seconds at each
+        # start; what compiles a model tells it.
+        torch.set_deterministic_debug_mode("error" if on else "default")
 
     def hang_environment(self, timeout_s: float = 1800.0) -> dict[str, str]:
         """Return environment variables to set before the process group starts, unless the user has set them.

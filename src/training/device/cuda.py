@@ -85,7 +85,7 @@ class CudaDevice(Device):
         if on:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = not on
-        torch.use_deterministic_algorithms(on)
+        super().set_deterministic(on)
 
     def peak_memory_bytes(self) -> int:
         """Return the most bytes held by tensors at once."""
