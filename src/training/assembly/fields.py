@@ -16,8 +16,20 @@ from training.tasks import Task
 
 
 def sketch_fields(recipe: type[Task], role: str, params: RunParams) -> Sequence[Field]:
-    """Make a recipe's fields before there is a model: good for their names and columns, and for reading nothing."""
-    return recipe.fields(FieldKit(role, _not_yet, lambda: _not_yet), params)
+    """Make a recipe's fields before there is a model: good for their names and columns, and for reading nothing.
+
+    Raises:
+        ConfigError: Two of them have one name.
+    """
+    fields = recipe.fields(FieldKit(role, _not_yet, lambda: _not_yet), params)
+    names = [field.name for field in fields]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(
+            f"recipe {recipe.name}: two of its fields are called {twice[0]!r}, and a batch holds one of a name. Give "
+            "each its own `name`."
+        )
+    return fields
 
 
 def _not_yet(*arguments: object) -> NoReturn:

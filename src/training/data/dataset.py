@@ -35,7 +35,7 @@ class Sample(NamedTuple):
 
 
 class Starved(NamedTuple):
-    """Stands in for a batch that could not be filled, with the message of the error that the main process raises."""
+    """Stands in for a batch that could not be made, with the message of the error that the main process raises."""
 
     message: str
 
@@ -133,7 +133,11 @@ class RowDataset(Dataset[Sample]):
         values: dict[str, object] = {}
         for field, own in self._own_memory(memory):
             name = field.name
-            values[name] = field.gather(own) if own else field.collate([read[name] for read, _ in sound])
+            try:
+                values[name] = field.gather(own) if own else field.collate([read[name] for read, _ in sound])
+            # As with reading, a field may be anybody's, and its worker's traceback names neither it nor a row.
+            except Exception as error:
+                return Starved(f"{_why_apart(name, error)} The first row is {self.source.key(sound[0][1])}.")
         # A recipe knows whether it asked for images and texts: their types leave out that they may be None.
         images, texts = values.pop(IMAGES, None), values.pop(TEXTS, None)
         return Batch(
@@ -195,6 +199,13 @@ def _why(name: str, error: Exception) -> str:
     text = str(error) if isinstance(error, DataError) else one_line(error)
     # What is wrong with an image or a caption says by itself which of the two is meant.
     return text if name in (IMAGES, TEXTS) else f"field {name}: {text}"
+
+
+def _why_apart(name: str, error: Exception) -> str:
+    return (
+        f"field {name}: the values of a batch cannot be put together: {one_line(error)}. "
+        "Its `collate` must take whatever its `read` gives, such as arrays of one shape."
+    )
 
 
 def _starved_message(sample: Sample) -> str:

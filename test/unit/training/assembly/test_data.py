@@ -10,6 +10,7 @@ from image_sets import IMAGES_OF_EMOJI
 from open_clip.errors import ConfigError, DataError
 from open_clip.transform import image_transform
 from training.assembly.data import build_eval_data, build_train_data
+from training.assembly.fields import sketch_fields
 from training.assembly.inputs import _check_columns, _check_data
 from training.assembly.place import Place
 from training.device import select_device
@@ -127,3 +128,9 @@ def test_columns_are_checked_before_there_is_a_model(tmp_path, table):
     _check_data(str(table), "train", params, mine(lambda kit: (kit.text("short"), kit.label("class"))))
     with pytest.raises(ConfigError, match="recipe mine, field labels: .* has no column 'label'"):
         _check_data(str(table), "train", params, mine(lambda kit: (kit.image(), kit.label())))
+
+
+def test_two_fields_of_one_name_are_told_before_anything_is_built():
+    recipe = mine(lambda kit: (kit.text(), kit.numbers("weight", name="short"), kit.text("short", "short")))
+    with pytest.raises(ConfigError, match="recipe mine: two of its fields are called 'short'"):
+        sketch_fields(recipe, "train", None)

@@ -364,3 +364,15 @@ def test_a_kit_makes_fields_as_the_run_wants_them(source):
     assert kit.is_train
     [fault] = RowDataset(source, [fields[0]], is_train=False)[0, 0].faults
     assert fault.reason == "image is over the limit"
+
+
+def test_values_that_cannot_be_put_together_are_told_with_field_and_row(source):
+    class Ragged(DrawField):
+        def read(self, row):
+            return torch.ones(int(row.read("label")) + 1)
+
+        def collate(self, values):
+            return torch.stack(list(values))
+
+    with pytest.raises(DataError, match=r"field ragged: the values of a batch cannot be put together: .*equal size"):
+        next(loader(source, [Ragged("ragged")]).epoch(0))
