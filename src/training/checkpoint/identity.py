@@ -76,8 +76,9 @@ def refuse_other_recipe(recipe: str, model: torch.nn.Module, payload: Payload, p
     was = told.recipe.get("name")
     if was is not None and was != recipe:
         raise ConfigError(
-            f"{printable(path)}: was trained with the recipe {printable(was, 80)} and this run has {recipe} (--siglip, "
-            "--distill-model, --model). Give the same flags, or start anew from its weights with --pretrained FILE."
+            f"{printable(path)}: was trained with the recipe {printable(was, 80)} and this run has {recipe} "
+            "(--task, --siglip, --distill-model, --model). Give the same flags, or start anew from its "
+            "weights with --pretrained FILE."
         )
     changed = [
         one for one in list_differences(model, told, training=True) if one.key.rpartition(".")[2] in TRAINING_ONLY

@@ -57,7 +57,7 @@ def test_a_damaged_entry_is_a_damaged_checkpoint():
 
 def test_another_recipe_is_refused_and_another_dropout_named(caplog):
     payload = _payload(_make(force_patch_dropout=0.5), "siglip")
-    with pytest.raises(ConfigError, match="trained with the recipe siglip and this run has clip"):
+    with pytest.raises(ConfigError, match="trained with the recipe siglip and this run has clip .--task, --siglip"):
         refuse_other_recipe("clip", _make(), payload, PATH)
     refuse_other_recipe("siglip", _make(), payload, PATH)
     assert "patch_dropout was 0.5 and is 0.0 (--force-patch-dropout)" in caplog.text
