@@ -10,6 +10,7 @@ from training.checkpoint import (
     Order,
     Payload,
     Trained,
+    describe_recipe,
     is_remote,
     is_training_checkpoint,
     read_verified,
@@ -79,7 +80,8 @@ def resume(params: RunParams, parts: Parts, place: Place) -> tuple[Progress, Pat
     path, payload = found
     if parts.optimizer is None or parts.train_loader is None:  # 3
         return _take_weights(parts.task, payload, path), path
-    refuse_other_recipe(parts.task.name, unwrap_model(parts.task.model), payload, path)  # 4
+    recipe = describe_recipe(parts.task.name, params.hardware.precision, params.recipe.task)
+    refuse_other_recipe(recipe, unwrap_model(parts.task.model), payload, path)  # 4
     state = restore(payload, path, trained_of(parts, place), order_of(params, parts, place.world))  # 5
     if state is None:  # 6
         _LOG.info(

@@ -9,7 +9,7 @@ from open_clip.checkpoint import CONFIG_ENTRY
 from open_clip.errors import CheckpointError
 from open_clip.factory.description import describe_model
 from training.assembly import Parts, Place
-from training.checkpoint import FileStore, Keeper, RunState, Saved, SaveTimer, Store
+from training.checkpoint import FileStore, Keeper, RunState, Saved, SaveTimer, Store, describe_recipe
 from training.distributed import is_sharded, unwrap_model
 from training.journal import Journal
 from training.loop import Hook, Moment, Progress, Wants
@@ -109,7 +109,7 @@ class Saver(Hook):
 
     def _state(self) -> RunState:
         parts, place = self._parts, self._place
-        recipe = {"name": parts.task.name, "precision": self._params.hardware.precision}
+        recipe = describe_recipe(parts.task.name, self._params.hardware.precision, self._params.recipe.task)
         model = describe_model(unwrap_model(parts.task.model), recipe)
         return RunState(
             trained_of(parts, place),

@@ -2,7 +2,7 @@
 
 from training.checkpoint.background import Background
 from training.checkpoint.find import list_checkpoints
-from training.checkpoint.identity import refuse_other_recipe
+from training.checkpoint.identity import describe_recipe, refuse_other_recipe
 from training.checkpoint.keeper import Keeper, Saved
 from training.checkpoint.manifest import Manifest, ManifestEntry
 from training.checkpoint.payload import Order, RunState, Trained, collect
@@ -43,6 +43,7 @@ __all__ = [
     "list_checkpoints",
     "read_newest",
     "read_verified",
+    "describe_recipe",
     "refuse_other_recipe",
     "is_training_checkpoint",
     "restore",

@@ -9,6 +9,7 @@ from open_clip.checkpoint import CONFIG_ENTRY
 from open_clip.errors import ConfigError, cut_list, printable
 from open_clip.factory.description import TRAINING_ONLY, Description, Difference, list_differences, read_description
 from training.checkpoint.schema import Payload
+from training.params.by_path import hash_file, is_by_path
 
 _LOG = logging.getLogger(__name__)
 # Which flag sets what a checkpoint says of its model; what is not here comes with --model.
@@ -58,13 +59,27 @@ def refuse_other_model(model: torch.nn.Module, payload: Payload, path: Path) -> 
         )
 
 
-def refuse_other_recipe(recipe: str, model: torch.nn.Module, payload: Payload, path: Path) -> None:
-    """Refuse to go on training with another loss than a checkpoint was trained with.
-
-    Settings that only training sees may change, with a warning.
+def describe_recipe(name: str, precision: str, word: str | None) -> dict[str, str]:
+    """Say in a checkpoint what trains: its recipe, and which contents the file had where it is a person's own.
 
     Args:
-        recipe: The run's, as the checkpoint names it: clip, siglip, coca or distill.
+        name: The recipe's.
+        precision: That of the flags.
+        word: What ``--task`` said.
+    """
+    told = {"name": name, "precision": precision}
+    if word is not None and is_by_path(word):
+        told["file_sha256"] = hash_file(word)
+    return told
+
+
+def refuse_other_recipe(recipe: dict[str, str], model: torch.nn.Module, payload: Payload, path: Path) -> None:
+    """Refuse to go on training with another loss than a checkpoint was trained with.
+
+    Settings that only training sees may change, with a warning; so may the file of a person's own recipe.
+
+    Args:
+        recipe: The run's, as :func:`describe_recipe` gives it.
         model: The bare model.
         payload: The checkpoint.
         path: Its name, for messages.
@@ -73,12 +88,16 @@ def refuse_other_recipe(recipe: str, model: torch.nn.Module, payload: Payload, p
         ConfigError: When they differ.
     """
     told = read_told(payload, path)
-    was = told.recipe.get("name")
-    if was is not None and was != recipe:
+    was, name = told.recipe.get("name"), recipe["name"]
+    if was is not None and was != name:
         raise ConfigError(
-            f"{printable(path)}: was trained with the recipe {printable(was, 80)} and this run has {recipe} "
+            f"{printable(path)}: was trained with the recipe {printable(was, 80)} and this run has {name} "
             "(--task, --siglip, --distill-model, --model). Give the same flags, or start anew from its "
             "weights with --pretrained FILE."
+        )
+    if told.recipe.get("file_sha256") != recipe.get("file_sha256"):
+        _LOG.warning(
+            "%s: the file of the recipe %s was another one: training goes on with --task's.", printable(path), name
         )
     changed = [
         one for one in list_differences(model, told, training=True) if one.key.rpartition(".")[2] in TRAINING_ONLY

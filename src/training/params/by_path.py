@@ -3,17 +3,39 @@
 The file is run: it is as much the user's as the command line that names it. Nothing that came with data gets here.
 """
 
+import hashlib
 import os
 import sys
+from functools import cache
 from importlib.util import module_from_spec, spec_from_file_location
 from types import ModuleType
 
 from open_clip.errors import ConfigError, cut_list, printable, suggest_nearest
+from open_clip.files import read_plain
+
+_MOST_BYTES = 1 << 24
 
 
 def is_by_path(word: str) -> bool:
     """Tell whether a word names an object of a file, ``FILE.py:NAME``, and not something of ours."""
     return word.partition(":")[0].endswith(".py")
+
+
+@cache
+def hash_file(word: str) -> str:
+    """Give the SHA-256 of the file that a word names, as it was when it was first asked for, which is before it runs.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    path = word.partition(":")[0]
+    try:
+        return hashlib.sha256(read_plain(path, _MOST_BYTES)).hexdigest()
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConfigError(
+            f"{printable(path, 200)} cannot be read: {reason}. Give the path of a Python file."
+        ) from error
 
 
 def load_by_path(word: str) -> object:
@@ -32,6 +54,8 @@ def load_by_path(word: str) -> object:
     shown = printable(path, 200)
     if not name:
         raise ConfigError(f"{shown}: say which object of the file is meant, such as {shown}:MySource.")
+    if os.path.isfile(path):
+        hash_file(word)
     module = _run(os.path.abspath(path), shown)
     found: object = getattr(module, name, None)
     if found is None:

@@ -9,7 +9,8 @@ from open_clip.checkpoint import CONFIG_ENTRY
 from open_clip.errors import CheckpointError, ConfigError
 from open_clip.factory.description import describe_model
 from training.checkpoint import restore_weights
-from training.checkpoint.identity import refuse_other_recipe
+from training.checkpoint.identity import describe_recipe, refuse_other_recipe
+from training.params.by_path import hash_file
 
 PATH = Path("run/epoch_1.pt")
 
@@ -58,6 +59,20 @@ def test_a_damaged_entry_is_a_damaged_checkpoint():
 def test_another_recipe_is_refused_and_another_dropout_named(caplog):
     payload = _payload(_make(force_patch_dropout=0.5), "siglip")
     with pytest.raises(ConfigError, match="trained with the recipe siglip and this run has clip .--task, --siglip"):
-        refuse_other_recipe("clip", _make(), payload, PATH)
-    refuse_other_recipe("siglip", _make(), payload, PATH)
+        refuse_other_recipe({"name": "clip"}, _make(), payload, PATH)
+    refuse_other_recipe({"name": "siglip"}, _make(), payload, PATH)
     assert "patch_dropout was 0.5 and is 0.0 (--force-patch-dropout)" in caplog.text
+
+
+def test_an_edited_file_of_a_recipe_is_named(tmp_path, caplog):
+    file, word = tmp_path / "mine.py", f"{tmp_path / 'mine.py'}:Mine"
+    file.write_text("one = 1\n")
+    was = describe_recipe("mine", "fp32", word)
+    file.write_text("one = 2\n")
+    assert describe_recipe("mine", "fp32", word) == was  # what runs is what was read first
+    hash_file.cache_clear()
+    payload = {CONFIG_ENTRY: describe_model(_make(), was)}
+    refuse_other_recipe(was, _make(), payload, PATH)
+    assert not caplog.text
+    refuse_other_recipe(describe_recipe("mine", "fp32", word), _make(), payload, PATH)
+    assert "epoch_1.pt: the file of the recipe mine was another one" in caplog.text
