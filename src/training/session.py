@@ -158,7 +158,8 @@ class Session:
                 barrier(self.place.world)
             self.journal.finish("stopped", self.saver.newest)
             raise Preempted(stopped_words(str(stopped), self.place.world, self.how_to_go_on)) from None
-        except OpenClipError:
+        except Exception:
+            # Faults of a user's own recipe, too: what was trained so far is told.
             self.saver.close()
             self.journal.finish("failed", self.saver.newest)
             raise

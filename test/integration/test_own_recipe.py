@@ -138,3 +138,17 @@ def test_a_column_that_is_not_there_is_told_before_anything_is_built(data, tmp_p
     assert "recipe two-texts" in output
     assert "short_text" in output
     assert not (tmp_path / "none").exists()
+
+
+def test_a_fault_of_the_recipe_itself_leaves_a_summary(data, tmp_path):
+    faulty = tmp_path / "faulty.py"
+    faulty.write_text(
+        "from training.tasks import ClipTask\n\n\n"
+        "class Faulty(ClipTask):\n    name = 'faulty'\n\n"
+        "    def joint_losses(self, outputs):\n        return outputs['no such thing']\n"
+    )
+    pairs = {**data, "csv": data["csv"].with_name("pairs.csv")}
+    words = flags(pairs, "csv", tmp_path, "run", task=f"{faulty}:Faulty", short_share=None)
+    status, output = run_trainer(words)
+    assert (status, "KeyError: 'no such thing'" in output) == (1, True), output
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "failed"
