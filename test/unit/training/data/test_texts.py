@@ -2,6 +2,7 @@ import pytest
 import torch
 
 import open_clip
+from open_clip.transformer.text_rows import embed_texts
 from training.data import Batch, ReadingRule, TextPlanner
 from training.data.walk import tensors_in
 
@@ -22,7 +23,7 @@ def texts():
 @pytest.mark.parametrize("shapes", ["packed", "bucketed", "padded"])
 def test_a_planned_batch_gives_the_features_of_the_whole_rows(model, texts, shapes):
     planned = TextPlanner(shapes, ReadingRule.of(model))(texts)
-    whole = model.ln_final(model.transformer(model._embed_text(texts), is_causal=True))
+    whole = model.ln_final(model.transformer(embed_texts(model, texts), is_causal=True))
     whole = whole[torch.arange(len(texts)), texts.argmax(-1)] @ model.text_projection
     # 5e-7 is what the project allows for features; the sums are only taken in another order.
     torch.testing.assert_close(model.encode_text(planned), whole, atol=5e-7, rtol=1e-5)
