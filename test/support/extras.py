@@ -14,6 +14,7 @@ def _needs(*packages: str) -> list[pytest.MarkDecorator]:
 
 needs_timm = _needs("timm", "torchvision")
 needs_hf = _needs("transformers", "sentencepiece")
+needs_sentencepiece = _needs("sentencepiece")
 needs_towers = _needs("timm", "torchvision", "transformers", "sentencepiece")
 
 
