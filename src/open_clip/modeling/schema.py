@@ -84,7 +84,7 @@ def check_towers(cfg: object) -> None:
     weights = _check_vision(vision, cfg["embed_dim"]) + _check_text(text, cfg["embed_dim"], "text_cfg")
     if decoder is not None:
         weights += 2 * _check_text(decoder, cfg["embed_dim"], "multimodal_cfg")
-    _refuse_too_large(weights)
+    refuse_too_large(weights)
 
 
 def check_image_tower(cfg: JsonObject) -> None:
@@ -99,10 +99,18 @@ def check_image_tower(cfg: JsonObject) -> None:
     for key in ("embed_dim", "quick_gelu"):
         if key in cfg:
             check_value("", key, _TOP_LEVEL[key], cfg[key])
-    _refuse_too_large(_check_vision(_read(CLIPVisionCfg, "vision_cfg", cfg), cfg["embed_dim"]))
+    refuse_too_large(_check_vision(_read(CLIPVisionCfg, "vision_cfg", cfg), cfg["embed_dim"]))
 
 
-def _refuse_too_large(weights: float) -> None:
+def refuse_too_large(weights: float) -> None:
+    """Refuse a model that this machine's memory could not hold, before it is built.
+
+    Args:
+        weights: How many it has.
+
+    Raises:
+        ConfigError: they take more than there is.
+    """
     needed, memory = weights * _BYTES_PER_WEIGHT, _memory_bytes()
     if needed > memory:
         raise ConfigError(
