@@ -121,6 +121,11 @@ def profile_model(
     }
 
 
+def list_two_towers() -> list[str]:
+    """List the models whose image tower and text tower can be counted apart."""
+    return [name for name in open_clip.list_models() if "text_cfg" in (open_clip.get_model_config(name) or {})]
+
+
 def main(args: Sequence[str] | None = None) -> None:
     """Write a table of models to ``--results-file``, or to the standard output."""
     parser = argparse.ArgumentParser(prog="python -m training.profiler", description=__doc__.partition("\n")[0])
@@ -129,7 +134,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--profiler", default="torch", help="what counts: torch")
     parser.add_argument("--batch-size", type=int, default=1, help="images and captions to count for")
     asked = parser.parse_args(args)
-    names = open_clip.list_models() if asked.model == "all" else asked.model.split(",")
+    names = list_two_towers() if asked.model == "all" else asked.model.split(",")
     rows = [profile_model(name, asked.batch_size, asked.profiler) for name in names]
     rows.sort(key=lambda row: (row["gflops"], row["mparams"], row["model"]))
     if not asked.results_file:

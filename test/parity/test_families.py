@@ -20,7 +20,9 @@ def _needs_network(name):
     return "hf_model_name" in open_clip.get_model_config(name)["text_cfg"]
 
 
-NAMES = [name for name in open_clip.list_models() if name not in OURS_ALONE and not _needs_network(name)]
+# Families of our own say their name; upstream has none of them either.
+SHARED = [name for name in open_clip.list_models() if "family" not in open_clip.get_model_config(name)]
+NAMES = [name for name in SHARED if name not in OURS_ALONE and not _needs_network(name)]
 
 
 def _read(answers):

@@ -40,7 +40,8 @@ def test_the_encoders_own_pooled_vector_goes_first_where_it_has_one():
 
 
 def test_the_encoders_of_all_shipped_models_are_described():
-    named = {open_clip.get_model_config(name)["text_cfg"].get("hf_model_name") for name in open_clip.list_models()}
+    texts = (open_clip.get_model_config(name).get("text_cfg", {}) for name in open_clip.list_models())
+    named = {text.get("hf_model_name") for text in texts}
     assert {name for name in named if name and not name.startswith("/")} == set(DESCRIBED)
 
 

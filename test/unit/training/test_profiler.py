@@ -8,7 +8,14 @@ from open_clip.errors import ConfigError
 from tiny_models import tiny_clip, tiny_config, write_config
 from toy_families import ImageFamily, added
 from training import profile
-from training.profiler import count_params, main, profile_model, profile_torch_image, profile_torch_text
+from training.profiler import (
+    count_params,
+    list_two_towers,
+    main,
+    profile_model,
+    profile_torch_image,
+    profile_torch_text,
+)
 
 
 @pytest.fixture
@@ -53,6 +60,14 @@ def test_the_table_is_written_to_a_file_or_shown(name, tmp_path, capsys):
         assert [row["model"] for row in csv.DictReader(file)] == [name, name]
     profile.main(["--model", name])
     assert capsys.readouterr().out.startswith("model,image_size")
+
+
+def test_all_are_the_models_with_two_towers(name, tmp_path):
+    with added(tmp_path / "images-alone.json") as add:
+        add(ImageFamily(), {"width": 6})
+        assert "images-alone" in open_clip.list_models()
+        assert name in list_two_towers()
+        assert "images-alone" not in list_two_towers()
 
 
 def test_another_counter_than_torchs_is_refused(name):
