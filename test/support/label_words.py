@@ -2,8 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from open_clip.families.nxtp.config import LabelCfg
+from open_clip.families.nxtp.model import NextLabelModel
+from open_clip.families.nxtp.tokenizer import LabelTokenizer
 
 CAPTIONS = Path(__file__).resolve().parents[2] / "examples/flickr30k-emoji/results_20130124.token"
 # As LLaMA's file was trained, but for its size and, with so few pieces, its bytes.
@@ -69,3 +74,20 @@ def write_label_tokenizer(folder: Path, vocab_size: int = 400, **options: object
             **LLAMA | options,
         )
     return path
+
+
+def make_label_tokenizer(*words: str, **cfg: Any) -> LabelTokenizer:
+    """Make a tokenizer of whole words, with a section ``label_cfg`` changed as asked."""
+    return LabelTokenizer(WordPieces(words), LabelCfg(**cfg))
+
+
+def tiny_label_model(tokenizer: LabelTokenizer, seed: int = 0, change: float = 0.1, **label_cfg: Any) -> NextLabelModel:
+    """Make a tiny model for a tokenizer, in eval mode; ``change`` adds noise, so that positions hear of each other."""
+    torch.manual_seed(seed)
+    vision = {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8}
+    decoder = {"width": 32, "layers": 2, "heads": 4, "kv_heads": 2, "ffn_width": 48, "context_length": 64}
+    model = NextLabelModel(vision, decoder | {"vocab_size": tokenizer.vocab_size}, label_cfg).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += torch.randn(parameter.shape) * change
+    return model

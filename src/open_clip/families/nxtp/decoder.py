@@ -5,15 +5,17 @@ added tokens. Source: arXiv 2302.13971; ``LlamaForCausalLM`` of transformers 5.2
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from open_clip.checked_json import JsonObject
 from open_clip.errors import ConfigError
 from open_clip.families.nxtp.blocks import DecoderBlock, RMSNorm, make_rotation
 from open_clip.families.nxtp.cache import Cache
+from open_clip.modeling.fields import check_fields, refuse_unknown
 from open_clip.transformer.freezing import LayerGroup
 
 _INIT_STD = 0.02
@@ -64,6 +66,25 @@ class DecoderCfg:
             raise ConfigError(
                 f"decoder_cfg: norm_eps is {self.norm_eps} and rope_base {self.rope_base}; they must be above 0 and 1."
             )
+
+    def count_weights(self, added_tokens: int) -> float:
+        """Count the weights of a decoder of these sizes but for its norms."""
+        shared = (self.kv_heads or self.heads) / self.heads
+        block = self.width * (2.0 * self.width * (1 + shared) + 3.0 * self.ffn_width)
+        return self.layers * block + 2.0 * self.width * (self.vocab_size + added_tokens)
+
+
+def make_decoder_cfg(values: DecoderCfg | JsonObject) -> DecoderCfg:
+    """Make the section ``decoder_cfg`` of a dict of a JSON file; an instance passes through.
+
+    Raises:
+        ConfigError: a key is not known, or a value is of another kind, out of bounds, or does not fit the others.
+    """
+    if isinstance(values, DecoderCfg):
+        return values
+    refuse_unknown("decoder_cfg", values, {field.name for field in fields(DecoderCfg)})
+    check_fields("decoder_cfg", DecoderCfg, values)
+    return DecoderCfg(**values)
 
 
 class Decoder(nn.Module):
