@@ -6,7 +6,14 @@ from open_clip.checkpoint.load import WeightsMismatch, list_mismatches, load_che
 from open_clip.checkpoint.metadata import CONFIG_ENTRY, read_metadata
 from open_clip.checkpoint.pickles import read_plain_pickle
 from open_clip.checkpoint.positions import resize_pos_embed, resize_text_pos_embed
-from open_clip.checkpoint.read import read_checkpoint, read_described, read_state_dict, read_text_entries
+from open_clip.checkpoint.read import (
+    list_entries,
+    read_checkpoint,
+    read_described,
+    read_entries,
+    read_state_dict,
+    read_text_entries,
+)
 from open_clip.checkpoint.write import write_safetensors
 
 __all__ = [
@@ -15,12 +22,14 @@ __all__ = [
     "convert_state_dict",
     "convert_to_custom_text_state_dict",
     "is_openai_archive",
+    "list_entries",
     "list_mismatches",
     "load_checkpoint",
     "load_weights",
     "normalise_state_dict",
     "read_checkpoint",
     "read_described",
+    "read_entries",
     "read_metadata",
     "read_plain_pickle",
     "read_state_dict",

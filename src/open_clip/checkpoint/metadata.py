@@ -1,6 +1,9 @@
 """What a weights file says beside its tensors, which are ``read.py``'s job: the text entries of safetensors."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
@@ -20,9 +23,20 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     path = Path(path)
     if not is_safetensors(path, read_head(path)):
         return {}
+    with open_safetensors(path) as file:
+        return dict(file.metadata() or {})
+
+
+@contextlib.contextmanager
+def open_safetensors(path: Path) -> Iterator[Any]:
+    """Open a safetensors file of which no tensor has been read.
+
+    Raises:
+        CheckpointError: the file is damaged or cannot be read, now or while it is open.
+    """
     try:
         with safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {})
+            yield file
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{printable(path)}: is not a whole safetensors file ({first_line(error)}). Fetch or write it again."

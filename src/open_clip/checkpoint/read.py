@@ -8,6 +8,7 @@ import json
 import os
 import tempfile
 import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,7 +20,7 @@ from open_clip.checkpoint.archive import find_data_root, read_script_archive
 from open_clip.checkpoint.arrays import is_array_archive, read_array_archive
 from open_clip.checkpoint.heads import GZIP_MAGIC, PICKLE_MAGIC, ZIP_MAGIC, is_safetensors, name_unknown, read_head
 from open_clip.checkpoint.keys import normalise_state_dict
-from open_clip.checkpoint.metadata import CONFIG_ENTRY, read_metadata
+from open_clip.checkpoint.metadata import CONFIG_ENTRY, open_safetensors, read_metadata
 from open_clip.checkpoint.torch_files import read_pickled, read_zip
 from open_clip.checkpoint.trees import check_tree, most_bytes_of
 from open_clip.errors import CheckpointError, first_line, naming_file, printable
@@ -82,6 +83,41 @@ def read_described(path: str | Path) -> tuple[dict[str, Tensor], object]:
     checkpoint = read_checkpoint(path)
     told = checkpoint.get(CONFIG_ENTRY) if "state_dict" in checkpoint else None
     return _take_weights(checkpoint, path, averaged=False), told
+
+
+def list_entries(path: str | Path) -> list[str]:
+    """List the names of the weights of a file; of safetensors, no weight is read for it.
+
+    Raises:
+        CheckpointError: as ``read_state_dict``.
+    """
+    path = Path(path)
+    if not is_safetensors(path, read_head(path)):
+        return list(read_state_dict(path))
+    with open_safetensors(path) as file:
+        return list(file.keys())
+
+
+def read_entries(path: str | Path, is_wanted: Callable[[str], bool]) -> Iterator[tuple[str, Tensor]]:
+    """Give some weights of a file one after the other, by name; nothing is kept of what was given.
+
+    Of safetensors only these are read. Other files are read whole and let go of as they are given.
+
+    Raises:
+        CheckpointError: as ``read_state_dict``.
+    """
+    path = Path(path)
+    if is_safetensors(path, read_head(path)):
+        with open_safetensors(path) as file:
+            for name in file.keys():  # noqa: SIM118 (this file is no mapping)
+                if is_wanted(name):
+                    yield name, file.get_tensor(name)
+        return
+    weights = read_state_dict(path)
+    for name in list(weights):
+        tensor = weights.pop(name)
+        if is_wanted(name):
+            yield name, tensor
 
 
 def read_text_entries(path: str | Path) -> dict[str, str]:

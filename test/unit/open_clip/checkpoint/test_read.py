@@ -8,7 +8,7 @@ import tracemalloc
 import pytest
 import torch
 
-from open_clip.checkpoint import read_checkpoint, read_state_dict, write_safetensors
+from open_clip.checkpoint import list_entries, read_checkpoint, read_entries, read_state_dict, write_safetensors
 from open_clip.errors import CheckpointError
 
 WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.tensor([1, 2])}
@@ -117,3 +117,27 @@ def test_a_file_of_something_else_is_refused_by_name(tmp_path, content, said):
     with pytest.raises(CheckpointError, match=said) as caught:
         read_state_dict(path)
     assert str(caught.value).count(str(path)) == 1
+
+
+@pytest.mark.parametrize("kind", ["pt", "safetensors"])
+def test_some_weights_are_given_one_by_one_by_name(tmp_path, kind):
+    path = tmp_path / f"weights.{kind}"
+    if kind == "pt":
+        torch.save({"state_dict": WEIGHTS}, path)
+    else:
+        write_safetensors(WEIGHTS, path)
+    assert sorted(list_entries(path)) == sorted(WEIGHTS)
+    _assert_weights(dict(read_entries(path, lambda name: True)))
+    (only,) = read_entries(path, lambda name: name == "b")
+    assert only[0] == "b"
+    assert torch.equal(only[1], WEIGHTS["b"])
+
+
+def test_a_cut_safetensors_file_gives_no_weights(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    write_safetensors(WEIGHTS, path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-8])
+    for read in (list_entries, lambda path: list(read_entries(path, lambda name: True))):
+        with pytest.raises(CheckpointError, match=r"weights\.safetensors: is not a whole safetensors file"):
+            read(path)
