@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from open_clip.checked_json import JsonObject
+from open_clip.checkpoint.keys import convert_state_dict
 from open_clip.families.nxtp.config import EMPTY_TOKEN, LabelCfg, make_label_cfg
+from open_clip.families.nxtp.convert import convert_public, is_public
 from open_clip.families.nxtp.decoder import Decoder, DecoderCfg, make_decoder_cfg
 from open_clip.families.nxtp.masks import training_mask
 from open_clip.families.nxtp.sequences import LabelSequences
@@ -101,6 +103,16 @@ class NextLabelModel(nn.Module):
         positions = torch.cat([before, sequences.positions + num_image_tokens], dim=1)
         hidden = self.decoder.run(embeddings, mask, positions)[:, num_image_tokens:]
         return self.decoder.score(hidden if at is None else hidden.flatten(0, 1)[at])
+
+    def convert_weights(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Bring weights of the public NXTP, or an image tower of another project, into this model's layout.
+
+        The public NXTP's files hold what it trained, not the whole model: load them with ``strict=False`` into a model
+        whose image tower and decoder have their published weights.
+        """
+        if is_public(state_dict):
+            return convert_public(state_dict, self.decoder.cfg)
+        return convert_state_dict(self, state_dict)
 
     def lock_image_tower(self, unlocked_groups: int = 0, freeze_bn_stats: bool = False) -> None:
         """Freeze the image tower but for its last groups: the last block with its norm, each before, the embeddings."""

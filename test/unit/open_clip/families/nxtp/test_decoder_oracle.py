@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from extras import needs_hf
+from open_clip.families.nxtp.convert import load_decoder
 from open_clip.families.nxtp.decoder import Decoder, DecoderCfg
 
 pytestmark = needs_hf
@@ -101,3 +102,14 @@ def test_a_cache_goes_on_as_theirs(pair):
         ).logits
         found = ours(embeddings[:, part], mask[..., part, :start], positions[:, part], cache)
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_what_transformers_writes_is_loaded(pair, tmp_path):
+    ours, theirs = pair
+    theirs.save_pretrained(tmp_path, max_shard_size="100KB")
+    assert len(list(tmp_path.glob("*.safetensors"))) > 2
+    loaded = Decoder(DecoderCfg(**vars(ours.cfg) | {"vocab_size": 402}))
+    load_decoder(loaded, tmp_path)
+    expected = ours.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in loaded.state_dict().items())
