@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from open_clip.checked_json import JsonObject
 from open_clip.errors import ConfigError
-from open_clip.families.nxtp.blocks import DecoderBlock, RMSNorm, make_rotation
+from open_clip.families.nxtp.blocks import DecoderBlock, RMSNorm, Rotation, make_rotation
 from open_clip.families.nxtp.cache import Cache
 from open_clip.modeling.fields import check_fields, refuse_unknown
 from open_clip.transformer.freezing import LayerGroup
@@ -127,6 +127,10 @@ class Decoder(nn.Module):
         """Make an empty cache for sequences of up to ``capacity`` positions."""
         return Cache(len(self.blocks), capacity)
 
+    def make_rotation(self, positions: Tensor, dtype: torch.dtype) -> Rotation:
+        """Make what turns queries and keys of a type by their positions, int64 [B or 1, T]."""
+        return make_rotation(positions, self.cfg.width // self.cfg.heads, self.cfg.rope_base, dtype)
+
     def run(self, embeddings: Tensor, mask: Tensor | None, positions: Tensor, cache: Cache | None = None) -> Tensor:
         """Run the blocks and the last norm.
 
@@ -140,8 +144,7 @@ class Decoder(nn.Module):
         Returns:
             What ``score`` takes, [B, T, D].
         """
-        head_width = self.cfg.width // self.cfg.heads
-        rotation = make_rotation(positions, head_width, self.cfg.rope_base, embeddings.dtype)
+        rotation = self.make_rotation(positions, embeddings.dtype)
         x = embeddings
         for layer, block in enumerate(self.blocks):
             if self.grad_checkpointing and torch.is_grad_enabled() and cache is None:

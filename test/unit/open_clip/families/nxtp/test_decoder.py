@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from open_clip.errors import ConfigError
+from open_clip.families.nxtp.attention_maps import attention_maps
 from open_clip.families.nxtp.decoder import Decoder, DecoderCfg
 
 
@@ -88,6 +89,25 @@ def test_a_new_position_is_written_into_its_place():
     assert places == [places[0]] * 5
     with pytest.raises(AssertionError, match="5 positions is asked for 6"):
         decoder.run(torch.randn(1, 1, 32), None, torch.tensor([[5]]), cache)
+
+
+def test_attention_maps_are_what_the_blocks_read_by(embeddings):
+    decoder, mask, positions = tiny_decoder(), causal(7), torch.arange(7)[None]
+    mask[..., 5:, 2] = False
+    attended = []
+    for block in decoder.blocks:
+        block.attn.out_proj.register_forward_pre_hook(lambda _, inputs: attended.append(inputs[0]))
+    decoder.run(embeddings, mask, positions)
+    values = []
+    for block in decoder.blocks:
+        block.attn.v_proj.register_forward_hook(lambda *args: values.append(args[2]))
+    maps = list(attention_maps(decoder, embeddings, mask, positions))
+    assert [one.shape for one in maps] == [(2, 4, 7, 7)] * 2
+    for one, read, value in zip(maps, attended, values[::2], strict=False):
+        torch.testing.assert_close(one.sum(dim=-1), torch.ones(2, 4, 7))
+        assert not one[~mask.expand_as(one)].any()
+        value = value.unflatten(-1, (2, 8)).transpose(1, 2).repeat_interleave(2, dim=1)
+        torch.testing.assert_close((one @ value).transpose(1, 2).flatten(2), read, rtol=0, atol=1e-5)
 
 
 def test_gradients_with_and_without_checkpointing_are_the_same(embeddings):
