@@ -1,6 +1,7 @@
 """Write image-caption pairs as tar shards for pretraining, with their counts in ``sizes.json``.
 
-Images go in as they are, byte for byte; rows that cannot be used are left out and named.
+Images go in as they are, byte for byte; rows that cannot be used are left out and named, all of them in
+``manifest.json``. The same command goes on after a kill, and equal rows give equal bytes.
 """
 
 import argparse
@@ -9,14 +10,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from open_clip.errors import DataError, MissingDependency, OpenClipError, printable
-from open_clip.extras import install_advice
-from open_clip.files import write_whole
-from training.data import PairTable, SourceRequest, open_source, read_image, read_text
+from open_clip.errors import DataError, OpenClipError, printable
+from training.data import PairTable, SourceRequest, open_source, read_text
+from training.data.shards.pack import LeftOut, Packed, Packing
+from training.data.shards.write import Sample, read_image_file
 from training.params.data import DataParams, ShardParams
-
-_KINDS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
-_MAX_SHOWN = 5
 
 
 def read_pairs(args: argparse.Namespace) -> PairTable:
@@ -37,56 +35,34 @@ def read_pairs(args: argparse.Namespace) -> PairTable:
     return source
 
 
-def write_shards(
-    table: PairTable, out: Path, samples_per_shard: int, keep: Sequence[str] = ()
-) -> tuple[dict[str, int], list[str]]:
-    """Write the rows of a table in their order.
+def write_shards(table: PairTable, out: Path, samples_per_shard: int, keep: Sequence[str] = ()) -> Packed:
+    """Write the rows of a table in their order; a killed run goes on where it stopped.
 
     Args:
         table: the pairs.
-        out: folder of the shards; made when it is not there, refused when it holds shards.
+        out: folder of the shards; made when it is not there, refused when it holds shards of other data.
         samples_per_shard: samples of each shard but the last.
         keep: columns that go into each sample's .json under their names.
 
-    Returns:
-        Samples of each shard by file name, and what was left out.
-
     Raises:
-        DataError: the folder holds shards already, or no row can be used.
-        MissingDependency: webdataset is not installed.
+        DataError: the folder holds other shards already, or no row can be used.
     """
-    try:
-        from webdataset import ShardWriter
-    except ImportError as error:
-        raise MissingDependency(f"writing shards needs webdataset: {install_advice('shards')}.") from error
-    out.mkdir(parents=True, exist_ok=True)
-    if any(out.glob("*.tar")):
-        raise DataError(f"{out} holds shards already. Choose an empty folder with --out.")
-    sizes: dict[str, int] = {}
-    left_out = [str(fault) for fault in table.faults]
-    with ShardWriter(str(out / "%05d.tar"), maxcount=samples_per_shard, verbose=0) as writer:
-        for row in range(len(table)):
-            try:
-                kind = _KINDS.get(read_image(table, row).open().format or "")
-                if kind is None:
-                    raise DataError("not a JPEG, PNG or WebP image")
-                image = Path(table.image_path(row)).read_bytes()
-                kept = _keep(table, row, keep)
-            except DataError as error:
-                left_out.append(str(table.fault(row, str(error))))
-                continue
-            caption = read_text(table, row)
-            number = writer.total
-            key = f"{number // samples_per_shard:05d}{number % samples_per_shard:05d}"
-            record = {**kept, "caption": caption, "key": key}
-            writer.write({"__key__": key, kind: image, "txt": caption, "json": record})
-            name = Path(writer.fname).name
-            sizes[name] = sizes.get(name, 0) + 1
-    if not sizes:
-        first = left_out[0] if left_out else "it is empty"
-        raise DataError(f"no row of {table.source} can be used; the first: {first}")
-    write_whole(out / "sizes.json", json.dumps(sizes, indent=1) + "\n")
-    return sizes, left_out
+
+    def make(row: int, number: int) -> Sample:
+        suffix, image = read_image_file(table.image_path(row))
+        key = f"{number // samples_per_shard:05d}{number % samples_per_shard:05d}"
+        caption = read_text(table, row)
+        record = {**_keep(table, row, keep), "caption": caption, "key": key}
+        return Sample(key, {suffix: image, "txt": caption.encode(), "json": json.dumps(record).encode()})
+
+    return Packing(
+        rows=range(len(table)),
+        make=make,
+        name=lambda row: f"{table.source}:{table.row(row)} {table.image_path(row)}",
+        settings={"contents": table.contents, "keep": list(keep)},
+        per_shard=samples_per_shard,
+        refused=[LeftOut(f"{fault.source}:{fault.row} {fault.path}", fault.reason) for fault in table.faults],
+    ).run(out)
 
 
 def _keep(table: PairTable, row: int, names: Sequence[str]) -> dict[str, object]:
@@ -115,19 +91,15 @@ def main(arguments: list[str] | None = None) -> int:
     if args.samples_per_shard < 1:
         parser.error("--samples-per-shard must be at least 1")
     try:
-        sizes, left_out = write_shards(read_pairs(args), Path(args.out), args.samples_per_shard, args.keep)
+        packed = write_shards(read_pairs(args), Path(args.out), args.samples_per_shard, args.keep)
     except OpenClipError as error:
         print(f"[Error] {error}", file=sys.stderr)
         return error.exit_status
     except OSError as error:
         print(f"[Error] {printable(error.filename or args.out)}: {error.strerror}", file=sys.stderr)
         return DataError.exit_status
-    for line in left_out[:_MAX_SHOWN]:
-        print(f"left out: {line}")
-    if len(left_out) > _MAX_SHOWN:
-        print(f"left out: {len(left_out) - _MAX_SHOWN} more")
-    shards = f"{printable(args.out)}/{{00000..{len(sizes) - 1:05d}}}.tar"
-    print(f"{sum(sizes.values())} samples, {len(sizes)} shards: {shards}")
+    for line in packed.describe(args.out):
+        print(line)
     return 0
 
 

@@ -3,7 +3,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from pairs import make_pairs
 from shard_sets import image
@@ -11,7 +10,6 @@ from training.data import SourceRequest, open_source, read_csv_pairs
 from training.data.shards import Selector, Visit, open_shards
 from training.params.data import DataParams, ShardParams
 
-pytest.importorskip("webdataset", reason="the extra `shards` is not installed")
 TOOL = Path(__file__).resolve().parents[3] / "tools" / "write_shards.py"
 
 
@@ -52,10 +50,16 @@ def test_rows_that_cannot_be_used_are_named_and_left_out(tmp_path, capsys):
     assert "1 samples, 1 shards" in shown
 
 
-def test_a_folder_with_shards_is_refused(tmp_path, capsys):
-    table_path = make_pairs(tmp_path, num_images=2)
-    flags = ["--data", str(table_path), "--out", str(tmp_path / "s"), *COLUMNS]
+def test_a_folder_with_shards_of_something_else_is_refused(tmp_path, capsys):
+    table_path, out = make_pairs(tmp_path, num_images=2), tmp_path / "s"
+    flags = ["--data", str(table_path), "--out", str(out), *COLUMNS]
     assert write_shards.main(flags) == 0
+    before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert write_shards.main(flags) == 0
+    assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == before
+    assert write_shards.main([*flags, "--samples-per-shard", "3"]) == 3
+    assert "holds shards of other rows or settings (per_shard changed)" in capsys.readouterr().err
+    (out / "manifest.json").unlink()
     assert write_shards.main(flags) == 3
     assert "holds shards already" in capsys.readouterr().err
 
