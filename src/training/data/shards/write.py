@@ -2,12 +2,13 @@
 
 import hashlib
 import io
+import shutil
 import tarfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
-from open_clip.files import new_file, read_plain
+from open_clip.files import TEMPORARY, is_real_folder, new_file, read_plain, sync_folder
 from training.data.decode import MAX_FILE_BYTES, ImageBytes, ImageError, why_not_a_file
 from training.data.quarantine import one_line
 
@@ -51,6 +52,34 @@ def write_shard(path: Path, samples: Iterable[Sample]) -> WrittenShard:
                     archive.addfile(info, io.BytesIO(content))
                 count += 1
     return WrittenShard(count, hashed.num_bytes, hashed.digest.hexdigest())
+
+
+def write_folder(path: Path, samples: Iterable[Sample]) -> WrittenShard:
+    """Write samples as files of a folder, to be made a tar of later; it gets its name when all of it is on the disk.
+
+    Returns:
+        Size and hash of the files' names and contents, one behind the other.
+
+    Raises:
+        OSError: it cannot be written, or something of its name is there that is no such folder.
+    """
+    temporary = path.with_name(f"{TEMPORARY}{path.name}")
+    for old in (temporary, path):
+        if old.exists() and is_real_folder(old):
+            shutil.rmtree(old)
+    temporary.mkdir()
+    digest, num_bytes, count = hashlib.sha256(), 0, 0
+    for sample in samples:
+        for suffix, content in sorted(sample.members.items()):
+            name = f"{sample.key}.{suffix}"
+            (temporary / name).write_bytes(content)
+            digest.update(f"{name}\0{len(content)}\0".encode() + content)
+            num_bytes += len(content)
+        count += 1
+    sync_folder(temporary)
+    temporary.rename(path)
+    sync_folder(path.parent)
+    return WrittenShard(count, num_bytes, digest.hexdigest())
 
 
 def read_image_file(path: str) -> tuple[str, bytes]:
