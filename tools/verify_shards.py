@@ -19,6 +19,7 @@ from training.data.members import MemberColumn
 from training.data.shards.pack import MANIFEST, Packed, read_manifest
 from training.data.shards.selector import RawSample, Selector, group_members
 from training.data.shards.tar import Member, TornTarError, read_members
+from training.data.shards.write import digest_files
 from training.data.urls import get_dataset_size
 
 _CHUNK = 1 << 20
@@ -44,8 +45,10 @@ def verify_folder(folder: Path) -> tuple[int, int, list[str]]:
         problems += [] if manifest is None else list(_compare(shard, count, manifest))
         total += count
         wrong += [f"{shard}: {problem}" for problem in problems]
-    for name in () if manifest is None else manifest.shards.keys() - {shard.name for shard in shards}:
-        wrong.append(f"{folder / name}: {MANIFEST} names it and it is not there")
+    there = {name for shard in shards for name in (shard.name, shard.stem)}
+    for name in () if manifest is None else sorted(manifest.shards.keys() - there):
+        what = "is a folder of which no tar was made" if (folder / name).is_dir() else "is not there"
+        wrong.append(f"{folder / name}: {MANIFEST} names it and it {what}")
     try:
         counted = get_dataset_size([str(shard) for shard in shards])[0]
     except DataError as error:
@@ -102,8 +105,9 @@ def _why_not(descriptor: int, sample: RawSample) -> str | None:
 
 
 def _compare(shard: Path, count: int, manifest: Packed) -> Iterator[str]:
-    """Compare a shard with what the manifest says of it."""
-    written = manifest.shards.get(shard.name)
+    """Compare a shard with what the manifest says of it, or of the folder that it was made of."""
+    is_folder = shard.name not in manifest.shards
+    written = manifest.shards.get(shard.stem if is_folder else shard.name)
     if written is None:
         yield f"{MANIFEST} does not name it"
         return
@@ -111,9 +115,9 @@ def _compare(shard: Path, count: int, manifest: Packed) -> Iterator[str]:
         yield f"{MANIFEST} says {written.samples} samples, {count} are sound"
     try:
         with open_plain(shard) as file:
-            digest = _digest(file)
-    except OSError as error:
-        yield f"cannot be read: {error.strerror or error}"
+            digest = _digest_members(file.fileno()) if is_folder else _digest(file)
+    except (OSError, TornTarError) as error:
+        yield f"its hash cannot be taken: {error}"
         return
     if digest != written.sha256:
         yield f"its hash is not the one of {MANIFEST}: it was changed or damaged after it was packed"
@@ -124,6 +128,12 @@ def _digest(file: BinaryIO) -> str:
     while chunk := file.read(_CHUNK):
         digest.update(chunk)
     return digest.hexdigest()
+
+
+def _digest_members(descriptor: int) -> str:
+    """Return the hash that a folder's files have, whatever their order in its tar."""
+    names = {os.path.basename(member.name): member for member in read_members(descriptor)}
+    return digest_files((name, os.pread(descriptor, one.size, one.offset)) for name, one in sorted(names.items()))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -256,6 +256,27 @@ def test_coco_gives_the_tars_of_those_folders_and_the_same_again(tmp_path):
     assert record["labels"] == "woman, table, room, chair"
 
 
+def test_tars_that_were_made_of_the_folders_are_held_to_the_manifest(tmp_path, capsys):
+    make_coco(tmp_path / "coco")
+    assert mscoco_to_wds.main([str(tmp_path / "coco"), "--per-shard", "2"]) == 0
+    out = tmp_path / "coco" / "coco_valid"
+    make_tar(out, "00000")
+    assert verify_shards.main([str(out)]) == 3
+    assert "00001: manifest.json names it and it is a folder of which no tar was made" in capsys.readouterr().err
+    make_tar(out, "00001")
+    assert verify_shards.main([str(out)]) == 0
+    (out / "00001" / "000000000285.txt").write_text("A bean")
+    make_tar(out, "00001")
+    assert verify_shards.main([str(out)]) == 3
+    assert "00001.tar: its hash is not the one of manifest.json" in capsys.readouterr().err
+
+
+def make_tar(out, name):
+    """As ``tar --sort=name -cf NAME.tar NAME`` does."""
+    with tarfile.open(out / f"{name}.tar", "w") as archive:
+        archive.add(out / name, arcname=name)
+
+
 def test_a_killed_packing_of_folders_ends_with_equal_bytes(tmp_path):
     make_coco(tmp_path / "coco")
     flags = [str(tmp_path / "coco"), "--per-shard", "2", "--out"]

@@ -172,7 +172,8 @@ def _write_manifest(out: Path, packed: Packed) -> None:
             "rows": [row._asdict() for row in packed.left_out],
         },
     }
-    sizes = {name: shard.samples for name, shard in packed.shards.items()}
+    # Readers look for the tars, which are still to be made of folders.
+    sizes = {f"{name.removesuffix('.tar')}.tar": shard.samples for name, shard in packed.shards.items()}
     write_whole(out / SIZES, json.dumps(sizes, indent=1) + "\n")
     write_whole(out / MANIFEST, json.dumps(content, indent=1) + "\n")
 

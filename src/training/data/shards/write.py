@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import shutil
 import tarfile
 from collections.abc import Iterable, Mapping
@@ -58,7 +59,7 @@ def write_folder(path: Path, samples: Iterable[Sample]) -> WrittenShard:
     """Write samples as files of a folder, to be made a tar of later; it gets its name when all of it is on the disk.
 
     Returns:
-        Size and hash of the files' names and contents, one behind the other.
+        The shard; its hash is that of `digest_files` over the files by their names.
 
     Raises:
         OSError: it cannot be written, or something of its name is there that is no such folder.
@@ -68,18 +69,26 @@ def write_folder(path: Path, samples: Iterable[Sample]) -> WrittenShard:
         if old.exists() and is_real_folder(old):
             shutil.rmtree(old)
     temporary.mkdir()
-    digest, num_bytes, count = hashlib.sha256(), 0, 0
+    count = 0
     for sample in samples:
-        for suffix, content in sorted(sample.members.items()):
-            name = f"{sample.key}.{suffix}"
-            (temporary / name).write_bytes(content)
-            digest.update(f"{name}\0{len(content)}\0".encode() + content)
-            num_bytes += len(content)
+        for suffix, content in sample.members.items():
+            (temporary / f"{sample.key}.{suffix}").write_bytes(content)
         count += 1
     sync_folder(temporary)
     temporary.rename(path)
     sync_folder(path.parent)
-    return WrittenShard(count, num_bytes, digest.hexdigest())
+    names = sorted(os.listdir(path))
+    num_bytes = sum(os.path.getsize(path / name) for name in names)
+    return WrittenShard(count, num_bytes, digest_files((name, (path / name).read_bytes()) for name in names))
+
+
+def digest_files(files: Iterable[tuple[str, bytes]]) -> str:
+    """Return one SHA-256, in hex, of names and contents in their order."""
+    digest = hashlib.sha256()
+    for name, content in files:
+        digest.update(f"{name}\0{len(content)}\0".encode("utf-8", "surrogateescape"))
+        digest.update(content)
+    return digest.hexdigest()
 
 
 def read_image_file(path: str) -> tuple[str, bytes]:

@@ -23,8 +23,8 @@ PREPOSITIONS: Final = _words("""
 CONJUNCTIONS: Final = _words("""
     & although and because but if nor or plus so then though when where whereas while yet""")
 PRONOUNS: Final = _words("""
-    anyone anything each-other everyone everything he here herself him himself i it itself me nobody nothing she
-    somebody someone something that them themselves there they us we what whatever which who whoever whom whose you""")
+    anyone anything everyone everything he here herself him himself i it itself me nobody nothing she somebody
+    someone something that them themselves there they us we what whatever which who whoever whom whose you""")
 AUXILIARIES: Final = _words("""
     am appear appears are aren't ate be become becomes been being bent bit bought broken brought built came can't
     cannot caught could did didn't do does doesn't doing don't done drank drawn driven drunk dug eaten fed flew
@@ -78,10 +78,10 @@ ADJECTIVES: Final = _words("""
     windy wintry wooded wooden woody woolen woolly worried worse worst yellow young younger youngest""")
 # Nouns that often stand before another noun as its adjective.
 NOUN_OR_ADJECTIVE: Final = _words("""
-    adult antique bald-eagle bamboo bronze chemical classic cold collective commercial concrete convertible dear
-    double elder female fluid general gold ground human individual ivory junior key lavender level light liquid male
-    material middle mint novel official orange original past patient pet plastic potential present professional
-    public rear relative remote representative rose senior side-view silver square stable teen veteran winter-sports""")
+    adult antique bamboo bronze chemical classic cold collective commercial concrete convertible dear double elder
+    female fluid general gold ground human individual ivory junior key lavender level light liquid male material
+    middle mint novel official orange original past patient pet plastic potential present professional public rear
+    relative remote representative rose senior silver square stable teen veteran""")
 
 # Never nouns in captions.
 VERBS: Final = _words("""
