@@ -99,7 +99,11 @@ def main(arguments: list[str] | None = None) -> int:
             ending=".tar" if args.direct else "",
         ).run(out)
 
-    return run_packing(pack, out)
+    status = run_packing(pack, out)
+    if status == 0 and not args.direct:
+        # Without the flag the members of a sample may stand anywhere in the tar.
+        print("make tars of the folders, each with: tar --sort=name -cf 00000.tar 00000 (--direct writes tars at once)")
+    return status
 
 
 if __name__ == "__main__":

@@ -66,13 +66,18 @@ def verify_shard(path: Path) -> tuple[int, list[str]]:
         with open_plain(path) as file:
             samples = list(group_members(_until_torn(file.fileno(), wrong)))
             times = Counter(sample.key for sample in samples)
-            wrong += [f"{key}: its members stand in {n} places" for key, n in times.items() if n > 1]
+            apart = [key for key, number in times.items() if number > 1]
+            if apart:
+                wrong.append(
+                    f"the members of {len(apart)} samples do not stand together, {apart[0]} for one: most readers lose "
+                    "them. Make tars with `tar --sort=name`"
+                )
             sound = 0
-            for sample in samples:
+            for sample in (one for one in samples if times[one.key] == 1):
                 problem = _why_not(file.fileno(), sample)
                 if problem is not None:
                     wrong.append(f"{sample.key}: {problem}")
-                sound += problem is None and times[sample.key] == 1
+                sound += problem is None
     except OSError as error:
         return 0, [f"cannot be read: {error.strerror or error}"]
     return sound, wrong

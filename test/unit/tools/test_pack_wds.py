@@ -238,7 +238,9 @@ def test_coco_gives_folders_of_image_captions_and_record(tmp_path, capsys):
         "000000000632.jpg": "image without a caption",
         "000000000785.jpg": "image not found",
     }
-    assert "4 samples, 2 shards" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "4 samples, 2 shards" in shown
+    assert "tar --sort=name -cf 00000.tar 00000" in shown
 
 
 def test_coco_gives_the_tars_of_those_folders_and_the_same_again(tmp_path):
@@ -310,7 +312,7 @@ FAULTS = {
     "json": ([("b.png", image()), ("b.txt", b"x"), ("b.json", b"{")], "b: json cannot be read"),
     "apart": (
         [("b.png", image()), ("c.png", image()), ("b.txt", b"x"), ("c.txt", b"x")],
-        "b: its members stand in 2 places",
+        "the members of 2 samples do not stand together, b for one",
     ),
 }
 
