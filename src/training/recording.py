@@ -88,7 +88,9 @@ class LoopRecorder(Recorder):
             losses=record.losses,
         )
         if record.is_logged:
-            _LOG.info("%s", format_train_line(line, self._log_format), extra=STEP_LINE)
+            # A handler of another program writes the step in its own way.
+            extra = {**STEP_LINE, "step_record": record}
+            _LOG.info("%s", format_train_line(line, self._log_format), extra=extra)
         self._record(record, line)
 
     def event(self, name: str, *, step: int, **detail: Any) -> None:

@@ -123,3 +123,11 @@ def test_a_link_in_the_place_of_the_checkpoints_gets_no_results(tmp_path, caplog
     journal.close()
     assert list((tmp_path / "elsewhere").iterdir()) == []
     assert "a link or a file stands under this name" in caplog.text
+
+
+def test_the_line_of_a_step_carries_its_figures_for_other_handlers(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    journal = Journal(RunFolder("a", tmp_path), ReportParams(), is_master=True)
+    journal.recorder.step(RECORD)
+    journal.close()
+    assert [one.step_record for one in caplog.records if hasattr(one, "step_record")] == [RECORD]
