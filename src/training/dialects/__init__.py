@@ -1,0 +1,1 @@
+"""Sister systems' own commands and settings files, said in this trainer's flags; a dialect each."""

@@ -1,0 +1,219 @@
+"""What each field of a config file is in the trainer's flags; fields that have no counterpart are named."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from open_clip.errors import ConfigError, cut_list, printable, suggest_nearest
+from open_clip.factory.names import list_models
+from open_clip.factory.source import find_source
+from training.data.source import TEXT
+from training.dialects.nxtp.datasets import Datasets, list_shards, spell_shards
+from training.dialects.nxtp.settings import Fields, Value
+
+# NXTP computes float16 as bfloat16 where the device has it, unless told not to.
+_PRECISIONS = {
+    ("float16", True): "amp",
+    ("float16", False): "amp_bf16",
+    ("bfloat16", False): "amp_bf16",
+    ("float32", False): "fp32",
+}
+
+
+@dataclass(frozen=True)
+class Start:
+    """What one start of a run knows beside its config.
+
+    Attributes:
+        datasets: What ``data_name`` may name.
+        world_size: Number of processes.
+        num_pairs: Pairs of the training data.
+    """
+
+    datasets: Datasets
+    world_size: int = 1
+    num_pairs: int = 0
+
+
+def training_words(values: Mapping[str, Value], start: Start) -> tuple[list[str], set[str]]:
+    """Say a config in the flags of a training run.
+
+    Returns:
+        The words of ``python -m training.main``, and the names of fields that none of them was made from.
+
+    Raises:
+        ConfigError: A field has a value that the trainer has no counterpart of.
+        DataError: A data set is not there.
+    """
+    read = Fields(values)
+    names = read.texts("data_name")
+    if not names:
+        raise ConfigError("data_name is empty; name data sets of _DATASETS_META (loader.py).")
+    root = Path(read.text("data_root"))
+    shards = [spell_shards(list_shards(name, root / start.datasets.find(name)["root"])) for name in names]
+    words = [
+        *_common(read),
+        *("--train-data", "::".join(shards)),
+        *("--logs-dir", read.text("ckpt_dir"), "--name", read.text("exp_code")),
+        *_optimizer(read),
+        *_saves(read, start),
+        *_start_weights(read),
+        *_trained_parts(read),
+    ]
+    return words, read.unread
+
+
+def evaluation_words(values: Mapping[str, Value], start: Start) -> tuple[list[str], set[str]]:
+    """Say a config in the flags of an evaluation of ``eval_ckpt_path`` on ``eval_data_name``; else as above."""
+    read = Fields(values)
+    name, checkpoint = read.text("eval_data_name"), read.text("eval_ckpt_path")
+    if not checkpoint:
+        raise ConfigError("eval_ckpt_path is empty; name the checkpoint to evaluate: eval_ckpt_path=logs/g3m/...pt.")
+    root = Path(read.text("data_root"))
+    words = [
+        *_common(read),
+        *("--val-data", spell_shards(list_shards(name, root / start.datasets.find(name)["root"]))),
+        *("--pretrained", checkpoint),
+        *("--logs-dir", read.text("results_dir"), "--name", _evaluation_name(read, name, checkpoint)),
+        *("--topk", str(read.whole("eval_topk")), "--label-ranking", read.text("eval_ranking")),
+        *("--label-strategy", read.text("text_decoder_strategy")),
+        *(("--label-encoder", read.text("label_encoder")) if read.text("label_encoder") else ()),
+    ]
+    return words, read.unread
+
+
+def _evaluation_name(read: Fields, data: str, checkpoint: str) -> str:
+    """Name the results by what they are of, as NXTP's files of results are."""
+    parts = [read.text("exp_code"), "eval", data, Path(checkpoint).stem]
+    parts += [read.text("text_decoder_strategy"), read.text("eval_ranking"), f"top{read.whole('eval_topk')}"]
+    return "-".join(parts)
+
+
+def _common(read: Fields) -> list[str]:
+    """Say what training and evaluation share: model, tokenizer, labels, machine."""
+    precision = _PRECISIONS.get((read.text("dtype"), read.switch("force_to_use_fp16")))
+    if precision is None:
+        raise ConfigError(
+            f"dtype is {printable(repr(read.text('dtype')), 60)} with force_to_use_fp16="
+            f"{read.switch('force_to_use_fp16')}; it can be float16 (forced or not), bfloat16 or float32."
+        )
+    words = ["--task", read.text("recipe"), *_model(read), "--precision", precision, "--device", read.text("device")]
+    words += ["--seed", str(read.whole("seed")), "--batch-size", str(read.whole("batch_size"))]
+    words += ["--workers", str(read.whole("num_workers")), "--cache-dir", read.text("cache_root")]
+    words += ["--log-every-n-steps", str(read.whole("log_interval"))]
+    words += ["--label-tokenizer", read.text("tokenizer_path"), "--label-rule", read.text("label_rule")]
+    words += ["--label-extractor", read.text("label_extractor"), "--min-labels", str(read.whole("min_labels"))]
+    # The captions themselves are labels, joined by commas.
+    return [*words, "--label-column", TEXT] if read.switch("skip_extract_nouns") else words
+
+
+def _model(read: Fields) -> list[str]:
+    """Find the model that clip_model and llama_model name together, and hold the fields of its shape against it."""
+    eye, decoder = read.text("clip_model"), read.text("llama_model")
+    known = list_models()
+    names = [eye, f"nxtp-{eye.replace('/', '-')}-{decoder}"]
+    name = next((one for one in names if one in known), None)
+    if name is None:
+        ours = [one for one in known if one.startswith("nxtp-")]
+        raise ConfigError(
+            f"there is no model with clip_model={printable(eye, 60)} and llama_model={printable(decoder, 60)}."
+            f"{suggest_nearest(names[1], ours)} Or name one of the family nxtp as clip_model: {cut_list(ours)}."
+        )
+    cfg = find_source(name, None, load_weights=False).model_cfg
+    if cfg.get("family") != "nxtp":
+        raise ConfigError(
+            f"clip_model={printable(eye, 60)} is a model without a decoder; it names one of nxtp's, or a ViT."
+        )
+    _check_shape(read, name, cfg)
+    words = ["--model", name]
+    if read.whole("input_size") != cfg["vision_cfg"]["image_size"]:
+        words += ["--force-image-size", str(read.whole("input_size"))]
+    if read.whole("max_seq_len") != cfg["decoder_cfg"]["context_length"]:
+        words += ["--force-context-length", str(read.whole("max_seq_len"))]
+    return words
+
+
+def _check_shape(read: Fields, name: str, cfg: Mapping[str, Mapping[str, object]]) -> None:
+    labels, blocks = cfg["label_cfg"], read.whole("shave_language_decoder_at")
+    # A model that is named itself has as many blocks as it shall have.
+    if blocks == -1 and name == read.text("clip_model"):
+        blocks = int(str(cfg["decoder_cfg"]["layers"]))
+    wanted = (
+        ("shave_language_decoder_at", blocks, cfg["decoder_cfg"]["layers"]),
+        ("prefix_image_tok_embeds", read.switch("prefix_image_tok_embeds"), labels["bidirectional_image"]),
+        ("decouple_label_tok_embeds", read.switch("decouple_label_tok_embeds"), labels["separate_labels"]),
+    )
+    for field, here, there in wanted:
+        if here != there:
+            raise ConfigError(
+                f"{field} is {here} and the model {name} has {there}. Set the field to that, or describe a model of "
+                "that shape in a JSON file, add it with open_clip.add_model_config and name it as clip_model."
+            )
+    tokens = labels["added_tokens"]
+    assert isinstance(tokens, Sequence)
+    for token in (*read.texts("special_tokens"), *read.texts("special_tokens_to_train")):
+        if token not in tokens:
+            raise ConfigError(
+                f"special_tokens names {printable(token, 60)}, which the model {name} lacks; it has {cut_list(tokens)}."
+            )
+
+
+def _optimizer(read: Fields) -> list[str]:
+    numbers: tuple[tuple[str, str], ...] = (
+        ("--lr", f"{read.number('lr')!r}"),
+        ("--min-lr", f"{read.number('lr_min')!r}"),
+        ("--wd", f"{read.number('wd')!r}"),
+        ("--epochs", str(read.whole("epochs"))),
+        ("--warmup", str(read.whole("warmup_steps"))),
+        # The field is in per cent; the trainer, too, takes the longer of both.
+        ("--lr-warmup-share", f"{read.number('warmup_ratio') / 100!r}"),
+        ("--accum-freq", str(read.whole("gradient_accumulation_steps"))),
+    )
+    words = [word for pair in numbers for word in pair]
+    words += ["--beta1", "0.9", "--beta2", "0.98", "--eps", "1e-6"]
+    if read.number("grad_clip") > 0:
+        words += ["--grad-clip-norm", f"{read.number('grad_clip')!r}"]
+    words += ["--torchcompile"] if read.switch("compile") else []
+    words += read.one_of("parallel_mode", {"ddp": "", "fsdp": "--fsdp"}).split()
+    return words
+
+
+def _saves(read: Fields, start: Start) -> list[str]:
+    every, count = read.whole("ckpt_save_interval"), read.whole("ckpt_save_num")
+    if every <= 0 and count > 0:
+        rows = read.whole("batch_size") * read.whole("gradient_accumulation_steps") * start.world_size
+        every = max(1, read.whole("epochs") * (start.num_pairs // rows) // count)
+    words = ["--save-every-n-steps", str(every)] if every > 0 else []
+    path = read.text("resume_ckpt_path")
+    if path:
+        words += ["--resume", path]
+    elif read.switch("resume"):
+        words += ["--resume", "latest"]
+    return words
+
+
+def _start_weights(read: Fields) -> list[str]:
+    eye, folder, decoder = read.text("clip_model"), read.text("clip_dir"), read.text("llama_dir")
+    if read.switch("from_scratch"):
+        return []
+    words = ["--decoder-weights", decoder] if decoder else []
+    if folder:
+        is_file = Path(folder).suffix in (".pt", ".pth", ".safetensors", ".bin")
+        # OpenAI's own name of the file.
+        words += ["--image-weights", folder if is_file else str(Path(folder) / f"{eye.replace('/', '-')}.pt")]
+    return words
+
+
+def _trained_parts(read: Fields) -> list[str]:
+    words = ["--mask-mode", read.text("mask_mode"), "--first-token-target", read.text("first_token_target")]
+    words += ["--loss-on-prompt"] if read.switch("loss_on_prompt") else []
+    words += ["--label-prompts", "drawn" if read.switch("enable_prompt_augmentation") else "one"]
+    words += ["--label-loss-weight", f"{read.number('weight_loss_obj')!r}"]
+    words += ["--caption-loss-weight", f"{read.number('weight_loss_cap')!r}"]
+    blocks = read.whole("train_image_blocks")
+    words += ["--lock-image", "--lock-image-unlocked-groups", str(blocks)] if blocks >= 0 else []
+    tokens = "all"
+    if read.switch("partial_train_lang_tok_embeddings"):
+        # With one of the added tokens the others learn too; nothing else ever reads them.
+        tokens = "added" if read.texts("special_tokens_to_train") else "none"
+    return [*words, "--train-tokens", tokens]
