@@ -63,7 +63,8 @@ class Config(Settings):
     label_contains_number: bool = False
     label_extractor: str = "rules"
     label_rule: str = "fixed"  # public: delete noise as substrings, as NXTP publicly does
-    min_labels: int = 1
+    min_labels: int = 1  # rows with fewer are passed over
+    bad_sample_budget: float = 0.1  # share of rows that may be passed over before the run stops
     mask_mode: str = "closed"  # public: the last label has no delimiter, as in NXTP's public code
     first_token_target: str = "next"  # multi: all first tokens at the answer
     loss_on_prompt: bool = False

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -124,7 +125,12 @@ def _train(cfg: Settings) -> int:
     datasets = _datasets(cfg)
     values = cfg.values()
     start = Start(datasets, world.world_size, _count_pairs(cfg, datasets, is_master=world.is_master))
-    return _run(cfg, world, *training_words(values, start))
+    words, unread = training_words(values, start)
+    base = type(cfg)().values()
+    changed = sorted(name for name in unread if values[name] != base[name])
+    if changed and world.is_master:
+        _LOG.info("the config sets %s, which change nothing in training here", cut_list(changed, 30))
+    return _run(cfg, world, words)
 
 
 def evaluate(cfg: Settings) -> int:
@@ -136,7 +142,9 @@ def evaluate(cfg: Settings) -> int:
     from training.dialects.nxtp.flags import Start, evaluation_words
 
     world = world_from_environment()
-    return _run(cfg, world, *evaluation_words(cfg.values(), Start(_datasets(cfg))))
+    # The first process's name counts in all.
+    start = Start(_datasets(cfg), world.world_size, moment=time.strftime("%Y%m%d-%H%M%S"))
+    return _run(cfg, world, evaluation_words(cfg.values(), start))
 
 
 def _datasets(cfg: Settings) -> Datasets:
@@ -164,13 +172,10 @@ def _count_pairs(cfg: Settings, datasets: Datasets, *, is_master: bool) -> int:
     return total
 
 
-def _run(cfg: Settings, world: World, words: list[str], unread: set[str]) -> int:
+def _run(cfg: Settings, world: World, words: list[str]) -> int:
     """Run the trainer, with NXTP's log on standard output of the process that speaks for all."""
     if not world.is_master:
         return main(words)
-    base, values = type(cfg)().values(), cfg.values()
-    if changed := sorted(name for name in unread if values[name] != base[name]):
-        _LOG.info("the config sets %s, which change nothing here: the trainer has no such setting", cut_list(changed))
     _LOG.info("in the trainer's own words: python -m training.main %s", printable(join(words), 4_000))
     with _public_log(cfg, words):
         return main(words)

@@ -28,11 +28,13 @@ class Start:
         datasets: What ``data_name`` may name.
         world_size: Number of processes.
         num_pairs: Pairs of the training data.
+        moment: When it is, for the name of an evaluation, which may be made again.
     """
 
     datasets: Datasets
     world_size: int = 1
     num_pairs: int = 0
+    moment: str = ""
 
 
 def training_words(values: Mapping[str, Value], start: Start) -> tuple[list[str], set[str]]:
@@ -63,30 +65,29 @@ def training_words(values: Mapping[str, Value], start: Start) -> tuple[list[str]
     return words, read.unread
 
 
-def evaluation_words(values: Mapping[str, Value], start: Start) -> tuple[list[str], set[str]]:
-    """Say a config in the flags of an evaluation of ``eval_ckpt_path`` on ``eval_data_name``; else as above."""
+def evaluation_words(values: Mapping[str, Value], start: Start) -> list[str]:
+    """Say a config in the flags of an evaluation of ``eval_ckpt_path`` on ``eval_data_name``; raises as above."""
     read = Fields(values)
     name, checkpoint = read.text("eval_data_name"), read.text("eval_ckpt_path")
     if not checkpoint:
         raise ConfigError("eval_ckpt_path is empty; name the checkpoint to evaluate: eval_ckpt_path=logs/g3m/...pt.")
     root = Path(read.text("data_root"))
-    words = [
+    return [
         *_common(read),
         *("--val-data", spell_shards(list_shards(name, root / start.datasets.find(name)["root"]))),
         *("--pretrained", checkpoint),
-        *("--logs-dir", read.text("results_dir"), "--name", _evaluation_name(read, name, checkpoint)),
+        *("--logs-dir", read.text("results_dir"), "--name", _evaluation_name(read, name, checkpoint, start.moment)),
         *("--topk", str(read.whole("eval_topk")), "--label-ranking", read.text("eval_ranking")),
         *("--label-strategy", read.text("text_decoder_strategy")),
         *(("--label-encoder", read.text("label_encoder")) if read.text("label_encoder") else ()),
     ]
-    return words, read.unread
 
 
-def _evaluation_name(read: Fields, data: str, checkpoint: str) -> str:
+def _evaluation_name(read: Fields, data: str, checkpoint: str, moment: str) -> str:
     """Name the results by what they are of, as NXTP's files of results are."""
     parts = [read.text("exp_code"), "eval", data, Path(checkpoint).stem]
     parts += [read.text("text_decoder_strategy"), read.text("eval_ranking"), f"top{read.whole('eval_topk')}"]
-    return "-".join(parts)
+    return "-".join([*parts, *([moment] if moment else [])])
 
 
 def _common(read: Fields) -> list[str]:
@@ -103,6 +104,7 @@ def _common(read: Fields) -> list[str]:
     words += ["--log-every-n-steps", str(read.whole("log_interval"))]
     words += ["--label-tokenizer", read.text("tokenizer_path"), "--label-rule", read.text("label_rule")]
     words += ["--label-extractor", read.text("label_extractor"), "--min-labels", str(read.whole("min_labels"))]
+    words += ["--bad-sample-budget", f"{read.number('bad_sample_budget')!r}"]
     # The captions themselves are labels, joined by commas.
     return [*words, "--label-column", TEXT] if read.switch("skip_extract_nouns") else words
 

@@ -28,7 +28,8 @@ def root(tmp_path):
 
 def words_of(root, *, name="g3m", say=training_words, start=None, **fields):
     values = read_config(str(CONFIGS / f"config_{name}.py")).values()
-    return say(values | {"data_root": str(root)} | fields, start or Start(DATASETS))[0]
+    words = say(values | {"data_root": str(root)} | fields, start or Start(DATASETS))
+    return words[0] if say is training_words else words
 
 
 def after(flag, words):
@@ -53,6 +54,7 @@ def test_g3m_is_the_published_training(root):
         "--warmup": "2000",
         "--lr-warmup-share": "0.002",
         "--seed": "42",
+        "--bad-sample-budget": "0.1",
         "--name": "g3m",
         "--save-every-n-steps": "20000",
         "--log-every-n-steps": "100",
@@ -164,6 +166,8 @@ def test_an_evaluation_names_its_results_by_what_they_are_of(root):
     assert after("--name", words) == "g3m-eval-coco_valid-epoch_3-one_shot-prob-top5"
     assert (after("--topk", words), after("--label-ranking", words)) == ("5", "prob")
     assert "--train-data" not in words
+    again = words_of(root, say=evaluation_words, start=Start(DATASETS, moment="20260101-120000"), eval_ckpt_path="a.pt")
+    assert after("--name", again) == "g3m-eval-coco_valid-a-one_shot-prob-top10-20260101-120000"
 
 
 def test_an_evaluation_without_a_checkpoint_is_refused(root):
