@@ -33,7 +33,7 @@ def train(words: Sequence[str] | None = None) -> int:
     """
 
     def prepare(given: Sequence[str]) -> int:
-        return _start(given, _train)
+        return _start(given, lambda cfg: _train(cfg, given[0]))
 
     return _answering(prepare, words)
 
@@ -118,9 +118,16 @@ def _lines(cfg: Settings) -> list[str]:
     return [f"- {name}: {printable(value)}" for name, value in cfg.values().items()]
 
 
-def _train(cfg: Settings) -> int:
+def _train(cfg: Settings, path: str) -> int:
     from training.dialects.nxtp.flags import Start, training_words
 
+    # Passed over in silence it would train other weights than the file says.
+    if hasattr(sys.modules.get(Path(path).stem), "optim_filter"):
+        raise ConfigError(
+            f"{printable(path, 200)} defines optim_filter, which knows the parameters of NXTP's own model by name. Say "
+            "what is trained by train_image_blocks, partial_train_lang_tok_embeddings and special_tokens_to_train, or "
+            "in a recipe of your own (recipe = 'FILE.py:NAME'), and take the function out."
+        )
     world = world_from_environment()
     datasets = _datasets(cfg)
     values = cfg.values()

@@ -43,6 +43,14 @@ def test_a_wrong_start_says_why_and_leaves_its_status(words, status, says, capsy
     assert says in capsys.readouterr().err
 
 
+def test_a_filter_of_parameters_is_not_passed_over_in_silence(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "path", [str(SOURCES), *sys.path])
+    function = "def optim_filter(model, decay, other):\n    return decay, other\n"
+    (tmp_path / "config_filters.py").write_text(f"from configs.config_g3m import cfg\n{function}")
+    assert train([str(tmp_path / "config_filters.py")]) == 2
+    assert "config_filters.py defines optim_filter" in capsys.readouterr().err
+
+
 def test_the_hook_calls_the_evaluation_file_with_the_config(tmp_path):
     (tmp_path / "my_evaluation.py").write_text("def main(cfg):\n    return 40 + cfg.eval_topk\n")
     assert eval_hook([str(tmp_path / "my_evaluation.py"), G3M, "--topk", "3"]) == 43
