@@ -64,8 +64,13 @@ def test_the_number_of_processes_may_be_asked_for(start):
     assert words[3:] == ["--nproc_per_node", "2", "eval_hook.py", "evals/eval.py", "configs/config_g3m.py"]
 
 
+def test_a_single_process_has_no_launcher(start):
+    assert start("./scripts/run", *TRAIN, NPROC="1")[1] == TRAIN
+
+
 def test_the_trainers_own_status_comes_back(start):
     assert start("./scripts/run", *TRAIN, LEAVES="3")[0].returncode == 3
+    assert start("./scripts/run", *TRAIN, LEAVES="4", NPROC="1")[0].returncode == 4
     assert start("./scripts/run_dist", *TRAIN, LEAVES="4", **SLURM)[0].returncode == 4
 
 
