@@ -78,7 +78,7 @@ class Config(Settings):
     weight_loss_obj: float = 1.0
     prefix_image_tok_embeds: bool = False  # image tokens see each other
     decouple_label_tok_embeds: bool = False  # labels do not see each other
-    clip_model: str = "ViT-L/14"  # with llama_model, or the name of a model of the family nxtp
+    clip_model: str = "ViT-L/14"  # a ViT of open_clip.list_models(), or a model of the family nxtp
     clip_dir: str = "checkpoints/clip"  # holds ViT-L-14.pt
     llama_version: str = "llama-2"
     llama_model: str = "7B"

@@ -1,12 +1,16 @@
 """What each field of a config file is in the trainer's flags; fields that have no counterpart are named."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
+from open_clip.checked_json import JsonObject
 from open_clip.errors import ConfigError, cut_list, printable, suggest_nearest
-from open_clip.factory.names import list_models
+from open_clip.factory.names import LOCAL_DIR_SCHEME, list_models
 from open_clip.factory.source import find_source
+from open_clip.files import write_whole
 from training.data.source import TEXT
 from training.dialects.nxtp.datasets import Datasets, list_shards, spell_shards
 from training.dialects.nxtp.settings import Fields, Value
@@ -18,6 +22,10 @@ _PRECISIONS = {
     ("bfloat16", False): "amp_bf16",
     ("float32", False): "fp32",
 }
+
+
+# Blocks of a decoder that is not cut, by what llama_model calls it.
+_WHOLE_DECODERS = {"7B": 32}
 
 
 @dataclass(frozen=True)
@@ -110,49 +118,82 @@ def _common(read: Fields) -> list[str]:
 
 
 def _model(read: Fields) -> list[str]:
-    """Find the model that clip_model and llama_model name together, and hold the fields of its shape against it."""
-    eye, decoder = read.text("clip_model"), read.text("llama_model")
-    known = list_models()
-    names = [eye, f"nxtp-{eye.replace('/', '-')}-{decoder}"]
-    name = next((one for one in names if one in known), None)
-    if name is None:
-        ours = [one for one in known if one.startswith("nxtp-")]
-        raise ConfigError(
-            f"there is no model with clip_model={printable(eye, 60)} and llama_model={printable(decoder, 60)}."
-            f"{suggest_nearest(names[1], ours)} Or name one of the family nxtp as clip_model: {cut_list(ours)}."
-        )
-    cfg = find_source(name, None, load_weights=False).model_cfg
-    if cfg.get("family") != "nxtp":
-        raise ConfigError(
-            f"clip_model={printable(eye, 60)} is a model without a decoder; it names one of nxtp's, or a ViT."
-        )
-    _check_shape(read, name, cfg)
+    """Find or describe the model that clip_model, llama_model and the fields of its shape stand for."""
+    name, cfg = _find_model(read.text("clip_model"), read.text("llama_model"))
+    shaped = _shape(read, name, cfg)
+    if shaped != cfg or name not in list_models():
+        name = _describe(Path(read.text("cache_root")) / "models", name, shaped)
+    _check_tokens(read, name, shaped)
     words = ["--model", name]
-    if read.whole("input_size") != cfg["vision_cfg"]["image_size"]:
+    if read.whole("input_size") != shaped["vision_cfg"]["image_size"]:
         words += ["--force-image-size", str(read.whole("input_size"))]
-    if read.whole("max_seq_len") != cfg["decoder_cfg"]["context_length"]:
+    if read.whole("max_seq_len") != shaped["decoder_cfg"]["context_length"]:
         words += ["--force-context-length", str(read.whole("max_seq_len"))]
     return words
 
 
-def _check_shape(read: Fields, name: str, cfg: Mapping[str, Mapping[str, object]]) -> None:
-    labels, blocks = cfg["label_cfg"], read.whole("shave_language_decoder_at")
+def _find_model(eye: str, decoder: str) -> tuple[str, JsonObject]:
+    """Find a model of the family nxtp by its name, else by the names of its eye and of its decoder."""
+    known = list_models()
+    for name in (eye, f"nxtp-{eye.replace('/', '-')}-{decoder}"):
+        if name in known and (cfg := _read_model(name)).get("family") == "nxtp":
+            return name, cfg
+    ours = [one for one in known if one.startswith("nxtp-")]
+    tower, base = eye.replace("/", "-"), next((one for one in ours if one.endswith(f"-{decoder}")), None)
+    if tower not in known or base is None or "vision_cfg" not in _read_model(tower):
+        near = suggest_nearest(tower, known) if base is not None else suggest_nearest(f"nxtp-{tower}-{decoder}", ours)
+        raise ConfigError(
+            f"there is no model with clip_model={printable(eye, 60)} and llama_model={printable(decoder, 60)}.{near} "
+            f"clip_model is one of open_clip.list_models() with a ViT, or one of the family nxtp: {cut_list(ours)}."
+        )
+    # OpenAI's names have a slash, and its weights the approximate GELU.
+    eye_cfg = _read_model(tower)
+    quick_gelu = "/" in eye or bool(eye_cfg.get("quick_gelu"))
+    cfg = {
+        **_read_model(base),
+        "vision_cfg": eye_cfg["vision_cfg"],
+        "quick_gelu": quick_gelu,
+    }
+    return f"nxtp-{tower}-{decoder}", cfg
+
+
+def _read_model(name: str) -> JsonObject:
+    return find_source(name, None, load_weights=False).model_cfg
+
+
+def _shape(read: Fields, name: str, cfg: JsonObject) -> JsonObject:
+    """Write the fields of a model's shape into a copy of its configuration."""
+    blocks, decoder = read.whole("shave_language_decoder_at"), read.text("llama_model")
     # A model that is named itself has as many blocks as it shall have.
-    if blocks == -1 and name == read.text("clip_model"):
-        blocks = int(str(cfg["decoder_cfg"]["layers"]))
-    wanted = (
-        ("shave_language_decoder_at", blocks, cfg["decoder_cfg"]["layers"]),
-        ("prefix_image_tok_embeds", read.switch("prefix_image_tok_embeds"), labels["bidirectional_image"]),
-        ("decouple_label_tok_embeds", read.switch("decouple_label_tok_embeds"), labels["separate_labels"]),
-    )
-    for field, here, there in wanted:
-        if here != there:
-            raise ConfigError(
-                f"{field} is {here} and the model {name} has {there}. Set the field to that, or describe a model of "
-                "that shape in a JSON file, add it with open_clip.add_model_config and name it as clip_model."
-            )
-    tokens = labels["added_tokens"]
-    assert isinstance(tokens, Sequence)
+    is_named = name == read.text("clip_model")
+    whole = cfg["decoder_cfg"]["layers"] if is_named else _WHOLE_DECODERS[decoder]
+    if not (blocks == -1 or 1 <= blocks <= whole):
+        raise ConfigError(
+            f"shave_language_decoder_at is {blocks}; for {printable(name, 100)} it is 1 to {whole}, or -1 for all."
+        )
+    shaped = deepcopy(cfg)
+    shaped["decoder_cfg"]["layers"] = whole if blocks == -1 else blocks
+    shaped["label_cfg"]["bidirectional_image"] = read.switch("prefix_image_tok_embeds")
+    shaped["label_cfg"]["separate_labels"] = read.switch("decouple_label_tok_embeds")
+    return shaped
+
+
+def _describe(folder: Path, name: str, cfg: JsonObject) -> str:
+    """Write a model folder without weights, which a run that goes on finds too; returns its name for ``--model``."""
+    labels = cfg["label_cfg"]
+    ways = "" if labels["bidirectional_image"] else "-causal"
+    ways += "" if labels["separate_labels"] else "-joint"
+    place = folder.absolute() / f"{name}-{cfg['decoder_cfg']['layers']}{ways}"
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        write_whole(place / "open_clip_config.json", json.dumps({"model_cfg": cfg}, indent=2) + "\n")
+    except OSError as error:
+        raise ConfigError(f"cache_root: cannot write to {printable(place, 300)}: {error.strerror}.") from error
+    return f"{LOCAL_DIR_SCHEME}{place}"
+
+
+def _check_tokens(read: Fields, name: str, cfg: JsonObject) -> None:
+    tokens = cfg["label_cfg"]["added_tokens"]
     for token in (*read.texts("special_tokens"), *read.texts("special_tokens_to_train")):
         if token not in tokens:
             raise ConfigError(

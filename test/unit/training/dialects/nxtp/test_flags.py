@@ -2,7 +2,9 @@ from pathlib import Path
 
 import pytest
 
+import open_clip
 from open_clip.errors import ConfigError, DataError
+from open_clip.factory.source import find_source
 from shard_sets import write_shards
 from training.dialects.nxtp import Datasets
 from training.dialects.nxtp.flags import Start, evaluation_words, training_words
@@ -123,26 +125,54 @@ def test_checkpoints_are_spread_over_the_run_where_no_interval_is_given(root):
     assert "--save-every-n-steps" not in words_of(root, ckpt_save_interval=-1, ckpt_save_num=0)
 
 
-def test_a_model_of_another_shape_than_the_config_says_is_refused(root):
-    with pytest.raises(ConfigError, match="shave_language_decoder_at is 1 and the model nxtp-ViT-L-14-7B has 6"):
-        words_of(root, shave_language_decoder_at=1)
-    with pytest.raises(ConfigError, match="decouple_label_tok_embeds is False"):
-        words_of(root, decouple_label_tok_embeds=False)
-    with pytest.raises(
-        ConfigError, match="special_tokens names <.video.>, which the model nxtp-ViT-L-14-7B lacks; it has <.image.>"
-    ):
+def described(root, words):
+    model = after("--model", words)
+    assert model.startswith(f"local-dir:{root}/cache/models/")
+    return find_source(model, None, load_weights=False).model_cfg
+
+
+def test_a_decoder_is_cut_where_the_config_says(root):
+    words = words_of(root, cache_root=f"{root}/cache", shave_language_decoder_at=1)
+    cfg = described(root, words)
+    assert cfg["decoder_cfg"]["layers"] == 1
+    assert cfg["vision_cfg"] == find_source("nxtp-ViT-L-14-7B", None, load_weights=False).model_cfg["vision_cfg"]
+    assert words == words_of(root, cache_root=f"{root}/cache", shave_language_decoder_at=1)
+    every = described(root, words_of(root, cache_root=f"{root}/cache", shave_language_decoder_at=-1))
+    assert every["decoder_cfg"]["layers"] == 32
+    for blocks in (0, 33):
+        with pytest.raises(ConfigError, match=f"shave_language_decoder_at is {blocks}.* 1 to 32"):
+            words_of(root, shave_language_decoder_at=blocks)
+
+
+@pytest.mark.parametrize("eye, quick_gelu", [("ViT-B/32", True), ("ViT-B-32", False), ("ViT-B-32-quickgelu", True)])
+def test_any_vit_may_be_the_eye(root, eye, quick_gelu):
+    cfg = described(root, words_of(root, cache_root=f"{root}/cache", clip_model=eye))
+    assert (cfg["vision_cfg"]["patch_size"], cfg["vision_cfg"]["width"], cfg["quick_gelu"]) == (32, 768, quick_gelu)
+    assert cfg["decoder_cfg"]["width"] == 4096
+
+
+def test_a_described_model_can_be_built(root):
+    fields = {"clip_model": "nxtp-tiny", "shave_language_decoder_at": 1, "decouple_label_tok_embeds": False}
+    words = words_of(root, cache_root=f"{root}/cache", input_size=32, max_seq_len=128, **fields)
+    model = open_clip.create_model(after("--model", words), load_weights=False)
+    assert len(model.decoder.layer_groups()) < len(open_clip.create_model("nxtp-tiny").decoder.layer_groups())
+    assert not described(root, words)["label_cfg"]["separate_labels"]
+
+
+def test_a_token_that_the_model_lacks_is_refused(root):
+    with pytest.raises(ConfigError, match="special_tokens names <.video.>, which the model .* it has <.image.>"):
         words_of(root, special_tokens=("<|video|>",))
 
 
-def test_the_whole_decoder_stands_for_any_number_of_blocks(root):
+def test_a_model_that_is_named_itself_keeps_all_its_blocks(root):
     assert after("--model", words_of(root, clip_model="nxtp-tiny", shave_language_decoder_at=-1)) == "nxtp-tiny"
 
 
 @pytest.mark.parametrize(
     "fields, says",
     [
-        ({"clip_model": "ViT-L/15"}, "Did you mean nxtp-ViT-L-14-7B"),
-        ({"clip_model": "ViT-B-32"}, "is a model without a decoder"),
+        ({"clip_model": "ViT-L/15"}, "Did you mean ViT-L-1"),
+        ({"llama_model": "7C"}, "Did you mean nxtp-ViT-L-14-7B"),
         ({"dtype": "float8"}, "dtype is 'float8'"),
         ({"parallel_mode": "dpp"}, "Did you mean ddp or fsdp"),
         ({"data_name": ()}, "data_name is empty"),
