@@ -45,8 +45,10 @@ def write_whole_run(folder: Path, steps: int = 60, epochs: int = 2) -> Path:
     return folder
 
 
-def write_gallery(folder: Path, caption: str, name: str = "1000092795.jpg", uri: str | None = INLINE_JPEG) -> None:
-    """Write a gallery of one image and one caption, each with a right and a wrong answer."""
+def write_gallery(
+    folder: Path, caption: str, name: str = "1000092795.jpg", uri: str | None = INLINE_JPEG, **words: str
+) -> None:
+    """Write a gallery of one image and one caption, each with a right and a wrong answer; ``words`` are its titles."""
     right, wrong = {"score": 0.5, "is_right": True}, {"score": 0.25, "is_right": False}
     thumbnail = {"name": name, "uri": uri, "width": 160, "height": 100}
     texts, images = [wrong | {"content": "A cat ."}, right | {"content": caption}], [right | {"content": "0"}]
@@ -57,7 +59,7 @@ def write_gallery(folder: Path, caption: str, name: str = "1000092795.jpg", uri:
         "num_images": 1,
         "num_texts": 2,
     }
-    (folder / "gallery.json").write_text(json.dumps(gallery))
+    (folder / "gallery.json").write_text(json.dumps(gallery | words))
 
 
 class Page(HTMLParser):

@@ -56,6 +56,9 @@ class Gallery:
         thumbnails: Every image that an example names, once.
         num_images: Unique images that were searched.
         num_texts: Captions that were searched.
+        intro: What is said above the examples, of retrieval where it is empty.
+        images_title: Above the images, likewise.
+        own_title: Of the right answers of an image, likewise.
     """
 
     images: tuple[Example, ...]
@@ -63,4 +66,7 @@ class Gallery:
     thumbnails: dict[str, Thumbnail]
     num_images: int
     num_texts: int
+    intro: str = ""
+    images_title: str = ""
+    own_title: str = ""
     kind: ClassVar[str] = "gallery"

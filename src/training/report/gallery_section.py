@@ -23,7 +23,8 @@ def draw_gallery(gallery: Record) -> str:
     def show(key: object) -> str:
         return show_thumbnail(record_of(thumbnails.get(str(key))), f"image {key}")
 
-    images = [_image_example(one, show) for one in records_in(gallery.get("images"))[:_MAX_EXAMPLES]]
+    own_title = str(gallery.get("own_title") or "")
+    images = [_image_example(one, show, own_title) for one in records_in(gallery.get("images"))[:_MAX_EXAMPLES]]
     captions = [_caption_example(one, show) for one in records_in(gallery.get("captions"))[:_MAX_EXAMPLES]]
     intro = (
         f"Examples spread over {_count(gallery, 'num_images')} images and {_count(gallery, 'num_texts')} texts, "
@@ -31,12 +32,13 @@ def draw_gallery(gallery: Record) -> str:
         "A right answer at place 4 counts in R@5, not in R@1. "
         "Scores are cosine similarities."
     )
+    said, title = gallery.get("intro") or intro, gallery.get("images_title") or "Images and their best captions"
     if not images and not captions:
         return ""
     return "".join(
         [
-            f'<p class="intro">{escape(intro)}</p>',
-            f'<h3>Images and their best captions</h3><div class="examples">{"".join(images)}</div>' if images else "",
+            f'<p class="intro">{escape(said, 600)}</p>',
+            f'<h3>{escape(title, 160)}</h3><div class="examples">{"".join(images)}</div>' if images else "",
             f'<h3>Captions and their best images</h3><div class="examples">{"".join(captions)}</div>'
             if captions
             else "",
@@ -52,7 +54,7 @@ def show_thumbnail(thumbnail: Record, name: str) -> str:
     return f'<img src="{uri}" alt="{escape(shown, 80)}" title="{escape(shown, 80)}" decoding="async">'
 
 
-def _image_example(example: Record, show: Callable[[object], str]) -> str:
+def _image_example(example: Record, show: Callable[[object], str], own_title: str) -> str:
     answers = "".join(
         f'<li class="{_side(match)}">{_mark(match)}'
         f'<span class="text" dir="auto">{user_text(match.get("content", ""))}</span>{_score(match)}</li>'
@@ -60,8 +62,8 @@ def _image_example(example: Record, show: Callable[[object], str]) -> str:
     )
     own = list_of(example.get("own"))
     owned = "".join(f'<li dir="auto">{user_text(one)}</li>' for one in own)
-    plural = "" if len(own) == 1 else "s"
-    fold = f"<details><summary>Its own caption{plural}</summary><ul>{owned}</ul></details>" if owned else ""
+    own_title = own_title or ("Its own caption" if len(own) == 1 else "Its own captions")
+    fold = f"<details><summary>{escape(own_title, 160)}</summary><ul>{owned}</ul></details>" if owned else ""
     return (
         f'<article class="by-image"><div class="query">{show(example.get("query"))}</div>'
         f'<div>{_verdict(example)}<ol class="answers">{answers}</ol>{fold}</div></article>'

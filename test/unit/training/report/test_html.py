@@ -66,7 +66,8 @@ HOSTILE = '<script>alert(1)</script><img src=x onerror="alert(2)">"\' onload=\'x
 
 def test_text_from_outside_never_becomes_markup(tmp_path):
     folder = write_whole_run(tmp_path / "a<b>&'quoted'")
-    write_gallery(folder, caption=HOSTILE, name=HOSTILE)
+    words = dict.fromkeys(("intro", "images_title", "own_title"), HOSTILE)
+    write_gallery(folder, caption=HOSTILE, name=HOSTILE, **words)
     (folder / "config.yaml").write_text(json.dumps({"model": HOSTILE, HOSTILE: HOSTILE}))
     (folder / "bad_samples.jsonl").write_text(json.dumps(dict.fromkeys(("source", "row", "path", "reason"), HOSTILE)))
     with contextlib.closing(MetricsWriter(folder / "metrics.jsonl")) as writer:
@@ -92,6 +93,17 @@ def test_a_thumbnail_that_is_no_inline_jpeg_is_not_shown(folder, uri):
     page = page_of(folder)
     assert page.count("img") == 0
     assert "not readable" in page.text
+
+
+def test_a_gallery_that_is_none_of_retrieval_says_what_it_shows(folder):
+    write_whole_run(folder)
+    write_gallery(folder, caption="A dog .")
+    assert "cosine similarities" in page_of(folder).text
+    write_gallery(folder, caption="dog", intro="Labels.", images_title="Images and labels", own_title="Of the data")
+    text = page_of(folder).text
+    assert all(words in text for words in ("Labels.", "Images and labels", "Of the data"))
+    assert "cosine similarities" not in text
+    assert "Its own caption" not in text
 
 
 def test_a_huge_caption_is_cut(folder):
