@@ -1,16 +1,20 @@
 """When a run evaluates and what it does with the result; how something is measured is `evaluate`'s."""
 
 import contextlib
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from open_clip.errors import ConfigError
+from open_clip.files import make_folder, write_whole
 from training.assembly import Parts, Place
 from training.distributed import broadcast_object
 from training.evaluate import Evaluation, Occasion, Part, ready_to_measure
 from training.journal import Journal
 from training.loop import Hook, Moment, Progress, Wants
+
+_LOG = logging.getLogger(__name__)
 
 
 class Evaluator(Hook):
@@ -61,6 +65,7 @@ class Evaluator(Hook):
         task, started = self._parts.task, time.monotonic()
         metrics: dict[str, float] = {}
         parts: dict[str, tuple[Part, ...]] = {}
+        files: dict[str, str] = {}
         with contextlib.ExitStack() as around:
             for average in (task.average, task.own_average):
                 if average is not None:
@@ -70,8 +75,10 @@ class Evaluator(Hook):
                 found = one.measure(task)
                 metrics |= found.metrics
                 parts[one.name] = found.parts
+                files |= found.files
         if self._place.world.is_master and metrics:
             self._journal.evaluation(metrics, parts, time.monotonic() - started)
+            _keep_files(self._place.folder.results, files)
 
     def _due(self, occasion: Occasion) -> list[Evaluation]:
         return [one for one in self._parts.evaluations if one.is_due(occasion)]
@@ -82,3 +89,15 @@ class Evaluator(Hook):
         ends_epoch = progress.batch == 0
         is_last = length is not None and length.is_reached(progress.epoch, progress.step)
         return Occasion(progress.epoch, progress.step, ends_epoch, is_last)
+
+
+def _keep_files(folder: Path | None, files: Mapping[str, str]) -> None:
+    """Write what evaluations leave beside their figures; a full disk costs the files and not the run."""
+    if folder is None or not files:
+        return
+    try:
+        make_folder(folder)
+        for name, text in files.items():
+            write_whole(folder / name, text)
+    except OSError as error:
+        _LOG.error("%s: %s. metrics.jsonl has the figures.", folder, error.strerror or error)

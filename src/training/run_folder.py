@@ -18,7 +18,7 @@ from training.params import CheckpointParams, write_settings
 from training.run_lock import LOCK_NAME, locked
 
 # What a run goes into and what it adds to; all else is written anew under a name of its own and renamed.
-_FOLDERS = ("checkpoints", "tensorboard", "stacks", "profile")
+_FOLDERS = ("checkpoints", "tensorboard", "stacks", "profile", "results")
 _GROWING = {
     "": ("out*.log", "metrics.jsonl", "bad_samples.jsonl"),
     "checkpoints": ("results.jsonl",),
@@ -59,6 +59,11 @@ class RunFolder:
     def evaluations(self) -> Path | None:
         """What the newest evaluations show beside their figures."""
         return self._path("evaluations.json")
+
+    @property
+    def results(self) -> Path | None:
+        """Folder of the files that the newest evaluations leave."""
+        return self._path("results")
 
     @property
     def tensorboard(self) -> Path | None:

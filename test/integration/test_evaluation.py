@@ -45,6 +45,7 @@ def evaluate(val, weights, folder, processes):
     # Two evaluations may give a row to two processes, of which each lists it.
     bad = sorted({line["row"] for line in read_lines(listed)}) if listed.exists() else []
     gallery = read_gallery(run)
+    assert (run / "results" / "closeness.txt").read_text().endswith(" rows\n")
     shown = json.loads((run / "evaluations.json").read_text())["evaluations"]["accuracy"]["parts"]
     return read_lines(run / "checkpoints" / "results.jsonl")[-1], bad, (gallery, shown)
 

@@ -35,7 +35,7 @@ class Closeness(Evaluation):
         sums = self.kit.add_up({"closeness": total, "rows": rows})
         mean = sums["closeness"] / sums["rows"]
         table = Table("By set", ("set", "closeness"), (("validation", mean),))
-        return Measured({"closeness": mean}, (Note("Larger is better."), table))
+        return Measured({"closeness": mean}, (Note("Larger is better."), table), {"closeness.txt": f"{rows} rows\n"})
 
 
 class WithCloseness(ClipTask):

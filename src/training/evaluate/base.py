@@ -6,7 +6,7 @@ To add one, subclass :class:`Evaluation` and give it in the recipe's ``evaluatio
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -67,10 +67,12 @@ class Measured:
     Attributes:
         metrics: Names to figures; each becomes a curve of the report.
         parts: What the report shows of it beside the figures, in this order; needed on the master process only.
+        files: Texts by the names of the files that they become in the run folder's ``results``; likewise.
     """
 
     metrics: Mapping[str, float]
     parts: tuple[Part, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def test_a_long_model_name_makes_no_name_that_a_file_system_refuses():
     assert len(choose_name(args)) < 200
 
 
-@pytest.mark.parametrize("name", ["checkpoints", "tensorboard", "stacks", "profile"])
+@pytest.mark.parametrize("name", ["checkpoints", "tensorboard", "stacks", "profile", "results"])
 @pytest.mark.parametrize("kind", ["file", "folder", "dangling"])
 def test_a_link_in_a_folders_place_is_refused_with_its_name(tmp_path, name, kind):
     params, folder = folder_of(tmp_path / "logs", "latest")
