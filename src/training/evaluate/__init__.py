@@ -5,9 +5,10 @@ from training.evaluate.base import Evaluation, EvaluationKit, Measured, Occasion
 from training.evaluate.examples import Gallery
 from training.evaluate.gallery import build_gallery
 from training.evaluate.hits import count_hits
+from training.evaluate.labels import LabelRecall
 from training.evaluate.pairs import Retrieval, SetRetrieval, pair_evaluations
 from training.evaluate.parts import Images, LabelledImage, Note, Part, Table, save_parts
-from training.evaluate.protocols import EncodesSides, EvaluatedTask, ScoresClasses
+from training.evaluate.protocols import EncodesSides, EvaluatedTask, PredictsLabels, ScoresClasses
 from training.evaluate.relevance import Relevance, relevance_metrics
 from training.evaluate.retrieval import retrieval_metrics
 from training.evaluate.rows import ClassSet, ValidationRows
@@ -23,12 +24,14 @@ __all__ = [
     "EvaluationKit",
     "Gallery",
     "Images",
+    "LabelRecall",
     "LabelledImage",
     "Measured",
     "Note",
     "Occasion",
     "Pace",
     "Part",
+    "PredictsLabels",
     "Relevance",
     "Retrieval",
     "ScoresClasses",

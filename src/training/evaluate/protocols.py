@@ -3,6 +3,7 @@
 Shapes: B rows of a batch, E embedding width, C classes.
 """
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -61,3 +62,26 @@ class ScoresClasses(EvaluatedTask, Protocol):
 
     def class_scores(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Score a prepared batch: scores [B, C], the larger the likelier, and true class numbers, int64 [B]."""
+
+
+class PredictedLabel(Protocol):
+    """A label that was predicted, with its probability."""
+
+    @property
+    def text(self) -> str:
+        """The label."""
+
+    @property
+    def prob(self) -> float:
+        """Its probability."""
+
+
+@runtime_checkable
+class PredictsLabels(EvaluatedTask, Protocol):
+    """A recipe that names what is in an image."""
+
+    def predict_labels(self, batch: Batch, k: int) -> Sequence[Sequence[PredictedLabel]]:
+        """Predict up to k labels for each row of a prepared batch, best first."""
+
+    def reference_labels(self, batch: Batch) -> Sequence[tuple[str, ...]]:
+        """Give the labels of the data for each row."""
