@@ -126,7 +126,7 @@ class Named(NamedTuple):
     prob: float
 
 
-KNOWN = [("cat", "dog"), ("bar",), ("<b>", "car")]
+KNOWN = [("cat", "dog"), ("cat",), ("<b>", "car")]
 PREDICTED = [[("dog", 0.5), ("Cat", 0.25)], [], [("<b>", 0.75)]]
 
 
