@@ -63,7 +63,7 @@ lint: type ## check layout, style, imports, spelling and shell scripts
 	$(BIN)/ruff format --no-cache --check .
 	PYTHONPATH=src $(BIN)/lint-imports --no-cache
 	$(BIN)/codespell $$(git ls-files ':!examples' ':!constraints' ':!*.json' ':!*.gz')
-	$(BIN)/shellcheck -x $$(git ls-files '*.sh' .ci/run)
+	$(BIN)/shellcheck -x $$(git ls-files '*.sh' .ci/run 'recipes/*/scripts/*')
 
 .PHONY: type
 type: $(VENV)/.ready-dev ## check types

@@ -11,7 +11,12 @@ from open_clip.errors import ConfigError
 from training.params import check_rules, parse_args
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([*ROOT.glob("README*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "docker").glob("*.md")])
+PAGES = sorted(
+    [
+        *ROOT.glob("README*.md"),
+        *(path for folder in ("docs", "docker", "recipes") for path in (ROOT / folder).rglob("*.md")),
+    ]
+)
 PAPERS = [*PAGES, *(ROOT / name for name in ("ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"))]
 PAIRS = [(page, page.with_suffix("").with_suffix(".zh.md")) for page in PAGES if not page.name.endswith(".zh.md")]
 TOP_FOLDERS = ("src", "test", "tools", "docs", "docker", "examples", "constraints", "benchmarks", "scripts", ".ci")
@@ -20,7 +25,7 @@ LAUNCHER_FLAGS = {"--nnodes", "--rdzv_backend", "--rdzv_endpoint", "--max_restar
 LAUNCHER_FLAGS |= {"--nodes", "--ntasks-per-node", "--gres"}
 # Of pip and of docker.
 INSTALLER_FLAGS = {"--index-url", "--build-arg", "--file", "--tag", "--rm", "--volume", "--shm-size", "--network"}
-INSTALLER_FLAGS |= {"--group-add", "--env", "--user", "--privileged"}
+INSTALLER_FLAGS |= {"--group-add", "--env", "--user", "--privileged", "--sort"}
 # What runs write, so a page names it and no checkout holds it.
 WRITTEN = ("test/output/",)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -109,16 +114,14 @@ def test_every_flag_named_is_one_of_ours(page):
     known = set(FLAG.findall(read(ROOT / "docs" / "flags.md")))
     wrapper = read(ROOT / "test" / "wrapper_lib.sh")
     known |= {f"--{name}" for name in re.findall(r"--([a-z_]+)=", wrapper)}
-    for tool in ("flickr30k_handle.py", "write_shards.py", "class_folder.py"):
-        known |= set(FLAG.findall(read(ROOT / "tools" / tool)))
+    for program in (*(ROOT / "tools").glob("*.py"), *(ROOT / "src" / "training" / "dialects").rglob("*.py")):
+        known |= set(FLAG.findall(read(program)))
     for program in ("open_clip/push_to_hf_hub.py", "training/export.py"):
         known |= set(FLAG.findall(read(ROOT / "src" / program)))
     known |= {"--help", "--nproc_per_node", "--check"} | LAUNCHER_FLAGS | INSTALLER_FLAGS
     sources = (ROOT / "src" / "training").rglob("*.py")
     known |= {flag for path in sources if "doctor" in str(path) for flag in FLAG.findall(read(path))} | {"--report"}
     known |= set(FLAG.findall(read(ROOT / "benchmarks" / "__main__.py")))
-    for tool in ("scaling_table", "simulate_order"):
-        known |= set(FLAG.findall(read(ROOT / "tools" / f"{tool}.py")))
     assert not set(FLAG.findall(read(page))) - known
 
 
