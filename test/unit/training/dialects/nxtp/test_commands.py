@@ -79,6 +79,7 @@ def test_the_resolved_config_lies_beside_the_trainers_settings_and_can_be_run_ag
     (tmp_path / "config.yaml").write_text("lr: 0.0003\n")
     copy.handle(logging.makeLogRecord({"msg": "Training:"}))
     again = read_config(str(tmp_path / "resolved_config.py"))
+    del sys.modules["resolved_config"]  # another test has a file of this name
     assert again.values() == cfg.values()
     assert again.values()["exp_code"] == "again"
 
