@@ -165,7 +165,8 @@ def _save_maps(namer: Namer, names: Sequence[str], images: Tensor, args: argpars
 def infer(namer: Namer, args: argparse.Namespace) -> int:
     """Name all images of a command line; returns the exit status."""
     options = DecodingOptions(extra_rows=args.extra_rows)
-    write, broken, count, seconds = show_json if args.json else show, [], 0, 0.0
+    write, count, seconds = show_json if args.json else show, 0, 0.0
+    broken: list[str] = []
     for names, images in read_batches(list_images(args.images), namer.transform, args.batch_size, broken):
         started = time.perf_counter()
         images = images.to(namer.device)

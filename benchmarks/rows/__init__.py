@@ -169,9 +169,9 @@ ROWS: dict[str, Spec] = {
 def _device_step(model: str, batch: int, title: str, target: float | None, **options: object) -> Spec:
     is_compiled = options.get("compile", False)
     how = ("both compiled", "两边均编译") if is_compiled else ("both eager", "两边均不编译")
-    options = {"captions": "captions-short", **options}
+    captions = str(options.setdefault("captions", "captions-short"))
     kind = {"captions-short": ("short captions", "短描述"), "captions-web": ("web captions", "网络描述")}
-    of_kind = kind[options["captions"]]
+    of_kind = kind[captions]
     return Spec(
         "device:DeviceStep",
         (
@@ -179,7 +179,7 @@ def _device_step(model: str, batch: int, title: str, target: float | None, **opt
             f"训练一步，{title}，amp_bf16，批大小 {batch}，{of_kind[1]}，{how[1]}",
         ),
         {"model": model, "batch": batch, **options},
-        (options["captions"],),
+        (captions,),
         target=target,
         memory=True,
         compute="device",

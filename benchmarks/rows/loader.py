@@ -1,8 +1,8 @@
 """Batches from tars, as the trainers of both sides load them: decoded, cropped, tokenized, normalised."""
 
+from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import torch
@@ -154,7 +154,7 @@ def _peer_info(
     from open_clip_train.data import get_wds_dataset
 
     pattern = f"{shards[0].parent}/{{{shards[0].stem}..{shards[-1].stem}}}.tar"
-    asked = SimpleNamespace(
+    asked = Namespace(
         train_data=pattern,
         val_data=pattern,
         train_num_samples=num_samples,

@@ -52,7 +52,7 @@ FORMS = {
         [{"id": name[0], "regions": [{"phrase": text} for other, text in PAIRS if other == name]} for name in NAMES]
     ),
     "rows.jsonl": "".join(json.dumps({"image_id": name[0], "caption": text}) + "\n" for name, text in PAIRS),
-    "urls.jsonl": "".join(json.dumps({"url": f"http://example.com/c/{name}?x=1", "text": t}) + "\n" for name, t in PAIRS),
+    "urls.jsonl": "".join(json.dumps({"url": f"http://example.com/{name}?x=1", "text": t}) + "\n" for name, t in PAIRS),
     "rows.csv": "filepath,title\n" + "".join(f'./{name},"{text}"\n' for name, text in PAIRS),
     "rows.tsv": "filepath\ttitle\n" + "".join(f"{name}\t{text}\n" for name, text in PAIRS),
 }
