@@ -13,7 +13,6 @@ from training.dialects.nxtp import eval_hook, train
 from training.dialects.nxtp.log import read_curves
 from training.report.jsonl import iterate_metrics
 
-pytest.importorskip("training.tasks.nxtp", reason="the recipe nxtp is not there")
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "recipes" / "nxtp" / "src"
 CONFIG = f"""

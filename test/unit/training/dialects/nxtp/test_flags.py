@@ -78,7 +78,6 @@ def test_g3m_is_the_published_training(root):
 
 
 def test_the_trainer_takes_every_word(root):
-    pytest.importorskip("training.tasks.nxtp", reason="the recipe nxtp is not there")
     params = RunParams.from_namespace(parse_args(words_of(root)))
     assert (params.optim.lr, params.optim.wd, params.schedule.lr_warmup_share) == (1e-5, 0.1, 0.002)
     evaluated = parse_args(words_of(root, say=evaluation_words, eval_ckpt_path="a.pt", label_encoder="folder"))
